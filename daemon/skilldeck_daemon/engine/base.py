@@ -1,0 +1,355 @@
+"""The two levels at which a model is spoken to, and the types that cross them.
+
+`Engine` is token ids in, token ids out: it owns scheduling, the KV cache, prefix reuse, the forward pass, sampling
+and exact counts. `ChatModel` is messages and tools in, reasoning, text and tool-call deltas out: `chat.py` makes one
+of any Engine (template, tokeniser, grammar, parser, stop strings), `remote.py` is one directly. The agent sees only
+ChatModel.
+
+Promises: every accepted request ends in exactly one terminal event (`Finished`, `ChatFinished`), whatever happens;
+cancelling is idempotent and frees the slot within one step; errors of one request never reach another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from skilldeck_shared.errors import BadRequest, Busy, Unavailable
+
+
+class TooLong(BadRequest):
+    """The prompt leaves no room in the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class NotLoaded(Unavailable):
+    """No model is loaded, or it is still loading."""
+
+    code = "model_not_loaded"
+
+
+class EngineDead(Unavailable):
+    """The engine itself failed (worker killed, CUDA error); not the request's fault. It restarts by itself."""
+
+    code = "engine_dead"
+
+
+class EngineBusy(Busy):
+    """The admission queue is full."""
+
+
+# ---------------------------------------------------------------- token level
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What an engine can do; surfaces refuse by name what it cannot."""
+
+    max_batch: int
+    context: int
+    grammar: bool = True
+    logprobs: bool = True
+    seed: bool = True
+    prefix_cache: bool = True
+    images: bool = False
+    lora: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling parameters, OpenAI's meaning and ranges; temperature 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+
+class LogitMask(Protocol):
+    """A grammar at work on one request. `fill` writes a bitmask of allowed ids, int32[ceil(vocab / 32)]."""
+
+    def fill(self, bitmask: Any, index: int) -> bool:
+        """Write the mask into row `index`; False when everything is allowed."""
+
+    def accept(self, token: int) -> bool:
+        """Advance by a sampled token; False when the grammar does not allow it."""
+
+    def rollback(self, tokens: int) -> None: ...
+
+    @property
+    def terminated(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class GenRequest:
+    """One generation. `prompt_ids` is never empty; `max_new` is already clamped to the context."""
+
+    id: str
+    prompt_ids: Sequence[int]
+    max_new: int
+    sampling: Sampling = field(default_factory=Sampling)
+    stop_ids: frozenset[int] = frozenset()
+    mask: LogitMask | None = None
+    logprobs: int | None = None  # None: none; 0..20: the sampled token's and that many alternatives
+    images: tuple[Any, ...] = ()
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Natural-log probability before the sampler; `top` holds (token id, logprob), best first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Started:
+    queue_s: float
+
+
+@dataclass(frozen=True)
+class Prefill:
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The terminal event. Token counts are exact; `cached` of the `prompt` tokens were not computed again."""
+
+    reason: FinishReason
+    prompt: int
+    cached: int
+    new: int
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    error: Exception | None = None
+
+
+Event = Started | Prefill | Tokens | Finished
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to load: a folder, with the served name and the engine's own options."""
+
+    path: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A loaded (or loadable) model as surfaces show it."""
+
+    name: str
+    engine: str
+    family: str = ""
+    context: int = 0
+    vocab: int = 0
+    parameters: int = 0
+    path: str = ""
+    description: str = ""
+    created: int = 0
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    active: int = 0
+    queued: int = 0
+    max_batch: int = 0
+    cache_used: float = 0.0  # fraction of the KV cache that holds live tokens
+    tokens_per_s: float = 0.0  # decode, over the last seconds
+    prefill_per_s: float = 0.0
+    last_token_at: float = 0.0  # monotonic seconds, 0 when none yet
+    device_memory_used: int = 0  # bytes
+    device_memory_total: int = 0
+
+
+Progress = Callable[[float, str], None]
+"""Called with a fraction 0..1 and what is being done, from any thread."""
+
+
+class RequestHandle(Protocol):
+    """The events of one accepted request, ending in exactly one `Finished`."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Token ids in, token ids out. Methods are called from the event loop and never block it."""
+
+    @property
+    def caps(self) -> Caps: ...
+
+    async def load(self, spec: ModelSpec, progress: Progress | None = None) -> ModelInfo: ...
+
+    async def submit(self, request: GenRequest) -> RequestHandle:
+        """Raises TooLong, EngineBusy, NotLoaded, EngineDead."""
+
+    def cancel(self, request_id: str) -> None:
+        """Idempotent; the request still ends in its one `Finished`."""
+
+    def stats(self) -> EngineStats: ...
+
+    async def unload(self) -> None: ...
+
+
+# ---------------------------------------------------------------- message level
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One model turn, in Chat Completions shapes.
+
+    messages: dicts with role system|user|assistant|tool; assistant messages may hold `tool_calls`
+    (arguments as the JSON string the model wrote) and `reasoning_content`; user content is a string or a list of
+    {"type": "text"} and {"type": "image_url", "image_url": {"url": data URL}} parts.
+    tools: [{"type": "function", "function": {name, description, parameters, strict}}] and
+    [{"type": "custom", "custom": {name, description, format}}].
+    tool_choice: "auto", "none", "required", {"type": "function", "name": …}, or
+    {"type": "allowed_tools", "mode": "auto"|"required", "names": […]}.
+    response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
+    """
+
+    messages: Sequence[dict[str, Any]]
+    tools: Sequence[dict[str, Any]] = ()
+    tool_choice: str | dict[str, Any] = "auto"
+    parallel_tool_calls: bool = True
+    response_format: dict[str, Any] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    reasoning_effort: str | None = None
+    cache_key: str = ""
+
+
+@dataclass(frozen=True)
+class TextLogprob:
+    """One token of text with its probabilities, in OpenAI's `logprobs` meaning."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...]
+    top: tuple[tuple[str, float, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    text: str
+    logprobs: tuple[TextLogprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToolCallStart:
+    """Call number `index` begins; `kind` is custom for free-text tools."""
+
+    index: int
+    id: str
+    name: str
+    kind: Literal["function", "custom"] = "function"
+
+
+@dataclass(frozen=True)
+class ToolCallDelta:
+    """More of the call's arguments (JSON text) or of a custom tool's input."""
+
+    index: int
+    delta: str
+
+
+@dataclass(frozen=True)
+class ToolCallDone:
+    """The call is complete; `arguments` is the whole text as the model wrote it.
+
+    `problem` says why it is not a valid call (not JSON, unknown tool); the agent shows that to the model.
+    """
+
+    index: int
+    name: str
+    arguments: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class ChatFinished:
+    """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set)."""
+
+    reason: Literal["stop", "length", "tool_calls", "cancelled", "error", "content_filter"]
+    usage: Usage
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    error: Exception | None = None
+
+
+ChatEvent = PrefillProgress | ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta | ToolCallDone | ChatFinished
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Messages and tools in; deltas, then exactly one `ChatFinished` out."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def caps(self) -> Caps: ...
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[ChatEvent]:
+        """An async generator; closing it (`aclose`) cancels the request and frees its slot.
+
+        Errors that the request itself causes (TooLong, a schema that does not compile: BadRequest naming the field)
+        raise before the first event; anything later arrives as `ChatFinished(reason="error")`.
+        """
+
+    def validate(self, request: ChatRequest) -> None:
+        """Raise BadRequest for what this model cannot honour (schema or grammar that does not compile, images …)."""
+
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Tokens of the rendered prompt."""
+
+    def stats(self) -> EngineStats: ...
+
+    async def close(self) -> None: ...
