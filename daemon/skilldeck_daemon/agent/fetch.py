@@ -1,0 +1,181 @@
+"""Fetching a URL that somebody else chose (file_url, web pages), without being led inside the network.
+
+http and https only; every hop of a redirect is checked again; the name is resolved once, here, and the connection
+goes to the very address that was checked (a second look-up could answer differently); bytes are counted after decoding,
+as they arrive. Blocks nothing: all waiting is on the event loop. Nothing is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpcore
+import httpx
+
+from skilldeck_shared.addresses import allowed
+from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.version import __version__
+
+MAX_REDIRECTS = 5
+TIMEOUT_SECONDS = 20.0
+
+
+class FetchRefused(BadRequest):
+    """The URL leads where the daemon does not go, or its answer is not usable."""
+
+    code = "invalid_file_url"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A whole answer: decoded `content`, the final `url`, `media_type` without parameters, a `filename`."""
+
+    url: str
+    content: bytes
+    media_type: str
+    charset: str | None
+    filename: str
+
+
+class _GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Resolves a host, refuses it when any of its addresses is not public, connects to a checked address."""
+
+    def __init__(self, exceptions: Collection[str]) -> None:
+        self._exceptions = exceptions
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
+        except OSError as error:
+            raise FetchRefused(f"The host {host!r} could not be resolved.", "Check the address.") from error
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        for address in addresses:
+            if not allowed(address, host, port, self._exceptions):
+                raise FetchRefused(
+                    f"The host {host!r} leads to {address}, which is not a public address.",
+                    "Upload the content to /v1/files instead, or have the operator except this host.",
+                )
+        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        raise FetchRefused("Unix sockets are not fetched.")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class _GuardedTransport(httpx.AsyncHTTPTransport):
+    """httpx over a pool whose connections the guard opens; httpx has no public argument for the backend."""
+
+    def __init__(self, exceptions: Collection[str]) -> None:
+        super().__init__(trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False),
+            max_connections=4,
+            network_backend=_GuardedBackend(exceptions),
+        )
+
+
+async def fetch(
+    url: str,
+    *,
+    max_bytes: int,
+    param: str = "file_url",
+    exceptions: Collection[str] = (),
+    timeout: float = TIMEOUT_SECONDS,
+) -> Fetched:
+    """GET `url` and return its whole decoded body of at most `max_bytes`.
+
+    Args:
+        url: http or https; credentials in it are refused.
+        param: the request field named in errors.
+        exceptions: hosts or addresses (optionally `:port`) the operator allows although they are not public.
+        timeout: seconds for everything together, redirects included.
+
+    Raises FetchRefused for all that goes wrong.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _fetch(url, max_bytes, exceptions)
+    except FetchRefused as error:
+        error.param = param
+        raise
+    except TimeoutError:
+        raise FetchRefused(f"{url!r} did not answer within {timeout:g} s.", param=param) from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, httpcore.ProtocolError) as error:
+        raise FetchRefused(f"{url!r} could not be fetched: {error or type(error).__name__}.", param=param) from error
+
+
+async def _fetch(url: str, max_bytes: int, exceptions: Collection[str]) -> Fetched:
+    headers = {"User-Agent": f"skilldeck/{__version__}", "Accept": "*/*"}
+    async with httpx.AsyncClient(
+        transport=_GuardedTransport(exceptions), trust_env=False, headers=headers, follow_redirects=False
+    ) as client:
+        for _ in range(MAX_REDIRECTS + 1):
+            _check_url(url)
+            async with client.stream("GET", url) as response:
+                if response.has_redirect_location:
+                    url = str(response.url.join(response.headers["location"]))
+                    continue
+                if response.status_code != 200:
+                    raise FetchRefused(f"{url!r} answered {response.status_code}, not 200.")
+                content = await _read(response, max_bytes)
+                media_type, charset = _content_type(response.headers.get("content-type", ""))
+                name = _filename(response.headers.get("content-disposition", ""), url)
+                return Fetched(url, content, media_type, charset, name)
+    raise FetchRefused(f"More than {MAX_REDIRECTS} redirects.")
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise FetchRefused(f"Only http and https URLs are fetched, not {parts.scheme or 'a relative one'!r}.")
+    if not parts.hostname:
+        raise FetchRefused(f"{url!r} has no host.")
+    if parts.username is not None or parts.password is not None:
+        raise FetchRefused("A URL with credentials is not fetched.", "Leave out `user:password@`.")
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    declared = response.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise FetchRefused(f"The answer has {declared} bytes; at most {max_bytes} are fetched.")
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise FetchRefused(f"The answer is larger than {max_bytes} bytes.")
+    return bytes(body)
+
+
+def _content_type(header: str) -> tuple[str, str | None]:
+    message = Message()
+    message["content-type"] = header
+    charset = message.get_content_charset()
+    return (message.get_content_type() if header else "application/octet-stream"), charset
+
+
+def _filename(disposition: str, url: str) -> str:
+    message = Message()
+    message["content-disposition"] = disposition
+    name = message.get_filename() or unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    name = re.sub(r"[\x00-\x1f/\\]", "_", name).strip(". ")
+    return name[:200] or "download"
