@@ -87,6 +87,10 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def MissingBlobs(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.MissingBlobsRequest, skilldeck_shared.proto.control_pb2.MissingBlobsReply]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def UploadSkill(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.UploadSkillRequest, skilldeck_shared.proto.control_pb2.UploadSkillReply]') -> None:
         pass
 
@@ -116,6 +120,22 @@ class ControlBase(abc.ABC):
 
     @abc.abstractmethod
     async def ReadSkillFile(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ReadSkillFileRequest, skilldeck_shared.proto.control_pb2.Data]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ListDiskSkills(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ProjectRef, skilldeck_shared.proto.control_pb2.DiskSkills]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ListTrusted(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Empty, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def TrustProject(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ProjectRef, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def UntrustProject(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ProjectRef, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
     @abc.abstractmethod
@@ -272,6 +292,12 @@ class ControlBase(abc.ABC):
                 skilldeck_shared.proto.control_pb2.Ref,
                 skilldeck_shared.proto.control_pb2.Json,
             ),
+            '/skilldeck.control.v1.Control/MissingBlobs': grpclib.const.Handler(
+                self.MissingBlobs,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.MissingBlobsRequest,
+                skilldeck_shared.proto.control_pb2.MissingBlobsReply,
+            ),
             '/skilldeck.control.v1.Control/UploadSkill': grpclib.const.Handler(
                 self.UploadSkill,
                 grpclib.const.Cardinality.STREAM_UNARY,
@@ -319,6 +345,30 @@ class ControlBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 skilldeck_shared.proto.control_pb2.ReadSkillFileRequest,
                 skilldeck_shared.proto.control_pb2.Data,
+            ),
+            '/skilldeck.control.v1.Control/ListDiskSkills': grpclib.const.Handler(
+                self.ListDiskSkills,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ProjectRef,
+                skilldeck_shared.proto.control_pb2.DiskSkills,
+            ),
+            '/skilldeck.control.v1.Control/ListTrusted': grpclib.const.Handler(
+                self.ListTrusted,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Empty,
+                skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/TrustProject': grpclib.const.Handler(
+                self.TrustProject,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ProjectRef,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/UntrustProject': grpclib.const.Handler(
+                self.UntrustProject,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ProjectRef,
+                skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/UploadFile': grpclib.const.Handler(
                 self.UploadFile,
@@ -500,6 +550,12 @@ class ControlStub:
             skilldeck_shared.proto.control_pb2.Ref,
             skilldeck_shared.proto.control_pb2.Json,
         )
+        self.MissingBlobs = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/MissingBlobs',
+            skilldeck_shared.proto.control_pb2.MissingBlobsRequest,
+            skilldeck_shared.proto.control_pb2.MissingBlobsReply,
+        )
         self.UploadSkill = grpclib.client.StreamUnaryMethod(
             channel,
             '/skilldeck.control.v1.Control/UploadSkill',
@@ -547,6 +603,30 @@ class ControlStub:
             '/skilldeck.control.v1.Control/ReadSkillFile',
             skilldeck_shared.proto.control_pb2.ReadSkillFileRequest,
             skilldeck_shared.proto.control_pb2.Data,
+        )
+        self.ListDiskSkills = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ListDiskSkills',
+            skilldeck_shared.proto.control_pb2.ProjectRef,
+            skilldeck_shared.proto.control_pb2.DiskSkills,
+        )
+        self.ListTrusted = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ListTrusted',
+            skilldeck_shared.proto.control_pb2.Empty,
+            skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.TrustProject = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/TrustProject',
+            skilldeck_shared.proto.control_pb2.ProjectRef,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.UntrustProject = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/UntrustProject',
+            skilldeck_shared.proto.control_pb2.ProjectRef,
+            skilldeck_shared.proto.control_pb2.Json,
         )
         self.UploadFile = grpclib.client.StreamUnaryMethod(
             channel,

@@ -91,7 +91,7 @@ class Update(_message.Message):
     def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., change: _Optional[_Union[Change, _Mapping]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("instance", "status_json", "skills_json", "files_json", "runs_json", "sessions_json", "containers_json", "approvals_json", "models_json")
+    __slots__ = ("instance", "status_json", "skills_json", "files_json", "runs_json", "sessions_json", "containers_json", "approvals_json", "models_json", "disk_skills_json")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     STATUS_JSON_FIELD_NUMBER: _ClassVar[int]
     SKILLS_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class Snapshot(_message.Message):
     CONTAINERS_JSON_FIELD_NUMBER: _ClassVar[int]
     APPROVALS_JSON_FIELD_NUMBER: _ClassVar[int]
     MODELS_JSON_FIELD_NUMBER: _ClassVar[int]
+    DISK_SKILLS_JSON_FIELD_NUMBER: _ClassVar[int]
     instance: str
     status_json: str
     skills_json: _containers.RepeatedScalarFieldContainer[str]
@@ -110,7 +111,8 @@ class Snapshot(_message.Message):
     containers_json: _containers.RepeatedScalarFieldContainer[str]
     approvals_json: _containers.RepeatedScalarFieldContainer[str]
     models_json: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, instance: _Optional[str] = ..., status_json: _Optional[str] = ..., skills_json: _Optional[_Iterable[str]] = ..., files_json: _Optional[_Iterable[str]] = ..., runs_json: _Optional[_Iterable[str]] = ..., sessions_json: _Optional[_Iterable[str]] = ..., containers_json: _Optional[_Iterable[str]] = ..., approvals_json: _Optional[_Iterable[str]] = ..., models_json: _Optional[_Iterable[str]] = ...) -> None: ...
+    disk_skills_json: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instance: _Optional[str] = ..., status_json: _Optional[str] = ..., skills_json: _Optional[_Iterable[str]] = ..., files_json: _Optional[_Iterable[str]] = ..., runs_json: _Optional[_Iterable[str]] = ..., sessions_json: _Optional[_Iterable[str]] = ..., containers_json: _Optional[_Iterable[str]] = ..., approvals_json: _Optional[_Iterable[str]] = ..., models_json: _Optional[_Iterable[str]] = ..., disk_skills_json: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Change(_message.Message):
     __slots__ = ("topic", "action", "id", "json")
@@ -147,12 +149,16 @@ class LogRecord(_message.Message):
     def __init__(self, time: _Optional[float] = ..., level: _Optional[str] = ..., logger: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("request_json", "permission")
+    __slots__ = ("request_json", "permission", "project", "disk_skills")
     REQUEST_JSON_FIELD_NUMBER: _ClassVar[int]
     PERMISSION_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    DISK_SKILLS_FIELD_NUMBER: _ClassVar[int]
     request_json: str
     permission: str
-    def __init__(self, request_json: _Optional[str] = ..., permission: _Optional[str] = ...) -> None: ...
+    project: str
+    disk_skills: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_json: _Optional[str] = ..., permission: _Optional[str] = ..., project: _Optional[str] = ..., disk_skills: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StartRunReply(_message.Message):
     __slots__ = ("run_id", "response_json")
@@ -217,7 +223,7 @@ class UploadSkillRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[UploadSkillHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class UploadSkillHeader(_message.Message):
-    __slots__ = ("skill_id", "by_name", "make_default", "digest", "source", "watched", "size")
+    __slots__ = ("skill_id", "by_name", "make_default", "digest", "source", "watched", "size", "files", "origin")
     SKILL_ID_FIELD_NUMBER: _ClassVar[int]
     BY_NAME_FIELD_NUMBER: _ClassVar[int]
     MAKE_DEFAULT_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +231,8 @@ class UploadSkillHeader(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     WATCHED_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     skill_id: str
     by_name: bool
     make_default: bool
@@ -232,7 +240,33 @@ class UploadSkillHeader(_message.Message):
     source: str
     watched: bool
     size: int
-    def __init__(self, skill_id: _Optional[str] = ..., by_name: bool = ..., make_default: bool = ..., digest: _Optional[str] = ..., source: _Optional[str] = ..., watched: bool = ..., size: _Optional[int] = ...) -> None: ...
+    files: _containers.RepeatedCompositeFieldContainer[SkillFile]
+    origin: str
+    def __init__(self, skill_id: _Optional[str] = ..., by_name: bool = ..., make_default: bool = ..., digest: _Optional[str] = ..., source: _Optional[str] = ..., watched: bool = ..., size: _Optional[int] = ..., files: _Optional[_Iterable[_Union[SkillFile, _Mapping]]] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class SkillFile(_message.Message):
+    __slots__ = ("path", "sha256", "size", "executable")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    sha256: str
+    size: int
+    executable: bool
+    def __init__(self, path: _Optional[str] = ..., sha256: _Optional[str] = ..., size: _Optional[int] = ..., executable: bool = ...) -> None: ...
+
+class MissingBlobsRequest(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sha256: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MissingBlobsReply(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sha256: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UploadSkillReply(_message.Message):
     __slots__ = ("skill_json", "version_json", "unchanged")
@@ -261,6 +295,20 @@ class ReadSkillFileRequest(_message.Message):
     version: str
     path: str
     def __init__(self, skill_id: _Optional[str] = ..., version: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
+
+class ProjectRef(_message.Message):
+    __slots__ = ("path",)
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    def __init__(self, path: _Optional[str] = ...) -> None: ...
+
+class DiskSkills(_message.Message):
+    __slots__ = ("json", "warnings")
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    json: _containers.RepeatedScalarFieldContainer[str]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, json: _Optional[_Iterable[str]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UploadFileRequest(_message.Message):
     __slots__ = ("header", "data")
