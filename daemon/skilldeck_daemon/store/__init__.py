@@ -1,0 +1,65 @@
+"""What the daemon keeps: rows in a database (SQLite, or any SQLAlchemy URL) and content-addressed blobs beside it.
+
+What a write returned from survives a kill -9. One daemon owns a store at a time. Nothing here knows a surface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from sqlalchemy import select
+
+from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
+from skilldeck_daemon.store.database import Database, sqlite_url
+from skilldeck_daemon.store.files import Files, Uploads
+from skilldeck_daemon.store.ids import new_id, now
+from skilldeck_daemon.store.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
+from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.responses import Responses
+from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
+from skilldeck_daemon.store.skills import Skills
+
+__all__ = ["Blob", "BlobMissing", "Blobs", "Page", "Store", "new_id", "now", "sqlite_url"]
+
+
+class Store:
+    """All repositories over one database and one folder of blobs.
+
+    Args:
+        url: an async SQLAlchemy URL (`sqlite_url(path)` for the default).
+        blobs: folder of the blobs; created when missing.
+    """
+
+    def __init__(self, url: str, blobs: Path) -> None:
+        self.database = Database(url)
+        self.blobs = Blobs(blobs)
+        self.skills = Skills(self.database)
+        self.files = Files(self.database)
+        self.uploads = Uploads(self.database)
+        self.responses = Responses(self.database)
+        self.conversations = ConversationStore(self.database)
+        self.containers = Containers(self.database)
+        self.container_files = ContainerFiles(self.database)
+        self.chat = ChatCompletions(self.database)
+        self.rules = Rules(self.database)
+
+    async def open(self) -> None:
+        """Connect, migrate, clear half-written blobs. Raises `Unavailable` when it cannot."""
+        await self.database.open()
+        await asyncio.to_thread(self.blobs.prepare)
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    async def collect_blobs(self, grace: float = 3600) -> int:
+        """Delete blobs that no row names (and older than `grace` seconds); returns the bytes freed."""
+        keep: set[str] = set()
+        async with self.database.read() as connection:
+            for table in (files, upload_parts, container_files):
+                query = select(table.c.sha256).where(table.c.sha256.is_not(None))
+                keep.update((await connection.execute(query)).scalars())
+            async for row in await connection.stream(select(skill_versions.c.files)):
+                keep.update(entry["sha256"] for entry in json.loads(row[0]))
+        return await self.blobs.collect(keep, grace)

@@ -1,0 +1,293 @@
+"""Reading an uploaded bundle: a zip, or single files, as any client sends them.
+
+Contract: `read_upload` writes only into the staging folder it is given and either returns a whole, valid bundle or
+raises a 4xx that names the file and the fix. Sizes are counted while inflating, never believed. It blocks on disk and
+CPU; run it in a thread.
+
+Accepted, because clients send it: one zip under any field and file name (told by its magic), files with directories in
+their names, files with base names only, one top folder or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from skilldeck_shared.bundle import IGNORED_FOLDERS, LIMITS, MIB, BundleError, Entry, check_paths, check_sizes, digest
+from skilldeck_shared.errors import TooLarge
+from skilldeck_shared.manifest import Manifest, decode_manifest, parse_manifest
+
+CHUNK = 1 << 18
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+# Text compresses 3 to 20 times; a thousandfold is a bomb. Below the floor the limits on sizes are enough.
+RATIO = 200
+RATIO_FLOOR = 8 * MIB
+# A zip lists its directories too; beyond this it is not a skill whatever it holds.
+MEMBERS = 4 * LIMITS.files
+MANIFEST_BYTES = 1 * MIB
+
+
+@dataclass(frozen=True)
+class UploadPart:
+    """One file as it came: the client's name for it (may hold directories), its content on disk, bytes, hex SHA-256."""
+
+    filename: str
+    path: Path
+    size: int
+    sha256: str = ""
+
+    def digest(self) -> str:
+        """The SHA-256, computed when whoever received the file did not. Blocks then."""
+        if self.sha256:
+            return self.sha256
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """One file of a bundle and where its content lies in the staging folder."""
+
+    entry: Entry
+    staged: Path
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A valid bundle: its manifest, its files sorted by path, the digest (as `skilldeck_shared.bundle` computes it)."""
+
+    manifest: Manifest
+    manifest_path: str
+    files: tuple[StagedFile, ...]
+    digest: str
+
+
+def read_upload(parts: list[UploadPart], staging: Path) -> Bundle:
+    """Read what a client uploaded; see the module.
+
+    Args:
+        parts: the files of the request, in order. Their contents may be moved into the bundle.
+        staging: an empty folder of the store's file system.
+    Raises:
+        BadRequest: what is wrong and how to mend it. TooLarge: the zip is beyond its limit.
+    """
+    if not parts:
+        raise BundleError("No files were sent.", "Send the skill's files, or one zip, in the form field `files`.")
+    if len(parts) == 1 and _magic(parts[0].path) in ZIP_MAGIC:
+        found = _inflate(parts[0].path, staging)
+    else:
+        if any(_magic(part.path) in ZIP_MAGIC and "/" not in part.filename for part in parts) and not any(
+            _is_manifest(PurePosixPath(part.filename).name) for part in parts
+        ):
+            raise BundleError("A zip was sent together with other files.", "Send one zip, or the single files.")
+        found = _single_files(parts)
+    return _bundle(found)
+
+
+def read_partial(
+    part: UploadPart, staging: Path, listed: Sequence[Entry], blob: Callable[[str], Path | None]
+) -> Bundle:
+    """Read an upload that lists all files of the bundle and brings only the contents that were not here.
+
+    Args:
+        part: a zip with those contents.
+        listed: all files, with the zip's top folder before their paths.
+        blob: where the content with a SHA-256 lies, None when it is not here.
+    Raises:
+        BundleError: also when a content is neither here nor in the zip (code changed_while_reading: scan again).
+    """
+    if len(listed) > MEMBERS:
+        raise BundleError(f"The upload lists {len(listed):,} files.", f"A skill has at most {LIMITS.files} files.")
+    brought = {file.sha256: file for file in _inflate(part.path, staging)}
+    found = []
+    for entry in listed:
+        path = _safe_path(entry.path)
+        file = brought.get(entry.sha256)
+        place = file.staged if file is not None else blob(entry.sha256)
+        if place is None or place.stat().st_size != entry.size:
+            raise BundleError(
+                f"The content of {path!r} was not sent.", "Scan the folder again.", code="changed_while_reading"
+            )
+        found.append(_Found(path, place, entry.size, entry.sha256, entry.executable))
+    return _bundle(found)
+
+
+def _magic(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _is_manifest(name: str) -> bool:
+    return name.lower() == "skill.md"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file before its top folder is known: path as sent, content, and the mode when the client could tell it."""
+
+    path: str
+    staged: Path
+    size: int
+    sha256: str
+    executable: bool
+
+
+def _bundle(found: list[_Found]) -> Bundle:
+    """Strip the top folder, find SKILL.md, validate."""
+    found = [file for file in found if not _junk(file.path)]
+    if not found:
+        raise BundleError("The upload holds no files.", "Put SKILL.md and what it needs into it.")
+    top, found = _strip_top(found)
+    # A skill whose documents include other SKILL.md files is two skills to every client that scans.
+    manifests = [file for file in found if _is_manifest(PurePosixPath(file.path).name)]
+    at_root = [file for file in manifests if "/" not in file.path]
+    if not at_root:
+        where = f" It is at {manifests[0].path!r}, below the top folder." if manifests else ""
+        raise BundleError(f"The skill has no SKILL.md at its top.{where}", "Put one SKILL.md into the skill's folder.")
+    if len(manifests) > 1:
+        names = " and ".join(repr(file.path) for file in manifests[:2])
+        raise BundleError(f"The skill has more than one SKILL.md: {names}.", "Upload one skill at a time.")
+    check_paths(file.path for file in found)
+    check_sizes((file.path, file.size) for file in found)
+    file = at_root[0]
+    if file.size > MANIFEST_BYTES:
+        raise BundleError(f"{file.path} has more than {MANIFEST_BYTES // MIB} MiB.", "Move its text into references/.")
+    manifest = parse_manifest(decode_manifest(file.staged.read_bytes()), top or None)
+    staged = sorted(
+        (StagedFile(Entry(f.path, f.size, f.sha256, f.executable), f.staged) for f in found),
+        key=lambda item: item.entry,
+    )
+    return Bundle(manifest, file.path, tuple(staged), digest(item.entry for item in staged))
+
+
+def _junk(path: str) -> bool:
+    """What file managers and version control put into zips; it is no part of the skill."""
+    parts = path.split("/")
+    return parts[-1] in (".DS_Store", "Thumbs.db") or any(part in IGNORED_FOLDERS for part in parts[:-1])
+
+
+def _strip_top(found: list[_Found]) -> tuple[str, list[_Found]]:
+    """The one top folder's name ("" for a flat upload) and the files with paths below it."""
+    tops = {file.path.split("/", 1)[0] for file in found}
+    flat = any("/" not in file.path for file in found)
+    if flat:
+        if any("/" not in file.path and _is_manifest(file.path) for file in found):
+            return "", found
+        loose = next(file.path for file in found if "/" not in file.path)
+        if len(tops) > 1 and any(_is_manifest(PurePosixPath(file.path).name) for file in found):
+            raise BundleError(
+                f"{loose!r} lies beside the skill's folder.", "Everything must be inside one top-level folder."
+            )
+        return "", found
+    if len(tops) > 1:
+        names = " and ".join(repr(name) for name in sorted(tops)[:2])
+        raise BundleError(f"The upload has more than one top-level folder: {names}.", "Upload one skill at a time.")
+    (top,) = tops
+    return top, [_Found(f.path[len(top) + 1 :], f.staged, f.size, f.sha256, f.executable) for f in found]
+
+
+def _safe_path(name: str) -> str:
+    """A relative path with slashes, or a `BundleError` that names it."""
+    shown = name if len(name) <= 120 else f"{name[:117]}…"
+    if "\\" in name:
+        raise BundleError(f"The file name {shown!r} holds a backslash.", "Zip with forward slashes between folders.")
+    if any(ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) < 0xE000 for character in name):
+        raise BundleError(f"The file name {shown!r} holds a control character.", "Rename the file.")
+    if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
+        raise BundleError(f"The file name {shown!r} is absolute.", "Use names relative to the skill's folder.")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise BundleError(f"The file name {shown!r} leaves the skill's folder.", "Remove the .. from it.")
+    if not parts:
+        raise BundleError(f"The file name {shown!r} names nothing.", "Give every file a name.")
+    return "/".join(parts)
+
+
+def _single_files(parts: list[UploadPart]) -> list[_Found]:
+    """Files of a form. Forms carry no modes: what begins with `#!` is executable."""
+    check_sizes((part.filename, part.size) for part in parts)
+    found = []
+    for part in parts:
+        path = _safe_path(part.filename)
+        found.append(_Found(path, part.path, part.size, part.digest(), _magic(part.path).startswith(b"#!")))
+    return found
+
+
+def _inflate(path: Path, staging: Path) -> list[_Found]:
+    size = path.stat().st_size
+    if size > LIMITS.zip_bytes:
+        raise TooLarge(
+            f"The zip has {size / MIB:.1f} MiB; at most {LIMITS.zip_bytes // MIB} MiB are allowed.",
+            "Remove what the skill does not need.",
+            param="files",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return list(_members(archive, size, staging))
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, OSError, ValueError) as error:
+        raise BundleError(f"The zip cannot be read: {error}.", "Make it anew.") from error
+    except (NotImplementedError, RuntimeError, ImportError) as error:
+        hint = "Zip it without a password, stored or deflated."
+        raise BundleError(f"The zip uses something that is not supported: {error}.", hint) from error
+    except (IndexError, KeyError, OverflowError, MemoryError, AssertionError, TypeError) as error:
+        # zipfile trusts some fields of a broken archive.
+        raise BundleError("The zip is damaged.", "Make it anew.") from error
+
+
+def _members(archive: zipfile.ZipFile, size: int, staging: Path) -> Iterator[_Found]:
+    infos = archive.infolist()
+    if len(infos) > MEMBERS:
+        raise BundleError(f"The zip has {len(infos):,} entries.", f"A skill has at most {LIMITS.files} files.")
+    files: list[tuple[str, zipfile.ZipInfo]] = []
+    for info in infos:
+        # `filename` is cut at a NUL; what the archive really says decides.
+        name = _safe_path(info.orig_filename if "\0" in info.orig_filename else info.filename)
+        mode = info.external_attr >> 16
+        kind = stat.S_IFMT(mode)
+        if info.is_dir():
+            continue
+        if kind == stat.S_IFLNK:
+            raise BundleError(f"{name!r} is a symbolic link.", "Put the file itself into the zip.")
+        if kind not in (0, stat.S_IFREG):
+            raise BundleError(f"{name!r} is not a regular file.", "Remove devices, pipes and sockets from the zip.")
+        if info.flag_bits & 0x1:
+            raise BundleError(f"{name!r} is encrypted.", "Zip it without a password.")
+        if not _junk(name):
+            files.append((name, info))
+    check_paths(name for name, _ in files)
+    # The declared sizes first: an honest zip that is too large is refused before anything is unpacked.
+    check_sizes((name, info.file_size) for name, info in files)
+    budget = min(LIMITS.total_bytes, max(RATIO_FLOOR, RATIO * size))
+    for index, (name, info) in enumerate(files):
+        staged = staging / f"{index:04d}"
+        with archive.open(info) as source:
+            written, sha, start = _copy(source, staged, name, budget)
+        budget -= written
+        mode = info.external_attr >> 16
+        # Zips made on Windows or by programs often carry no modes.
+        executable = bool(mode & stat.S_IXUSR) if mode & 0o777 else start == b"#!"
+        yield _Found(name, staged, written, sha, executable)
+
+
+def _copy(source: IO[bytes], staged: Path, name: str, budget: int) -> tuple[int, str, bytes]:
+    """Inflate one member; stops at the limit of a file or of what is left of the whole."""
+    written, total, start = 0, hashlib.sha256(), b""
+    with staged.open("xb") as file:
+        while chunk := source.read(CHUNK):
+            start = start or chunk[:2]
+            written += len(chunk)
+            check_sizes([(name, written)])
+            if written > budget:
+                raise BundleError(
+                    f"The zip unpacks to far more than its size ({name!r} went over).",
+                    f"A skill may hold {LIMITS.total_bytes // MIB} MiB, and {RATIO} times its zip.",
+                )
+            total.update(chunk)
+            file.write(chunk)
+    return written, total.hexdigest(), start

@@ -1,0 +1,221 @@
+"""Content-addressed files: every uploaded byte lies once, under its SHA-256.
+
+Contract: a blob that `put`, `put_staged` or a committed writer returned survives a kill -9 and a power cut (fsync, then
+atomic rename, then fsync of the folder); one that did not return leaves nothing but a temporary file, which the next
+start removes. Blobs are immutable and shared; rows elsewhere keep them alive, and `collect` deletes those that no row
+names and that are older than an hour, since a row may be about to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from skilldeck_shared.errors import SkilldeckError
+
+CHUNK = 1 << 20
+GRACE_SECONDS = 3600
+
+
+class Blob(NamedTuple):
+    """What was stored: hex SHA-256 and bytes."""
+
+    sha256: str
+    size: int
+
+
+class BlobMissing(SkilldeckError):
+    """A row names a blob that is not on disk: the data directory was damaged or partly copied."""
+
+    code = "blob_missing"
+
+
+class Writer:
+    """One blob being written. Nothing is visible before `commit`; `abort` (or leaving the block) removes the rest."""
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self._root = root
+        self._path = path
+        self._file: BinaryIO | None = path.open("xb")
+        self._hash = hashlib.sha256()
+        self._pending = bytearray()
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Add bytes; disk and hashing happen in a thread, a megabyte at a time."""
+        self._pending += data
+        self.size += len(data)
+        if len(self._pending) >= CHUNK:
+            await asyncio.to_thread(self._flush)
+
+    async def commit(self) -> Blob:
+        """Make it durable and give it its name."""
+        return await asyncio.to_thread(self._commit)
+
+    def abort(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        assert self._file is not None, "written to after commit or abort"
+        self._file.write(self._pending)
+        self._hash.update(self._pending)
+        self._pending.clear()
+
+    def _commit(self) -> Blob:
+        self._flush()
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        sha = self._hash.hexdigest()
+        folders = _name(self._root, self._path, sha)
+        _sync_folders(folders)
+        return Blob(sha, self.size)
+
+
+class Blobs:
+    """The blobs under one folder: `ab/ab12…`, and `tmp/` for what is being written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # For what is being written and for short-lived files that belong on this file system.
+        self.temporary = root / "tmp"
+
+    def prepare(self) -> None:
+        """Create the folders and remove what an earlier process left half-written."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where the blob lies (whether or not it exists). Read-only: others share it."""
+        return self.root / sha256[:2] / sha256
+
+    def require(self, sha256: str) -> Path:
+        """The same, raising `BlobMissing`."""
+        path = self.path(sha256)
+        if not path.is_file():
+            raise BlobMissing(
+                f"The stored content {sha256[:12]}… is missing from the data directory.",
+                "Restore the blobs folder from the backup it was lost from, or delete and upload the object again.",
+            )
+        return path
+
+    @contextlib.asynccontextmanager
+    async def writer(self) -> AsyncIterator[Writer]:
+        """A `Writer`; leaving the block without `commit` leaves nothing."""
+        writer = Writer(self.root, self.temporary / secrets.token_hex(12))
+        try:
+            yield writer
+        finally:
+            writer.abort()
+
+    @contextlib.asynccontextmanager
+    async def staging(self) -> AsyncIterator[Path]:
+        """A private folder on the same file system, gone when the block ends; take files from it with `put_staged`."""
+        folder = self.temporary / secrets.token_hex(12)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            # Shielded: a cancelled request must not leave its folder behind.
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+
+    async def put(self, source: bytes | Path | AsyncIterable[bytes]) -> Blob:
+        """Store bytes, a copy of a file, or a stream."""
+        async with self.writer() as writer:
+            if isinstance(source, bytes):
+                await writer.write(source)
+            elif isinstance(source, Path):
+                with source.open("rb") as file:
+                    while chunk := await asyncio.to_thread(file.read, CHUNK):
+                        await writer.write(chunk)
+            else:
+                async for chunk in source:
+                    await writer.write(chunk)
+            return await writer.commit()
+
+    async def put_staged(self, files: Iterable[tuple[Path, str]]) -> None:
+        """Take files of a staging folder, each with the SHA-256 its writer computed. All are durable on return."""
+        await asyncio.to_thread(self._put_staged, list(files))
+
+    def _put_staged(self, files: list[tuple[Path, str]]) -> None:
+        folders: set[Path] = set()
+        for path, sha in files:
+            if not self._touch(sha):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                folders |= _name(self.root, path, sha)
+        _sync_folders(folders)
+
+    def _touch(self, sha256: str) -> bool:
+        """Whether it exists; if so it counts as new, so that `collect` leaves it to the row about to be written."""
+        try:
+            os.utime(self.path(sha256))
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def missing(self, hashes: Iterable[str]) -> list[str]:
+        """Those of the SHA-256s (64 hex digits each) that are not here; the others stay for an hour at least."""
+        return await asyncio.to_thread(lambda: [sha for sha in hashes if not self._touch(sha)])
+
+    async def verify(self, sha256: str) -> bool:
+        """Whether the content still has its hash."""
+        return await asyncio.to_thread(lambda: _hash_file(self.path(sha256)) == sha256)
+
+    async def collect(self, referenced: Callable[[], set[str]] | set[str], grace: float = GRACE_SECONDS) -> int:
+        """Delete blobs not in `referenced` and older than `grace` seconds. Returns the bytes freed."""
+        keep = referenced() if callable(referenced) else referenced
+        return await asyncio.to_thread(self._collect, keep, time.time() - grace)
+
+    def _collect(self, keep: set[str], before: float) -> int:
+        freed = 0
+        for folder in self.root.iterdir():
+            if len(folder.name) != 2:
+                continue
+            for path in folder.iterdir():
+                if path.name in keep:
+                    continue
+                state = path.stat()
+                if state.st_mtime <= before:
+                    path.unlink()
+                    freed += state.st_size
+        return freed
+
+
+def _name(root: Path, path: Path, sha256: str) -> set[Path]:
+    """Move a finished file to its name; returns the folders whose entries changed and still need an fsync."""
+    target = root / sha256[:2] / sha256
+    folders = {target.parent}
+    if not target.parent.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folders.add(root)
+    path.chmod(0o444)
+    path.replace(target)
+    return folders
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

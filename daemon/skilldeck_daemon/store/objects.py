@@ -1,0 +1,273 @@
+"""The smaller repositories: containers and their files, stored chat completions, approval rules, conversations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, insert, select, update
+
+from skilldeck_daemon.store.database import Database
+from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, pack, unpack
+from skilldeck_daemon.store.ids import new_id, now, storable
+from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.schema import (
+    approval_rules,
+    chat_completions,
+    container_files,
+    containers,
+    conversation_items,
+    conversations,
+)
+
+
+def _doc(row: Doc | None) -> Doc | None:
+    return json.loads(row["doc"]) if row is not None else None
+
+
+def _docs(page: Page) -> Page:
+    return page.map(lambda row: json.loads(row["doc"]))
+
+
+class Containers:
+    """Container objects by id. `put` inserts or replaces; deleting takes the records of its files with it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, containers)
+
+    async def put(self, container: Doc) -> None:
+        """Insert or replace; keys beyond the wire's are kept."""
+        values = {"status": str(container.get("status") or ""), "doc": dumps(container)}
+        async with self._db.write() as connection:
+            result = await connection.execute(
+                update(containers).where(containers.c.id == container["id"]).values(**values)
+            )
+            if result.rowcount == 0:
+                created_at = int(container.get("created_at") or now())
+                await self._rows.insert({"id": container["id"], "created_at": created_at, **values}, connection)
+
+    async def get(self, id: str) -> Doc | None:
+        return _doc(await self._rows.get(id, "", "doc"))
+
+    async def list(
+        self, limit: int, order: str = "desc", after: str = "", *, status: str | None = None, name: str | None = None
+    ) -> Page:
+        """One page; `name` is compared with the stored object, so it reads on until the page is full."""
+        filters: list[ColumnElement[bool]] = [] if status is None else [containers.c.status == status]
+        if name is None:
+            return _docs(await self._rows.list(limit, order, after, *filters, columns=("doc",)))
+        found: Docs = []
+        while True:
+            page = _docs(await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            for container in page.data:
+                if container.get("name") == name:
+                    if len(found) == limit:
+                        return Page(found, True)
+                    found.append(container)
+            if not page.has_more:
+                return Page(found, False)
+            after = page.data[-1]["id"]
+
+    async def delete(self, id: str) -> bool:
+        return await self._rows.delete(id)
+
+
+class ContainerFiles:
+    """Container file objects; one path is one file of a container, a second `put` of a path replaces the first."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, container_files)
+
+    async def put(self, file: Doc, sha256: str | None = None) -> None:
+        """`file` has id, container_id, path. `sha256` keeps a blob alive as long as the record."""
+        same_path = (container_files.c.container_id == file["container_id"]) & (container_files.c.path == file["path"])
+        values = {"path": file["path"], "sha256": sha256, "doc": dumps(file)}
+        async with self._db.write() as connection:
+            await connection.execute(delete(container_files).where(same_path, container_files.c.id != file["id"]))
+            result = await connection.execute(
+                update(container_files).where(container_files.c.id == file["id"]).values(**values)
+            )
+            if result.rowcount == 0:
+                keys = {key: file[key] for key in ("id", "container_id")}
+                await self._rows.insert(
+                    {**keys, "created_at": int(file.get("created_at") or now()), **values}, connection
+                )
+
+    async def get(self, container_id: str, id: str) -> Doc | None:
+        row = await self._rows.get(id, "", "container_id", "doc")
+        return _doc(row) if row is not None and row["container_id"] == container_id else None
+
+    async def by_path(self, container_id: str, path: str) -> Doc | None:
+        """The file at exactly this path."""
+        if not storable(container_id):
+            return None
+        query = select(container_files.c.doc).where(
+            container_files.c.container_id == container_id, container_files.c.path == path
+        )
+        async with self._db.read() as connection:
+            doc = (await connection.execute(query)).scalar()
+        return json.loads(doc) if doc is not None else None
+
+    async def list(self, container_id: str, limit: int, order: str = "desc", after: str = "") -> Page:
+        mine = container_files.c.container_id == container_id
+        return _docs(await self._rows.list(limit, order, after, mine, columns=("doc",)))
+
+    async def delete(self, container_id: str, id: str) -> bool:
+        if await self.get(container_id, id) is None:
+            return False
+        return await self._rows.delete(id)
+
+
+class ChatCompletions:
+    """Stored chat completions with the messages they were asked with."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, chat_completions)
+
+    async def create(self, completion: Doc, messages: Docs) -> None:
+        await self._rows.insert(
+            {
+                "id": completion["id"],
+                "created_at": int(completion.get("created") or now()),
+                "model": str(completion.get("model") or ""),
+                "doc": dumps(completion),
+                "messages": await pack(messages),
+            }
+        )
+
+    async def get(self, id: str) -> Doc | None:
+        return _doc(await self._rows.get(id, "", "doc"))
+
+    async def messages(self, id: str) -> Docs:
+        row = await self._rows.get(id, "", "messages")
+        messages: Docs = await unpack(row["messages"]) if row is not None else []
+        return messages
+
+    async def update(self, completion: Doc) -> bool:
+        return await self._rows.update(completion["id"], {"doc": dumps(completion)})
+
+    async def list(
+        self,
+        limit: int,
+        order: str = "asc",
+        after: str = "",
+        *,
+        model: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Page:
+        """One page; `metadata` keeps those that have all these pairs, reading on until the page is full."""
+        filters: list[ColumnElement[bool]] = [] if model is None else [chat_completions.c.model == model]
+        if not metadata:
+            return _docs(await self._rows.list(limit, order, after, *filters, columns=("doc",)))
+        found: Docs = []
+        while True:
+            page = _docs(await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            for completion in page.data:
+                if metadata.items() <= (completion.get("metadata") or {}).items():
+                    if len(found) == limit:
+                        return Page(found, True)
+                    found.append(completion)
+            if not page.has_more:
+                return Page(found, False)
+            after = page.data[-1]["id"]
+
+    async def delete(self, id: str) -> bool:
+        return await self._rows.delete(id)
+
+
+class Rules:
+    """Approval rules that outlive a session."""
+
+    def __init__(self, db: Database) -> None:
+        self._rows = Rows(db, approval_rules)
+
+    async def add(self, rule: Doc) -> Doc:
+        """Store it, with an `id` and `created_at` when it brings none; returns it complete."""
+        complete = {"id": rule.get("id") or new_id("rule"), "created_at": rule.get("created_at") or now(), **rule}
+        await self._rows.insert(
+            {"id": complete["id"], "created_at": int(complete["created_at"]), "doc": dumps(complete)}
+        )
+        return complete
+
+    async def list(self) -> Docs:
+        """All rules, oldest first."""
+        return _docs(await self._rows.list(100_000, "asc", columns=("doc",))).data
+
+    async def delete(self, id: str) -> bool:
+        return await self._rows.delete(id)
+
+
+class ConversationStore:
+    """Conversations and their items; item ids are unique within one conversation."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, conversations)
+        self._items = Rows(db, conversation_items, parent="conversation_id")
+
+    async def create(self, conversation: Doc, items: Docs) -> None:
+        async with self._db.write() as connection:
+            await self._rows.insert(
+                {
+                    "id": conversation["id"],
+                    "created_at": int(conversation["created_at"]),
+                    "doc": dumps(conversation),
+                },
+                connection,
+            )
+            if items:
+                await connection.execute(insert(conversation_items), _item_rows(conversation["id"], items))
+
+    async def get(self, id: str) -> Doc | None:
+        return _doc(await self._rows.get(id, "", "doc"))
+
+    async def update(self, conversation: Doc) -> bool:
+        return await self._rows.update(conversation["id"], {"doc": dumps(conversation)})
+
+    async def delete(self, id: str) -> bool:
+        return await self._rows.delete(id)
+
+    async def list(self, limit: int, order: str = "desc", after: str = "") -> Page:
+        return _docs(await self._rows.list(limit, order, after, columns=("doc",)))
+
+    async def add_items(self, id: str, items: Docs) -> bool:
+        """Append all or none. False when there is no such conversation; an item id it already has is replaced."""
+        if not storable(id):
+            return False
+        async with self._db.write() as connection:
+            if (await connection.execute(select(conversations.c.seq).where(conversations.c.id == id))).first() is None:
+                return False
+            ids = [item["id"] for item in items]
+            for start in range(0, len(ids), 500):
+                same = conversation_items.c.id.in_(ids[start : start + 500])
+                await connection.execute(
+                    delete(conversation_items).where(conversation_items.c.conversation_id == id, same)
+                )
+            if items:
+                await connection.execute(insert(conversation_items), _item_rows(id, items))
+        return True
+
+    async def items(self, id: str, limit: int, order: str = "desc", after: str = "") -> Page:
+        return _docs(await self._items.list(limit, order, after, parent=id, columns=("doc",)))
+
+    async def all_items(self, id: str) -> Docs:
+        """Every item, oldest first."""
+        if not storable(id):
+            return []
+        query = select(conversation_items.c.doc).where(conversation_items.c.conversation_id == id)
+        async with self._db.read() as connection:
+            docs = (await connection.execute(query.order_by(conversation_items.c.seq))).scalars().all()
+        return [json.loads(doc) for doc in docs]
+
+    async def item(self, id: str, item_id: str) -> Doc | None:
+        return _doc(await self._items.get(item_id, id, "doc"))
+
+    async def delete_item(self, id: str, item_id: str) -> bool:
+        return await self._items.delete(item_id, id)
+
+
+def _item_rows(id: str, items: Docs) -> list[dict[str, Any]]:
+    return [{"conversation_id": id, "id": item["id"], "doc": dumps(item)} for item in items]

@@ -1,0 +1,172 @@
+"""Stored responses: the Response object, its input items, its event log, and what is kept beside the log.
+
+The object is rewritten at each change of status; the log is written once, when the run ends. A run that dies with
+the daemon keeps its last stored object, marked failed at the next start, with a log of its first and last event.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skilldeck_daemon.store.database import Database
+from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack
+from skilldeck_daemon.store.ids import storable
+from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.schema import response_parts, responses
+
+UNFINISHED = ("queued", "in_progress")
+
+
+def _columns(response: Doc) -> Doc:
+    return {
+        "status": str(response.get("status") or ""),
+        "model": str(response.get("model") or ""),
+        "doc": dumps(response),
+    }
+
+
+def _conversation(response: Doc) -> str | None:
+    conversation = response.get("conversation")
+    return conversation.get("id") if isinstance(conversation, dict) else None
+
+
+class Responses:
+    """The repository of responses. Every write is durable when the call returns."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, responses)
+
+    async def create(self, response: Doc, input_items: Docs, background: bool = False, instance: str = "") -> None:
+        """Store a new response and the items it was asked with. `instance` names this start of the daemon."""
+        packed = await pack(input_items)
+        async with self._db.write() as connection:
+            values = {
+                "id": response["id"],
+                "created_at": int(response.get("created_at") or 0),
+                "background": background,
+                "instance": instance,
+                "conversation_id": _conversation(response),
+                "previous_response_id": response.get("previous_response_id"),
+                **_columns(response),
+            }
+            await connection.execute(insert(responses).values(**values))
+            await _put_part(connection, response["id"], "input", packed)
+
+    async def update(self, response: Doc) -> bool:
+        """Replace the stored object. False when it was deleted meanwhile."""
+        return await self._rows.update(response["id"], _columns(response))
+
+    async def finish(self, response: Doc, events: Docs, extra: Doc | None = None) -> bool:
+        """Replace the object and store its log and `extra`, in one transaction. False when it was deleted meanwhile."""
+        log, beside = await pack(events), await pack(extra or {})
+        async with self._db.write() as connection:
+            result = await connection.execute(
+                update(responses).where(responses.c.id == response["id"]).values(**_columns(response))
+            )
+            if result.rowcount == 0:
+                return False
+            await _put_part(connection, response["id"], "events", log)
+            await _put_part(connection, response["id"], "extra", beside)
+        return True
+
+    async def get(self, id: str) -> Doc | None:
+        """The Response object as last stored."""
+        row = await self._rows.get(id, "", "doc")
+        return json.loads(row["doc"]) if row is not None else None
+
+    async def background(self, id: str) -> bool:
+        """Whether it was asked to run in the background."""
+        row = await self._rows.get(id, "", "background")
+        return bool(row and row["background"])
+
+    async def events(self, id: str) -> Docs:
+        """The event log; empty while the run goes on and for an unknown id."""
+        return await self._part(id, "events") or []
+
+    async def extra(self, id: str) -> Doc:
+        """What `finish` was given beside the log."""
+        return await self._part(id, "extra") or {}
+
+    async def input_items(self, id: str) -> Docs:
+        """The items of the request, in order."""
+        return await self._part(id, "input") or []
+
+    async def delete(self, id: str) -> bool:
+        """Delete it with its log. Whether there was one."""
+        return await self._rows.delete(id)
+
+    async def list(self, limit: int, order: str = "desc", after: str = "", conversation: str | None = None) -> Page:
+        """One page of Response objects."""
+        filters = [] if conversation is None else [responses.c.conversation_id == conversation]
+        page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
+        return page.map(lambda row: json.loads(row["doc"]))
+
+    async def fail_interrupted(self, instance: str) -> Ids:
+        """Mark what other starts of the daemon left unfinished as failed; returns the ids.
+
+        Each gets a log of `response.created` and `response.failed`, so that a replay ends.
+        """
+        query = select(responses.c.id, responses.c.doc).where(
+            responses.c.status.in_(UNFINISHED), responses.c.instance != instance
+        )
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query.order_by(responses.c.seq))).all()
+        for _, doc in rows:
+            begun = json.loads(doc)
+            error = {"code": "server_error", "message": "The daemon stopped before this response was finished."}
+            shown = {name: value for name, value in begun.items() if not name.startswith("_")}
+            failed = {**begun, "status": "failed", "error": error, "output": _settled(begun.get("output") or [])}
+            opening = {**shown, "output": []}
+            await self.finish(
+                failed,
+                [
+                    {"type": "response.created", "sequence_number": 0, "response": opening},
+                    *_replay_items(failed["output"]),
+                    {
+                        "type": "response.failed",
+                        "sequence_number": 1 + 2 * len(failed["output"]),
+                        "response": {**shown, **{name: failed[name] for name in ("status", "error", "output")}},
+                    },
+                ],
+            )
+        return [row[0] for row in rows]
+
+    async def _part(self, id: str, kind: str) -> Any:
+        if not storable(id):
+            return None
+        query = select(response_parts.c.data).where(response_parts.c.response_id == id, response_parts.c.kind == kind)
+        async with self._db.read() as connection:
+            data = (await connection.execute(query)).scalar()
+        return await unpack(data) if data is not None else None
+
+
+def _settled(output: Docs) -> Docs:
+    """No item of an ended response is still in progress."""
+    return [{**item, "status": "incomplete"} if item.get("status") == "in_progress" else item for item in output]
+
+
+def _replay_items(output: Docs) -> Docs:
+    """Added and done of each item that had been stored: a terminal event holds only items that were added."""
+    events = []
+    for index, item in enumerate(output):
+        for offset, kind in enumerate(("added", "done")):
+            events.append(
+                {
+                    "type": f"response.output_item.{kind}",
+                    "sequence_number": 1 + 2 * index + offset,
+                    "output_index": index,
+                    "item": item,
+                }
+            )
+    return events
+
+
+async def _put_part(connection: AsyncConnection, id: str, kind: str, data: bytes) -> None:
+    where = (response_parts.c.response_id == id) & (response_parts.c.kind == kind)
+    await connection.execute(delete(response_parts).where(where))
+    await connection.execute(insert(response_parts).values(response_id=id, kind=kind, data=data))

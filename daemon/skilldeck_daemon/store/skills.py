@@ -1,0 +1,213 @@
+"""Skills and their versions. Rules that span rows (default, latest, cascade) are kept inside one transaction each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from skilldeck_daemon.store.database import Database
+from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps
+from skilldeck_daemon.store.ids import new_id, now, storable
+from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.schema import skill_versions, skills
+
+# Everything but the file list, which may hold 500 entries.
+_BRIEF = tuple(column.name for column in skill_versions.c if column.name not in ("seq", "files"))
+
+
+Numbers = list[int]
+
+
+class DefaultVersionInUse(Exception):
+    """The default version was to be deleted while others exist."""
+
+
+class Skills:
+    """Rows as dicts. A skill row carries `default` and `latest`: the rows of those versions, without their files."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._rows = Rows(db, skills)
+        self._versions = Rows(db, skill_versions)
+
+    async def create(self, version: Doc) -> tuple[Doc, Doc]:
+        """A new skill whose version 1 is `version` (name, description, digest, origin, source, watched, files, doc)."""
+        skill_id, at = new_id("skill"), now()
+        async with self._db.write() as connection:
+            row = {"id": skill_id, "created_at": at, "name": version["name"]}
+            await self._rows.insert({**row, "default_version": 1, "latest_version": 1, "last_version": 1}, connection)
+            added = await self._insert_version(connection, skill_id, 1, at, version)
+        return await self._required(skill_id), added
+
+    async def add_version(self, skill_id: str, version: Doc, default: bool) -> tuple[Doc, Doc] | None:
+        """The next version; None when there is no such skill."""
+        if not storable(skill_id):
+            return None
+        async with self._db.write() as connection:
+            query = select(skills.c.last_version).where(skills.c.id == skill_id)
+            last = (await connection.execute(query)).scalar()
+            if last is None:
+                return None
+            added = await self._insert_version(connection, skill_id, last + 1, now(), version)
+            values: Doc = {"latest_version": last + 1, "last_version": last + 1}
+            if default:
+                values |= {"default_version": last + 1, "name": version["name"]}
+            await connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
+        return await self._required(skill_id), added
+
+    async def _insert_version(
+        self, connection: AsyncConnection, skill_id: str, number: int, at: int, version: Doc
+    ) -> Doc:
+        row = {
+            "id": new_id("skillver"),
+            "skill_id": skill_id,
+            "version": number,
+            "created_at": at,
+            "promoted": False,
+            **{key: version[key] for key in ("name", "description", "digest", "origin", "source", "watched")},
+            "files": dumps(version["files"]),
+            "doc": dumps(version["doc"]),
+        }
+        await connection.execute(insert(skill_versions).values(**row))
+        return _version(row)
+
+    async def get(self, skill_id: str) -> Doc | None:
+        row = await self._rows.get(skill_id)
+        return (await self._with_versions([row]))[0] if row is not None else None
+
+    async def _required(self, skill_id: str) -> Doc:
+        row = await self.get(skill_id)
+        assert row is not None, "a skill vanished between its commit and its answer"
+        return row
+
+    async def list(self, limit: int, order: str = "desc", after: str = "", name: str | None = None) -> Page:
+        filters = [] if name is None else [skills.c.name == name]
+        page = await self._rows.list(limit, order, after, *filters)
+        return Page(await self._with_versions(page.data), page.has_more)
+
+    async def by_name(self, name: str) -> Doc | None:
+        """The newest skill whose default version has this name."""
+        page = await self.list(1, "desc", name=name)
+        return page.data[0] if page.data else None
+
+    async def promote(self, skill_id: str, number: int) -> None:
+        """Keep a version from being pruned."""
+        mine = (skill_versions.c.skill_id == skill_id) & (skill_versions.c.version == number)
+        async with self._db.write() as connection:
+            await connection.execute(update(skill_versions).where(mine).values(promoted=True))
+
+    async def _with_versions(self, rows: Docs) -> Docs:
+        """One query for the versions a page of skills shows."""
+        if not rows:
+            return []
+        version = skill_versions.c
+        shown = (version.version == skills.c.default_version) | (version.version == skills.c.latest_version)
+        query = (
+            select(*(version[name] for name in _BRIEF))
+            .join(skills, version.skill_id == skills.c.id)
+            .where(skills.c.id.in_([row["id"] for row in rows]), shown)
+        )
+        async with self._db.read() as connection:
+            found = [_version(dict(row)) for row in (await connection.execute(query)).mappings()]
+        by_key = {(row["skill_id"], row["version"]): row for row in found}
+        complete = []
+        for row in rows:
+            default = by_key.get((row["id"], row["default_version"]))
+            latest = by_key.get((row["id"], row["latest_version"]))
+            # Missing only when it was deleted between the two reads: then it is not listed.
+            if default is not None and latest is not None:
+                complete.append({**row, "default": default, "latest": latest})
+        return complete
+
+    async def version(self, skill_id: str, number: int) -> Doc | None:
+        """One version, with its files."""
+        if not storable(skill_id) or not 0 < number < 2**31:
+            return None
+        query = select(skill_versions).where(skill_versions.c.skill_id == skill_id, skill_versions.c.version == number)
+        async with self._db.read() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        return _version(dict(row)) if row is not None else None
+
+    async def versions(self, skill_id: str, limit: int, order: str = "desc", after: str = "") -> Page:
+        mine = skill_versions.c.skill_id == skill_id
+        page = await self._versions.list(limit, order, after, mine, columns=_BRIEF)
+        return page.map(_version)
+
+    async def set_default(self, skill_id: str, number: int) -> Doc | None:
+        """None when there is no such version. The version counts as promoted: pruning leaves it alone from now on."""
+        version = await self.version(skill_id, number)
+        if version is None:
+            return None
+        async with self._db.write() as connection:
+            mine = (skill_versions.c.skill_id == skill_id) & (skill_versions.c.version == number)
+            result = await connection.execute(update(skill_versions).where(mine).values(promoted=True))
+            if result.rowcount == 0:
+                return None
+            values = {"default_version": number, "name": version["name"]}
+            await connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
+        return await self._required(skill_id)
+
+    async def delete(self, skill_id: str) -> bool:
+        """With all its versions."""
+        return await self._rows.delete(skill_id)
+
+    async def delete_version(self, skill_id: str, number: int) -> tuple[Doc, bool] | None:
+        """The deleted row and whether the skill went with it; None when there is none.
+
+        Raises:
+            DefaultVersionInUse: it is the default and not the only one.
+        """
+        version = await self.version(skill_id, number)
+        if version is None:
+            return None
+        async with self._db.write() as connection:
+            query = select(skills.c.default_version, skills.c.latest_version).where(skills.c.id == skill_id)
+            state = (await connection.execute(query)).first()
+            count_query = select(func.count()).select_from(skill_versions).where(skill_versions.c.skill_id == skill_id)
+            count = (await connection.execute(count_query)).scalar_one()
+            if state is None:
+                return None
+            if count == 1:
+                await self._rows.delete(skill_id, connection=connection)
+                return version, True
+            if state.default_version == number:
+                raise DefaultVersionInUse
+            if not await self._versions.delete(version["id"], connection=connection):
+                return None
+            newest = select(func.max(skill_versions.c.version)).where(skill_versions.c.skill_id == skill_id)
+            latest = (await connection.execute(newest)).scalar_one()
+            await connection.execute(update(skills).where(skills.c.id == skill_id).values(latest_version=latest))
+        return version, False
+
+    async def prunable(self, skill_id: str, keep: int) -> Numbers:
+        """Numbers of watched versions beyond the newest `keep`, oldest first; never the default or a promoted one."""
+        version = skill_versions.c
+        query = (
+            select(version.version)
+            .join(skills, version.skill_id == skills.c.id)
+            .where(
+                version.skill_id == skill_id,
+                version.watched.is_(True),
+                version.promoted.is_(False),
+                version.version != skills.c.latest_version,
+            )
+            .order_by(version.version.desc())
+        )
+        defaults = select(skills.c.default_version).where(skills.c.id == skill_id)
+        async with self._db.read() as connection:
+            default = (await connection.execute(defaults)).scalar()
+            numbers = list((await connection.execute(query)).scalars())
+        # The latest version is one of those kept.
+        old = numbers[max(keep - 1, 0) :]
+        return sorted(number for number in old if number != default)
+
+
+def _version(row: Doc) -> Doc:
+    decoded: dict[str, Any] = {**row, "doc": json.loads(row["doc"])}
+    if "files" in row:
+        decoded["files"] = json.loads(row["files"])
+    decoded.pop("seq", None)
+    return decoded
