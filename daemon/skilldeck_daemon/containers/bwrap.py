@@ -1,0 +1,322 @@
+"""The command line of a container: which program, which privileges, which files it sees.
+
+Nothing is started here. bwrap must never run as uid 0 (a remount inside could reach host files behind a read-only
+bind), so a root daemon puts `setpriv` in front and hands its directories to `SANDBOX_UID`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skilldeck_daemon.containers import seccomp
+from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.spec import GIB, SKILLS, WORKDIR, ContainerSpec
+
+SANDBOX_UID = 64_311
+"""Who owns a container's processes and files when the daemon is root; no account has this number."""
+
+NPROC = 128
+FSIZE = 2 * GIB
+PROXY_PORT = 3128
+AGENT_PATH = "/run/agent.py"
+AGENT_SOURCE = Path(__file__).with_name("agent.py")
+KERNEL_PATH = "/run/kernel.py"
+KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
+HOME = "/home/user"
+INNER_PATH = "/run/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+ENVIRONMENT = {
+    "HOME": HOME,
+    "USER": "user",
+    "LOGNAME": "user",
+    "SHELL": "/bin/bash",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PAGER": "cat",
+    "TMPDIR": "/tmp",
+}
+
+_ETC_BINDS = (
+    "ssl",
+    "pki",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "fonts",
+    "ImageMagick-6",
+    "ImageMagick-7",
+    "libreoffice",
+    "texmf",
+    "magic",
+)
+_ETC_FILES = {
+    "passwd": "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/:/bin/false\n",
+    "group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+
+
+@dataclass(frozen=True)
+class Python:
+    """The interpreter inside: its path, and the prefix to bind when it lies outside /usr."""
+
+    executable: Path
+    prefix: Path | None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What was found on this machine and is put into every command line."""
+
+    bwrap: str
+    setpriv: str | None
+    python: Python
+    uid: int
+    """The real uid of the container's processes."""
+
+
+def _open_to(path: Path | str, uid: int, need: int) -> bool:
+    """Whether `uid` (not ours, in no group) has the rwx bits `need` on this one file or directory."""
+    info = os.stat(path)
+    return (info.st_mode >> (6 if info.st_uid == uid else 0)) & need == need
+
+
+def passable(path: Path, uid: int) -> bool:
+    """Whether `uid` can get through `path` and every directory above it."""
+    path = Path(os.path.realpath(path))
+    try:
+        return all(_open_to(part, uid, stat.S_IXOTH) for part in (path, *path.parents))
+    except OSError:
+        return False
+
+
+def tree_readable(path: Path, uid: int) -> bool:
+    """Whether `uid` can read everything in the directory `path`."""
+    path = Path(os.path.realpath(path))
+    enter = stat.S_IXOTH | stat.S_IROTH
+    try:
+        if not passable(path.parent, uid):
+            return False
+        for folder, _, files in os.walk(path):
+            if not _open_to(folder, uid, enter):
+                return False
+            for file in files:
+                item = os.path.join(folder, file)
+                if not os.path.islink(item) and not _open_to(item, uid, stat.S_IROTH):
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+def system_python() -> Python | None:
+    """The distribution's interpreter."""
+    for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
+        if path.exists():
+            return Python(path, None)
+    return None
+
+
+def find_python(uid: int) -> Python:
+    """The running interpreter when the container's user can read it, else the system's."""
+    own = Path(os.path.realpath(sys.executable))
+    prefix = Path(os.path.realpath(sys.base_prefix))
+    base = prefix / "bin" / own.name
+    candidate = base if base.exists() else own
+    if candidate.is_relative_to("/usr"):
+        return Python(candidate, None)
+    # A prefix such as "/", "/opt" or the home directory itself would show far more than an interpreter.
+    narrow = len(prefix.parts) >= 3 and not Path.home().is_relative_to(prefix) and candidate.is_relative_to(prefix)
+    if narrow and (uid == os.geteuid() or passable(candidate, uid)):
+        return Python(candidate, prefix)
+    system = system_python()
+    if system is None:
+        raise SandboxUnavailable(
+            "No Python interpreter can be used inside the sandbox.",
+            f"Install one in /usr: {install_hint('python3')}.",
+        )
+    return system
+
+
+def install_hint(package: str) -> str:
+    """The command that installs `package` here."""
+    for manager, command in (
+        ("apt-get", "apt-get install -y"),
+        ("dnf", "dnf install -y"),
+        ("pacman", "pacman -S --noconfirm"),
+        ("zypper", "zypper install -y"),
+        ("apk", "apk add"),
+    ):
+        if shutil.which(manager):
+            sudo = "" if os.geteuid() == 0 else "sudo "
+            return f"{sudo}{command} {package}"
+    return f"install {package} with this system's package manager"
+
+
+def find_tools() -> Tools:
+    """Looks for bwrap, setpriv (as root) and a Python. Raises `SandboxUnavailable` naming what to install."""
+    if sys.platform != "linux":
+        raise SandboxUnavailable(
+            f"The sandbox needs Linux; this is {sys.platform}.",
+            "Run the daemon on Linux (a virtual machine will do), or pass --sandbox none to run without isolation.",
+        )
+    if not seccomp.supported():
+        raise SandboxUnavailable(
+            f"The sandbox knows no system-call filter for {platform.machine()}.",
+            "Run the daemon on x86_64 or aarch64, or pass --sandbox none to run without isolation.",
+        )
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise SandboxUnavailable(
+            "bubblewrap (bwrap) is not installed.",
+            f"Run: {install_hint('bubblewrap')}. Or pass --sandbox none to run without isolation.",
+        )
+    uid = os.geteuid()
+    setpriv = None
+    if uid == 0:
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise SandboxUnavailable(
+                "setpriv is not installed; a daemon run by root needs it to give up root before the sandbox.",
+                f"Run: {install_hint('util-linux')}. Or run the daemon as an ordinary user.",
+            )
+        uid = SANDBOX_UID
+    return Tools(bwrap, setpriv, find_python(uid), uid)
+
+
+def drop_prefix(tools: Tools) -> list[str]:
+    """The command in front of bwrap: nothing for a user, setpriv for root."""
+    if tools.setpriv is None:
+        return []
+    uid = str(tools.uid)
+    return [
+        tools.setpriv,
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--",
+    ]
+
+
+def memory_file(name: str, data: bytes) -> int:
+    """A descriptor that reads `data` from the start."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def build(
+    tools: Tools,
+    spec: ContainerSpec,
+    data_dir: Path,
+    mounts: Sequence[tuple[str, Path]],
+    *,
+    socket_fd: int,
+    status_fd: int,
+    hide_memory: bool,
+) -> tuple[list[str], list[int]]:
+    """The argv of one container, and the descriptors that belong to it.
+
+    Args:
+        mounts: (name, host folder) of each skill, already readable by the container's user.
+        socket_fd: the agent's end of the control socket.
+        status_fd: where bwrap writes its JSON status.
+        hide_memory: deny memory that a watchdog cannot see (see `seccomp.program`).
+
+    Returns: argv, and the new descriptors to pass and then close in the daemon.
+    """
+    fds: list[int] = []
+
+    def data(name: str, content: bytes) -> str:
+        fds.append(memory_file(name, content))
+        return str(fds[-1])
+
+    try:
+        memory = spec.memory_bytes
+        scratch = str(memory // 4)
+        argv = [*drop_prefix(tools), tools.bwrap]
+        argv += ["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
+        argv += ["--unshare-uts", "--unshare-cgroup-try", "--uid", "1000", "--gid", "1000"]
+        argv += ["--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1"]
+        argv += ["--cap-drop", "ALL", "--clearenv"]
+        argv += ["--ro-bind", "/usr", "/usr"]
+        for top in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
+            path = Path("/", top)
+            if path.is_symlink():
+                argv += ["--symlink", os.readlink(path), str(path)]
+            elif path.exists():
+                argv += ["--ro-bind", str(path), str(path)]
+        for folder in ("/etc", "/home", "/run", "/run/bin", "/var"):
+            argv += ["--perms", "0755", "--dir", folder]
+        for name in _ETC_BINDS:
+            argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        for name, text in _ETC_FILES.items():
+            argv += ["--perms", "0444", "--ro-bind-data", data(name, text.encode()), f"/etc/{name}"]
+        argv += ["--perms", "0755", "--dir", "/mnt", "--bind", str(data_dir), WORKDIR]
+        argv += ["--perms", "0755", "--dir", SKILLS]
+        for name, path in mounts:
+            argv += ["--ro-bind", str(path), f"{SKILLS}/{name}"]
+        for bind in spec.binds:
+            argv += ["--ro-bind", str(bind.source), bind.target]
+        argv += ["--proc", "/proc", "--dev", "/dev"]
+        argv += ["--perms", "1777", "--size", scratch, "--tmpfs", "/dev/shm"]
+        argv += ["--perms", "1777", "--size", scratch, "--tmpfs", "/tmp"]
+        argv += ["--symlink", "/tmp", "/var/tmp"]
+        argv += ["--perms", "0700", "--size", scratch, "--tmpfs", HOME]
+        # After the tmpfs mounts: the interpreter may lie under /tmp or under a home directory called as ours.
+        python = tools.python
+        if python.prefix is not None:
+            argv += ["--ro-bind", str(python.prefix), str(python.prefix)]
+        for alias in ("python3", "python"):
+            argv += ["--symlink", str(python.executable), f"/run/bin/{alias}"]
+        argv += ["--perms", "0444", "--ro-bind-data", data("agent", AGENT_SOURCE.read_bytes()), AGENT_PATH]
+        argv += ["--perms", "0444", "--ro-bind-data", data("kernel", KERNEL_SOURCE.read_bytes()), KERNEL_PATH]
+        for key, value in environment(spec).items():
+            argv += ["--setenv", key, value]
+        argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
+        argv += ["--seccomp", data("seccomp", seccomp.program(hide_memory=hide_memory))]
+        argv += ["--json-status-fd", str(status_fd), "--"]
+        argv += [str(python.executable), "-I", "-S", "-B", AGENT_PATH, str(socket_fd), str(memory)]
+        argv += [str(NPROC), str(FSIZE), str(PROXY_PORT if spec.network.allowed_domains else 0)]
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return argv, fds
+
+
+def environment(spec: ContainerSpec) -> dict[str, str]:
+    """What a command finds in its environment, and nothing of the daemon's."""
+    # Thread pools are sized by the machine's processors; on a large one they alone would reach NPROC.
+    threads = str(min(8, len(os.sched_getaffinity(0))))
+    env = {"PATH": INNER_PATH, "PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    env.update(ENVIRONMENT)
+    if spec.network.allowed_domains:
+        proxy = f"http://127.0.0.1:{PROXY_PORT}"
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            env[name] = proxy
+        env["no_proxy"] = env["NO_PROXY"] = "localhost,127.0.0.1,::1"
+    return env

@@ -1,0 +1,451 @@
+"""All containers of one daemon: where they live, how many there are, what is left of them after a crash.
+
+Each container is a directory `<root>/<id>` that only the daemon and the container's processes can enter. Ids that the
+caller knows survive a restart (`reopen`); everything else is removed by `sweep`. One daemon at a time owns a root, by a
+lock on `<root>/.lock` that the kernel drops when the daemon dies, however it dies; its sandboxes die with it.
+
+A root daemon's containers belong to an unprivileged uid. When the root directory cannot be entered by that uid
+(`/root` is 0700 on most systems) the containers live in /var/lib/skilldeck instead, and skill folders that cannot be
+reached are copied beside the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from skilldeck_daemon.containers import artifacts, bwrap, diagnose
+from skilldeck_daemon.containers.cgroups import Cgroups, Group
+from skilldeck_daemon.containers.container import Container
+from skilldeck_daemon.containers.errors import (
+    ContainerError,
+    ContainerGone,
+    InvalidContainerRequest,
+    SandboxUnavailable,
+    TooManyContainers,
+)
+from skilldeck_daemon.containers.plain import PlainRuntime
+from skilldeck_daemon.containers.proxy import Proxy
+from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
+from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec
+from skilldeck_daemon.containers.watchdog import Monitor, Watchdog
+
+log = logging.getLogger(__name__)
+
+STATE_DIR = Path("/var/lib/skilldeck")
+PROBE_ID = "probe"
+Sandbox = Literal["auto", "bwrap", "none"]
+
+
+class Containers:
+    """Makes, finds and deletes containers. `start` first, `close` last; everything on one event loop."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        sandbox: Sandbox = "auto",
+        max_memory: str = "4g",
+        max_containers: int = 64,
+        disk_floor_bytes: int = GIB,
+        quota_bytes: int = 4 * GIB,
+        allow_private_hosts: Collection[str] = (),
+    ) -> None:
+        """
+        Args:
+            root: the directory for all containers; made when missing.
+            sandbox: `auto` and `bwrap` isolate with bubblewrap or refuse to start; `none` runs commands as plain
+                processes of this user, which is for machines whose owner trusts every skill and every model.
+            max_memory: the largest `memory_limit` a container may ask for.
+            max_containers: how many may be open at once.
+            disk_floor_bytes: below this much free disk no call starts and running ones are stopped.
+            quota_bytes: how much one container may keep in /mnt/data.
+            allow_private_hosts: names that an allowlist may reach although they resolve to private addresses.
+        """
+        if max_memory not in MEMORY_TIERS:
+            raise InvalidContainerRequest(
+                f"Unknown max_memory {max_memory!r}.",
+                f"Use one of {', '.join(MEMORY_TIERS)}.",
+                param="max_memory",
+            )
+        self.root = root
+        self.base = root
+        self.sandbox: Literal["bwrap", "none"] = "none" if sandbox == "none" else "bwrap"
+        self.max_memory = max_memory
+        self.max_containers = max_containers
+        self.disk_floor_bytes = disk_floor_bytes
+        self.quota_bytes = quota_bytes
+        self.allow_private_hosts = frozenset(allow_private_hosts)
+        self.cgroups = Cgroups(None, "none")
+        self.tools: bwrap.Tools | None = None
+        self._open: dict[str, Container] = {}
+        self._lock_fd = -1
+        self._watchdog: Watchdog | None = None
+        self._serial = 0
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Checks that commands can be isolated, by isolating one, and takes the root.
+
+        Raises: `SandboxUnavailable` whose hint names the command that mends it. Never falls back to less.
+        """
+        if self.sandbox == "bwrap":
+            self.tools = bwrap.find_tools()
+            await asyncio.to_thread(diagnose.check_version, self.tools.bwrap)
+            self.base = base_for(self.root)
+            if self.base != self.root:
+                log.info("the sandbox's user cannot enter %s; containers are kept in %s", self.root, self.base)
+        else:
+            log.warning(
+                "sandbox is off (--sandbox none): the model's commands run as this user, with no isolation at all"
+            )
+        try:
+            self.base.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SandboxUnavailable(
+                f"The containers' directory {self.base} cannot be made: {error.strerror}.",
+                "Choose another one with --data-dir.",
+            ) from error
+        self.base.chmod(0o711 if self._owner is not None else 0o700)
+        self._take_lock()
+        try:
+            await asyncio.to_thread(self._sweep_unfinished)
+            self.cgroups = await asyncio.to_thread(Cgroups.detect) if self.tools else self.cgroups
+            self._watchdog = Watchdog(self.base, floor=self.disk_floor_bytes, quota=self.quota_bytes)
+            if self.tools is not None:
+                await self._probe_interpreters(self.tools)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _probe_interpreters(self, tools: bwrap.Tools) -> None:
+        """Probes with the interpreter found first, and with the system's when that one does not run inside (it may
+        need libraries from elsewhere)."""
+        try:
+            await self.probe()
+        except SandboxUnavailable:
+            system = bwrap.system_python()
+            if tools.python.prefix is None or system is None:
+                raise
+            self.tools = replace(tools, python=system)
+            await self.probe()
+            log.info("%s does not run inside the sandbox; using %s", tools.python.executable, system.executable)
+
+    async def probe(self) -> float:
+        """Starts a container exactly as a real one, runs `true` in it, removes it. Returns the seconds it took."""
+        started = time.monotonic()
+        home = await asyncio.to_thread(self._make_home, f".{PROBE_ID}-{os.urandom(4).hex()}")
+        spec = ContainerSpec(PROBE_ID)
+        try:
+            runtime = await self._launch(spec, home, None, None)
+            reader, writer = os.pipe()
+            try:
+                job = runtime.run("true", writer, writer)
+                done, _ = await asyncio.wait({job.exited}, timeout=10)
+                if not done or job.exited.result() != 0:
+                    raise SandboxUnavailable("The sandbox starts but cannot run a command.")
+            finally:
+                os.close(reader)
+                os.close(writer)
+                await runtime.stop()
+        except SandboxUnavailable as error:
+            raise diagnose.explain(error) from error
+        finally:
+            await asyncio.to_thread(artifacts.delete_tree, home)
+        return time.monotonic() - started
+
+    async def close(self) -> None:
+        """Ends all sandboxes. Data directories stay for the next start."""
+        await asyncio.gather(*(container.close(delete=False) for container in list(self._open.values())))
+        if self._watchdog is not None:
+            await self._watchdog.close()
+            self._watchdog = None
+        self._release_lock()
+
+    # -- containers --------------------------------------------------------------------------------------
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        """A new, empty container with its sandbox running.
+
+        Raises: `InvalidContainerRequest` (memory tier, domains, a missing skill folder, an id in use),
+        `TooManyContainers`, `SandboxUnavailable`.
+        """
+        self._check(spec)
+        if self.exists(spec.id):
+            raise InvalidContainerRequest(f"Container {spec.id!r} exists already.", param="id")
+        container = await self._enter(spec)
+        try:
+            await container.ensure_running()
+        except BaseException:
+            await container.close()
+            raise
+        return container
+
+    def get(self, container_id: str) -> Container | None:
+        """The open container with this id."""
+        return self._open.get(container_id)
+
+    async def reopen(self, spec: ContainerSpec) -> Container:
+        """The container with this id: the open one, or one whose data outlived an earlier daemon.
+
+        Its sandbox starts with the first command. Raises `ContainerGone` when there is no data, and as `create`.
+        """
+        container = self._open.get(spec.id)
+        if container is not None:
+            return container
+        if not self.exists(spec.id):
+            raise ContainerGone(f"Container {spec.id!r} has been deleted or has expired.", "Create a new container.")
+        self._check(spec)
+        return await self._enter(spec)
+
+    def exists(self, container_id: str) -> bool:
+        """Whether there is data under this id, open or not."""
+        return container_id in self._open or (self.base / container_id / "data").is_dir()
+
+    async def delete(self, container_id: str) -> bool:
+        """Ends the container and removes its data; returns whether there was one."""
+        container = self._open.get(container_id)
+        if container is not None:
+            await container.close()
+            return True
+        if not self.exists(container_id):
+            return False
+        await asyncio.to_thread(self._discard, self.base / container_id)
+        return True
+
+    async def sweep(self, keep: Collection[str]) -> list[str]:
+        """Removes every container that is neither open nor in `keep`. Returns the ids removed."""
+        keep = set(keep)
+
+        def remove() -> list[str]:
+            gone = []
+            for item in sorted(self.base.iterdir()):
+                if item.name.startswith(".") or item.name in keep or item.name in self._open:
+                    continue
+                self._discard(item)
+                gone.append(item.name)
+            return gone
+
+        return await asyncio.to_thread(remove)
+
+    async def expire_idle(self, seconds: float = 1200.0) -> list[str]:
+        """Deletes the open containers that nobody used for `seconds` and that run no call. Returns their ids."""
+        limit = time.time() - seconds
+        idle = [c for c in self._open.values() if c.last_active < limit and not c.busy]
+        for container in idle:
+            await container.close()
+        return [container.spec.id for container in idle]
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers for /metrics and `doctor`."""
+        containers = list(self._open.values())
+        return {
+            "sandbox": self.sandbox,
+            "cgroup": self.cgroups.mode,
+            "open": len(containers),
+            "running": sum(container.running for container in containers),
+            "busy": sum(container.busy for container in containers),
+            "restarts": sum(container.restarts for container in containers),
+            "max_containers": self.max_containers,
+            "max_memory": self.max_memory,
+            "disk_free_bytes": self._watchdog.free() if self._watchdog else 0,
+        }
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _owner(self) -> int | None:
+        """The uid that container files get, None when it is our own."""
+        return self.tools.uid if self.tools is not None and self.tools.setpriv is not None else None
+
+    def _check(self, spec: ContainerSpec) -> None:
+        if self._watchdog is None:
+            raise ContainerError("The containers have not been started.")
+        if spec.memory_bytes > MEMORY_TIERS[self.max_memory]:
+            raise InvalidContainerRequest(
+                f"memory_limit {spec.memory_limit} is above this daemon's maximum of {self.max_memory}.",
+                f"Ask for {self.max_memory} or less, or raise the daemon's maximum.",
+                param="memory_limit",
+            )
+        Proxy.check(spec.network.allowed_domains)
+        for mount in spec.mounts:
+            if not mount.path.is_dir():
+                raise InvalidContainerRequest(
+                    f"The folder of skill {mount.name!r} does not exist: {mount.path}.", param="skills"
+                )
+        if len(self._open) >= self.max_containers:
+            raise TooManyContainers(
+                f"{self.max_containers} containers are open already.",
+                "Delete one, wait for one to expire, or raise the daemon's max_containers.",
+            )
+
+    async def _enter(self, spec: ContainerSpec) -> Container:
+        assert self._watchdog is not None
+        home = self.base / spec.id
+        monitor = self._watchdog.monitor(spec, home / "data")
+        proxies: list[Proxy] = []
+
+        async def launch() -> Runtime:
+            for proxy in proxies:
+                await proxy.close()
+            proxies.clear()
+            if monitor.group is not None:
+                await asyncio.to_thread(monitor.group.remove)
+                monitor.group = None
+            if spec.network.allowed_domains and self.sandbox == "bwrap":
+                proxies.append(Proxy(spec.network.allowed_domains, private=self.allow_private_hosts))
+            return await self._launch(spec, home, monitor, proxies[0] if proxies else None)
+
+        async def closed(container: Container, delete: bool) -> None:
+            for proxy in proxies:
+                await proxy.close()
+            if monitor.group is not None:
+                await asyncio.to_thread(monitor.group.remove)
+            try:
+                if delete:
+                    await asyncio.to_thread(self._discard, home)
+            finally:
+                self._open.pop(spec.id, None)
+
+        container = Container(spec, home, start=launch, watch=monitor, owner=self._owner, on_closed=closed)
+        self._open[spec.id] = container
+        try:
+            await asyncio.to_thread(self._make_home, spec.id)
+        except BaseException:
+            del self._open[spec.id]
+            raise
+        return container
+
+    async def _launch(self, spec: ContainerSpec, home: Path, monitor: Monitor | None, proxy: Proxy | None) -> Runtime:
+        mounts = [(mount.name, mount.path) for mount in spec.mounts]
+        (home / "data").chmod(0o755)  # a command may have locked its own work directory
+        if self.tools is None:
+            plain = PlainRuntime(home / "data", mounts)
+            await plain.start()
+            return plain
+        if self._owner is not None:
+            mounts = await asyncio.to_thread(_within_reach, mounts, home / "skills", self.tools.uid)
+        self._serial += 1
+        name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
+        runtime = BwrapRuntime(
+            self.tools,
+            spec,
+            home / "data",
+            mounts,
+            hide_memory=self.cgroups.mode == "none",
+            wrap=self.cgroups.wrap(name, spec.memory_bytes),
+            on_listener=proxy.serve if proxy is not None else None,
+        )
+        await runtime.start()
+        if monitor is not None:
+            monitor.group = await asyncio.to_thread(self._limit, name, spec, runtime)
+        return runtime
+
+    def _limit(self, name: str, spec: ContainerSpec, runtime: BwrapRuntime) -> Group | None:
+        """Puts a new sandbox, which has not run anything yet, under its limits."""
+        if self.cgroups.mode == "scope" and runtime.outer_pid is not None:
+            return self.cgroups.group_of(runtime.outer_pid)
+        group = self.cgroups.create(name, spec.memory_bytes)
+        if group is not None:
+            group.adopt([pid for pid in (runtime.outer_pid, runtime.init_pid) if pid is not None])
+        return group
+
+    def _make_home(self, name: str) -> Path:
+        home = self.base / name
+        for folder, mode in ((home, 0o700), (home / "data", 0o755), (home / "staging", 0o700)):
+            folder.mkdir(mode=mode, exist_ok=True)
+            folder.chmod(mode)
+            if self._owner is not None and folder.name != "staging":
+                os.chown(folder, self._owner, self._owner)
+        for left in (home / "staging").iterdir():  # of a put that a crash interrupted
+            left.unlink()
+        return home
+
+    def _discard(self, home: Path) -> None:
+        """Removes a container's directory; what a crash interrupts is removed at the next start."""
+        trash = self.base / f".trash-{os.urandom(8).hex()}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(home, trash)
+            artifacts.delete_tree(trash)
+
+    def _sweep_unfinished(self) -> None:
+        old = time.time() - 3600  # a doctor that runs now is left alone
+        for item in self.base.iterdir():
+            ours = item.name.startswith((".trash-", f".{PROBE_ID}-"))
+            if ours or (item.name.startswith(".doctor-") and item.stat().st_mtime < old):
+                artifacts.delete_tree(item)
+
+    def _take_lock(self) -> None:
+        path = self.base / ".lock"
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(fd)
+                raise ContainerError(
+                    f"Another daemon already uses {self.base}.",
+                    "Stop it (skilldeck status shows its pid), or choose another --data-dir.",
+                ) from error
+            # Whoever stopped in between may have removed the file: then this lock guards nothing.
+            if path.exists() and os.fstat(fd).st_ino == path.stat().st_ino:
+                self._lock_fd = fd
+                return
+            os.close(fd)
+
+    def _release_lock(self) -> None:
+        if self._lock_fd < 0:
+            return
+        if self.base != self.root and {item.name for item in self.base.iterdir()} == {".lock"}:
+            # Nothing is kept in the directory outside the root: leave no trace of it.
+            (self.base / ".lock").unlink()
+            self.base.rmdir()
+        os.close(self._lock_fd)
+        self._lock_fd = -1
+
+
+def base_for(root: Path) -> Path:
+    """The directory the containers of `root` really live in: `root`, or for root's daemon one that the containers'
+    user can enter."""
+    if os.geteuid() != 0:
+        return root
+    # Only the way there matters: the containers' own directory is opened to that user by us.
+    above = root.parent if root.exists() else root
+    while not above.exists():
+        above = above.parent
+    if bwrap.passable(above, bwrap.SANDBOX_UID):
+        return root
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16]
+    return STATE_DIR / f"containers-{digest}"
+
+
+def _within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list[tuple[str, Path]]:
+    """Skill folders the sandbox's user can read: themselves, or copies."""
+    result = []
+    for name, path in mounts:
+        if not bwrap.tree_readable(path, uid):
+            copy = copies / name
+            if copy.exists():
+                artifacts.delete_tree(copy)
+            copies.mkdir(mode=0o755, exist_ok=True)
+            shutil.copytree(path, copy, symlinks=True)
+            for folder, _, files in os.walk(copy):
+                os.chmod(folder, 0o755)
+                for file in files:
+                    item = os.path.join(folder, file)
+                    if not os.path.islink(item):
+                        os.chmod(item, 0o755 if os.stat(item).st_mode & 0o100 else 0o644)
+            path = copy
+        result.append((name, path))
+    return result

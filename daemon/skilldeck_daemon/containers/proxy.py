@@ -1,0 +1,325 @@
+"""The only way out of a container with an allowlist: an HTTP proxy in the daemon.
+
+The agent inside binds 127.0.0.1:3128 in its own network namespace and hands the listening socket out, so nothing
+else can reach it and the container has no other route. Allowed: `CONNECT host:port` for TLS whose server name is
+that host, and plain HTTP requests with an absolute URL. Names are resolved here, and addresses that are not global
+are refused unless the daemon's owner lists the host: a name an attacker controls must not lead into the local
+network. Refusals are answered 403 with the reason, so that a model can read why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Collection, Sequence
+from urllib.parse import urlsplit
+
+from skilldeck_daemon.containers.errors import InvalidContainerRequest
+from skilldeck_daemon.containers.tls import server_name
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 64
+MAX_HEAD = 65_536
+HEAD_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 300.0
+PORTS = (80, 443)
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_HOP_BY_HOP = {"connection", "proxy-connection", "keep-alive", "proxy-authorization", "te", "upgrade", "host"}
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Refused(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def normal(host: str) -> str:
+    """Lower case, no final dot, international names in their ASCII form. Raises `ValueError`."""
+    host = host.strip().lower().removesuffix(".")
+    if not host.isascii():
+        host = host.encode("idna").decode()
+    if len(host) > 253 or not _HOST.fullmatch(host):
+        raise ValueError(host)
+    return host
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether an address is on the public internet, looking through the IPv6 forms that carry an IPv4 address."""
+    inner: list[IPAddress] = [address]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return is_public(address.ipv4_mapped)
+        if address.sixtofour:
+            inner.append(address.sixtofour)
+        if address.teredo:
+            inner += address.teredo
+        if address in ipaddress.ip_network("64:ff9b::/96"):
+            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address in ipaddress.ip_network("64:ff9b:1::/48"):
+            return False
+    return all(one.is_global and not one.is_multicast for one in inner)
+
+
+class Proxy:
+    """Serves one container's listening socket with one allowlist."""
+
+    def __init__(self, allowed: Sequence[str], *, private: Collection[str] = ()) -> None:
+        """
+        Args:
+            allowed: host names, `*.name` for subdomains only; `name:port` opens another port than 80 and 443.
+            private: hosts that may resolve to addresses which are not global.
+        """
+        self._rules = [_rule(item) for item in allowed]
+        self._private = {host.strip().lower().removesuffix(".") for host in private}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @staticmethod
+    def check(allowed: Sequence[str]) -> None:
+        """Raises `InvalidContainerRequest` naming the entry that is not a host."""
+        for index, item in enumerate(allowed):
+            try:
+                _rule(item)
+            except ValueError as error:
+                raise InvalidContainerRequest(
+                    f"{item!r} is not a host name.",
+                    "Write names like example.org, *.example.org or example.org:8443; no scheme and no path.",
+                    param=f"network_policy.allowed_domains[{index}]",
+                ) from error
+
+    def serve(self, listener: socket.socket) -> None:
+        """Takes the listening socket over."""
+        listener.setblocking(False)
+        self._starting = asyncio.get_running_loop().create_task(self._start(listener))
+
+    async def _start(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._accept, sock=listener, limit=MAX_HEAD)
+
+    async def close(self) -> None:
+        """Ends the listener and every connection."""
+        self._closed = True
+        if self._starting is not None:
+            await self._starting
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def allows(self, host: str, port: int) -> bool:
+        for wild, name, rule_port in self._rules:
+            fits = host.endswith("." + name) if wild else host == name
+            if fits and (port == rule_port if rule_port else port in PORTS):
+                return True
+        return False
+
+    # -- one connection ----------------------------------------------------------------------------------
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._tasks) >= MAX_CONNECTIONS or self._closed:
+            writer.close()
+            return
+        self._tasks.add(task)
+        try:
+            await self._handle(reader, writer)
+        except Refused as refusal:
+            with contextlib.suppress(OSError):
+                text = f"skilldeck: {refusal.reason}\n".encode()
+                writer.write(
+                    f"HTTP/1.1 {refusal.status} {'Forbidden' if refusal.status == 403 else 'Error'}\r\n"
+                    f"Content-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n".encode()
+                    + text
+                )
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_TIMEOUT_S)
+        except asyncio.LimitOverrunError:
+            raise Refused(431, "the request head is too long") from None
+        lines = head[:-4].decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            raise Refused(400, "not an HTTP/1 request")
+        if words[0] == "CONNECT":
+            await self._tunnel(words[1], reader, writer)
+        else:
+            await self._forward(words, lines[1:], reader, writer)
+
+    async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name, _, port = target.rpartition(":")
+        host, upstream = await self._open(name, port)
+        up_reader, up_writer = upstream
+        try:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await writer.drain()
+            hello = await asyncio.wait_for(self._hello(reader, host), HEAD_TIMEOUT_S)
+            if hello is None:
+                return
+            up_writer.write(hello)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_relay(reader, up_writer))
+                group.create_task(_relay(up_reader, writer))
+        except* (OSError, TimeoutError):
+            pass
+        finally:
+            up_writer.close()
+
+    async def _hello(self, reader: asyncio.StreamReader, host: str) -> bytes | None:
+        """The first bytes of the tunnel when they are a TLS hello for `host`; None refuses."""
+        data = b""
+        while True:
+            piece = await reader.read(16_384)
+            data += piece
+            try:
+                name = server_name(data)
+            except ValueError as error:
+                log.info("container network: tunnel to %s refused: %s", host, error)
+                return None
+            if name is not None:
+                if name.lower().removesuffix(".") == host:
+                    return data
+                log.info("container network: tunnel to %s refused: its server name is %s", host, name)
+                return None
+            if not piece or len(data) > MAX_HEAD:
+                return None
+
+    async def _forward(
+        self, words: list[str], lines: list[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """One plain HTTP request; the connection ends with its answer, so that no second one can name another host."""
+        url = urlsplit(words[1])
+        if url.scheme != "http" or not url.hostname:
+            raise Refused(400, "only http:// URLs and CONNECT are served")
+        port = url.port or 80
+        body = _body_of(lines)
+        _, upstream = await self._open(url.hostname, str(port))
+        up_reader, up_writer = upstream
+        try:
+            path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            head = [f"{words[0]} {path} HTTP/1.1"]
+            head.append(f"Host: {url.hostname}" + (f":{port}" if port != 80 else ""))
+            head += [line for line in lines if line.partition(":")[0].strip().lower() not in _HOP_BY_HOP]
+            head += ["Connection: close", "", ""]
+            up_writer.write("\r\n".join(head).encode("latin-1"))
+            async with asyncio.TaskGroup() as group:
+                answer = group.create_task(_relay(up_reader, writer))
+                async for piece in _read_body(reader, body):
+                    up_writer.write(piece)
+                    await up_writer.drain()
+                await up_writer.drain()
+                await answer
+        except* (OSError, TimeoutError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            up_writer.close()
+
+    async def _open(self, name: str, port_text: str) -> tuple[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Checks the host, resolves it here, and connects to one of its addresses."""
+        try:
+            host = normal(name)
+            port = int(port_text)
+        except (ValueError, UnicodeError):
+            raise Refused(403, f"{name!r} is not a host name that can be allowed") from None
+        if not self.allows(host, port):
+            raise Refused(403, f"{host}:{port} is not in this container's allowed_domains")
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise Refused(502, f"{host} cannot be resolved: {error}") from error
+        addresses = [entry[4][0] for entry in found]
+        if host not in self._private:
+            addresses = [one for one in addresses if is_public(ipaddress.ip_address(str(one)))]
+            if not addresses:
+                raise Refused(403, f"{host} resolves to an address that is not public")
+        for address in addresses:
+            try:
+                return host, await asyncio.wait_for(
+                    asyncio.open_connection(str(address), port, limit=MAX_HEAD), CONNECT_TIMEOUT_S
+                )
+            except (OSError, TimeoutError):
+                continue
+        raise Refused(502, f"{host} cannot be reached")
+
+
+def _rule(item: str) -> tuple[bool, str, int | None]:
+    """(subdomains only, host, port or None). Raises `ValueError`."""
+    wild = item.startswith("*.")
+    name = item.removeprefix("*.")
+    host, colon, port = name.partition(":")
+    number = int(port) if colon else None
+    if number is not None and not 0 < number < 65536:
+        raise ValueError(item)
+    return wild, normal(host), number
+
+
+def _body_of(lines: list[str]) -> int | None:
+    """The body's length in bytes, None for chunked. Ambiguous framing is refused: it smuggles requests."""
+    lengths: set[str] = set()
+    chunked = False
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or name != name.strip() or not name:
+            raise Refused(400, "malformed header")
+        if name.lower() == "content-length":
+            lengths.add(value.strip())
+        elif name.lower() == "transfer-encoding":
+            chunked = True
+            if value.strip().lower() != "chunked":
+                raise Refused(400, "unknown transfer encoding")
+    if (chunked and lengths) or len(lengths) > 1 or any(not (v.isascii() and v.isdigit()) for v in lengths):
+        raise Refused(400, "ambiguous body length")
+    return None if chunked else int(lengths.pop()) if lengths else 0
+
+
+async def _read_body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:
+    """Exactly the request's body, as it came."""
+    while length:
+        piece = await asyncio.wait_for(reader.read(min(length, 65_536)), IDLE_TIMEOUT_S)
+        if not piece:
+            return
+        length -= len(piece)
+        yield piece
+    while length is None:
+        line = await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S)
+        yield line
+        size = int(line.split(b";")[0], 16)
+        if size == 0:
+            while line != b"\r\n":
+                line = await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S)
+                yield line
+            return
+        async for piece in _read_body(reader, size + 2):
+            yield piece
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await asyncio.wait_for(reader.read(65_536), IDLE_TIMEOUT_S):
+        writer.write(piece)
+        await writer.drain()
+    with contextlib.suppress(OSError):
+        if writer.can_write_eof():
+            writer.write_eof()

@@ -1,0 +1,134 @@
+"""The values that go into and come out of a container. Plain data, no behaviour beyond validation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from skilldeck_daemon.containers.errors import InvalidContainerRequest
+
+WORKDIR = "/mnt/data"
+SKILLS = "/mnt/skills"
+
+GIB = 1024**3
+MEMORY_TIERS = {"1g": 1 * GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
+
+DEFAULT_TIMEOUT_MS = 600_000
+"""Per command, when the call names none."""
+DEFAULT_MAX_OUTPUT = 65_536
+"""Characters of stdout and stderr together, per command, when the call names none."""
+MAX_OUTPUT = 10_000_000
+"""The largest `max_output_length`; more is cut to this, so that a call's memory stays bounded."""
+
+Stream = Literal["stdout", "stderr"]
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A skill folder of the host, read-only at `/mnt/skills/<name>`."""
+
+    name: str
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidContainerRequest(
+                f"{self.name!r} cannot be the name of a mounted skill.",
+                "Use letters, digits, dots, hyphens and underscores.",
+                param="skills",
+            )
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A host folder shown read-only at `target`, below /run. The container's user must be able to reach and read it.
+
+    With `--sandbox none` there is no such place: its commands name the host's folder.
+    """
+
+    source: Path
+    target: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"/run/[a-z]+", self.target) or self.target == "/run/bin":
+            raise InvalidContainerRequest(f"Nothing can be shown at {self.target!r}.", param="binds")
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """The hosts a container may reach over HTTP(S); none by default. `*.example.org` covers subdomains only."""
+
+    allowed_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """What a container is made of. `id` is the caller's, and names the directory that outlives the daemon."""
+
+    id: str
+    mounts: tuple[Mount, ...] = ()
+    memory_limit: str = "1g"
+    network: NetworkPolicy = NetworkPolicy()
+    binds: tuple[Bind, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise InvalidContainerRequest(
+                f"{self.id!r} cannot be a container's id.", "Use letters, digits, - and _.", param="id"
+            )
+        if self.memory_limit not in MEMORY_TIERS:
+            raise InvalidContainerRequest(
+                f"Unknown memory_limit {self.memory_limit!r}.",
+                f"Use one of {', '.join(MEMORY_TIERS)}.",
+                param="memory_limit",
+            )
+        names = [mount.name for mount in self.mounts]
+        if len(set(names)) != len(names):
+            raise InvalidContainerRequest(
+                "Two mounted skills have the same name.", "Number the second: NAME-2.", param="skills"
+            )
+
+    @property
+    def memory_bytes(self) -> int:
+        return MEMORY_TIERS[self.memory_limit]
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How one command ended.
+
+    `exit_code` is the shell's (128 + signal for a killed process), None after a timeout. `stdout` and
+    `stderr` hold at most the call's `max_output_length` characters together: the head, an omission
+    marker, the tail. `truncated_bytes` counts what was left out of both.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int | None
+    timed_out: bool
+    duration_s: float
+    truncated_bytes: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """Text a command has just written. The deltas of a stream, joined, are exactly its final text."""
+
+    command_index: int
+    stream: Stream
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A regular file under `/mnt/data`: absolute path inside, size in bytes, mtime in ns, permission bits."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    mode: int
