@@ -127,6 +127,8 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Tokens:
+    """Every sampled id, the stop id that ends the request included (always last; `Finished.new` counts it)."""
+
     ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -315,13 +317,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class ChatFinished:
-    """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set)."""
+    """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set).
+
+    `stop_sequence` is the stop string that ended the text, None when none did or the engine does not tell.
+    """
 
     reason: Literal["stop", "length", "tool_calls", "cancelled", "error", "content_filter"]
     usage: Usage
     prefill_s: float = 0.0
     decode_s: float = 0.0
     error: Exception | None = None
+    stop_sequence: str | None = None
 
 
 ChatEvent = PrefillProgress | ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta | ToolCallDone | ChatFinished

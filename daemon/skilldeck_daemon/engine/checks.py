@@ -1,0 +1,219 @@
+"""What every ChatModel checks about a request and about a finished call, whichever way it speaks to its model.
+
+Owns the reading of `tools` and `tool_choice` (the shapes of `ChatRequest`) into one small value, the verdict on a
+complete tool call, and the unwrapping of a free-text tool's `input` out of a JSON object while it streams.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from skilldeck_daemon.engine.base import ChatRequest
+from skilldeck_shared.errors import BadRequest
+
+CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown to models that only know functions
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool as the model may call it; `index` is its place in the request's list."""
+
+    index: int
+    kind: Literal["function", "custom"]
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    strict: bool = False
+    format: dict[str, Any] | None = None
+
+    def as_function(self) -> dict[str, Any]:
+        """The tool in Chat Completions' function shape, which chat templates and every server read."""
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
+        }
+
+
+@dataclass(frozen=True)
+class ToolPlan:
+    """The tools this turn may use. mode: none, auto (may), required (must); `tools` are only the allowed ones."""
+
+    mode: Literal["none", "auto", "required"]
+    tools: tuple[Tool, ...]
+    every: tuple[Tool, ...]
+    named: str | None = None
+    restricted: bool = False
+
+    def find(self, name: str) -> Tool | None:
+        return next((tool for tool in self.every if tool.name == name), None)
+
+    def kind(self, name: str) -> Literal["function", "custom"]:
+        tool = self.find(name)
+        return tool.kind if tool else "function"
+
+
+def read_tool(index: int, raw: dict[str, Any]) -> Tool:
+    """Read one entry of `tools`. Raises BadRequest naming it."""
+    kind = raw.get("type", "function")
+    body = raw.get(kind, raw)
+    name = body.get("name") if isinstance(body, dict) else None
+    if kind not in ("function", "custom") or not isinstance(name, str) or not name:
+        raise BadRequest("A tool needs a type (function or custom) and a name.", param=f"tools[{index}]")
+    description = body.get("description") or ""
+    if kind == "function":
+        parameters = body.get("parameters") or {"type": "object", "properties": {}}
+        return Tool(index, "function", name, description, parameters, bool(body.get("strict")))
+    grammar = body.get("format") if (body.get("format") or {}).get("type") == "grammar" else None
+    if grammar:
+        grammar = grammar.get("grammar", grammar)  # Chat nests it once more than Responses
+    form = f"Its {grammar['syntax']} grammar:\n{grammar['definition']}" if grammar else "Free text."
+    parameters = {
+        "type": "object",
+        "properties": {CUSTOM_INPUT: {"type": "string", "description": form}},
+        "required": [CUSTOM_INPUT],
+        "additionalProperties": False,
+    }
+    return Tool(index, "custom", name, description, parameters, False, grammar)
+
+
+def plan_tools(request: ChatRequest) -> ToolPlan:
+    """The tools and the obligation that follow from `tools` and `tool_choice`. Raises BadRequest."""
+    every = tuple(read_tool(index, raw) for index, raw in enumerate(request.tools))
+    names = [tool.name for tool in every]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise BadRequest(f"Two tools are named {name!r}.", "Rename one of them.", param=f"tools[{index}].name")
+    choice = request.tool_choice
+    if isinstance(choice, str):
+        if choice not in ("auto", "none", "required"):
+            raise BadRequest(
+                f"Unknown tool_choice {choice!r}.", "Use auto, none, required or an object.", param="tool_choice"
+            )
+        if choice == "required" and not every:
+            raise BadRequest("tool_choice is required but there are no tools.", param="tool_choice")
+        if choice == "none" or not every:
+            return ToolPlan("none", (), every)
+        return ToolPlan("required" if choice == "required" else "auto", every, every)
+    kind = choice.get("type")
+    if kind in ("function", "custom"):
+        named = choice.get("name") or (choice.get(kind) or {}).get("name")
+        chosen = tuple(tool for tool in every if tool.name == named)
+        if not chosen:
+            raise BadRequest(f"tool_choice names {named!r}, which is not among the tools.", param="tool_choice.name")
+        return ToolPlan("required", chosen, every, named=named)
+    if kind == "allowed_tools":
+        wanted = list(choice.get("names") or [])
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            raise BadRequest(f"tool_choice allows {unknown[0]!r}, which is not among the tools.", param="tool_choice")
+        if not wanted:
+            raise BadRequest("tool_choice allows no tool.", "Use none instead.", param="tool_choice.tools")
+        allowed = tuple(tool for tool in every if tool.name in wanted)
+        return ToolPlan("required" if choice.get("mode") == "required" else "auto", allowed, every, restricted=True)
+    raise BadRequest(f"Unknown tool_choice type {kind!r}.", param="tool_choice.type")
+
+
+def has_images(messages: Sequence[dict[str, Any]]) -> bool:
+    return any(
+        isinstance(message.get("content"), list) and any(part.get("type") == "image_url" for part in message["content"])
+        for message in messages
+    )
+
+
+def call_problem(plan: ToolPlan, name: str, arguments: str, kind: str = "function") -> str | None:
+    """Why a complete call is not valid (for the model to read), or None."""
+    if plan.find(name) is None:
+        known = ", ".join(tool.name for tool in plan.every) or "none"
+        return f"There is no tool named {name!r}. The tools are: {known}."
+    if kind == "custom":
+        return None
+    try:
+        value = json.loads(arguments)
+    except ValueError as err:
+        return f"The arguments are not valid JSON: {err}."
+    if not isinstance(value, dict):
+        return "The arguments must be a JSON object."
+    return None
+
+
+def wrap_custom(call: dict[str, Any]) -> dict[str, Any]:
+    """A call of the history in function shape: a free-text call becomes one with the parameter `input`."""
+    if call.get("type") != "custom":
+        return call
+    custom = call["custom"]
+    arguments = json.dumps({CUSTOM_INPUT: custom.get("input", "")}, ensure_ascii=False)
+    return {"id": call.get("id"), "type": "function", "function": {"name": custom["name"], "arguments": arguments}}
+
+
+class InputField:
+    """The text of `{"input": "…"}` as its JSON arrives in pieces.
+
+    `feed` returns what is new of the decoded string; `whole` ends it. A text that is not of that form is given back
+    unchanged by `whole` (the model wrote free text), with nothing streamed before.
+    """
+
+    _open = re.compile(r'\s*\{\s*"' + CUSTOM_INPUT + r'"\s*:\s*"')
+    _escape = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
+
+    def __init__(self) -> None:
+        self._raw = ""
+        self._at = -1  # where the next undecoded character of the string lies
+        self._text = ""
+        self._closed = False
+
+    def feed(self, delta: str) -> str:
+        self._raw += delta
+        if self._at < 0:
+            match = self._open.match(self._raw)
+            if match is None:
+                return ""
+            self._at = match.end()
+        out: list[str] = []
+        while not self._closed and self._at < len(self._raw):
+            char = self._raw[self._at]
+            if char == '"':
+                self._closed = True
+                break
+            if char != "\\":
+                out.append(char)
+                self._at += 1
+                continue
+            escape = self._take_escape()
+            if escape is None:
+                break
+            out.append(escape)
+        new = "".join(out)
+        self._text += new
+        return new
+
+    def _take_escape(self) -> str | None:
+        """The next escape decoded, both halves of a surrogate pair together; None while it is not all here."""
+        match = self._escape.match(self._raw, self._at)
+        if match is None:
+            return None
+        end = match.end()
+        if re.fullmatch(r"\\u[dD][89abAB][0-9a-fA-F]{2}", match.group()):
+            low = self._escape.match(self._raw, end)
+            if low is None and len(self._raw) - end < 6:
+                return None
+            if low is not None and re.fullmatch(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}", low.group()):
+                end = low.end()
+        text: str = json.loads(f'"{self._raw[self._at : end]}"')
+        self._at = end
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def whole(self) -> tuple[str, str]:
+        """The complete input and what of it was not yet returned by `feed`."""
+        try:
+            value = json.loads(self._raw)
+            if isinstance(value, dict) and isinstance(value.get(CUSTOM_INPUT), str):
+                text = value[CUSTOM_INPUT]
+                rest = text[len(self._text) :] if text.startswith(self._text) else ""
+                return (text, rest) if rest or text == self._text else (self._text, "")
+        except ValueError:
+            pass
+        return (self._text, "") if self._at >= 0 else (self._raw, self._raw)

@@ -1,0 +1,94 @@
+"""Model families: how each writes reasoning and tool calls, as data beside this file.
+
+One JSON file per family. `detect` holds the strings that a family's chat template contains; `calls` says how the
+parser reads a call (`body` chooses the reader in `parsing_bodies.py`), `write` how the grammar makes the model write
+one. `variants` replace parts when their own `detect` strings are in the template too. A template of no known family
+is `generic` when it cannot show tools, else read as `hermes`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+ORDER = ("harmony", "deepseek", "glm", "qwen_coder", "mistral", "hermes", "llama3")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way of writing. `calls` and `write` are the JSON objects of the data file."""
+
+    name: str
+    title: str
+    detect: tuple[str, ...]
+    model_types: tuple[str, ...]
+    end_tokens: tuple[str, ...]
+    calls: Mapping[str, Any]
+    write: Mapping[str, Any]
+    think_open: str = ""
+    think_close: str = ""
+    ignore: tuple[str, ...] = ()
+    short_ids: bool = False
+    describe_tools: bool = False
+    variants: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Strings that structure the output; special tokens among them must reach the parser as text."""
+        calls = self.calls
+        fixed = [self.think_open, self.think_close, calls["open"], calls["close"], calls.get("prefix", "")]
+        fixed += [*self.ignore, *calls.get("name_end", ())]
+        if calls["body"] == "channels":
+            fixed += ["<|start|>", "<|message|>", "<|end|>", "<|constrain|>"]
+        return tuple(marker for marker in fixed if marker)
+
+
+def read(raw: Mapping[str, Any]) -> Family:
+    reasoning = raw.get("reasoning") or {}
+    return Family(
+        name=raw["name"],
+        title=raw["title"],
+        detect=tuple(raw["detect"]),
+        model_types=tuple(raw["model_types"]),
+        end_tokens=tuple(raw["end_tokens"]),
+        calls=raw["calls"],
+        write=raw["write"],
+        think_open=reasoning.get("open", ""),
+        think_close=reasoning.get("close", ""),
+        ignore=tuple(raw.get("ignore", ())),
+        short_ids=bool(raw.get("short_ids")),
+        describe_tools=bool(raw.get("describe_tools")),
+        variants=tuple(raw.get("variants", ())),
+    )
+
+
+@cache
+def _raw(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((files(__package__) / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def family(name: str, template: str = "") -> Family:
+    """The family of that name, in the variant the template asks for. Raises KeyError."""
+    if name not in (*ORDER, "generic"):
+        raise KeyError(name)
+    raw = _raw(name)
+    for variant in raw.get("variants", ()):
+        if all(mark in template for mark in variant["detect"]):
+            raw = {**raw, **{key: value for key, value in variant.items() if key != "detect"}}
+    return read(raw)
+
+
+def detect(template: str, model_type: str = "") -> Family:
+    """The family a chat template belongs to; the model's type decides where the template says nothing."""
+    for name in ORDER:
+        if all(mark in template for mark in _raw(name)["detect"]):
+            return family(name, template)
+    for name in ORDER:
+        if model_type in _raw(name)["model_types"] and "tools" in template:
+            return family(name, template)
+    return family("hermes" if "tool_calls" in template else "generic", template)

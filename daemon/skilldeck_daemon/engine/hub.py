@@ -1,0 +1,294 @@
+"""The loaded models by the names they are served under.
+
+`load` turns a model (the bundled one, a folder, an id of the hub, a remote server) into a `ChatModel`; requests ask
+`get`. Loading and unloading run one at a time and never block the event loop. Nothing here is stored: after a restart
+the daemon loads what it is told to. An engine that died is restarted by its worker; `status` says what is the matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine.base import (
+    ChatModel,
+    Engine,
+    EngineStats,
+    ModelInfo,
+    ModelSpec,
+    NotLoaded,
+    Progress,
+)
+from skilldeck_daemon.engine.folder import read_config, usable
+from skilldeck_shared.errors import BadRequest, NotFound
+
+DEFAULT = "default"
+ENGINES = ("auto", "cpu", "exllamav2", "exllamav3", "remote")
+# Requests are running and no token and no prompt progress came for this long: the engine hangs.
+STALLED_S = 120.0
+# A crash of an engine (killed, out of memory, a CUDA error) then costs its requests and nothing else, and the daemon's
+# own interpreter never waits for torch. With the bundled model it costs 30 MB and no time: the imports are the same.
+OWN_PROCESS = os.name == "posix"
+
+State = Literal["idle", "loading", "ready", "degraded"]
+
+
+@dataclass(frozen=True)
+class HubStatus:
+    """What /health tells: idle (nothing loaded), loading (fraction, stage), ready, or degraded (error)."""
+
+    state: State
+    model: str = ""
+    fraction: float = 0.0
+    stage: str = ""
+    error: str = ""
+
+
+@dataclass
+class _Entry:
+    model: ChatModel
+    engine: Engine | None  # None for a remote model
+    loaded: float = field(default_factory=time.time)
+
+
+class ModelHub:
+    """Owns every loaded model. Use it from one event loop."""
+
+    def __init__(self, models: Path | None = None, *, worker: bool = OWN_PROCESS) -> None:
+        """`models`: where downloads live; `worker`: whether engines get processes of their own."""
+        self._models = models
+        self._worker = worker
+        self._entries: dict[str, _Entry] = {}
+        self._default = ""
+        self._lock = asyncio.Lock()
+        self._loading: HubStatus | None = None
+        self._failed: HubStatus | None = None
+        self._busy_since: dict[str, float] = {}  # monotonic: when `status` first saw requests running
+
+    def get(self, name: str) -> ChatModel:
+        """The model served as `name`; "default" is the first loaded one. Raises NotFound, or NotLoaded meanwhile."""
+        entry = self._entries.get(self._default if name == DEFAULT else name)
+        if entry is not None:
+            return entry.model
+        loading = self._loading
+        if loading is not None and (name == loading.model or (name == DEFAULT and not self._default)):
+            raise NotLoaded(
+                f"Model {loading.model} is loading: {loading.stage}, {loading.fraction:.0%}.", "Try again in a moment."
+            )
+        if name == DEFAULT:
+            why = f" {self._failed.error}" if self._failed else ""
+            raise NotLoaded(f"No model is loaded.{why}", "Load one: skilldeck models load NAME")
+        served = ", ".join([DEFAULT, *self._entries])
+        raise NotFound(
+            f"The model {name!r} is not served here.",
+            f"Served: {served}.",
+            param="model",
+            code="model_not_found",
+        )
+
+    def list(self) -> list[ModelInfo]:
+        """The loaded models, the default one first."""
+        ordered = sorted(self._entries.items(), key=lambda item: item[0] != self._default)
+        return [replace(entry.model.info, created=int(entry.loaded)) for _, entry in ordered]
+
+    @property
+    def default(self) -> str:
+        """The served name that "default" stands for, "" when nothing is loaded."""
+        return self._default
+
+    def set_default(self, name: str) -> None:
+        """Make "default" stand for a loaded model."""
+        self.get(name)
+        self._default = name if name != DEFAULT else self._default
+
+    async def load(
+        self,
+        model: str = registry.TINY,
+        name: str | None = None,
+        engine: str = "auto",
+        options: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> ModelInfo:
+        """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed.
+
+        options: of the engine; `chat_template`: a Jinja file instead of the folder's; `worker` (bool): whether the
+        engine runs in a process of its own; and for a remote model `remote_url`
+        (several separated by commas), `remote_api_key`, `remote_model`, `remote_images` (bool: it reads images).
+        Raises the errors of the engine and of `registry.resolve_model`.
+        """
+        options = dict(options or {})
+        if engine not in ENGINES:
+            raise BadRequest(f"There is no engine {engine!r}.", f"Engines: {', '.join(ENGINES)}.", param="engine")
+        served = name or registry.served_name(model)
+        if served == DEFAULT:
+            raise BadRequest("A model cannot be named 'default'; that is an alias.", param="name")
+
+        begun = time.monotonic()
+
+        over = False
+
+        def report(fraction: float, stage: str) -> None:
+            if over:  # an engine that died and loads again: `status` tells its trouble until it is back
+                return
+            seconds = time.monotonic() - begun
+            shown = f"{stage} ({seconds:.0f} s)" if seconds >= 1 else stage
+            self._loading = HubStatus("loading", served, fraction, shown)
+            if progress is not None:
+                progress(fraction, shown)
+
+        async with self._lock:
+            begun = time.monotonic()  # what waited for another model's loading is not this one's
+            report(0.0, "starting")
+            try:
+                if served in self._entries:
+                    await self._close(served)
+                if engine == "remote" or (engine == "auto" and options.get("remote_url")):
+                    entry = _Entry(await _remote(model, served, options), None)
+                else:
+                    entry = await self._local(model, served, engine, options, report)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._failed = HubStatus("degraded", served, error=str(error))
+                raise
+            finally:
+                over, self._loading = True, None
+            self._failed = None
+            self._entries[served] = entry
+            self._default = self._default or served
+            return entry.model.info
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; its requests end as cancelled. NotFound when it is not served."""
+        async with self._lock:
+            self.get(name)
+            await self._close(self._default if name == DEFAULT else name)
+
+    async def close(self) -> None:
+        """Unload everything."""
+        async with self._lock:
+            for name in list(self._entries):
+                await self._close(name)
+
+    def status(self) -> HubStatus:
+        """One line for /health; trouble of any model wins."""
+        if self._loading is not None:
+            return self._loading
+        if self._failed is not None:
+            return self._failed
+        for name, entry in self._entries.items():
+            trouble = getattr(entry.engine, "trouble", "") or self._stalled(name, entry.model.stats())
+            if trouble:
+                return HubStatus("degraded", name, error=trouble)
+        if not self._entries:
+            return HubStatus("idle")
+        return HubStatus("ready", self._default, 1.0)
+
+    def stats(self) -> dict[str, EngineStats]:
+        """The engines' numbers by served name."""
+        return {name: entry.model.stats() for name, entry in self._entries.items()}
+
+    # ------------------------------------------------------------ inside
+
+    async def _close(self, name: str) -> None:
+        entry = self._entries.pop(name)
+        if self._default == name:
+            self._default = next(iter(self._entries), "")
+        await entry.model.close()
+
+    def _stalled(self, name: str, stats: EngineStats) -> str:
+        """Why the engine seems to hang: requests were running at every look for STALLED_S, and no token came."""
+        now = time.monotonic()
+        if not stats.active:
+            self._busy_since.pop(name, None)
+            return ""
+        quiet = now - max(self._busy_since.setdefault(name, now), stats.last_token_at)
+        return f"{stats.active} requests are running and no token came for {quiet:.0f} s." if quiet > STALLED_S else ""
+
+    async def _local(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> _Entry:
+        folder = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
+        chosen = await asyncio.to_thread(choose_engine, folder) if engine == "auto" else engine
+        template = await asyncio.to_thread(_template, options.pop("chat_template", None))
+        built = make_engine(chosen, worker=_flag(options, "worker", self._worker))
+        try:
+            info = await built.load(ModelSpec(str(folder), served, options), _part(report, 0.5, 1.0))
+            if folder == registry.tiny_dir():
+                info = replace(info, description=registry.TINY_DESCRIPTION)
+            from skilldeck_daemon.engine.chat import TokenChatModel
+
+            chat = await asyncio.to_thread(TokenChatModel, built, str(folder), info, template=template)
+        except BaseException:
+            await built.unload()
+            raise
+        return _Entry(chat, built)
+
+
+def choose_engine(folder: Path) -> str:
+    """exllamav3 for EXL3 weights, exllamav2 for EXL2 weights and for any on a CUDA machine that has it; else cpu."""
+    method = (read_config(folder).get("quantization_config") or {}).get("quant_method", "")
+    if method in ("exl2", "exl3"):
+        return "exllamav3" if method == "exl3" else "exllamav2"
+    return "exllamav2" if usable("exllamav2") else "cpu"
+
+
+def make_engine(name: str, worker: bool) -> Engine:
+    """An engine that has loaded nothing yet; `worker` puts it into a process of its own."""
+    if worker:
+        from skilldeck_daemon.engine.worker import WorkerEngine
+
+        return WorkerEngine(name)
+    if name == "cpu":
+        from skilldeck_daemon.engine.cpu import CpuEngine
+
+        return CpuEngine()
+    from skilldeck_daemon.engine.exllama import ExllamaEngine
+
+    return ExllamaEngine(name)
+
+
+async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel:
+    from skilldeck_daemon.engine import replicas
+
+    url = options.get("remote_url")
+    if not url:
+        raise BadRequest("The remote engine needs the URL of its server.", "Give --remote-url.", param="remote_url")
+    if options.get("chat_template"):
+        raise BadRequest(
+            "A remote model is rendered by its own server.",
+            "Give that server the chat template.",
+            param="chat_template",
+        )
+    upstream = str(options.get("remote_model") or ("" if model in (registry.TINY, "", "remote") else model))
+    key = options.get("remote_api_key") or None
+    images = _flag(options, "remote_images", False)
+    return await replicas.connect(str(url), upstream, key, name=served, images=images)
+
+
+def _flag(options: dict[str, Any], name: str, default: bool) -> bool:
+    """Take a yes or no out of the options."""
+    value = options.pop(name, default)
+    if not isinstance(value, bool):
+        raise BadRequest(f"Option {name} is {value!r}, neither true nor false.", param=name)
+    return value
+
+
+def _template(file: Any) -> str | None:
+    """The text of a chat template that stands in for the folder's; None when none is given."""
+    if not file:
+        return None
+    try:
+        return Path(str(file)).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"The chat template {file} cannot be read: {error}.", "Give a Jinja file.", param="chat_template"
+        ) from None
+
+
+def _part(report: Progress, low: float, high: float) -> Progress:
+    """Progress of one part of a whole."""
+    return lambda fraction, stage: report(low + (high - low) * fraction, stage)

@@ -1,0 +1,341 @@
+"""The text a model writes, split into reasoning, text and tool calls while it is being written.
+
+`parser_for` gives the reader of a family. Its promises: the events do not depend on how the text was cut into pieces;
+nothing the model wrote is lost (what cannot be read as a call ends in a `ToolCallDone` whose `problem` says why and
+whose `arguments` hold what was written); text that may be the beginning of a marker is held back until it is known.
+White space beside markers belongs to them and is dropped. `close` ends the output and gives what was held.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+from uuid import uuid4
+
+from skilldeck_daemon.engine.base import (
+    ChatEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStart,
+)
+from skilldeck_daemon.engine.checks import InputField, ToolPlan, call_problem
+from skilldeck_daemon.engine.families import Family
+from skilldeck_daemon.engine.parsing_bodies import BODIES, Body
+
+RAW_OPEN = '<custom_call name="'  # how a free-text tool with a grammar is called, whatever the family
+RAW_CLOSE = "\n</custom_call>"
+NO_NAME = "invalid"  # stands for the tool's name in a call that has none
+CUT_OFF = "The call was cut off: the output limit was reached before it was complete."
+
+
+class Parser(Protocol):
+    """Reads one model turn. `state`: text, reasoning or call. `calls`: how many calls have begun."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def calls(self) -> int: ...
+
+    def feed(self, text: str) -> list[ChatEvent]: ...
+
+    def close(self, cut_off: bool = False) -> list[ChatEvent]: ...
+
+
+def held_back(text: str, markers: Iterable[str]) -> int:
+    """Length of the longest end of `text` that begins one of the markers."""
+    longest = 0
+    for marker in markers:
+        for size in range(min(len(text), len(marker) - 1), longest, -1):
+            if text.endswith(marker[:size]):
+                longest = size
+                break
+    return longest
+
+
+class CallWriter:
+    """The `CallSink` that makes events of what a body reports; one for the whole turn."""
+
+    def __init__(self, plan: ToolPlan) -> None:
+        self.count = 0
+        self.open = False
+        self.events: list[ChatEvent] = []
+        self._plan = plan
+        self._name = ""
+        self._arguments: list[str] = []
+        self._unwrap: InputField | None = None
+        self._raw = False
+
+    def schema(self, name: str) -> Mapping[str, Any]:
+        tool = self._plan.find(name)
+        return tool.parameters if tool else {}
+
+    def name(self, name: str, raw: bool = False) -> None:
+        """A call begins; `raw` when what follows is a free-text tool's input itself."""
+        kind = self._plan.kind(name)
+        self._name, self._arguments, self.open, self._raw = name, [], True, raw
+        self._unwrap = InputField() if kind == "custom" and not raw else None
+        self.events.append(ToolCallStart(self.count, f"call_{uuid4().hex[:24]}", name, kind))
+        self.count += 1
+
+    def arguments(self, delta: str) -> None:
+        self._arguments.append(delta)
+        shown = self._unwrap.feed(delta) if self._unwrap else delta
+        if shown:
+            self.events.append(ToolCallDelta(self.count - 1, shown))
+
+    def end(self, problem: str | None = None) -> None:
+        text = "".join(self._arguments)
+        if self._unwrap is not None:
+            text, rest = self._unwrap.whole()
+            if rest:
+                self.events.append(ToolCallDelta(self.count - 1, rest))
+        kind = self._plan.kind(self._name)
+        verdict = problem or call_problem(self._plan, self._name, text, kind)
+        self.events.append(ToolCallDone(self.count - 1, self._name, text, verdict))
+        self.open = False
+
+    def fail(self, raw: str, problem: str) -> None:
+        """The call cannot be read: `raw` is all that was written of it."""
+        if not self.open:
+            self.name(NO_NAME)
+            self._unwrap = None
+        streamed = "".join(self._arguments)
+        at = raw.find(streamed) if streamed else -1
+        rest = raw[at + len(streamed) :] if at >= 0 else "" if streamed else raw
+        if rest:
+            self.arguments(rest)
+        self.end(problem)
+
+    def take(self) -> list[ChatEvent]:
+        events, self.events = self.events, []
+        return events
+
+
+class TextParser:
+    """The reader of every family that marks calls and reasoning inside one text."""
+
+    def __init__(self, family: Family, plan: ToolPlan, *, in_reasoning: bool = False) -> None:
+        self.state = "reasoning" if in_reasoning else "text"
+        self._family = family
+        self._calls = family.calls
+        self._parse_calls = plan.mode != "none"
+        self._writer = CallWriter(plan)
+        self._buffer = ""
+        self._space = ""  # white space at the end of what was read: shown only if text follows
+        self._lead = in_reasoning  # white space here belongs to the marker before it
+        self._fresh = True  # nothing but white space was written yet
+        self._body: Body | None = None
+        self._body_text = ""
+        self._raw = False  # inside a free-text call
+        self._before = 0  # calls before the body being read
+        markers = [family.think_open, *family.ignore]
+        if self._parse_calls:
+            markers += [self._calls["open"], RAW_OPEN]
+        self._markers = [marker for marker in markers if marker]
+
+    @property
+    def calls(self) -> int:
+        return self._writer.count
+
+    def feed(self, text: str) -> list[ChatEvent]:
+        self._buffer += text
+        while self._step():
+            pass
+        return self._writer.take()
+
+    def close(self, cut_off: bool = False) -> list[ChatEvent]:
+        if self.state == "call":
+            self._end_call(cut_off)
+        elif self.state == "after":
+            self._buffer = self._buffer.strip()
+            self.state = "text"
+        if self.state == "reasoning":
+            self._write(ReasoningDelta, self._buffer)
+        elif self.state == "text":
+            self._write(TextDelta, self._buffer)
+            if self._space and not self._lead and not self.calls:
+                self._writer.events.append(TextDelta(self._space))
+        self._buffer = self._space = ""
+        return self._writer.take()
+
+    # ------------------------------------------------------------ the four states; each says whether to go on
+
+    def _step(self) -> bool:
+        if self.state == "text":
+            return self._text()
+        if self.state == "reasoning":
+            return self._reasoning()
+        if self.state == "call":
+            return self._call()
+        return self._after()
+
+    def _write(self, kind: type[TextDelta] | type[ReasoningDelta], text: str) -> None:
+        """Show text, keeping white space back at both sides of markers."""
+        if self._lead:
+            text = text.lstrip()
+        if not text:
+            return
+        self._lead = False
+        shown = text.rstrip()
+        if shown:
+            self._writer.events.append(kind(self._space + shown))
+            self._space = ""
+            self._fresh = False
+        self._space += text[len(shown) :]
+
+    def _text(self) -> bool:
+        if self._fresh and self._parse_calls and self._calls.get("bare"):
+            verdict = self._bare()
+            if verdict is None:
+                return False
+            if verdict:
+                return True
+        found = [(self._buffer.find(marker), -len(marker), marker) for marker in self._markers]
+        hits = sorted(hit for hit in found if hit[0] >= 0)
+        held = held_back(self._buffer, self._markers)
+        if not hits:
+            cut = len(self._buffer) - held
+            self._write(TextDelta, self._buffer[:cut])
+            self._buffer = self._buffer[cut:]
+            return False
+        at, _, marker = hits[0]
+        self._write(TextDelta, self._buffer[:at])
+        self._buffer = self._buffer[at + len(marker) :]
+        if marker == self._family.think_open:
+            self.state, self._lead, self._space = "reasoning", True, ""
+        elif marker in self._family.ignore:
+            self._space, self._lead = "", True
+        else:
+            self._open_call(raw=marker == RAW_OPEN)
+        return True
+
+    def _bare(self) -> bool | None:
+        """A call without a marker: the turn begins with an object that names a tool. None while it may be one."""
+        head = re.sub(r"\s", "", self._buffer)
+        for start in ('{"name":', '{"type":"function"', '{"function":'):
+            if head.startswith(start):
+                self._open_call(raw=False)
+                return True
+        if not head or any(start.startswith(head) for start in ('{"name":', '{"type":"function"', '{"function":')):
+            return None
+        return False
+
+    def _reasoning(self) -> bool:
+        close = self._family.think_close
+        at = self._buffer.find(close)
+        if at < 0:
+            cut = len(self._buffer) - held_back(self._buffer, [close])
+            self._write(ReasoningDelta, self._buffer[:cut])
+            self._buffer = self._buffer[cut:]
+            return False
+        self._write(ReasoningDelta, self._buffer[:at])
+        self._buffer = self._buffer[at + len(close) :]
+        self.state, self._lead, self._space, self._fresh = "text", True, "", True
+        return True
+
+    def _open_call(self, raw: bool) -> None:
+        self.state, self._space, self._lead, self._fresh = "call", "", True, False
+        self._raw = raw
+        self._body_text = ""
+        self._before = self._writer.count
+        self._body = None if raw else BODIES[self._calls["body"]](self._calls, self._writer)
+
+    def _call(self) -> bool:
+        if self._raw:
+            return self._raw_call()
+        body, text = self._body, self._buffer
+        assert body is not None
+        self._buffer = ""
+        self._body_text += text
+        if not body.failed:
+            rest = body.feed(text)
+            if rest is not None:
+                self._buffer, self.state = rest, "after"
+                return True
+        if body.failed:
+            close = self._calls["close"]
+            at = self._body_text.find(close) if close else -1
+            if at < 0:
+                return False
+            if body.unread is None:
+                left = self._body_text[:at].strip()
+            else:
+                left = body.unread.partition(close)[0]
+            self._writer.fail(left, self._explain(body.failed))
+            self._buffer, self.state = self._body_text[at + len(close) :], "text"
+            return True
+        return False
+
+    @staticmethod
+    def _explain(failed: str) -> str:
+        return f"The call could not be read: {failed}. Write it again in the right form."
+
+    def _raw_call(self) -> bool:
+        """`<custom_call name="patch">` newline, the text, newline `</custom_call>`."""
+        if not self._writer.open:
+            name, mark, rest = self._buffer.partition('">\n')
+            if not mark:
+                return False
+            self._writer.name(name, raw=True)
+            self._buffer = rest
+        at = self._buffer.find(RAW_CLOSE)
+        cut = at if at >= 0 else len(self._buffer) - held_back(self._buffer, [RAW_CLOSE])
+        if cut:
+            self._writer.arguments(self._buffer[:cut])
+        self._buffer = self._buffer[cut:]
+        if at < 0:
+            return False
+        self._writer.end()
+        self._buffer, self.state, self._lead = self._buffer[len(RAW_CLOSE) :], "text", True
+        return True
+
+    def _after(self) -> bool:
+        """Between the end of a call's object and its closing marker, where there is one."""
+        close, joined = self._calls["close"], self._calls.get("joined_by", "")
+        head = self._buffer.lstrip()
+        if close and head.startswith(close):
+            self._buffer, self.state = head[len(close) :], "text"
+            return True
+        if close and close.startswith(head):
+            return False
+        if joined:
+            head = head.removeprefix(joined).lstrip()
+            if not head:
+                return False
+            self._fresh = True  # another bare call may follow
+        self._buffer, self.state = head, "text"
+        return True
+
+    def _end_call(self, cut_off: bool) -> None:
+        """The output ended inside a call."""
+        body = self._body
+        self.state = "done"
+        if self._raw:
+            if self._writer.open:
+                self._writer.arguments(self._buffer)
+                self._writer.end(CUT_OFF if cut_off else None)
+            else:
+                self._writer.fail(RAW_OPEN + self._buffer, CUT_OFF if cut_off else self._explain("it is not closed"))
+            return
+        assert body is not None
+        left = self._body_text.strip() if body.unread is None else body.unread
+        if self._writer.open or not self._closed_list(left):
+            self._writer.fail(left, CUT_OFF if cut_off else self._explain(body.failed or "it is not complete"))
+
+    def _closed_list(self, left: str) -> bool:
+        """Whether every call of a list was read and only the list itself is not closed."""
+        return bool(self._calls.get("list")) and self._writer.count > self._before and not left.endswith('"')
+
+
+def parser_for(family: Family, plan: ToolPlan, prompt: str = "") -> Parser:
+    """The reader for one turn; `prompt` is the rendered prompt, whose end may have opened the reasoning already."""
+    if family.calls["body"] == "channels":
+        from skilldeck_daemon.engine.parsing_channels import ChannelParser
+
+        return ChannelParser(family, plan)
+    opened = bool(family.think_open) and prompt.rstrip().endswith(family.think_open)
+    return TextParser(family, plan, in_reasoning=opened)

@@ -1,0 +1,259 @@
+"""Model folders on this machine: the bundled one, folders a person names, and downloads from a Hugging Face hub.
+
+Downloads live in `<models>/<organisation>--<name>`, are resumed where they stopped, and count as present only once
+`pull` has written its mark after the last file; a half download is never served. `HF_ENDPOINT`, `HF_TOKEN` and
+`HF_HUB_OFFLINE` mean what they mean to huggingface_hub. These functions block; callers use a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skilldeck_daemon.engine.base import Progress
+from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
+from skilldeck_shared.paths import data_dir
+
+TINY = "tiny"
+TINY_NAME = "skilldeck-tiny"
+TINY_DESCRIPTION = (
+    "A demonstration model: it shows that everything works, on any machine, and knows nothing. "
+    "For real work load another, for example: skilldeckd serve --model Qwen/Qwen3-8B"
+)
+_MARK = ".skilldeck-model.json"
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$")
+# Everything an engine or a chat template needs, and no second copy of the weights in another format.
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
+_UNWANTED = ["original/*", "consolidated*", "onnx/*", "openvino/*", "gguf/*"]
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model folder: how it is asked for, where it is, bytes on disk, and what its config says."""
+
+    id: str
+    path: Path
+    size: int
+    family: str
+    context: int
+    revision: str = ""
+    quantization: str = ""
+
+
+def models_dir() -> Path:
+    return data_dir() / "models"
+
+
+def tiny_dir() -> Path:
+    """The bundled model's folder, inside the package."""
+    return Path(__file__).resolve().parent / "tiny"
+
+
+def served_name(model: str) -> str:
+    """The name a model is served under when none is given: its id on the hub, or the name of its folder."""
+    if model in (TINY, TINY_NAME):
+        return TINY_NAME
+    if _HUB_ID.match(model) and not Path(model).expanduser().is_dir():
+        return model.partition("@")[0]
+    return Path(model).expanduser().resolve().name
+
+
+def resolve_model(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
+    """The folder of `model`: "tiny", a folder, or an id of the hub (`org/name` or `org/name@revision`), then fetched.
+
+    Raises NotFound, BadRequest or Unavailable saying what to do.
+    """
+    if model in (TINY, TINY_NAME):
+        if not (tiny_dir() / "config.json").is_file():
+            raise NotFound(
+                "This installation lacks the bundled model.", "Reinstall skilldeck, or give --model.", param="model"
+            )
+        return tiny_dir()
+    folder = Path(model).expanduser()
+    if model and folder.is_dir():
+        return folder.resolve()
+    if not _HUB_ID.match(model):
+        raise NotFound(
+            f"There is no model folder {model!r}.",
+            "Give 'tiny', a folder with config.json, or a Hugging Face id such as Qwen/Qwen3-0.6B.",
+            param="model",
+        )
+    present = _folder(model, models)
+    if _mark(present) is not None:
+        return present
+    return pull(model, progress, models)
+
+
+def ls(models: Path | None = None) -> list[StoredModel]:
+    """Every complete model on this machine, the bundled one first."""
+    folders = [tiny_dir()] if (tiny_dir() / "config.json").is_file() else []
+    home = models or models_dir()
+    if home.is_dir():
+        folders += sorted(path for path in home.iterdir() if _mark(path) is not None)
+    return [_describe(folder) for folder in folders]
+
+
+def info(model: str, models: Path | None = None) -> StoredModel:
+    """One model of this machine; NotFound when it is not here."""
+    folder = Path(model).expanduser()
+    if model in (TINY, TINY_NAME):
+        folder = tiny_dir()
+    elif not folder.is_dir() and _HUB_ID.match(model):
+        folder = _folder(model, models)
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"Model {model} is not on this machine.", f"Fetch it: skilldeck models pull {model}")
+    return _describe(folder)
+
+
+def rm(model: str, models: Path | None = None) -> int:
+    """Delete a downloaded model, finished or not; gives the bytes freed."""
+    if not _HUB_ID.match(model):
+        raise BadRequest(f"{model!r} is no downloaded model.", "Only models pulled from a hub can be removed.")
+    folder = _folder(model, models)
+    if not folder.is_dir():
+        raise NotFound(f"Model {model} is not on this machine.", "See: skilldeck models ls")
+    freed = _size(folder)
+    # The mark goes first: a removal that is interrupted leaves a half download, never a half model.
+    (folder / _MARK).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+    return freed
+
+
+def pull(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
+    """Download a model from the hub, or bring it up to date; resumes what an earlier try left."""
+    if not _HUB_ID.match(model):
+        raise BadRequest(f"{model!r} is no Hugging Face id.", "Ids look like Qwen/Qwen3-0.6B.", param="model")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    report = progress or (lambda _fraction, _stage: None)
+    repository, _, revision = model.partition("@")
+    folder = _folder(model, models)
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments: dict[str, Any] = {
+        "repo_id": repository,
+        "revision": revision or None,
+        "local_dir": folder,
+        "allow_patterns": _WANTED,
+        "ignore_patterns": _UNWANTED,
+        "endpoint": os.environ.get("HF_ENDPOINT") or None,
+    }
+    stop = threading.Event()
+    watcher: threading.Thread | None = None
+    try:
+        report(0.0, f"asking for {repository}")
+        files = snapshot_download(**arguments, dry_run=True)
+        total = sum(file.file_size or 0 for file in files)
+        _check_space(folder, sum(file.file_size or 0 for file in files if file.will_download), model)
+        commit = str(files[0].commit_hash) if files else ""
+        watcher = threading.Thread(target=_watch, args=(folder, total, report, stop), daemon=True)
+        watcher.start()
+        snapshot_download(**{**arguments, "revision": commit or arguments["revision"]})
+    except SkilldeckError:
+        raise
+    except Exception as error:
+        raise _explain(error, repository) from error
+    finally:
+        stop.set()
+        if watcher is not None:
+            watcher.join()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise BadRequest(
+            f"{repository} holds no config.json with safetensors weights.", "Choose another model.", param="model"
+        )
+    mark = folder / (_MARK + ".new")
+    mark.write_text(json.dumps({"id": model, "revision": commit, "pulled": int(time.time())}), "utf-8")
+    mark.replace(folder / _MARK)
+    report(1.0, "downloaded")
+    return folder
+
+
+def _folder(model: str, models: Path | None) -> Path:
+    name = model.replace("/", "--", 1).replace("/", "-")
+    return (models or models_dir()) / name
+
+
+def _mark(folder: Path) -> dict[str, Any] | None:
+    try:
+        mark = json.loads((folder / _MARK).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return mark if isinstance(mark, dict) else None
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _describe(folder: Path) -> StoredModel:
+    mark = _mark(folder) or {}
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    quantization = config.get("quantization_config") or {}
+    return StoredModel(
+        id=TINY_NAME if folder == tiny_dir() else str(mark.get("id") or folder),
+        path=folder,
+        size=_size(folder),
+        family=str(config.get("model_type", "")),
+        context=int(config.get("max_position_embeddings") or 0),
+        revision=str(mark.get("revision", "")),
+        quantization=str(quantization.get("quant_method", "")),
+    )
+
+
+def _watch(folder: Path, total: int, report: Progress, stop: threading.Event) -> None:
+    """Report bytes on disk, partial files included, until `stop`."""
+    while not stop.wait(0.5):
+        try:
+            here = _size(folder)
+        except OSError:
+            continue  # a partial file was renamed under us
+        report(min(here / total, 0.999) if total else 0.0, f"downloading {here >> 20} of {total >> 20} MiB")
+
+
+def _check_space(folder: Path, needed: int, model: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise Unavailable(
+            f"{model} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {folder.parent}.",
+            "Free some space, or point XDG_DATA_HOME elsewhere.",
+        )
+
+
+def _explain(error: Exception, repository: str) -> SkilldeckError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.DryRunError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # asking for the list of files failed, and this is why
+    if isinstance(error, errors.GatedRepoError):
+        return BadRequest(f"{repository} is gated.", "Accept its terms on its page and set HF_TOKEN.", param="model")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return NotFound(
+            f"The hub has no model {repository}.", "Check the spelling; for a private one set HF_TOKEN.", param="model"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return NotFound(f"{repository} has no such revision.", param="model")
+    if isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)) or _unreachable(error):
+        return Unavailable(
+            f"{repository} is not on this machine and the hub cannot be reached.",
+            "Unset HF_HUB_OFFLINE, check the network or HF_ENDPOINT, or copy the folder here and give its path.",
+        )
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return Unavailable(f"Downloading {repository} failed: {first}", "Run it again; it resumes where it stopped.")
+
+
+def _unreachable(error: Exception) -> bool:
+    """Whether this is the HTTP client's way to say that nobody answered."""
+    return any(kind.__name__ in ("ConnectionError", "TimeoutError", "TransportError") for kind in type(error).__mro__)

@@ -1,0 +1,160 @@
+"""Chat messages to prompt text, by the Jinja template a model brings.
+
+Templates come with models and are not trusted: they run in Jinja's immutable sandbox, with no file loader. What
+templates expect is provided: `tojson` that does not escape for HTML, `raise_exception`, `strftime_now`, loop controls
+and the `generation` block. Whether a template wants a call's arguments as the JSON text or as an object is found out
+once, by rendering a probe; text is preferred, because then a history is rendered with the very bytes the model wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from skilldeck_shared.errors import BadRequest, SkilldeckError
+
+
+class TemplateBroken(SkilldeckError):
+    """The model's chat template is missing or does not compile."""
+
+
+class _Generation(Extension):
+    """`{% generation %}…{% endgeneration %}` marks the assistant's text for training; here it prints its body."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
+
+
+def raise_exception(message: str) -> None:
+    raise jinja2.exceptions.TemplateError(message)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
+    env.filters["tojson"] = to_json
+    env.globals["raise_exception"] = raise_exception
+    env.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return env
+
+
+class ChatTemplate:
+    """One compiled template with the special tokens of its model."""
+
+    def __init__(self, source: str, tokens: dict[str, str] | None = None) -> None:
+        self.source = source
+        self._tokens = tokens or {}
+        try:
+            self._template = environment().from_string(source)
+        except jinja2.TemplateError as err:
+            raise TemplateBroken(f"The chat template does not compile: {err}.") from err
+
+    @classmethod
+    def load(cls, folder: Path, override: str | None = None) -> ChatTemplate:
+        """From `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`. Raises TemplateBroken."""
+        config = _json(folder / "tokenizer_config.json")
+        tokens = {}
+        for name, value in {**_json(folder / "special_tokens_map.json"), **config}.items():
+            text = value.get("content") if isinstance(value, dict) else value
+            if name.endswith("_token") and isinstance(text, str):
+                tokens[name] = text
+        source: Any = override
+        if source is None:
+            path = folder / "chat_template.jinja"
+            if path.is_file():
+                source = path.read_text(encoding="utf-8")
+            else:
+                source = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
+        if isinstance(source, list):  # several named templates; the one for tools knows more
+            named = {entry["name"]: entry["template"] for entry in source}
+            source = named.get("tool_use") or named.get("default")
+        if not isinstance(source, str):
+            raise TemplateBroken(
+                f"The model in {folder} has no chat template.", "Give one with --chat-template, a Jinja file."
+            )
+        return cls(source, tokens)
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template can show tools, or at least calls."""
+        return "tools" in self.source or "tool_calls" in self.source
+
+    @cached_property
+    def wants_objects(self) -> bool:
+        """True when the template needs a call's arguments as an object, found by rendering a probe both ways."""
+        wrote = '{"probe": ["x"]}'
+
+        def probe(arguments: Any) -> str:
+            call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
+            messages: list[dict[str, Any]] = [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+            ]
+            return self._render(messages, [], {"add_generation_prompt": False})
+
+        try:
+            if wrote in probe(wrote):
+                return False
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError):
+            return True
+        return True
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **variables: Any) -> str:
+        """The prompt up to the place where the assistant's turn begins. Raises BadRequest for what it refuses."""
+        given = [self._message(message) for message in messages]
+        try:
+            return self._render(given, list(tools), {"add_generation_prompt": True, **variables})
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError) as err:
+            raise BadRequest(
+                f"The model's chat template refuses these messages: {err}.",
+                "Many templates want roles to alternate, and a system message only at the start.",
+                param="input",
+            ) from err
+
+    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+        return self._template.render(
+            messages=messages, tools=tools or None, documents=None, **self._tokens, **variables
+        )
+
+    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+        if not message.get("tool_calls"):
+            return {name: value for name, value in message.items() if name != "tool_calls"}
+        calls = [self._call(call) for call in message["tool_calls"]]
+        return {**message, "content": message.get("content") or "", "tool_calls": calls}
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        function = call["function"]
+        arguments = function.get("arguments", "{}")
+        if self.wants_objects and isinstance(arguments, str):
+            try:
+                parsed = json.loads(arguments)
+                arguments = parsed if isinstance(parsed, dict) else {"arguments": parsed}
+            except ValueError:  # a malformed call of the past; the model sees what it wrote
+                arguments = {"malformed": arguments}
+        return {**call, "type": "function", "function": {**function, "arguments": arguments}}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as err:
+        raise TemplateBroken(f"{path} cannot be read: {err}.") from err
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,123 @@
+"""The engine's process: `python -m skilldeck_daemon.engine.worker_main KIND FD`.
+
+Runs one Engine behind the socket FD and ends when that closes: the daemon died, or unloaded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from skilldeck_daemon.engine import wire
+from skilldeck_daemon.engine.base import Engine, Event, Finished, GenRequest, ModelInfo
+from skilldeck_daemon.engine.hub import make_engine
+
+_PULSE_S = 1.0
+
+
+class Worker:
+    """Serves the messages of one parent."""
+
+    def __init__(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._engine, self._reader, self._writer = engine, reader, writer
+        self._info: ModelInfo | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outbox: list[tuple[str, Event]] = []
+        self._early: set[str] = set()  # cancelled while their grammar compiles
+        self._submitting: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Until the parent unloads or is gone."""
+        self._spawn(self._pulse())
+        while True:
+            message = await wire.read(self._reader)
+            if message is None or isinstance(message, wire.Unload):
+                return
+            if isinstance(message, wire.Load):
+                self._spawn(self._load(message))
+            elif isinstance(message, wire.Submit):
+                self._submitting.add(message.request.id)
+                self._spawn(self._serve(message))
+            elif isinstance(message, wire.Cancel):
+                if message.id in self._submitting:
+                    self._early.add(message.id)
+                self._engine.cancel(message.id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _load(self, message: wire.Load) -> None:
+        def report(fraction: float, stage: str) -> None:
+            self._loop.call_soon_threadsafe(wire.write, self._writer, wire.Loading(fraction, stage))
+
+        try:
+            self._info = await self._engine.load(message.spec, report)
+        except Exception as error:
+            wire.write(self._writer, wire.LoadFailed(wire.portable(error)))
+        else:
+            wire.write(self._writer, wire.LoadDone(self._info, self._engine.caps))
+
+    async def _serve(self, message: wire.Submit) -> None:
+        name = message.request.id
+        try:
+            handle = await self._engine.submit(await self._request(message))
+        except Exception as error:
+            wire.write(self._writer, wire.Refused(name, wire.portable(error)))
+            return
+        finally:
+            self._submitting.discard(name)
+        wire.write(self._writer, wire.Accepted(name))
+        if name in self._early:
+            self._early.discard(name)
+            self._engine.cancel(name)
+        async for event in handle:
+            if isinstance(event, Finished) and event.error is not None:
+                event = replace(event, error=wire.portable(event.error))
+            if not self._outbox:
+                self._loop.call_soon(self._flush)
+            self._outbox.append((name, event))
+
+    async def _request(self, message: wire.Submit) -> GenRequest:
+        if message.mask is None:
+            return message.request
+        from skilldeck_daemon.engine.grammar import rebuild
+
+        info = self._info
+        assert info is not None
+        # Compiling a schema may take a second; tokens of others must flow meanwhile.
+        mask = await asyncio.to_thread(rebuild, message.mask, info.path, info.vocab)
+        return replace(message.request, mask=mask)
+
+    def _flush(self) -> None:
+        events, self._outbox = self._outbox, []
+        wire.write(self._writer, wire.Events(events))
+
+    async def _pulse(self) -> None:
+        """Send the sign of life; end when the engine cannot go on, so that the parent starts a new process."""
+        while True:
+            wire.write(self._writer, wire.Stats(self._engine.stats()))
+            await asyncio.sleep(_PULSE_S)
+            if getattr(self._engine, "fatal", None) is not None:
+                await self._writer.drain()
+                os._exit(os.EX_SOFTWARE)
+
+
+async def _main(kind: str, fd: int) -> None:
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
+    await Worker(make_engine(kind, worker=False), reader, writer).run()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the daemon decides
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2])))
+    # The engine's thread may be inside a long step, and there is nothing left to save.
+    os._exit(0)
