@@ -1,0 +1,343 @@
+"""What the model is told: items and files as chat messages.
+
+One rendering for everything: a run's own rounds, stored histories and items a client sends back all become messages
+here, so a history renders the same every time and only its new end has to be computed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skilldeck_daemon.agent.attachments import REQUEST_CHARS, Attachments
+from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.sealed import unseal
+from skilldeck_shared.errors import BadRequest
+
+Message = dict[str, Any]
+
+HOSTED_GUIDE = (
+    "You can run commands with the shell tool. Its working directory is /mnt/data: attached files are there under"
+    " their own names, and files you leave there reach the user."
+)
+SKILLS_GUIDE = (
+    "Skills are folders of instructions and scripts at /mnt/skills/NAME. When a task fits a skill's description, first"
+    " read /mnt/skills/NAME/SKILL.md, then follow it; its commands run from its folder."
+)
+LOCAL_GUIDE = "You can ask the user's machine to run commands with the shell tool."
+LOCAL_SKILLS_GUIDE = (
+    "Skills are folders of instructions and scripts; the path stands after each. When a task fits a skill's"
+    " description, first read the SKILL.md in its folder, then follow it."
+)
+PYTHON_GUIDE = (
+    "You can run Python with the python tool; its variables last from call to call. Its working directory is"
+    " /mnt/data: attached files are there under their own names, and files you leave there reach the user."
+)
+PYTHON_BESIDE_GUIDE = (
+    "The python tool runs in the same directory as the shell tool; its variables last from call to call."
+)
+SUMMARY = "Summary of what was said before:"
+NO_OUTPUT = "(no output)"
+NOT_SENT = "(its output was not sent)"
+NO_IMAGE = "(an image that is no longer there)"
+STOPPED = "(the run was stopped before this call had an output)"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`
+    tells of the code interpreter."""
+
+    shell: str = ""
+    skills: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    python: bool = False
+
+
+def system_message(instructions: Iterable[str], around: Surroundings) -> list[Message]:
+    """The one system message, or none when there is nothing to say."""
+    parts = [text for text in instructions if text]
+    if around.shell == "hosted":
+        parts.append(f"{HOSTED_GUIDE} {SKILLS_GUIDE}" if around.skills else HOSTED_GUIDE)
+    elif around.shell == "local":
+        parts.append(f"{LOCAL_GUIDE} {LOCAL_SKILLS_GUIDE}" if around.skills else LOCAL_GUIDE)
+    if around.python:
+        parts.append(PYTHON_BESIDE_GUIDE if around.shell == "hosted" else PYTHON_GUIDE)
+    text = "\n\n".join(parts)
+    if around.shell or around.python:
+        text += catalogue(around)
+    return [{"role": "system", "content": text}] if text else []
+
+
+def catalogue(around: Surroundings) -> str:
+    """`Skills:` and `Files:`, each left out when it is empty."""
+    lines: list[str] = []
+    if around.skills:
+        lines += ["Skills:", *(f"- {name}: {' '.join(about.split())}" for name, about in around.skills)]
+    if around.files:
+        lines += ["Files:", *(f"- {name}" for name in around.files)]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def unfold(items: Sequence[Item]) -> list[Item]:
+    """What is told of a history: the newest compaction as the messages it stands for, and all after it.
+
+    Raises:
+        BadRequest: it was made by another daemon, or the key it was sealed with is gone.
+    """
+    places = [place for place, item in enumerate(items) if item.get("type") == "compaction"]
+    if not places:
+        return list(items)
+    try:
+        content = json.loads(unseal(items[places[-1]]["encrypted_content"]))
+    except ValueError:
+        raise BadRequest(
+            "A compaction item of this conversation cannot be read: it was not made by this daemon.",
+            "Begin a new conversation.",
+            param="input",
+        ) from None
+    told = [*content["messages"], {"role": "user", "content": f"{SUMMARY}\n{content['summary']}"}]
+    messages = [
+        {"type": "message", "role": message["role"], "content": [{"type": "input_text", "text": message["content"]}]}
+        for message in told
+    ]
+    return [*messages, *items[places[-1] + 1 :]]
+
+
+def split_system(items: Sequence[Item]) -> tuple[list[str], list[Item]]:
+    """The texts of the system and developer messages that open a history, and the rest.
+
+    Many templates accept a system message only in front, so those in front join the one system message.
+    """
+    texts: list[str] = []
+    for position, item in enumerate(items):
+        if item.get("type") != "message" or item.get("role") not in ("system", "developer"):
+            return texts, list(items[position:])
+        texts.append("".join(part.get("text", "") for part in item["content"]))
+    return texts, []
+
+
+def to_messages(items: Iterable[Item], raw: Mapping[str, str], files: Attachments) -> list[Message]:
+    """Items as chat messages.
+
+    Args:
+        raw: each call's arguments as the model wrote them, by call id; others are written out anew.
+        files: the files of the items.
+    """
+    items = list(items)
+    builder = _Builder(raw, files)
+    builder.answered = {item["call_id"] for item in items if item.get("type") in OUTPUTS}
+    for item in items:
+        builder.add(item)
+    return builder.finish()
+
+
+def shorten(messages: Sequence[Message]) -> list[Message] | None:
+    """Without the oldest quarter of the turns (at least one), system messages kept; None when one turn is left.
+
+    A turn is a user message and all that follows it, so no call loses its answer.
+    """
+    system = [message for message in messages if message["role"] == "system"]
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "system":
+            continue
+        if message["role"] == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    if len(turns) <= 1:
+        return None
+    kept = turns[max(1, len(turns) // 4) :]
+    return system + [message for turn in kept for message in turn]
+
+
+class _Builder:
+    def __init__(self, raw: Mapping[str, str], files: Attachments) -> None:
+        self._raw = raw
+        self._files = files
+        self._room = REQUEST_CHARS
+        self._messages: list[Message] = []
+        self._open: Message | None = None  # the assistant message that still grows
+        self._unanswered: dict[str, str | None] = {}  # by call id; the answer of a call that brings its own
+        self.answered: set[str] = set()  # calls whose output is an item
+        self.shell_calls: dict[str, tuple[Sequence[str], int | None]] = {}
+
+    def add(self, item: Item) -> None:
+        kind = item.get("type", "message")
+        if kind == "message":
+            self._message(item)
+        elif kind == "reasoning":
+            text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or [])
+            if text:
+                message = self._assistant(fresh="content" in (self._open or {}) or "tool_calls" in (self._open or {}))
+                message["reasoning_content"] = message.get("reasoning_content", "") + text
+        elif kind in CALLS:
+            own = [answer is not None for answer in self._unanswered.values()]
+            message = self._assistant(fresh=bool(own) and all(own))
+            message.setdefault("tool_calls", []).append(CALLS[kind](item, self._raw))
+            key = call_key(item)
+            self._unanswered[key] = None
+            if kind == "code_interpreter_call" and key not in self.answered:
+                self._unanswered[key] = _logs(item)
+            if kind == "shell_call":
+                self.shell_calls[item["call_id"]] = (item["action"]["commands"], item["action"]["timeout_ms"])
+        elif kind in OUTPUTS:
+            self._open = None
+            self._unanswered.pop(item["call_id"], None)
+            content = OUTPUTS[kind](item, self)
+            self._messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
+
+    def finish(self) -> list[Message]:
+        self._settle()
+        return [{"content": None, **message} if "tool_calls" in message else message for message in self._messages]
+
+    def _settle(self) -> None:
+        """Every call needs an answer before the conversation goes on."""
+        for call_id, answer in self._unanswered.items():
+            self._messages.append({"role": "tool", "tool_call_id": call_id, "content": answer or STOPPED})
+        self._unanswered.clear()
+
+    def _assistant(self, fresh: bool = False) -> Message:
+        if self._open is None or fresh:
+            self._settle()
+            self._open = {"role": "assistant"}
+            self._messages.append(self._open)
+        return self._open
+
+    def _message(self, item: Item) -> None:
+        role = item["role"]
+        if role == "assistant":
+            text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
+            message = self._assistant(fresh="tool_calls" in (self._open or {}))
+            message["content"] = (message.get("content") or "") + text
+            return
+        self._settle()
+        self._open = None
+        content = self.content(item["content"])
+        self._messages.append({"role": "system" if role == "developer" else role, "content": content})
+
+    def content(self, parts: Iterable[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        """Text with its files appended; a list of parts when there are images."""
+        text, blocks, images = [], [], []
+        for part in parts:
+            if part["type"] == "input_image":
+                url = self._files.image(part)
+                if url:
+                    images.append({"type": "image_url", "image_url": {"url": url}})
+                else:
+                    text.append(NO_IMAGE)
+            elif part["type"] == "input_file":
+                attachment = self._files.of(part)
+                if attachment is not None:
+                    blocks.append(attachment.block(self._room))
+                    self._room = max(0, self._room - len(attachment.text or ""))
+            else:
+                text.append(part.get("text", ""))
+        whole = "\n".join(text) + "".join(blocks)
+        if not blocks and not images:
+            return whole
+        whole = whole if text else whole.lstrip("\n")
+        return [{"type": "text", "text": whole}, *images] if images else whole
+
+
+# ------------------------------------------------------------------ calls and outputs, by item type
+
+
+def _function(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _function_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    return _function(item["call_id"], item["name"], item["arguments"])
+
+
+def _custom_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": item["call_id"], "type": "custom", "custom": {"name": item["name"], "input": item["input"]}}
+
+
+def _shell_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    action = {name: value for name, value in item["action"].items() if value is not None}
+    arguments = raw.get(item["call_id"]) or json.dumps(action, ensure_ascii=False)
+    return _function(item["call_id"], "shell", arguments)
+
+
+def call_key(item: Item) -> str:
+    """What a call's output names it by: its call_id, or its id where OpenAI gives it no other."""
+    return str(item.get("call_id") or item["id"])
+
+
+def _python_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    arguments = raw.get(item["id"]) or json.dumps({"code": item["code"] or ""}, ensure_ascii=False)
+    return _function(item["id"], "python", arguments)
+
+
+def _logs(item: Item) -> str:
+    """The output that a code_interpreter_call holds itself."""
+    if item["outputs"] is None:
+        return NOT_SENT
+    return "".join(output["logs"] for output in item["outputs"] if output["type"] == "logs") or NO_OUTPUT
+
+
+def _patch_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    arguments = raw.get(item["call_id"]) or json.dumps(item["operation"], ensure_ascii=False)
+    return _function(item["call_id"], "apply_patch", arguments)
+
+
+def _patch_output(item: Item, builder: _Builder) -> str:
+    text = item.get("output") or ""
+    if item["status"] == "failed":
+        return f"failed: {text}" if text else "failed"
+    return text or "done"
+
+
+def _plain_output(item: Item, builder: _Builder) -> Any:
+    output = item["output"]
+    return output if isinstance(output, str) else builder.content(output)
+
+
+def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeout_ms: int | None) -> str:
+    """A shell call's output as the model reads it."""
+    blocks = [_entry_text(entry, timeout_ms) for entry in output]
+    if len(blocks) <= 1:
+        return blocks[0] if blocks else NO_OUTPUT
+    names = [*commands, *[""] * len(blocks)]
+    return "\n\n".join(f"$ {name}\n{block}" for name, block in zip(names, blocks, strict=False))
+
+
+def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
+    lines = []
+    outcome = entry["outcome"]
+    if outcome["type"] == "timeout":
+        lines.append(f"timed out after {timeout_ms} ms" if timeout_ms else "timed out")
+    elif outcome["exit_code"] != 0:
+        lines.append(f"exit code: {outcome['exit_code']}")
+    stdout, stderr = entry["stdout"].rstrip("\n"), entry["stderr"].rstrip("\n")
+    if stdout:
+        lines.append(stdout)
+    if stderr:
+        lines += ["stderr:", stderr]
+    if not stdout and not stderr:
+        lines.append(NO_OUTPUT)
+    return "\n".join(lines)
+
+
+def _shell_output(item: Item, builder: _Builder) -> str:
+    commands, timeout_ms = builder.shell_calls.get(item["call_id"], ((), None))
+    return shell_text(item["output"], commands, timeout_ms)
+
+
+CALLS: dict[str, Callable[[Item, Mapping[str, str]], dict[str, Any]]] = {
+    "function_call": _function_call,
+    "custom_tool_call": _custom_call,
+    "shell_call": _shell_call,
+    "code_interpreter_call": _python_call,
+    "apply_patch_call": _patch_call,
+}
+OUTPUTS: dict[str, Callable[[Item, _Builder], Any]] = {
+    "function_call_output": _plain_output,
+    "custom_tool_call_output": _plain_output,
+    "shell_call_output": _shell_output,
+    "apply_patch_call_output": _patch_output,
+}

@@ -1,0 +1,66 @@
+"""The one ordered event log of a run, and its readers.
+
+Sequence numbers rise from 0 without gaps. Any number of readers follow the same log from any position and see the
+same dicts in the same order; a reader that is slow delays nobody. Nothing is lost while the log lives; it ends after
+its terminal event. Events are never changed once appended: whoever appends hands over copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class EventLog:
+    """Append-only; used from one event loop."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.times: list[float] = []
+        self.closed = False
+        self._changed: asyncio.Future[None] | None = None
+
+    def append(self, type: str, **fields: Any) -> Event:
+        """Add one event; its sequence number is its position."""
+        event = self.make(type, **fields)
+        self.add(event)
+        return event
+
+    def make(self, type: str, **fields: Any) -> Event:
+        """The event that would come next; `add` it before any other."""
+        return {"type": type, "sequence_number": len(self.events), **fields}
+
+    def add(self, event: Event) -> None:
+        assert not self.closed, "an event after the terminal event"
+        assert event["sequence_number"] == len(self.events)
+        self.events.append(event)
+        self.times.append(time.time())
+        self._wake()
+
+    def close(self) -> None:
+        """No more events; readers end once they have read all."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None
+
+    async def follow(self, after: int = -1) -> AsyncIterator[Event]:
+        """Every event with a sequence number above `after`: those that exist, then those to come."""
+        position = max(after + 1, 0)
+        while True:
+            while position < len(self.events):
+                yield self.events[position]
+                position += 1
+            if self.closed:
+                return
+            if self._changed is None:
+                self._changed = asyncio.get_running_loop().create_future()
+            # Shielded: one reader that leaves must not cancel the future of all.
+            await asyncio.shield(self._changed)

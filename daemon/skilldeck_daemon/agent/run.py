@@ -1,0 +1,367 @@
+"""One run: the loop between the model and its tools.
+
+    messages → the model writes text, reasoning, calls → hosted calls are executed → their outputs → the model …
+
+until the model answers without calls, calls something only the client can carry out, or a limit is reached. Everything
+that happens goes into one ordered log; the run ends in exactly one terminal event, whatever happens. What was
+acknowledged is stored before anybody sees it: the response before `start` returns, its end before the terminal event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skilldeck_daemon.agent.attachments import Attachments
+from skilldeck_daemon.agent.compaction import compaction_item, summarise
+from skilldeck_daemon.agent.context import Message, shorten, split_system, system_message, to_messages, unfold
+from skilldeck_daemon.agent.fetched import Page
+from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.log import Event, EventLog
+from skilldeck_daemon.agent.output import Output
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.tools.base import Call, Tool
+from skilldeck_daemon.agent.turn import Turn
+from skilldeck_daemon.agent.work import Work
+from skilldeck_daemon.engine.base import ChatFinished, ChatModel, ChatRequest, Sampling, TooLong, Usage
+from skilldeck_shared.errors import SkilldeckError
+
+log = logging.getLogger(__name__)
+
+COMPACT_AT = 0.75
+"""How full the context is when a conversation is compacted and the request names no threshold."""
+MAX_ROUNDS = 100
+"""Model turns of one run; in the last one the model may call nothing, so that it has to answer."""
+MAX_MISTAKES = 4
+"""Turns in a row with a call that could not be carried out because of how it was written."""
+
+Ending = Literal["completed", "incomplete", "failed", "cancelled"]
+# OpenAI has no event for a cancelled response: its stream ends as incomplete, the response says cancelled.
+TERMINAL: dict[str, str] = {
+    "completed": "response.completed",
+    "incomplete": "response.incomplete",
+    "failed": "response.failed",
+    "cancelled": "response.incomplete",
+}
+
+
+@dataclass
+class Plan:
+    """Everything a run needs, looked up and validated before it is acknowledged."""
+
+    request: ResponseRequest
+    response: dict[str, Any]
+    model: ChatModel
+    sampling: Sampling
+    items: list[Item]  # history and input, references resolved
+    files: Attachments
+    work: Work
+    known: int = 0  # how many of the items were history
+    raw: dict[str, str] = field(default_factory=dict)
+    own_tools: tuple[Tool, ...] = ()  # the daemon's, beside the request's
+
+    @property
+    def tools(self) -> list[Tool]:
+        """What the model may call."""
+        return [*self.request.tools, *self.own_tools]
+
+    def messages(self, output: Sequence[Item] = (), raw: Mapping[str, str] | None = None) -> list[Message]:
+        """The conversation so far, as the model reads it; `output` is this run's when a compaction is in it."""
+        instructions, items = split_system(unfold([*self.items, *output]))
+        opening = system_message([self.request.instructions or "", *instructions], self.work.around)
+        return opening + to_messages(items, {**self.raw, **raw} if raw else self.raw, self.files)
+
+    def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
+        request = self.request
+        shape = request.text_format
+        return ChatRequest(
+            messages=messages,
+            tools=[function for tool in self.tools for function in tool.declare()],
+            tool_choice=tool_choice,
+            parallel_tool_calls=request.parallel_tool_calls,
+            response_format=None if shape["type"] == "text" else shape,
+            sampling=self.sampling,
+            max_tokens=max_tokens,
+            stop=request.stop,
+            logprobs=request.top_logprobs if request.logprobs else None,
+            reasoning_effort=request.effort,
+            cache_key=request.prompt_cache_key or self.work.session,
+        )
+
+
+Save = Callable[["Run"], Awaitable[None]]
+
+
+class Run:
+    """One run as surfaces see it. `times` and `timeline` are kept beside the log."""
+
+    def __init__(self, plan: Plan, *, begun: Save, ended: Callable[[Run, Event], Awaitable[None]]) -> None:
+        self.id: str = plan.response["id"]
+        self.request = plan.request
+        self.log = EventLog()
+        self.output = Output(self.log)
+        self.timeline: list[dict[str, Any]] = []
+        self.usage = Usage()
+        self.error: SkilldeckError | None = None  # why it failed
+        self.stop_sequence: str | None = None  # the stop string that ended the last turn, where the engine tells
+        self._plan = plan
+        self._response = plan.response
+        self._begun = begun
+        self._ended = ended
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._hosted_calls = 0
+
+    # -- as surfaces see it
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """The Response as it is now; a copy."""
+        return {**public(self._response), "output": copy.deepcopy(self.output.items)}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The same with what stays inside, as it is stored."""
+        return {**self._response, "output": copy.deepcopy(self.output.items)}
+
+    @property
+    def times(self) -> list[float]:
+        """Unix seconds of each event, by sequence number."""
+        return self.log.times
+
+    @property
+    def items(self) -> list[Item]:
+        """The whole conversation including this run's output."""
+        return self._plan.items + self.output.told
+
+    @property
+    def new_items(self) -> list[Item]:
+        """What the request added to the history, references as the items they mean."""
+        return self._plan.items[self._plan.known :]
+
+    @property
+    def raw(self) -> dict[str, str]:
+        """The arguments of all calls of the conversation as the model wrote them, by call id."""
+        return {**self._plan.raw, **self.output.raw}
+
+    @property
+    def pages(self) -> dict[str, Page]:
+        """What URLs of the conversation led to, when it is not stored."""
+        return self._plan.files.unsaved
+
+    @property
+    def session(self) -> str:
+        return self._plan.work.session
+
+    def events(self, after: int = -1) -> AsyncIterator[Event]:
+        """The log from `after` on, to its terminal event."""
+        return self.log.follow(after)
+
+    async def finished(self) -> dict[str, Any]:
+        """The Response once the run has ended."""
+        async for _ in self.log.follow(len(self.log.events)):
+            pass
+        return self.response
+
+    def start(self) -> None:
+        self._tell("response.created")
+        if self.request.background:
+            self._tell("response.queued")
+        self._task = asyncio.create_task(self._main(), name=f"run {self.id}")
+
+    def cancel(self) -> None:
+        """Stop the model and the processes now; the run still ends in its terminal event. Idempotent."""
+        if not self._cancelled and self._task is not None and not self.log.closed:
+            self._cancelled = True
+            self._task.cancel()
+
+    def _tell(self, type: str) -> None:
+        self.log.append(type, response=self.response)
+
+    # -- the run
+
+    async def _main(self) -> None:
+        ending: Ending
+        error: SkilldeckError | None = None
+        try:
+            if self._response["status"] == "queued":
+                self._response["status"] = "in_progress"
+                await self._begun(self)
+            self._tell("response.in_progress")
+            ending = await self._loop()
+        except asyncio.CancelledError:
+            ending = "cancelled"
+        except SkilldeckError as raised:
+            ending, error = "failed", raised
+        except Exception:
+            log.exception("run %s failed by a fault of the daemon", self.id)
+            ending, error = "failed", SkilldeckError("The daemon failed inside this run.", "Its log says where.")
+        await self._end(ending, error)
+
+    async def _loop(self) -> Ending:
+        """Rounds until the model has answered."""
+        plan = self._plan
+        base = plan.messages()
+        mistakes = 0
+        compacted = False
+        for number in range(MAX_ROUNDS):
+            room = self._room()
+            if room is not None and room <= 0:
+                return self._stop_at("max_output_tokens")
+            messages = base + to_messages(self.output.told, self.output.raw, plan.files)
+            if compacted:
+                messages = base = plan.messages(self.output.told, self.output.raw)
+            choice = self._tool_choice(last=number == MAX_ROUNDS - 1)
+            if self.request.compacts and await self._compact(messages, choice):
+                compacted = True
+                messages = base = plan.messages(self.output.told, self.output.raw)
+            turn, base = await self._turn(base, messages, choice, room)
+            if turn.finished.reason == "length":
+                self.output.abandon()
+                return self._stop_at("max_output_tokens")
+            if turn.finished.reason == "content_filter":
+                return self._stop_at("content_filter")
+            for call in turn.calls:
+                if call.hosted:
+                    await self._execute(call)
+            if not any(call.hosted for call in turn.calls) or any(not call.hosted for call in turn.calls):
+                return "completed"
+            mistakes = mistakes + 1 if any(call.problem for call in turn.calls) else 0
+            if mistakes >= MAX_MISTAKES:
+                raise ModelFault(f"The model wrote {mistakes} invalid tool calls in a row: {turn.calls[-1].problem}")
+        raise ModelFault(f"The model called tools for {MAX_ROUNDS} turns without answering.")
+
+    async def _compact(self, messages: list[Message], choice: Any) -> bool:
+        """Put a compaction into the output when the prompt is beyond the threshold. Whether it was done."""
+        plan, threshold = self._plan, self.request.compact_threshold
+        if threshold is None:
+            threshold = int((plan.model.info.context or 0) * COMPACT_AT)
+        chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
+        if not threshold or text_bytes(chat) < threshold or await plan.model.count_tokens(chat) < threshold:
+            return False
+        cache_key = self.request.prompt_cache_key or plan.work.session
+        summary, usage = await summarise(plan.model, messages, cache_key)
+        self.usage = add_usage(self.usage, usage)
+        item = compaction_item([*plan.items, *self.output.told], summary)
+        self.output.done(self.output.add(item))
+        return True
+
+    async def _turn(
+        self, base: list[Message], messages: list[Message], choice: Any, room: int | None
+    ) -> tuple[Turn, list[Message]]:
+        """One turn of the model. With truncation "auto" the oldest messages give way until the rest fits."""
+        while True:
+            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room)
+            turn = Turn(self.output, self._plan.work, self.request, self._plan.tools, self._hosted_left())
+            try:
+                async with aclosing(self._plan.model.stream(chat)) as events:  # type: ignore[type-var]
+                    await turn.read(events)
+            except TooLong:
+                shorter = shorten(base) if self.request.truncation == "auto" else None
+                if shorter is None:
+                    raise
+                messages = shorter + messages[len(base) :]
+                base = shorter
+                continue
+            self._account(turn.finished)
+            if turn.finished.reason == "error":
+                raise _engine_error(turn.finished.error)
+            await turn.close()
+            return turn, base
+
+    async def _execute(self, call: Call) -> None:
+        begun = time.time()
+        first = len(self.output.items)
+        self._hosted_calls += not call.tool.internal
+        await call.tool.execute(call, self.output, self._plan.work)
+        shown = {"name": call.name} if call.tool.internal else {"output_index": first}
+        self.timeline.append({"kind": "call", "call_id": call.call_id, **shown, "start": begun, "end": time.time()})
+
+    def _account(self, finished: ChatFinished) -> None:
+        self.usage = add_usage(self.usage, finished.usage)
+        self.stop_sequence = finished.stop_sequence
+        self._response["usage"] = usage_of(self.usage)
+        self.timeline.append(
+            {
+                "kind": "turn",
+                "end": time.time(),
+                "prefill_s": finished.prefill_s,
+                "decode_s": finished.decode_s,
+                "input_tokens": finished.usage.input_tokens,
+                "cached_tokens": finished.usage.cached_tokens,
+                "output_tokens": finished.usage.output_tokens,
+            }
+        )
+
+    # -- limits
+
+    def _room(self) -> int | None:
+        """Tokens left to write, over all rounds."""
+        limit = self.request.max_output_tokens
+        return None if limit is None else limit - self.usage.output_tokens
+
+    def _hosted_left(self) -> int | None:
+        limit = self.request.max_tool_calls
+        return None if limit is None else max(0, limit - self._hosted_calls)
+
+    def _tool_choice(self, last: bool) -> Any:
+        tools = self._plan.tools
+        spent = self._hosted_left() == 0
+        usable = [] if last else [tool for tool in tools if tool.internal or not (tool.hosted and spent)]
+        return self.request.tool_choice.for_model(tools, usable, called=bool(self.output.raw))
+
+    def _stop_at(self, reason: str) -> Ending:
+        self._response["incomplete_details"] = {"reason": reason}
+        return "incomplete"
+
+    # -- the end
+
+    async def _end(self, ending: Ending, error: SkilldeckError | None) -> None:
+        self.output.abandon()
+        self.error = error
+        self._response.update(
+            status=ending,
+            error=error_of(error) if error is not None else None,
+            completed_at=int(time.time()) if ending == "completed" else None,
+        )
+        if error is not None:
+            log.warning("run %s failed: %s", self.id, error)
+        # The end is stored before it is told; a second cancellation (shutdown) does not interrupt that.
+        while True:
+            event = self.log.make(TERMINAL[ending], response=self.response)
+            saving = asyncio.ensure_future(self._ended(self, event))
+            try:
+                while not saving.done():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.shield(saving)
+                saving.result()
+            except Exception:
+                log.exception("the end of run %s could not be stored", self.id)
+                if ending != "failed":
+                    ending = "failed"
+                    fault = SkilldeckError("The response could not be stored.", "The daemon's log says why.")
+                    self._response.update(status=ending, error=error_of(fault), completed_at=None)
+                    continue
+            break
+        self.log.add(event)
+        self.log.close()
+
+
+class ModelFault(SkilldeckError):
+    """The model does what no client asked for; the run cannot go on."""
+
+    code = "model_fault"
+
+
+def _engine_error(error: Exception | None) -> SkilldeckError:
+    if isinstance(error, SkilldeckError):
+        return error
+    return SkilldeckError(f"The engine failed: {error or 'no reason given'}.", "The daemon's log says more.")

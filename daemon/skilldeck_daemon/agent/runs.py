@@ -1,0 +1,359 @@
+"""All runs of the daemon: starting, finding, following, cancelling, deleting.
+
+A run is live until its terminal event; from then on the stored response and log answer. What is asked with
+`store: false` is not stored: it can be followed while it is live and is gone afterwards. Runs that an earlier start
+of the daemon left unfinished are marked failed when this one starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
+from typing import Any
+
+from skilldeck_daemon.agent import history
+from skilldeck_daemon.agent.approvals import Approvals, parse_permission
+from skilldeck_daemon.agent.bus import Bus
+from skilldeck_daemon.agent.documents import Documents
+from skilldeck_daemon.agent.environments import Environments, Mounted
+from skilldeck_daemon.agent.fetched import keep
+from skilldeck_daemon.agent.files import FileLibrary
+from skilldeck_daemon.agent.gather import Sources, gather
+from skilldeck_daemon.agent.log import Event
+from skilldeck_daemon.agent.ondisk import DiskSkills
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
+from skilldeck_daemon.agent.run import Plan, Run
+from skilldeck_daemon.agent.tools.code_interpreter import with_outputs
+from skilldeck_daemon.agent.tools.read_file import own_tools
+from skilldeck_daemon.agent.work import Nearby, Work, hosted_auto, prepare
+from skilldeck_daemon.engine.base import Sampling, TooLong
+from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+Items = list[dict[str, Any]]
+Times = list[float]
+Ids = list[str]
+
+
+class Runs:
+    """The runs of one daemon. `open` first, `close` last."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: ModelHub,
+        environments: Environments,
+        files: FileLibrary,
+        approvals: Approvals,
+        bus: Bus,
+        documents: Documents,
+        private_hosts: Collection[str] = (),
+        disk: DiskSkills | None = None,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._environments = environments
+        self._files = files
+        self._approvals = approvals
+        self._bus = bus
+        self._documents = documents
+        self._private_hosts = private_hosts
+        self._disk = disk
+        self._instance = ""
+        self._live: dict[str, Run] = {}
+        self._busy_conversations: set[str] = set()
+        self._stopping = False
+
+    # -- life
+
+    async def open(self, instance: str) -> Ids:
+        """Mark what an earlier start of the daemon left unfinished as failed; returns the ids.
+
+        Args:
+            instance: names this start.
+        """
+        self._instance = instance
+        return await self._store.responses.fail_interrupted(self._instance)
+
+    async def close(self) -> None:
+        """Cancel every live run and wait for its end."""
+        self._stopping = True
+        runs = list(self._live.values())
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*(run.finished() for run in runs))
+
+    @property
+    def active(self) -> int:
+        """How many runs are live."""
+        return len(self._live)
+
+    # -- starting
+
+    async def start(
+        self,
+        request: ResponseRequest,
+        permission: str | None = None,
+        *,
+        after: Run | None = None,
+        nearby: Nearby | None = None,
+    ) -> Run:
+        """Begin a run; it is stored (unless `store` is false) when this returns.
+
+        Args:
+            permission: "auto", "ask" or "deny"; the operator's policy counts when it is stricter.
+            after: the run that `request.previous_response_id` means although it is not stored (WebSocket).
+            nearby: what only a caller on this machine may add: its project, folders to mount.
+        Raises:
+            SkilldeckError: the request cannot be carried out; nothing was stored or begun.
+        """
+        if self._stopping:
+            raise Unavailable("The daemon is shutting down.", "Try again when it is back.")
+        plan = await self.plan(request, parse_permission(permission), after, nearby)
+        return await self._begin(plan)
+
+    async def plan(
+        self,
+        request: ResponseRequest,
+        permission: str | None = None,
+        after: Run | None = None,
+        nearby: Nearby | None = None,
+    ) -> Plan:
+        """Look up and validate everything the request names; nothing is begun or stored."""
+        model = self._models.get(request.model)
+        past = await history.load(self._store, request, self._live, after)
+        items = past.items + await history.references(request.input, past.items, self._store)
+        if not request.input and not past.items:
+            raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+        history.check_calls(items, len(past.items))
+        paths = {id(item): f"input[{position}]" for position, item in enumerate(request.input)}
+        earlier = after.pages if after is not None else {}
+        sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)
+        attachments = await gather(items, sources, paths)
+        id_ = new_id("resp")
+        work = Work(id_, past.session or id_, permission, self._approvals, self._environments)
+        work.include = request.include
+        nearby = nearby or Nearby()
+        work.mounts = nearby.mounts
+        if self._disk is not None and hosted_auto(request.tools):
+            project = self._disk.project(nearby.project)
+            for skill in await self._disk.wanted(items, project, nearby.skills):
+                work.disk.append(Mounted(skill.name, skill.description, str(skill.path), "", ""))
+        await prepare(work, request.tools, items, attachments, sources)
+        sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
+        response = new_response(id_, request, model.info.name, sampling)
+        response["_session"] = work.session
+        plan = Plan(request, response, model, sampling, items, attachments, work, len(past.items), past.raw)
+        plan.own_tools = own_tools(request, attachments, model.info)
+        await self._check(plan)
+        return plan
+
+    async def _check(self, plan: Plan) -> None:
+        """Ask the model whether it can honour the request, before it is acknowledged."""
+        choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
+        chat = plan.chat(plan.messages(), tool_choice=choice, max_tokens=plan.request.max_output_tokens)
+        plan.model.validate(chat)
+        context = plan.model.info.context
+        # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.
+        if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
+            tokens = await plan.model.count_tokens(chat)
+            if tokens >= context:
+                raise TooLong(
+                    f"The input has {tokens} tokens; this model's context holds {context}.",
+                    "Shorten it, or set 'truncation' to 'auto'.",
+                    param="input",
+                )
+
+    async def _begin(self, plan: Plan) -> Run:
+        request = plan.request
+        run = Run(plan, begun=self._save, ended=self._ended)
+        if request.conversation:
+            if request.conversation in self._busy_conversations:
+                raise BadRequest(
+                    f"Another response is being made in conversation {request.conversation!r}.",
+                    "Wait for its end.",
+                    param="conversation",
+                    code="conversation_locked",
+                )
+            self._busy_conversations.add(request.conversation)
+        try:
+            if request.store:
+                await keep(self._store, plan.files.unsaved)
+                await self._store.responses.create(run.record, request.input, request.background, self._instance)
+        except BaseException:
+            self._busy_conversations.discard(request.conversation or "")
+            raise
+        self._live[run.id] = run
+        run.start()
+        self._publish(run)
+        return run
+
+    # -- what runs tell
+
+    async def _save(self, run: Run) -> None:
+        if run.request.store:
+            await self._store.responses.update(run.record)
+        self._publish(run)
+
+    async def _ended(self, run: Run, event: Event) -> None:
+        """Store a run's end; its terminal event is told when this returns."""
+        request = run.request
+        try:
+            if request.store:
+                extra = {
+                    "times": run.times,
+                    "timeline": run.timeline,
+                    "raw": run.output.raw,
+                    "hidden": run.output.hidden,
+                }
+                await self._store.responses.finish(run.record, [*run.log.events, event], extra)
+            if request.conversation:
+                await self._store.conversations.add_items(
+                    request.conversation, run.new_items + with_outputs(run.output)
+                )
+        finally:
+            self._busy_conversations.discard(request.conversation or "")
+            self._live.pop(run.id, None)
+            self._publish(run)
+
+    def _publish(self, run: Run) -> None:
+        self._bus.publish("run", "put", run.id, summary(run.record))
+
+    # -- finding
+
+    def live(self, response_id: str) -> Run | None:
+        """The run, while it has not ended."""
+        return self._live.get(response_id)
+
+    async def get(self, response_id: str) -> dict[str, Any]:
+        """The Response as it is now."""
+        run = self._live.get(response_id)
+        if run is not None and run.request.store:
+            return run.response
+        return public(await self._stored(response_id))
+
+    async def list(
+        self, limit: int = 20, order: str = "desc", after: str = "", conversation: str | None = None
+    ) -> Page:
+        """Summaries of stored runs (see `response.summary`)."""
+        page = await self._store.responses.list(limit, order, after, conversation)
+        return page.map(summary)
+
+    async def input_items(self, response_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+        """The items the response was asked with."""
+        await self._stored(response_id)
+        items = await self._store.responses.input_items(response_id)
+        ordered = items if order == "asc" else items[::-1]
+        first = 0
+        if after:
+            places = [place for place, item in enumerate(ordered) if item.get("id") == after]
+            if not places:
+                raise BadRequest(
+                    "`after` names no item of this list.", "Pass the last_id of the page before.", param="after"
+                )
+            first = places[0] + 1
+        return Page(ordered[first : first + limit], len(ordered) > first + limit)
+
+    async def detail(self, response_id: str) -> dict[str, Any]:
+        """{"response", "input": items, "timeline": {"times", "spans"}} of a live or stored run."""
+        run = self._live.get(response_id)
+        if run is not None:
+            timeline = {"times": list(run.times), "spans": list(run.timeline)}
+            return {"response": run.response, "input": list(run.request.input), "timeline": timeline}
+        response = public(await self._stored(response_id))
+        extra = await self._store.responses.extra(response_id)
+        items = await self._store.responses.input_items(response_id)
+        timeline = {"times": extra.get("times", []), "spans": extra.get("timeline", [])}
+        return {"response": response, "input": items, "timeline": timeline}
+
+    async def times(self, response_id: str) -> Times:
+        """Unix seconds of each event of a stored or live run, by sequence number."""
+        run = self._live.get(response_id)
+        if run is not None:
+            return list(run.times)
+        return list((await self._store.responses.extra(response_id)).get("times", []))
+
+    async def replay(self, response_id: str, after: int = -1) -> AsyncIterator[Event]:
+        """The log of a live or stored run from `after` on; a live one is followed to its end."""
+        run = self._live.get(response_id)
+        if run is not None:
+            async for event in run.events(after):
+                yield event
+            return
+        await self._stored(response_id)
+        for event in await self._store.responses.events(response_id):
+            if event["sequence_number"] > after:
+                yield event
+
+    async def _stored(self, response_id: str) -> dict[str, Any]:
+        response = await self._store.responses.get(response_id)
+        if response is None:
+            raise NotFound(f"Response with id {response_id[:100]!r} not found.", param="response_id")
+        return response
+
+    # -- ending
+
+    async def cancel(self, response_id: str, *, background_only: bool = False) -> dict[str, Any]:
+        """Stop a run; returns the Response it ended with. One that has ended is returned as it is.
+
+        Args:
+            background_only: refuse others, as the HTTP endpoint does.
+        """
+        run = self._live.get(response_id)
+        if run is None:
+            response = public(await self._stored(response_id))
+            if background_only and not response["background"]:
+                raise _not_background()
+            return response
+        if background_only and not run.request.background:
+            raise _not_background()
+        run.cancel()
+        return await run.finished()
+
+    async def delete(self, response_id: str) -> dict[str, Any]:
+        """Delete a stored response; a live one is cancelled first."""
+        run = self._live.get(response_id)
+        if run is not None:
+            run.cancel()
+            await run.finished()
+        if not await self._store.responses.delete(response_id):
+            await self._stored(response_id)
+        self._bus.publish("run", "delete", response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+    # -- counting
+
+    async def count_tokens(self, request: ResponseRequest) -> int:
+        """Tokens of the prompt the request would begin with."""
+        plan = await self.plan(replace(request, truncation="auto"))
+        choice = request.tool_choice.for_model(plan.tools, plan.tools, called=False)
+        return await plan.model.count_tokens(plan.chat(plan.messages(), tool_choice=choice, max_tokens=None))
+
+
+def _not_background() -> BadRequest:
+    return BadRequest("Only responses made with 'background' can be cancelled.", "Close the stream instead.")
+
+
+def _sampling(request: ResponseRequest, defaults: Sampling) -> Sampling:
+    return replace(
+        defaults,
+        temperature=defaults.temperature if request.temperature is None else float(request.temperature),
+        top_p=defaults.top_p if request.top_p is None else float(request.top_p),
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        seed=request.seed,
+        top_k=defaults.top_k if request.top_k is None else request.top_k,
+        min_p=defaults.min_p if request.min_p is None else float(request.min_p),
+        repetition_penalty=(
+            defaults.repetition_penalty if request.repetition_penalty is None else float(request.repetition_penalty)
+        ),
+        logit_bias=request.logit_bias,
+        **request.dry,
+    )

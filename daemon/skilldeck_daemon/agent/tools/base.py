@@ -1,0 +1,95 @@
+"""What a tool is. Adding one means one module here and one line in the registry (`tools/__init__.py`).
+
+A `Tool` is one entry of a request's `tools`, already validated. The model sees it as one or more functions
+(`declare`); when the model calls one, `begin` opens the item and returns a `CallWriter` that follows the model's
+writing; a hosted call is then executed here and writes its output items itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from skilldeck_daemon.agent.output import Output
+
+if TYPE_CHECKING:
+    from skilldeck_daemon.agent.work import Work
+
+
+@dataclass(frozen=True)
+class Call:
+    """A complete call. `arguments` is the model's own text; `problem` says why it cannot be carried out."""
+
+    tool: Tool
+    call_id: str
+    name: str
+    arguments: str
+    hosted: bool
+    problem: str | None = None
+    commands: tuple[str, ...] = ()
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class CallWriter(ABC):
+    """The item of one call while the model writes it."""
+
+    def __init__(self) -> None:
+        self._written: list[str] = []
+
+    def write(self, delta: str) -> None:
+        """More of the arguments."""
+        self._written.append(delta)
+        self.show(delta)
+
+    @abstractmethod
+    def show(self, delta: str) -> None:
+        """Tell of it."""
+
+    @abstractmethod
+    def close(self, arguments: str, problem: str | None) -> Call:
+        """The whole text; ends the item."""
+
+    def close_unfinished(self) -> Call:
+        """The engine ended without the whole text."""
+        return self.close("".join(self._written), None)
+
+
+class Tool(ABC):
+    """One tool of a request. `type` is its name on the wire; `hosted` tells whether its calls are executed here."""
+
+    type: str
+    hosted: bool = False
+    internal: bool = False  # no item of the response shows its calls, no limit counts them
+    fault: str | None = None  # why no call of it can be carried out
+
+    @abstractmethod
+    def echo(self) -> dict[str, Any]:
+        """The tool as the Response shows it."""
+
+    @abstractmethod
+    def declare(self) -> list[dict[str, Any]]:
+        """The functions the model sees, in Chat Completions shapes."""
+
+    @abstractmethod
+    def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
+        """The model begins to call function `name`."""
+
+    def beside(self, tools: Sequence[Tool]) -> Tool:
+        """The tool as it is among all tools of its request; refuses what contradicts another."""
+        return self
+
+    def matches(self, choice: dict[str, Any]) -> bool:
+        """Whether a tool_choice entry means this tool."""
+        return bool(choice.get("type") == self.type)
+
+    async def execute(self, call: Call, output: Output, work: Work) -> None:
+        """Carry out a hosted call and write its output items. Cancelling stops what it started."""
+        raise NotImplementedError(f"{self.type} calls are the client's to carry out")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its functions."""
+        return [entry[entry["type"]]["name"] for entry in self.declare()]

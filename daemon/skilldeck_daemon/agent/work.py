@@ -1,0 +1,244 @@
+"""What a run gives its tools: the container with the skills and files of the request, and permission to run commands.
+
+A container_auto request uses the container that the history used when it is still there and has what is asked for;
+else a new one is made with the first call, so that an answer without commands costs nothing. A failed start of a
+container is a failed call, not half a container.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from skilldeck_daemon.agent.approvals import Approvals
+from skilldeck_daemon.agent.attachments import Attachment, Attachments
+from skilldeck_daemon.agent.context import Surroundings
+from skilldeck_daemon.agent.environments import Environments, Mounted, numbered, public
+from skilldeck_daemon.agent.gather import Sources, from_file_id
+from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.tools.base import Tool
+from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool, place_of
+from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool
+from skilldeck_daemon.containers import WORKDIR, Container, ContainerGone
+from skilldeck_shared.errors import NotFound
+
+CITED_FILES = 100
+"""Files of one run that are cited at most; all are in the container's list."""
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """What a caller on this machine may add to a request, and no HTTP client can.
+
+    `mounts` are folders mounted read-only as skills; `project` is the caller's working directory ("" for the
+    daemon's own project) and `skills` names skills on disk (see `ondisk`).
+    """
+
+    mounts: tuple[Mounted, ...] = ()
+    project: str = ""
+    skills: tuple[str, ...] = ()
+
+
+@dataclass
+class Work:
+    """The work of one run. Beside the skills of the request's environment it is given `mounts`, and `disk`: those on
+    disk that it asks for."""
+
+    run_id: str
+    session: str
+    permission: str | None
+    approvals: Approvals
+    environments: Environments
+    around: Surroundings = field(default_factory=Surroundings)
+    container_id: str = ""
+    mounts: tuple[Mounted, ...] = ()
+    include: frozenset[str] = frozenset()
+    disk: list[Mounted] = field(default_factory=list)
+    mounted: list[Mounted] = field(default_factory=list)  # all that its container has
+    _record: dict[str, Any] | None = None  # of a container that does not exist yet
+    _files: list[Attachment] = field(default_factory=list)
+    _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
+
+    async def approve(self, kind: str, commands: list[str], call_id: str) -> str | None:
+        """None, or why the commands may not run, for the model."""
+        return await self.approvals.check(
+            kind,
+            commands,
+            permission=self.permission,
+            run_id=self.run_id,
+            call_id=call_id,
+            session=self.session,
+            skills={
+                mount.name: {"skill_id": mount.skill_id, "version": mount.version, "path": mount.path}
+                for mount in self.mounted
+            },
+        )
+
+    async def container(self) -> Container:
+        """The run's container, made when this is its first use, with the run's files in it."""
+        if self._record is not None:
+            record = self._record
+            await self.environments.open_new(record)
+            self._record = None
+        container = await self.environments.open(self.container_id)
+        while self._files:
+            attachment = self._files[0]
+            await self.environments.add(self.container_id, attachment.name, attachment.source, "user", attachment.key)
+            self._files.pop(0)
+        if self._marks is None:
+            present = await self.environments.sync(self.container_id, container)
+            self._marks = {file["path"]: file["_mtime_ns"] for file in present}
+        return container
+
+    async def produced(self) -> list[dict[str, Any]]:
+        """container.file objects of what this run's calls made or changed, by path; hidden files are left out."""
+        if self._marks is None:
+            return []
+        try:
+            files = await self.environments.sync(self.container_id)
+        except (ContainerGone, NotFound):  # deleted meanwhile
+            return []
+        made = [file for file in files if self._marks.get(file["path"]) != file["_mtime_ns"]]
+        return [public(file) for file in made if not _hidden(file["path"])][:CITED_FILES]
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
+
+
+def hosted_auto(tools: list[Tool]) -> bool:
+    """Whether the request is given a container of its own, which may have further skills."""
+    return any(isinstance(tool, ShellTool) and tool.environment.kind == "container_auto" for tool in tools)
+
+
+async def prepare(
+    work: Work,
+    tools: list[Tool],
+    history: list[Item],
+    attachments: Attachments,
+    sources: Sources,
+) -> None:
+    """Resolve the hosted tools' environment against what exists. Raises NotFound, BadRequest naming the field."""
+    names = tuple(attachment.name for attachment in attachments.files.values())
+    shell = next((tool for tool in tools if isinstance(tool, ShellTool)), None)
+    python = any(isinstance(tool, CodeInterpreterTool) for tool in tools)
+    skills: tuple[tuple[str, str], ...] = ()
+    if shell is not None and not shell.hosted:
+        own = shell.environment.skills
+        skills = tuple((skill["name"], f"{skill['description']} ({skill['path']})") for _, skill in own)
+        work.around = Surroundings("local", skills, names)
+    place = place_of(tools)
+    if place is None:
+        return
+    spec = place.spec
+    if work.environments.unavailable is not None:
+        raise work.environments.unavailable
+    attachments.add_texts()
+    for param, file_id in place.files:
+        attachments.remember({"file_id": file_id}, await from_file_id(file_id, sources, param))
+    if spec.kind == "container_reference":
+        record = await _referenced(work, spec, place.param)
+    else:
+        record = await _automatic(work, spec, history, attachments, sources)
+    work.container_id = record["id"]
+    work.mounted = mounts = [Mounted(**mount) for mount in record["_mounts"]]
+    present: set[str] = set()
+    if work._record is None:
+        present = await _present(work, attachments)
+    for attachment in attachments.files.values():
+        attachment.path = f"{WORKDIR}/{attachment.name}"
+    for attachment in attachments.files.values():
+        beside = attachments.text_of(attachment)
+        attachment.text_path = beside.path if beside is not None else ""
+    listed = tuple(sorted(present - {a.name for a in attachments.files.values()}))
+    shown = ("hosted" if shell.hosted else "local") if shell is not None else ""
+    if shown == "hosted":
+        skills = tuple((mount.name, mount.description) for mount in mounts)
+    work.around = Surroundings(shown, skills, (*listed, *(a.name for a in attachments.files.values())), python)
+
+
+async def _referenced(work: Work, spec: EnvironmentSpec, param: str) -> dict[str, Any]:
+    try:
+        await work.environments.open(spec.container_id)
+        return await work.environments.record(spec.container_id)
+    except (ContainerGone, NotFound) as error:
+        error.param = param
+        raise
+
+
+async def _automatic(
+    work: Work,
+    spec: EnvironmentSpec,
+    history: list[Item],
+    attachments: Attachments,
+    sources: Sources,
+) -> dict[str, Any]:
+    mounts = await work.environments.resolve(spec.skills)
+    mounts += work.mounts
+    named = {mount.name for mount in mounts}  # what the request brings itself hides what lies on disk
+    mounts = numbered([*mounts, *(mount for mount in work.disk if mount.name not in named)])
+    for item in reversed(history):
+        id = _container_of(item)
+        if not id:
+            continue
+        record = await sources.store.containers.get(id)
+        if record is not None and record["status"] == "running":
+            fitting = await _fitting(work, record, spec, mounts)
+            if fitting is not None:
+                return fitting
+        break
+    work._record = work.environments.new_record(f"auto-{work.run_id}", mounts, spec.memory_limit, spec.allowed_domains)
+    work._files = list(attachments.files.values())
+    return work._record
+
+
+def _container_of(item: Item) -> str:
+    """The container that an item of the history was made in; empty for others."""
+    if item.get("type") == "code_interpreter_call":
+        return str(item["container_id"])
+    where = item.get("environment") or {}
+    hosted = item.get("type") == "shell_call" and where.get("type") == "container_reference"
+    return str(where["container_id"]) if hosted else ""
+
+
+async def _fitting(
+    work: Work, record: dict[str, Any], spec: EnvironmentSpec, mounts: list[Mounted]
+) -> dict[str, Any] | None:
+    """The container's record when it has what is asked for: the same skills, memory and network.
+
+    Skills from disk that the conversation came to mention later are added to the container it has.
+    """
+    domains = tuple(record["network_policy"].get("allowed_domains", ()))
+    if (record["memory_limit"], domains) != (spec.memory_limit, spec.allowed_domains):
+        return None
+    had = [Mounted(**mount) for mount in record["_mounts"]]
+    if had == mounts:
+        return record
+    places = {mount.path for mount in had}
+    added = [mount for mount in mounts if mount.path not in places]
+    local = {mount.path for mount in (*work.mounts, *work.disk)}
+    # Descriptions may change where they lie: the folder is what counts.
+    kept = [(mount.name, mount.path) for mount in mounts if mount.path in places]
+    if kept != [(mount.name, mount.path) for mount in had] or any(mount.path not in local for mount in added):
+        return None
+    return await work.environments.remount(record, mounts, reopen=bool(added))
+
+
+async def _present(work: Work, attachments: Attachments) -> set[str]:
+    """For a container that exists: which files it holds; the request's other files are named apart from those."""
+    there = await work.environments.sync(work.container_id)
+    names = {file["path"].removeprefix(WORKDIR + "/") for file in there}
+    by_key = {file["_key"]: file["path"].removeprefix(WORKDIR + "/") for file in there if file.get("_key")}
+    for attachment in attachments.files.values():
+        if attachment.key in by_key:
+            attachment.name = by_key[attachment.key]
+            continue
+        path = await _add(work, attachment)
+        attachment.name = path.removeprefix(WORKDIR + "/")
+        names.add(attachment.name)
+    return {name for name in names if not _hidden(name)}
+
+
+async def _add(work: Work, attachment: Attachment) -> str:
+    file = await work.environments.add(work.container_id, attachment.name, attachment.source, "user", attachment.key)
+    return str(file["path"])

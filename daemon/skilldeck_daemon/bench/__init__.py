@@ -1,0 +1,61 @@
+"""`skilldeckd bench`: what is fast here and what is not, each beside a named reference in the same run.
+
+Blocks for minutes and loads both cores; everything it makes is in temporary directories. A suite that cannot run on
+this machine says why and the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from skilldeck_daemon.bench.measure import Measure
+from skilldeck_daemon.bench.report import to_json, to_markdown, to_svg, to_text
+from skilldeck_shared.errors import BadRequest, SkilldeckError
+
+SUITES = ("startup", "engine", "server", "containers", "uploads", "store")
+
+Suite = Callable[[str, int], Awaitable[list[Measure]]]
+
+
+def run(
+    model: str = "tiny",
+    suites: Sequence[str] = (),
+    rounds: int = 5,
+    as_json: bool = False,
+    markdown: Path | None = None,
+) -> int:
+    """Measure and print; returns the exit status: 1 when a suite could not run.
+
+    Args:
+        model: what engines load: a folder, a Hugging Face id or `tiny`.
+        suites: which of SUITES, all when empty.
+        rounds: samples per arm; costly suites take what they need.
+        markdown: also write the report there, and its chart beside it as .svg.
+    """
+    chosen = tuple(suites) or SUITES
+    for name in chosen:
+        if name not in SUITES:
+            raise BadRequest(f"There is no benchmark suite {name!r}.", f"Suites: {', '.join(SUITES)}.", param="suites")
+    measures: list[Measure] = []
+    failed = False
+    for name in chosen:
+        print(f"measuring: {name}", file=sys.stderr, flush=True)
+        suite: Suite = import_module(f"skilldeck_daemon.bench.{name}").measure
+        try:
+            measures += asyncio.run(_measure(suite, model, rounds))
+        except SkilldeckError as error:
+            failed = True
+            print(f"{name} could not be measured: {error}", file=sys.stderr)
+    print(to_json(measures) if as_json else to_text(measures))
+    if markdown is not None:
+        markdown.write_text(to_markdown(measures), encoding="utf-8")
+        markdown.with_suffix(".svg").write_text(to_svg(measures), encoding="utf-8")
+    return int(failed)
+
+
+async def _measure(suite: Suite, model: str, rounds: int) -> list[Measure]:
+    return await suite(model, rounds)

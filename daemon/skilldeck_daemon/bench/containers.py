@@ -1,0 +1,136 @@
+"""What the sandbox costs: a call in a running container against no sandbox and against a bwrap of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from skilldeck_daemon.bench.local import resident_bytes, temporary_home
+from skilldeck_daemon.bench.measure import Measure, interleaved, timed
+from skilldeck_daemon.containers import bwrap
+from skilldeck_daemon.containers.container import Container
+from skilldeck_daemon.containers.manager import Containers
+from skilldeck_daemon.containers.spec import ContainerSpec
+
+SUITE = "Containers"
+CALLS = 20
+MANY = 50
+FLOOD = "1G"
+BALLAST = 4 * 1024**3
+
+
+async def measure(
+    model: str, rounds: int, *, calls: int = CALLS, many: int = MANY, flood: str = FLOOD, ballast: int = BALLAST
+) -> list[Measure]:
+    """Calls, starts, many containers at once, a flood of output; the calls again with `ballast` bytes resident here."""
+    calls = max(calls, rounds)
+    with temporary_home() as home:
+        async with _open(Path(home) / "sandbox") as containers, _open(Path(home) / "plain", sandbox="none") as plain:
+            container = await containers.create(ContainerSpec("bench"))
+            loose = await plain.create(ContainerSpec("bench"))
+            measures = await _calls(container, loose, containers, calls, "")
+            measures += await _starts(containers, calls)
+            measures += await _many(containers, many)
+            measures += await _flood(container, flood)
+            resident = bytearray(b"x") * ballast
+            suffix = f" with {ballast / 2**30:.0f} GiB resident"
+            measures += await _calls(container, loose, containers, calls, suffix)
+            del resident
+    return measures
+
+
+@contextlib.asynccontextmanager
+async def _open(root: Path, **options: Any) -> AsyncIterator[Containers]:
+    containers = Containers(root, max_containers=MANY + 1, disk_floor_bytes=0, **options)
+    await containers.start()
+    try:
+        yield containers
+    finally:
+        await containers.sweep(())
+        await containers.delete("bench")
+        await containers.close()
+
+
+async def _calls(
+    container: Container, loose: Container, containers: Containers, rounds: int, suffix: str
+) -> list[Measure]:
+    tools = containers.tools
+    assert tools is not None
+    bare = [*bwrap.drop_prefix(tools), tools.bwrap, "--unshare-user", "--unshare-pid", "--unshare-net"]
+    bare += ["--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
+    bare += ["--symlink", "usr/bin", "/bin", "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "true"]
+
+    async def once() -> None:
+        subprocess.run(bare, check=True, cwd="/")  # noqa: ASYNC221 (the bare cost, without an event loop's)
+
+    async def inside() -> None:
+        await container.exec(["true"])
+
+    async def without() -> None:
+        await loose.exec(["true"])
+
+    arms = {"inside": timed(inside), "without": timed(without), "bare": timed(once)}
+    samples = {name: _ms(values) for name, values in (await interleaved(arms, rounds)).items()}
+    name = f"call in a running container{suffix}"
+    return [
+        Measure(SUITE, name, "ms", samples["inside"], "bare `bwrap … true`", samples["bare"], goal="≤ 5 ms"),
+        Measure(SUITE, name, "ms", samples["inside"], "no sandbox", samples["without"]),
+    ]
+
+
+async def _starts(containers: Containers, rounds: int) -> list[Measure]:
+    started, stopped = [], []
+    for number in range(rounds):
+        begun = time.perf_counter()
+        container = await containers.create(ContainerSpec(f"start{number}"))
+        ready = time.perf_counter()
+        await container.close()
+        started.append(ready - begun)
+        stopped.append(time.perf_counter() - ready)
+    return [
+        Measure(SUITE, "container start", "ms", _ms(tuple(started)), goal="≤ 60 ms"),
+        Measure(SUITE, "container stop", "ms", _ms(tuple(stopped))),
+    ]
+
+
+async def _many(containers: Containers, many: int) -> list[Measure]:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    begun = time.perf_counter()
+    made = [await containers.create(ContainerSpec(f"many{number}")) for number in range(many)]
+    started = time.perf_counter()
+    await asyncio.gather(*(container.exec(["true"]) for container in made))
+    called = time.perf_counter()
+    each = (len(os.listdir("/proc/self/fd")) - descriptors) / many
+    await asyncio.gather(*(container.close() for container in made))
+    left = len(os.listdir("/proc/self/fd")) - descriptors
+    return [
+        Measure(SUITE, f"{many} containers started", "s", (started - begun,)),
+        Measure(SUITE, f"a call in each of {many} at once", "s", (called - started,)),
+        Measure(SUITE, "descriptors a container", "", (each,), note=f"{left} left open after closing all"),
+    ]
+
+
+async def _flood(container: Container, size: str) -> list[Measure]:
+    pid = os.getpid()
+    resident = peak = resident_bytes(pid)
+    begun, cpu = time.perf_counter(), time.process_time()
+    call = asyncio.create_task(container.exec([f"head -c {size} /dev/zero | tr '\\0' x"]))
+    while not call.done():
+        await asyncio.wait({call}, timeout=0.05)
+        peak = max(peak, resident_bytes(pid))
+    seconds, busy = time.perf_counter() - begun, time.process_time() - cpu
+    await call
+    return [
+        Measure(SUITE, f"{size} of output", "s", (seconds,), note=f"{busy:.2f} s of the daemon's CPU time"),
+        Measure(SUITE, "memory growth meanwhile", "MiB", ((peak - resident) / 2**20,), goal="flat"),
+    ]
+
+
+def _ms(samples: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value * 1000 for value in samples)

@@ -1,0 +1,135 @@
+"""The CPU engine against transformers on one folder: `generate`, and its continuous batching.
+
+All arms get the same prompts and lengths, greedy, one torch thread. Rates are tokens per second of this process's CPU
+time, which is what an idle core would give and what a busy machine disturbs least; every prompt is new, so that no
+prefix is reused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from skilldeck_daemon.bench.measure import Measure, interleaved
+from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling
+from skilldeck_daemon.engine.cpu import CpuEngine
+from skilldeck_daemon.engine.rates import process_memory
+
+SUITE = "Engine (CPU)"
+PROMPT = 128
+NEW = 128
+BATCH = 8
+GOALS = {1: "≥ 1.0", BATCH: "≥ 1.3"}
+
+Prompts = list[list[int]]
+Arm = Callable[[Prompts], Awaitable[None]]
+
+
+async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
+    """Tokens per CPU-second at 1 and at 8 requests, the seconds a load takes and the memory it costs."""
+    folder = registry.resolve_model(model)
+    before, _ = process_memory()
+    begun = time.perf_counter()
+    engine = CpuEngine()
+    info = await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "max_batch": BATCH}))
+    measures = [
+        Measure(SUITE, "load", "s", (time.perf_counter() - begun,), goal="≤ 2 s" if model == "tiny" else ""),
+        Measure(SUITE, "memory of the loaded engine", "MiB", ((process_memory()[0] - before) / 2**20,)),
+    ]
+    source = random.Random(0)
+
+    def rate(arm: Arm, count: int) -> Callable[[], Awaitable[float]]:
+        async def sample() -> float:
+            prompts = [[source.randrange(info.vocab) for _ in range(PROMPT)] for _ in range(count)]
+            cpu = time.process_time()
+            await arm(prompts)
+            return count * new / (time.process_time() - cpu)
+
+        return sample
+
+    arms: dict[str, Arm] = {"ours": lambda prompts: _ours(engine, prompts, new)}
+    try:
+        reference = await asyncio.to_thread(_transformers, folder)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"transformers cannot load {folder.name}: {error}", file=sys.stderr)
+    else:
+        arms["generate"] = lambda prompts: asyncio.to_thread(_generate, reference, prompts, new)
+        arms["continuous"] = lambda prompts: asyncio.to_thread(_continuous, reference, prompts, new)
+    try:
+        for count in (1, BATCH):
+            names = [name for name in arms if name != "continuous" or count > 1]
+            samples = await interleaved({name: rate(arms[name], count) for name in names}, rounds)
+            name = f"{count} request{'s' if count > 1 else ''} at once"
+            for other, title in (("generate", "transformers generate"), ("continuous", "its continuous batching")):
+                if other in samples:
+                    measures.append(
+                        Measure(
+                            SUITE,
+                            name,
+                            "tokens/CPU-s",
+                            samples["ours"],
+                            title,
+                            samples[other],
+                            better="higher",
+                            goal=GOALS[count],
+                        )
+                    )
+            if len(samples) == 1:
+                measures.append(Measure(SUITE, name, "tokens/CPU-s", samples["ours"], better="higher"))
+    finally:
+        await engine.unload()
+    return measures
+
+
+async def _ours(engine: CpuEngine, prompts: Prompts, new: int) -> None:
+    async def one(index: int, ids: list[int]) -> None:
+        request = GenRequest(f"bench-{time.monotonic_ns()}-{index}", ids, new, Sampling(temperature=0))
+        async for event in await engine.submit(request):
+            if isinstance(event, Finished) and (event.new != new or event.cached > 1):
+                raise RuntimeError(f"measured something else: {event}")
+
+    await asyncio.gather(*(one(index, ids) for index, ids in enumerate(prompts)))
+
+
+def _transformers(folder: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
+    return model.eval()
+
+
+def _generate(model: Any, prompts: Prompts, new: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    out = model.generate(
+        torch.tensor(prompts),
+        max_new_tokens=new,
+        min_new_tokens=new,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    if out.shape[1] != len(prompts[0]) + new:
+        raise RuntimeError("generate stopped early")
+
+
+def _continuous(model: Any, prompts: Prompts, new: int) -> None:
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    settings: Any = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=new, do_sample=False, eos_token_id=-1, pad_token_id=0
+    )
+    out = model.generate_batch(inputs=prompts, generation_config=settings, progress_bar=False)
+    if len(out) != len(prompts):
+        raise RuntimeError(f"{len(out)} of {len(prompts)} requests came back")

@@ -1,0 +1,47 @@
+"""From nothing to healthy: the process start, the store, the listeners and the model, against importing torch alone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from skilldeck_daemon.bench import local
+from skilldeck_daemon.bench.measure import Measure, interleaved, timed
+
+SUITE = "Start"
+
+
+async def measure(model: str, rounds: int) -> list[Measure]:
+    """Seconds from spawning `skilldeckd serve` to GET /health 200, and its memory then."""
+    memory: list[float] = []
+
+    async def start() -> float:
+        with local.temporary_home() as home:
+            begun = time.perf_counter()
+            async with local.process(Path(home), model) as (pid, url):
+                await local.until_healthy(url)
+                seconds = time.perf_counter() - begun
+                memory.append(local.resident_bytes(pid) / 2**20)
+            shutil.rmtree(home, ignore_errors=True)
+        return seconds
+
+    async def bare() -> None:
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import torch")
+        await child.wait()
+
+    samples = await interleaved({"ours": start, "bare": timed(bare)}, rounds)
+    return [
+        Measure(
+            SUITE,
+            "start to healthy",
+            "s",
+            samples["ours"],
+            "python -c 'import torch'",
+            samples["bare"],
+            goal="≤ 3 s warm" if model == "tiny" else "",
+        ),
+        Measure(SUITE, "resident memory when healthy", "MiB", tuple(memory)),
+    ]

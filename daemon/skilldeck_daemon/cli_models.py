@@ -1,0 +1,120 @@
+"""`skilldeckd models`: ls, pull, info, rm over the model folders of this machine; no daemon is asked.
+
+stdout is data: a table, a path, or JSON with --json. Progress goes to stderr: one line that is rewritten on a
+terminal, a line for each tenth elsewhere. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skilldeck_daemon.settings import load_settings
+
+if TYPE_CHECKING:
+    from skilldeck_daemon.engine.registry import StoredModel
+
+models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Name = Annotated[str, typer.Argument(help="'tiny', a folder, or a Hugging Face id like Qwen/Qwen3-0.6B.")]
+HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, or id@revision.")]
+
+
+@models_app.command("ls")
+def ls(as_json: AsJson = False) -> None:
+    """List the models on this machine, the bundled one first."""
+    from skilldeck_daemon.engine import registry
+
+    found = registry.ls(_models())
+    if as_json:
+        print(json.dumps([_object(model) for model in found]))
+        return
+    width = max([len(model.id) for model in found], default=0)
+    for model in found:
+        print(f"{model.id:<{width}}  {_size(model.size):>9}  {model.context:>7} tokens  {_kind(model)}")
+
+
+@models_app.command("info")
+def info(model: Name, as_json: AsJson = False) -> None:
+    """Tell what a model on this machine is and where it lies."""
+    from skilldeck_daemon.engine import registry
+    from skilldeck_daemon.engine.hub import choose_engine
+
+    found = registry.info(model, _models())
+    shown = {**_object(found), "engine": choose_engine(found.path)}
+    if as_json:
+        print(json.dumps(shown))
+        return
+    shown["size"] = _size(found.size)
+    for name, value in shown.items():
+        if value:
+            print(f"{name:<13} {value}")
+
+
+@models_app.command("pull")
+def pull(model: HubId, as_json: AsJson = False) -> None:
+    """Download a model, or go on with a download that stopped; prints its folder."""
+    from skilldeck_daemon.engine import registry
+
+    show = _Progress()
+    try:
+        path = registry.pull(model, show, _models())
+    finally:
+        show.end()
+    print(json.dumps(_object(registry.info(model, _models()))) if as_json else path)
+
+
+@models_app.command("rm")
+def rm(model: HubId, as_json: AsJson = False) -> None:
+    """Delete a downloaded model."""
+    from skilldeck_daemon.engine import registry
+
+    freed = registry.rm(model, _models())
+    print(json.dumps({"id": model, "deleted": True, "freed": freed}) if as_json else f"freed {_size(freed)}")
+
+
+class _Progress:
+    """What a download says, on stderr."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._told = -1
+        self._begun = time.monotonic()
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        if self._live:
+            seconds = time.monotonic() - self._begun
+            print(f"\r{fraction:6.1%} {stage} ({seconds:.0f} s)\x1b[K", end="", file=sys.stderr, flush=True)
+        elif int(fraction * 10) > self._told:
+            self._told = int(fraction * 10)
+            print(f"{fraction:4.0%} {stage}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._live:
+            print(file=sys.stderr)
+
+
+def _object(model: StoredModel) -> dict[str, Any]:
+    from skilldeck_daemon.engine import registry
+
+    described = {"description": registry.TINY_DESCRIPTION} if model.path == registry.tiny_dir() else {}
+    return {**asdict(model), "path": str(model.path), **described}
+
+
+def _kind(model: StoredModel) -> str:
+    return f"{model.family} {model.quantization}".strip()
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _models() -> Path:
+    return load_settings().data_dir / "models"

@@ -1,0 +1,223 @@
+"""The composition of everything below the surfaces: store, containers, models, libraries, runs.
+
+    core = Core(settings)
+    async with core:            # owns the data directory, by a lock the kernel drops when the process dies
+        await core.load_model() # raises when the model cannot be loaded
+        run = await core.services.runs.start(...)
+
+The daemon (`app.py`) puts its listeners around a `Core`; `Runner` (`runner.py`) uses one without any. Opening that
+fails leaves nothing running; closing cancels what runs, stores it so, and ends containers, models and store in this
+order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from skilldeck_daemon.agent import sealed
+from skilldeck_daemon.agent.approvals import Approvals
+from skilldeck_daemon.agent.bus import Bus
+from skilldeck_daemon.agent.conversations import Conversations
+from skilldeck_daemon.agent.documents import Documents
+from skilldeck_daemon.agent.environments import Environments
+from skilldeck_daemon.agent.files import FileLibrary
+from skilldeck_daemon.agent.library import SkillLibrary
+from skilldeck_daemon.agent.ondisk import DiskSkills
+from skilldeck_daemon.agent.runs import Runs
+from skilldeck_daemon.agent.services import Services
+from skilldeck_daemon.containers import Containers
+from skilldeck_daemon.engine.base import ModelInfo
+from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
+from skilldeck_daemon.logs import LogRing
+from skilldeck_daemon.settings import Settings
+from skilldeck_daemon.skills.mounts import MountCache
+from skilldeck_daemon.skills.trust import Trust
+from skilldeck_daemon.store import Store, sqlite_url
+from skilldeck_shared.errors import Conflict, Unavailable
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 15.0
+COLLECT_SECONDS = 3600.0
+
+
+class DataDirInUse(Conflict):
+    """Another daemon or runner owns the data directory."""
+
+    code = "already_running"
+
+
+class Core:
+    """`services` is there from construction; it may be used while the core is open."""
+
+    def __init__(self, settings: Settings, logs: LogRing | None = None) -> None:
+        self.settings = settings
+        data = settings.data_dir
+        store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs")
+        bus = Bus()
+        # Without a sandbox a command could write through a link into the stored blob.
+        mounts = MountCache(data / "skills", store.blobs.require, link=settings.sandbox != "none")
+        skills = SkillLibrary(store, bus, mounts, settings.watched_versions)
+        files = FileLibrary(store, bus)
+        containers = Containers(
+            data / "containers",
+            sandbox=settings.sandbox,
+            max_memory=settings.max_memory,
+            max_containers=settings.max_containers,
+            allow_private_hosts=settings.private_hosts,
+        )
+        environments = Environments(containers, store, skills, files, bus)
+        own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
+        models = ModelHub(data / "models", worker=own_process)
+        approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
+        disk = DiskSkills(
+            Trust(data / "trusted.json"),
+            mode=settings.skills,
+            project=settings.project,
+            claude=settings.claude_skills,
+        )
+        self._documents = Documents(containers, data / "documents")
+        runs = Runs(store, models, environments, files, approvals, bus, self._documents, settings.private_hosts, disk)
+        self.services = Services(
+            settings=settings,
+            store=store,
+            bus=bus,
+            models=models,
+            skills=skills,
+            files=files,
+            environments=environments,
+            approvals=approvals,
+            conversations=Conversations(store, bus),
+            runs=runs,
+            disk=disk,
+            logs=logs or LogRing(),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = contextlib.AsyncExitStack()
+        self._owned: Callable[[], None] | None = None
+
+    def own(self) -> None:
+        """Take the data directory, ahead of opening; raises DataDirInUse. `disown` gives it back."""
+        if self._owned is None:
+            self._owned = _own(self.settings.data_dir)
+
+    def disown(self) -> None:
+        if self._owned is not None:
+            self._owned()
+            self._owned = None
+
+    async def __aenter__(self) -> Core:
+        """Raises the error of the part that cannot start; nothing is left running then."""
+        async with contextlib.AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        services = self.services
+        self.own()
+        stack.callback(self.disown)
+        _open_key(self.settings.data_dir / "seal.key")
+        await services.store.open()
+        stack.push_async_callback(services.store.close)
+        for id in await services.runs.open(services.instance):
+            log.info("response %s was interrupted when the daemon stopped; it is marked failed", id)
+        stack.push_async_callback(services.environments.close)
+        await services.environments.start()
+        if services.environments.unavailable is not None:
+            log.error("commands cannot be run here: %s", services.environments.unavailable)
+        stack.push_async_callback(self._documents.close)
+        stack.push_async_callback(services.models.close)
+        stack.push_async_callback(services.runs.close)
+        stack.push_async_callback(self._end_tasks)
+        self._every("expiry", SWEEP_SECONDS, self._expire)
+        self._every("collection", COLLECT_SECONDS, self._collect)
+
+    async def load_model(self) -> ModelInfo | None:
+        """Load the model the settings ask for; None when they ask for none. Raises what the engine raises."""
+        settings = self.settings
+        if not settings.model and not settings.remote_url:
+            return None
+        options = dict(settings.engine_options)
+        if settings.remote_url:
+            options |= {
+                "remote_url": settings.remote_url,
+                "remote_api_key": settings.remote_api_key.get_secret_value(),
+                "remote_model": settings.remote_model,
+                "remote_images": settings.remote_images,
+            }
+        if settings.chat_template is not None:
+            options["chat_template"] = str(settings.chat_template)
+        info = await self.services.models.load(
+            settings.model or "remote", settings.model_name or None, settings.engine, options
+        )
+        log.info("serving %s with the %s engine", info.name, info.engine)
+        return info
+
+    async def _expire(self) -> None:
+        await self.services.environments.expire()
+        await self.services.files.sweep()
+
+    async def _collect(self) -> None:
+        await self.services.store.collect_blobs()
+
+    def spawn(self, name: str, work: Awaitable[None]) -> None:
+        """A task that is cancelled when the core closes, before the runs are."""
+        self._tasks.append(asyncio.ensure_future(work))
+        self._tasks[-1].set_name(name)
+
+    def _every(self, name: str, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        async def loop() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await work()
+                except Exception:
+                    log.exception("%s failed; it is tried again in %g s", name, seconds)
+
+        self.spawn(name, loop())
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _own(data_dir: Path) -> Callable[[], None]:
+    """Take the data directory; returns what gives it back."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(data_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Unavailable(
+            f"The data directory {data_dir} cannot be used: {error.strerror}.", "Choose --data-dir."
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+        os.close(handle)
+        raise DataDirInUse(
+            f"Another daemon (pid {pid}) owns {data_dir}.", "Stop it, or choose another --data-dir."
+        ) from None
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    return lambda: os.close(handle)
+
+
+def _open_key(path: Path) -> None:
+    try:
+        sealed.open_key(path)
+    except (OSError, ValueError) as error:
+        raise Unavailable(
+            f"The key {path} cannot be used: {error}.", "Remove it: what was sealed with it is lost."
+        ) from error

@@ -1,0 +1,178 @@
+"""The gate in front of the API: who may ask, under which name, from which web page, and how much at once.
+
+- API keys (Bearer, or x-api-key), compared in constant time; required when any is set. /health needs none.
+- The Host header must be a literal address, localhost or a configured name: a web page whose DNS name was rebound to
+  this machine sends its own name (DNS rebinding). With keys this is not needed: such a page has none.
+- A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
+  and get CORS headers.
+- A body's size is checked before it is read, and while it is read when the client does not tell its length.
+- Every answer carries x-request-id, openai-version and openai-processing-ms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skilldeck_daemon.http.errors import error_response
+from skilldeck_daemon.settings import Settings
+from skilldeck_shared.errors import Forbidden, SkilldeckError, TooLarge, Unauthorized
+
+MIB = 1024 * 1024
+# Multipart uploads stream to disk; their own limits (512 MB a file, 64 MB a part, 50 MB a skill) apply there.
+UPLOAD_MIB = 600
+OPEN_PATHS = ("/health", "/")
+API_VERSION = "2020-10-01"
+
+
+class Gate:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._keys = [_digest(key) for key in settings.keys]
+        self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host, "localhost")}
+        self._origins = set(settings.cors_origins)
+        self._body_limit = settings.max_body_mb * MIB
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        allowed = origin is not None and ("*" in self._origins or origin in self._origins)
+        tell = _Teller(send, origin if allowed else None)
+        try:
+            self._check_origin(headers, origin, allowed)
+            if scope["type"] == "http" and scope["method"] == "OPTIONS" and allowed:
+                return await _preflight(headers)(scope, receive, tell)
+            self._check_host(headers)
+            self._check_key(headers, scope["path"])
+            limit = self._limit(headers)
+            self._check_length(headers, limit)
+        except SkilldeckError as error:
+            return await _refuse(error, scope, receive, tell)
+        if scope["type"] == "http":
+            await self._app(scope, _Counted(receive, limit), tell)
+        else:
+            await self._app(scope, receive, send)
+
+    def _check_origin(self, headers: Headers, origin: str | None, allowed: bool) -> None:
+        if origin is None or allowed:
+            return
+        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            raise Forbidden(
+                f"Web pages of {origin[:100]} may not call this daemon.", "Allow them: --cors-origins ORIGIN."
+            )
+
+    def _check_host(self, headers: Headers) -> None:
+        if self._keys:
+            return
+        host = _hostname(headers.get("host", ""))
+        if host in self._hosts or host.endswith(".localhost"):
+            return
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            hint = "Use http://localhost, or allow the name: --allowed-hosts NAME."
+            raise Forbidden(f"This daemon does not answer to the name {host[:100]!r}.", hint) from None
+
+    def _check_key(self, headers: Headers, path: str) -> None:
+        if not self._keys or path in OPEN_PATHS:
+            return
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if "authorization" not in headers and "x-api-key" in headers:
+            scheme, key = "bearer", headers["x-api-key"]
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthorized("You didn't provide an API key.", "Send it as 'Authorization: Bearer KEY'.")
+        given = _digest(key.strip())
+        # All are compared, equal or not, so that time tells nothing.
+        if not sum(hmac.compare_digest(given, known) for known in self._keys):
+            raise Unauthorized("Incorrect API key provided.", "Use one of the keys the daemon was started with.")
+
+    def _limit(self, headers: Headers) -> int:
+        if headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            return UPLOAD_MIB * MIB
+        return self._body_limit
+
+    def _check_length(self, headers: Headers, limit: int) -> None:
+        length = headers.get("content-length", "0")
+        if length.isdigit() and len(length) < 20 and int(length) > limit:
+            raise _too_large(limit)
+
+
+class _Counted:
+    """`receive`, refusing more than the limit."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seen = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._seen += len(message.get("body", b""))
+            if self._seen > self._limit:
+                raise _too_large(self._limit)
+        return message
+
+
+class _Teller:
+    """`send`, adding the headers every answer carries."""
+
+    def __init__(self, send: Send, origin: str | None) -> None:
+        self._send = send
+        self._origin = origin
+        self._begun = time.monotonic()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.setdefault("x-request-id", f"req_{secrets.token_hex(16)}")
+            headers["openai-version"] = API_VERSION
+            headers["openai-processing-ms"] = str(round((time.monotonic() - self._begun) * 1000))
+            if self._origin is not None:
+                headers["access-control-allow-origin"] = self._origin
+                headers["access-control-expose-headers"] = "x-request-id, openai-processing-ms, openai-version"
+                headers.add_vary_header("Origin")
+        await self._send(message)
+
+
+def _preflight(headers: Headers) -> Response:
+    asked = headers.get("access-control-request-headers", "")
+    allow = {"access-control-allow-methods": "GET, POST, DELETE, OPTIONS", "access-control-max-age": "600"}
+    return Response(status_code=204, headers={**allow, **({"access-control-allow-headers": asked} if asked else {})})
+
+
+async def _refuse(error: SkilldeckError, scope: Scope, receive: Receive, send: Send) -> None:
+    response = error_response(error, scope["path"])
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        await response({**scope, "type": "websocket"}, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": error.title[:120]})
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than {limit // MIB} MiB.", "Upload large files with POST /v1/files.")
+
+
+def _hostname(host: str) -> str:
+    """The name of a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

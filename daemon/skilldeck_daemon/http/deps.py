@@ -1,0 +1,56 @@
+"""What routes share beside bodies and lists: query parameters, and clients that leave before their answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.types import Receive
+
+from skilldeck_shared.errors import BadRequest
+
+T = TypeVar("T")
+
+
+def query_integer(request: Request, name: str, default: int, minimum: int) -> int:
+    """An integer of the query; absent or empty ones take the default."""
+    text = request.query_params.get(name) or str(default)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 16 and int(text) >= minimum):
+        raise BadRequest(f"'{name}' is {text[:32]!r}.", f"It must be a whole number of at least {minimum}.", param=name)
+    return int(text)
+
+
+def query_boolean(request: Request, name: str) -> bool:
+    """true or false; absent is false."""
+    text = (request.query_params.get(name) or "false").lower()
+    if text not in ("true", "false"):
+        raise BadRequest(f"'{name}' is {text[:32]!r}.", "Use true or false.", param=name)
+    return text == "true"
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], gone: Callable[[], None]) -> T:
+    """Await `work`; when the client leaves first, call `gone` (which ends the work soon) and go on waiting.
+
+    The request's body must have been read.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(disconnected(request.receive))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            gone()
+        return await task
+    finally:
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+
+
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

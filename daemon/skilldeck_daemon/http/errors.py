@@ -1,0 +1,106 @@
+"""Every error of the HTTP surface as OpenAI's four-key body, unknown routes and methods included.
+
+Under /v1/messages errors have Anthropic's shape instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
+
+log = logging.getLogger(__name__)
+
+
+class MethodNotAllowed(BadRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+MESSAGES = "/v1/messages"
+"""Anthropic's paths, whose errors have Anthropic's shape."""
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def anthropic_body(error: SkilldeckError) -> dict[str, Any]:
+    """`{"type": "error", "error": {type, message}}`, with `param` and `code` beside them."""
+    fallback = "api_error" if error.status >= 500 else "invalid_request_error"
+    type = ANTHROPIC_TYPES.get(error.status, fallback)
+    return {
+        "type": "error",
+        "error": {"type": type, "message": error.message, "param": error.param, "code": error.code},
+    }
+
+
+def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
+    """The answer for an error; `path` of the request decides its shape."""
+    headers = {}
+    if error.status == 409:
+        # SDKs retry a bare 409 twice; ours are permanent.
+        headers["x-should-retry"] = "false"
+    if error.status == 429:
+        headers["retry-after"] = "1"
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    anthropic = path == MESSAGES or path.startswith(f"{MESSAGES}/")
+    return JSONResponse(anthropic_body(error) if anthropic else error.body(), error.status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(SkilldeckError)
+    async def ours(request: Request, error: SkilldeckError) -> JSONResponse:
+        if error.status >= 500:
+            log.warning("%s %s: %s", request.method, request.url.path, error)
+        return error_response(error, request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def starlettes(request: Request, error: HTTPException) -> JSONResponse:
+        response = error_response(_translated(request, error), request.url.path)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"][1:]]
+        wrong = BadRequest(f"{'.'.join(where) or 'The request'}: {first['msg']}.", param=".".join(where))
+        return error_response(wrong, request.url.path)
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        fault = SkilldeckError("The daemon failed inside this request.", "Its log says where.")
+        return error_response(fault, request.url.path)
+
+
+def _translated(request: Request, error: HTTPException) -> SkilldeckError:
+    path = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return NotFound(f"Invalid URL ({path}).", code="unknown_url")
+    if error.status_code == 405:
+        return MethodNotAllowed(f"This URL does not take that method ({path}).")
+    translated: SkilldeckError
+    if error.status_code == 413:
+        translated = TooLarge(str(error.detail))
+    elif error.status_code == 403:
+        translated = Forbidden(str(error.detail))
+    else:
+        translated = BadRequest(str(error.detail))
+    translated.status = error.status_code
+    return translated

@@ -1,0 +1,98 @@
+"""Server-sent events: one `event:`/`data:` pair an event, `data: [DONE]` at the end.
+
+A comment goes out every 15 seconds of silence, so that proxies keep a stream open while a long prompt is read. A client
+that leaves is noticed at once, not at the next event; `gone` is then called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from skilldeck_daemon.http.deps import disconnected
+
+KEEP_ALIVE_S = 15.0
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+def encode(event: dict[str, Any], named: bool = True) -> bytes:
+    """One event as it goes over the wire; `named` adds the `event:` line (Responses do, Chat Completions do not)."""
+    data = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    head = f"event: {event['type']}\n" if named else ""
+    return f"{head}data: {data}\n\n".encode("utf-8", "replace")
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+class EventStream(Response):
+    """A streamed answer. `gone` is called once when the client leaves before the end.
+
+    `ending` is written last, `alive` in every silence.
+    """
+
+    def __init__(
+        self,
+        events: AsyncIterator[dict[str, Any]],
+        *,
+        gone: Callable[[], None] | None = None,
+        named: bool = True,
+        ending: bytes = DONE,
+        alive: bytes = b": keep-alive\n\n",
+    ) -> None:
+        super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
+        self._events = events
+        self._gone = gone
+        self._named = named
+        self._ending = ending
+        self._alive = alive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        pump = asyncio.ensure_future(self._pump(send))
+        watch = asyncio.ensure_future(disconnected(receive))
+        try:
+            await asyncio.wait({pump, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not pump.done() or pump.cancelled() or isinstance(pump.exception(), OSError):
+                if self._gone is not None:
+                    self._gone()
+            else:
+                pump.result()
+        finally:
+            for task in (pump, watch):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+    async def _pump(self, send: Send) -> None:
+        lock = asyncio.Lock()
+
+        async def write(data: bytes, more: bool = True) -> None:
+            async with lock:
+                await send({"type": "http.response.body", "body": data, "more_body": more})
+
+        async def keep_alive() -> None:
+            while True:
+                await asyncio.sleep(KEEP_ALIVE_S)
+                await write(self._alive)
+
+        alive = asyncio.ensure_future(keep_alive())
+        try:
+            async for event in self._events:
+                await write(encode(event, self._named))
+        finally:
+            alive.cancel()
+        if self._ending:
+            await write(self._ending)
+        await write(b"", more=False)

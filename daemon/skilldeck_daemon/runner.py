@@ -1,0 +1,395 @@
+"""The agent inside another program: the daemon's engine, containers and store, and no server.
+
+    with Runner(model="tiny") as runner:
+        response = runner.run("Summarise data.csv", skills=[SkillMount("skills/csv-summary")], files=["data.csv"])
+        print(response.output_text)
+
+Responses and stream events are the `openai` package's own types. A runner works from plain code (`run`, `stream`) and
+from any event loop (`arun`, `astream`), from several threads and tasks at once: everything happens on a loop of its
+own, in one thread. Skill folders are mounted read-only where they lie, not copied into the store.
+
+Without `data_dir` everything it kept goes with `close` (which leaving the `with` block calls). What the model's
+commands may do is settled by `permission`; they run sandboxed unless `sandbox="none"`. Every error is a
+`SkilldeckError`; a run that fails on the way returns a Response with status "failed", as over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import shutil
+import tempfile
+import threading
+import typing
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from skilldeck_daemon.agent.environments import Mounted
+from skilldeck_daemon.agent.log import Event
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.work import Nearby
+from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.core import Core
+from skilldeck_daemon.settings import BadSettings, Settings, load
+from skilldeck_shared.errors import BadRequest, Unavailable
+from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
+
+T = TypeVar("T")
+File = str | Path | tuple[str, bytes]
+Files = Sequence[File]
+Skills = Sequence["SkillMount | str | Path"]
+CLOSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class SkillMount:
+    """A skill's folder on this machine, mounted at /mnt/skills/NAME (the name in its SKILL.md).
+
+    Edits show at once, in running containers too.
+    """
+
+    path: str | Path
+
+    def read(self, param: str = "skills") -> Mounted:
+        """Validate it. Raises ManifestError (with line and column), or BadRequest when it is no skill's folder."""
+        folder = Path(self.path).expanduser().absolute()
+        try:
+            found = [item for item in folder.iterdir() if item.name.lower() == "skill.md"]
+            if len(found) != 1:
+                raise BadRequest(f"{folder} holds no SKILL.md.", "Give the skill's own folder.", param=param)
+            manifest = parse_manifest(decode_manifest(found[0].read_bytes()), folder.name)
+        except ManifestError as error:
+            error.param = param
+            raise
+        except OSError as error:
+            raise BadRequest(f"The skill {folder} cannot be read: {error.strerror}.", param=param) from error
+        return Mounted(manifest.name, manifest.description, str(folder.resolve()), "", "")
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """The arguments of one run."""
+
+    prompt: str | None
+    skills: Skills
+    files: Files
+    fields: Mapping[str, Any]
+
+
+class RunnerSettings(Settings):
+    """The daemon's settings from arguments alone: neither environment nor config.toml reach a program's own runner."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class Runner:
+    """See the module. The model is loaded at the first use, or by entering the block.
+
+    Args:
+        model: "tiny" (bundled), a folder, or a Hugging Face id.
+        data_dir: keeps responses, files and containers there; None: in a temporary folder, until `close`.
+        permission: "auto", or "deny": the model's commands are refused. ("ask" has nobody to ask here.)
+        settings: any other setting of the daemon (`remote_url`, `engine_options`, `max_memory`, `skills`, …).
+    Raises:
+        BadSettings: naming the setting.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        *,
+        engine: str = "auto",
+        data_dir: str | Path | None = None,
+        sandbox: str = "auto",
+        permission: Literal["auto", "deny"] = "auto",
+        **settings: Any,
+    ) -> None:
+        unknown = sorted(settings.keys() - Settings.model_fields.keys())
+        if unknown:
+            raise BadSettings(
+                f"There is no setting {unknown[0]!r}.", f"Settings: {', '.join(sorted(Settings.model_fields))}."
+            )
+        if permission not in ("auto", "deny"):
+            raise BadSettings(f"permission: {permission!r} is not possible here.", "Use 'auto' or 'deny'.")
+        self._temporary = Path(tempfile.mkdtemp(prefix="skilldeck-runner-")) if data_dir is None else None
+        values = {"model": model, "engine": engine, "sandbox": sandbox, "permission": permission, "skills": "off"}
+        try:
+            self._settings = load(RunnerSettings, {**values, "data_dir": data_dir or self._temporary, **settings})
+        except BaseException:
+            _remove(self._temporary)
+            raise
+        self._loop = _Loop()
+        self._core: Core | None = None
+        self._closed = False
+        # On the runner's own loop only.
+        self._opening: asyncio.Task[Core] | None = None
+        self._finalizer = weakref.finalize(self, _remove, self._temporary)
+
+    # -- life
+
+    def open(self) -> Self:
+        """Load the model now. Raises what keeps it from loading; the runner can be tried again."""
+        self._loop.wait(self._ready())
+        return self
+
+    def close(self) -> None:
+        """Cancel what runs and free everything. Further use raises Unavailable. Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._loop.wait(self._end(), timeout=CLOSE_SECONDS)
+            finally:
+                self._loop.stop()
+                self._finalizer()
+
+    async def aclose(self) -> None:
+        """`close` for async code."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._loop.run(self._ready())
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # -- running
+
+    def run(self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any) -> Response:
+        """One run to its end.
+
+        Args:
+            prompt: what the user says; instead, `input` may be among the fields.
+            skills: folders to mount; a path stands for its `SkillMount`.
+            files: attached to the prompt: paths, or (name, bytes).
+            fields: any field of POST /v1/responses: `previous_response_id` goes on from a response of this runner,
+                `tools` adds tools (a hosted shell is among them unless they bring one).
+        Raises:
+            SkilldeckError: nothing was run. `BadRequest.param` names the field.
+        """
+        return self._loop.wait(self._run(_Ask(prompt, skills, files, fields)))
+
+    async def arun(
+        self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
+    ) -> Response:
+        """`run` for async code; cancelling it cancels the run."""
+        return await self._loop.run(self._run(_Ask(prompt, skills, files, fields)))
+
+    def stream(
+        self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
+    ) -> Iterator[ResponseStreamEvent]:
+        """The events of a run as they happen. A run whose stream is closed early is cancelled."""
+        events = self._events(_Ask(prompt, skills, files, fields))
+        try:
+            while (event := self._loop.wait(_next(events))) is not None:
+                yield event
+        finally:
+            if not self._closed:
+                self._loop.wait(events.aclose())
+
+    async def astream(
+        self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
+    ) -> AsyncIterator[ResponseStreamEvent]:
+        """`stream` for async code."""
+        events = self._events(_Ask(prompt, skills, files, fields))
+        try:
+            while (event := await self._loop.run(_next(events))) is not None:
+                yield event
+        finally:
+            if not self._closed:
+                await self._loop.run(events.aclose())
+
+    # -- on the runner's loop
+
+    async def _ready(self) -> Core:
+        if self._closed:
+            raise Unavailable("The runner is closed.", "Make a new one.")
+        if self._core is not None:
+            return self._core
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+        # Shielded: the one who waits may give up, the others still want it.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Core:
+        async with contextlib.AsyncExitStack() as stack:
+            core = await stack.enter_async_context(Core(self._settings))
+            await core.load_model()
+            self._stack = stack.pop_all()
+        self._core = core
+        return core
+
+    async def _end(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._core is not None:
+            await self._stack.aclose()
+
+    async def _start(self, ask: _Ask) -> Any:
+        core = await self._ready()
+        mounts = []
+        for index, skill in enumerate(ask.skills):
+            mount = skill if isinstance(skill, SkillMount) else SkillMount(skill)
+            mounts.append(await asyncio.to_thread(mount.read, f"skills[{index}]"))
+        body = _body(ask.prompt, ask.fields)
+        _give_shell(body, needed=bool(mounts))
+        request = ResponseRequest.parse(body, stream_field=False)
+        if ask.files:
+            ids = [await self._store(core, file, f"files[{index}]") for index, file in enumerate(ask.files)]
+            _attach(body, ids)
+            request = ResponseRequest.parse(body, stream_field=False)
+        return await core.services.runs.start(request, nearby=Nearby(mounts=tuple(mounts)))
+
+    async def _store(self, core: Core, file: File, param: str) -> str:
+        if isinstance(file, tuple):
+            name, content = file
+        else:
+            path = Path(file).expanduser()
+            try:
+                name, content = path.name, await asyncio.to_thread(path.read_bytes)
+            except OSError as error:
+                raise BadRequest(f"{path} cannot be read: {error.strerror}.", param=param) from error
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content
+
+        stored = await core.services.files.create(chunks(), filename=name, purpose="user_data")
+        return str(stored["id"])
+
+    async def _run(self, ask: _Ask) -> Response:
+        run = await self._start(ask)
+        try:
+            return Response.model_validate(await run.finished())
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+
+    async def _events(self, ask: _Ask) -> AsyncGenerator[ResponseStreamEvent, None]:
+        run = await self._start(ask)
+        try:
+            async for event in run.events():
+                yield _typed(event)
+        finally:
+            run.cancel()  # one that has ended stays as it is
+
+
+class _Loop:
+    """An event loop in a thread of its own, started at the first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="skilldeck-runner", daemon=True)
+                self._thread.start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Block for the result. Ctrl-C cancels the work."""
+        future = self.submit(work)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result, from another loop. Cancelling cancels the work."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._thread is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+                self._loop = self._thread = None
+
+
+async def _next(events: AsyncIterator[ResponseStreamEvent]) -> ResponseStreamEvent | None:
+    return await anext(events, None)
+
+
+def _remove(temporary: Path | None) -> None:
+    """Also for a runner that nobody closed: its sandboxes end by themselves with the process."""
+    if temporary is not None:
+        # A runner of root keeps containers where their user can reach them.
+        shutil.rmtree(base_for(temporary / "containers"), ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _body(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    body = copy.deepcopy(dict(fields))
+    if prompt is not None:
+        if body.get("input") is not None:
+            raise BadRequest("Both a prompt and 'input' were given.", "Use one of them.", param="input")
+        body["input"] = prompt
+    if body.get("background"):
+        raise BadRequest("A runner has no background: use a thread or a task.", param="background")
+    return body
+
+
+def _give_shell(body: dict[str, Any], *, needed: bool) -> None:
+    tools = body.setdefault("tools", []) or []
+    shells = [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "shell"]
+    if not shells:
+        body["tools"] = [*tools, {"type": "shell", "environment": {"type": "container_auto"}}]
+    elif needed and (shells[0].get("environment") or {}).get("type") != "container_auto":
+        raise BadRequest(
+            "Skills are mounted into a container of their own.", "Use the environment container_auto.", param="skills"
+        )
+
+
+def _attach(body: dict[str, Any], ids: Sequence[str]) -> None:
+    """Files go with the user's last message."""
+    parts: list[Any] = [{"type": "input_file", "file_id": id} for id in ids]
+    items = body.get("input") or []
+    if isinstance(items, str):
+        parts.insert(0, {"type": "input_text", "text": items})
+        items = []
+    body["input"] = [*items, {"type": "message", "role": "user", "content": parts}]
+
+
+def _event_types() -> dict[str, Any]:
+    union = typing.get_args(ResponseStreamEvent)[0]
+    return {typing.get_args(kind.model_fields["type"].annotation)[0]: kind for kind in typing.get_args(union)}
+
+
+_TYPES = _event_types()
+
+
+def _typed(event: Event) -> ResponseStreamEvent:
+    typed: ResponseStreamEvent = _TYPES[event["type"]].model_validate(event)
+    return typed

@@ -1,0 +1,169 @@
+"""The daemon's settings: flags win over SKILLDECK_… variables, those over config.toml, those over the defaults here.
+
+config.toml may hold tables for others (`[tui]`), which are left alone; an unknown key outside them is an error that
+names it, since a misspelt setting would otherwise silently mean its default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from skilldeck_shared import paths
+from skilldeck_shared.errors import SkilldeckError
+
+
+class BadSettings(SkilldeckError):
+    """A setting is wrong; the daemon does not start."""
+
+    code = "bad_settings"
+
+
+Words = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Every setting, with its meaning."""
+
+    model_config = SettingsConfigDict(env_prefix="SKILLDECK_", extra="ignore", protected_namespaces=())
+
+    model: str = Field("tiny", description="Folder, Hugging Face id, or 'tiny' (the bundled model); empty: none.")
+    model_name: str = Field("", description="Name to serve the model under.")
+    engine: Literal["auto", "exllamav2", "exllamav3", "cpu", "remote"] = "auto"
+    engine_options: dict[str, Any] = Field(default_factory=dict, description="Options of the engine.")
+    remote_url: str = Field("", description="Base URL of a server with /v1/chat/completions; several by commas.")
+    remote_api_key: SecretStr = SecretStr("")
+    remote_model: str = Field("", description="The model's name on the remote server.")
+    remote_images: bool = Field(False, description="The remote model reads images.")
+    chat_template: Path | None = Field(None, description="Jinja file that stands in for the model's chat template.")
+    engine_process: Literal["auto", "on", "off"] = Field(
+        "auto", description="Run the engine in a process of its own, so that its crash costs only its requests."
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(1234, ge=0, le=65535, description="0 takes a free port.")
+    socket: Path = Field(default_factory=paths.socket_path, description="Control socket.")
+    api_key: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list, description="Keys clients must send.")
+    allowed_hosts: Words = Field(default_factory=list, description="Further names the API answers to (Host header).")
+    cors_origins: Words = Field(default_factory=list, description="Web origins that may call the API; '*' for all.")
+    max_body_mb: int = Field(128, ge=1, description="Largest JSON body in MiB.")
+
+    data_dir: Path = Field(default_factory=paths.data_dir)
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data directory.")
+
+    sandbox: Literal["auto", "bwrap", "none"] = "auto"
+    permission: Literal["auto", "ask", "deny"] = Field("auto", description="May the model's commands run?")
+    approval_timeout: float = Field(300.0, gt=0, description="Seconds until a question nobody answers is denied.")
+    max_memory: Literal["1g", "4g", "16g", "64g"] = Field("4g", description="Largest memory_limit of a container.")
+    max_containers: int = Field(64, ge=1, description="Sandboxes open at once.")
+    private_hosts: Words = Field(
+        default_factory=list, description="Private hosts that file_url and allowlists may reach."
+    )
+
+    watched_versions: int = Field(
+        50, ge=1, description="Versions made by watching that a skill keeps; older ones that nobody uses are deleted."
+    )
+    skills: Literal["named", "auto", "off"] = Field(
+        "named", description="Skills on disk: offered when a request names them, to every request, or never."
+    )
+    project: Path | None = Field(None, description="Project whose .agents/skills are offered, once it is trusted.")
+    claude_skills: bool = Field(False, description="Look for skills in .claude/skills too.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("allowed_hosts", "cors_origins", "private_hosts", "api_key", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """A variable holds several values separated by commas."""
+        if isinstance(value, str):
+            return [word.strip() for word in value.split(",") if word.strip()]
+        return value
+
+    @field_validator("data_dir", "socket", "project", "chat_template")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value is not None else None
+
+    @model_validator(mode="after")
+    def _keys_beyond_loopback(self) -> Settings:
+        if not self.loopback and not self.api_key:
+            raise ValueError(
+                f"listening on {self.host} lets other machines run commands here: set --api-key (or SKILLDECK_API_KEY)"
+            )
+        if self.engine == "remote" and not self.remote_url:
+            raise ValueError("the remote engine needs --remote-url")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def keys(self) -> list[str]:
+        return [key.get_secret_value() for key in self.api_key]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+
+class _ConfigFile(PydanticBaseSettingsSource):
+    """config.toml, when there is one."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = paths.config_file()
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSettings(f"{path} cannot be read: {error}.") from error
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadSettings(f"{path} is not valid TOML: {error}.", "Mend that line.") from error
+        known = self.settings_cls.model_fields
+        for name, value in values.items():
+            if name not in known and not isinstance(value, dict):
+                raise BadSettings(f"{path}: there is no setting {name!r}.", f"Settings: {', '.join(sorted(known))}.")
+        return {name: value for name, value in values.items() if name in known}
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (those that are not None), environment and config.toml. Raises BadSettings."""
+    return load(Settings, {name: value for name, value in flags.items() if value is not None})
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S], values: dict[str, Any]) -> S:
+    """Make settings; raises BadSettings naming the one that is wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(f"{where}: {message}." if where else f"{message[:1].upper()}{message[1:]}.") from None
