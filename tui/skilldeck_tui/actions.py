@@ -1,0 +1,165 @@
+"""Every action of the TUI, once: the bindings, the command palette, the help and the keymap are made from this table.
+
+An action belongs to a scope (a screen or a widget), which implements `action_NAME`. Its `id` is what the keymap in the
+configuration file names:
+
+    [tui.keys]
+    "chat.new" = "ctrl+n"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual.binding import Binding, BindingType
+
+
+@dataclass(frozen=True)
+class Action:
+    """`scope.name`; `keys` is a comma-separated list, `show` puts it in the footer, `palette` in the palette."""
+
+    scope: str
+    name: str
+    keys: str
+    title: str
+    help: str
+    show: bool = False
+    palette: bool = True
+    priority: bool = False
+    call: str = ""
+    key_display: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.scope}.{self.name}"
+
+    @property
+    def action(self) -> str:
+        return self.call or self.name
+
+    def binding(self) -> Binding:
+        return Binding(
+            self.keys, self.action, self.title, show=self.show, id=self.id, priority=self.priority, tooltip=self.help,
+            key_display=self.key_display,
+        )  # fmt: skip
+
+
+SCOPES = {
+    "app": "Everywhere",
+    "chat": "Chat",
+    "sessions": "Session list",
+    "transcript": "Transcript",
+    "composer": "Composer",
+    "approval": "Approval",
+    "skills": "Skills",
+    "diff": "Diff",
+    "files": "Files",
+    "daemon": "Daemon",
+    "logs": "Log",
+    "containers": "Containers",
+    "models": "Models",
+}
+
+ACTIONS = (
+    Action("app", "help", "f1", "Help", "Keys of this screen and what they do.", show=True, call="show_help_screen"),
+    Action("app", "chat", "1,f2", "Chat", "Talk to the model and watch what it runs.", call="mode('chat')"),
+    Action("app", "skills", "2,f3", "Skills", "Author, watch and compare skills.", call="mode('skills')"),
+    Action("app", "files", "3,f4", "Files", "Files that runs may be given.", call="mode('files')"),
+    Action("app", "daemon", "4,f5", "Daemon", "Models, containers and the log.", call="mode('daemon')"),
+    Action("app", "palette", "ctrl+p", "Palette", "Find and run any action.", show=True, palette=False,
+           call="command_palette", priority=True),
+    Action("app", "approvals", "ctrl+y", "Approvals", "Go to the next command that waits for a yes.", priority=True,
+           call="next_approval"),
+    Action("app", "jump", "f6", "Jump", "Put the focus anywhere with one letter.", call="jump", priority=True),
+    Action("app", "theme", "f8", "Theme", "Next theme: dark, light, ANSI.", call="next_theme"),
+    Action("app", "screenshot", "f12", "Screenshot", "Save the screen as an SVG.", call="save_picture"),
+    Action("app", "quit", "ctrl+q", "Quit", "Leave; the daemon goes on.", priority=True),
+    Action("chat", "new", "ctrl+n", "New", "Start a new session.", show=True, call="new_session"),
+    Action("chat", "previous", "alt+up,ctrl+up", "Previous session", "Show the session above."),
+    Action("chat", "next", "alt+down,ctrl+down", "Next session", "Show the session below."),
+    Action("chat", "sidebar", "ctrl+b", "Sessions", "Show or hide the session list.", show=True, call="toggle_sidebar"),
+    Action("chat", "attach", "ctrl+o", "Attach", "Attach a file to the next message.", show=True),
+    Action("chat", "find", "ctrl+f", "Find", "Find text in the transcript.", show=True),
+    Action("chat", "cancel", "escape", "Stop", "Twice: stop the run.", call="escape", palette=False),
+    Action("chat", "stop", "", "Stop the run", "Cancel the run that is shown.", call="stop"),
+    Action("chat", "rename", "ctrl+r", "Rename", "Name this session."),
+    Action("chat", "export_markdown", "ctrl+e", "Export", "Save the transcript as Markdown."),
+    Action("chat", "export_json", "", "Export as JSON", "Save the transcript as JSON."),
+    Action("chat", "earlier", "ctrl+home", "Earlier", "Load earlier runs of this session."),
+    Action("chat", "permission", "f7", "Permission", "Ask before each command, refuse all, or as the daemon says.",
+           call="next_permission", priority=True),
+    Action("chat", "delete", "", "Delete session", "Delete this session.", call="delete_session"),
+    Action("sessions", "delete", "d,delete", "Delete", "Delete the session.", show=True, palette=False,
+           call="delete_session"),
+    Action("transcript", "up", "up,k", "Up", "Select the item above.", palette=False, call="cursor(-1)"),
+    Action("transcript", "down", "down,j", "Down", "Select the item below.", palette=False, call="cursor(1)"),
+    Action("transcript", "fold", "enter,space", "Fold", "Fold or unfold the item.", show=True),
+    Action("transcript", "copy", "c,y", "Copy", "Copy the item.", show=True),
+    Action("transcript", "copy_code", "C", "Copy all", "Copy the whole transcript as Markdown.", call="copy_all"),
+    Action("transcript", "export", "e", "Export item", "Save the item as Markdown.", call="export_item"),
+    Action("transcript", "find", "slash", "Find", "Find text in the transcript.", show=True, palette=False),
+    Action("transcript", "find_next", "n", "Next match", "Go to the next match.", palette=False, call="match(1)"),
+    Action("transcript", "find_previous", "N", "Previous match", "Go to the one before.", palette=False,
+           call="match(-1)"),
+    Action("transcript", "home", "g,home", "Top", "Go to the beginning.", palette=False, call="edge(-1)"),
+    Action("transcript", "end", "G,end", "End", "Go to the end and follow.", palette=False, call="edge(1)"),
+    Action("transcript", "write", "i", "Write", "Go to the composer.", show=True, palette=False),
+    Action("composer", "send", "enter", "Send", "Send the message.", show=True, palette=False, priority=True,
+           key_display="enter"),
+    Action("composer", "newline", "shift+enter,ctrl+j,alt+enter", "Newline", "Begin a new line.", palette=False,
+           priority=True),
+    Action("composer", "skills", "ctrl+s", "Choose skills", "Choose the skills of the next message.",
+           call="choose_skill", palette=False),
+    Action("approval", "once", "y,1", "Once", "Run it this time.", palette=False, call="decide('once')"),
+    Action("approval", "session", "s,2", "Session", "Run it, and the same again in this session.", palette=False,
+           call="decide('session')"),
+    Action("approval", "always", "a,3", "Always", "Run it now and always.", palette=False, call="decide('always')"),
+    Action("approval", "deny", "n,4", "Deny", "Do not run it.", palette=False, call="decide('deny')"),
+    Action("approval", "note", "d,5", "Deny with note", "Do not run it, and tell the model why.", palette=False,
+           call="decide('note')"),
+    Action("skills", "add", "a", "Add folder", "Upload and watch a skill folder.", show=True, call="add_folder"),
+    Action("skills", "examples", "x", "Examples", "Upload the example skills.", call="upload_examples"),
+    Action("skills", "watch", "w", "Watch", "Watch the skill's folder, or stop.", show=True, call="toggle_watch"),
+    Action("skills", "diff", "v", "Diff", "Compare two versions.", show=True),
+    Action("skills", "promote", "p", "Promote", "Make the selected version the default.", show=True),
+    Action("skills", "edit", "e", "Edit", "Open SKILL.md in your editor, at the error.", show=True),
+    Action("skills", "use", "u", "Use in chat", "Choose the skill for the next message.", call="use"),
+    Action("skills", "delete", "d,delete", "Delete", "Delete the skill or the selected version.", show=True),
+    Action("skills", "back", "escape", "Back", "Back to the list.", palette=False),
+    Action("diff", "close", "escape,q", "Close", "Close the diff.", show=True, palette=False, call="close"),
+    Action("diff", "older", "left_square_bracket", "Older", "Compare with an older version.", show=True, palette=False,
+           call="shift(-1)", key_display="["),
+    Action("diff", "newer", "right_square_bracket", "Newer", "Compare with a newer version.", show=True, palette=False,
+           call="shift(1)", key_display="]"),
+    Action("diff", "swap", "s", "Swap", "Swap the two versions.", show=True, palette=False),
+    Action("diff", "next", "n,j", "Next file", "Show the next changed file.", show=True, palette=False, call="file(1)"),
+    Action("diff", "previous", "N,k", "Previous file", "Show the changed file before.", palette=False, call="file(-1)"),
+    Action("diff", "copy", "c,y", "Copy", "Copy the diff.", palette=False),
+    Action("files", "upload", "u,a", "Upload", "Upload a file.", show=True),
+    Action("files", "attach", "t", "Attach to chat", "Attach the file to the next message.", show=True),
+    Action("files", "copy_id", "c,y", "Copy id", "Copy the file's id.", show=True),
+    Action("files", "delete", "d,delete", "Delete", "Delete the file.", show=True),
+    Action("daemon", "level", "l", "Log level", "Show records of this level and above.", show=True),
+    Action("daemon", "find", "slash,ctrl+f", "Find", "Find text in the log.", show=True),
+    Action("daemon", "follow", "f", "Follow", "Follow the end of the log.", show=True),
+    Action("daemon", "load", "o", "Load model", "Load a model by folder or Hugging Face name.", show=True),
+    Action("models", "unload", "d,delete", "Unload", "Unload the model.", show=True, palette=False,
+           call="screen.unload"),
+    Action("containers", "kill", "d,delete", "Kill", "Stop the container and delete its files.", show=True,
+           palette=False, call="screen.kill"),
+    Action("containers", "save", "s", "Save file", "Save the container's file here.", show=True, palette=False, call="screen.save"),
+    Action("logs", "next", "n", "Next match", "Go to the next match.", palette=False, call="match(1)"),
+    Action("logs", "previous", "N", "Previous match", "Go to the match before.", palette=False, call="match(-1)"),
+    Action("logs", "copy", "c,y", "Copy", "Copy the log.", palette=False),
+)  # fmt: skip
+
+BY_ID = {action.id: action for action in ACTIONS}
+
+
+def bindings(scope: str) -> list[BindingType]:
+    """The bindings of a screen or widget; actions without a key are in the palette only."""
+    return [action.binding() for action in ACTIONS if action.scope == scope and action.keys]
+
+
+def of(scope: str) -> list[Action]:
+    return [action for action in ACTIONS if action.scope == scope]

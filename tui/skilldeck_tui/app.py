@@ -1,0 +1,365 @@
+"""The TUI: four modes over one connection to the daemon.
+
+It owns the connection, the mirrored state and the folder watcher; screens show them. A lost daemon never ends it: what
+is on the screen stays, and everything is read again when the daemon is back. Nothing in here loads the daemon or its
+dependencies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from textual import work
+from textual.app import App
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from skilldeck_shared import paths
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui import actions
+from skilldeck_tui.client import Client, Snapshot
+from skilldeck_tui.notices import notice
+from skilldeck_tui.palette import ActionCommands
+from skilldeck_tui.preferences import Memory, Preferences
+from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.chat import ChatScreen
+from skilldeck_tui.screens.daemon import DaemonScreen
+from skilldeck_tui.screens.files import FilesScreen
+from skilldeck_tui.screens.help import Help
+from skilldeck_tui.screens.skills import SkillsScreen
+from skilldeck_tui.state import BUSY, DaemonState
+from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
+from skilldeck_tui.transport import SocketChannel
+from skilldeck_tui.watch import FolderWatcher, WatchState
+
+FRAME = 1 / 30
+RECOVERED_SECONDS = 3.0
+T = TypeVar("T")
+
+
+class SkilldeckApp(App[None]):
+    """`client` is shared and closed by whoever made it; `open_run` and `open_session` are shown at the start."""
+
+    TITLE = "skilldeck"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "chat": ChatScreen,
+        "skills": SkillsScreen,
+        "files": FilesScreen,
+        "daemon": DaemonScreen,
+    }
+    COMMANDS = {ActionCommands}
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "f9"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("app")]
+    CSS = """
+    Toast { background: $panel; }
+    CommandPalette > Vertical { border: round $border; background: $surface; }
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        preferences: Preferences | None = None,
+        memory: Memory | None = None,
+        open_run: str = "",
+        open_session: str = "",
+        mode: str = "chat",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.client = client
+        self.preferences = preferences or Preferences()
+        self.memory = memory or Memory()
+        self.clock = clock
+        self.monotonic = time.monotonic
+        self.state = DaemonState(clock)
+        self.watcher = FolderWatcher(client, on_state=self._watched)
+        self.opening = f"run:{open_run}" if open_run else f"session:{open_session}" if open_session else ""
+        self._mode = mode
+        self._topics: set[str] = set()
+        self._scheduled = False
+        self._instance = ""
+        self._run_status: dict[str, str] = {}
+        self._asked: set[str] = set()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self.preferences.theme or self.memory.theme or DARK.name
+        if self.preferences.keys:
+            self.set_keymap(self.preferences.keys)
+
+    def on_mount(self) -> None:
+        self.switch_mode("chat")
+        if self._mode != "chat":
+            self.switch_mode(self._mode)
+        self._follow()
+        for folder in self.memory.watched:
+            self.watcher.add(Path(folder))
+        self._watch()
+        self.set_interval(1.0, self._second)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Two weaker shades of the text, for every theme: `$muted` for what is read second, `$faint` for third."""
+        return shades(self.current_theme)
+
+    # ------------------------------------------------------------ the daemon
+
+    @work(group="follow")
+    async def _follow(self) -> None:
+        try:
+            async for update in self.client.follow():
+                self.touch(self.state.apply(update))
+                if isinstance(update, Snapshot):
+                    self._snapshot(update)
+        except SkilldeckError as error:
+            # Another release of the daemon, or a refusal: trying again changes nothing.
+            self.state.give_up(error)
+            self.touch({"link"})
+
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        if self._instance and snapshot.instance != self._instance:
+            self.watcher.recheck()
+        first, self._instance = not self._instance, snapshot.instance
+        self._run_status = {run["id"]: str(run.get("status")) for run in snapshot.runs}
+        self.set_timer(RECOVERED_SECONDS, self._settle)
+        if first and self.opening:
+            chat = self.mode_screen("chat")
+            if isinstance(chat, ChatScreen):
+                self.call_later(chat.open, self.opening)
+
+    def _settle(self) -> None:
+        self.state.settle()
+        self.touch({"link"})
+
+    @work(group="watch")
+    async def _watch(self) -> None:
+        await self.watcher.run()
+
+    def _watched(self, state: WatchState) -> None:
+        self.state.watches[state.folder] = state
+        self.touch({"watch"})
+
+    # ------------------------------------------------------------ changes
+
+    def touch(self, topics: Iterable[str]) -> None:
+        """Something changed: the visible mode shows it in the next frame."""
+        self._topics |= set(topics)
+        if self._topics and not self._scheduled and self.is_running:
+            self._scheduled = True
+            self.set_timer(FRAME, self._show_changes)
+
+    def _show_changes(self) -> None:
+        self._scheduled = False
+        topics, self._topics = self._topics, set()
+        if "run" in topics or "approval" in topics:
+            self._notices()
+        screen = self.mode_screen()
+        if screen is not None:
+            screen.show_state(topics)
+
+    def mode_screen(self, mode: str = "") -> ModeScreen | None:
+        """The screen of a mode (default: the present one), below any dialog; None before it was ever shown."""
+        stack = self._screen_stacks.get(mode or self.current_mode, [])
+        return stack[0] if stack and isinstance(stack[0], ModeScreen) else None
+
+    def _second(self) -> None:
+        self.state.sample()
+        screen = self.mode_screen()
+        if screen is not None and screen.is_mounted:
+            screen.tick_second()
+
+    def _notices(self) -> None:
+        """Tell of what needs or interests a person who looks elsewhere."""
+        for approval in self.state.approvals:
+            if approval["id"] not in self._asked:
+                self._asked.add(approval["id"])
+                chat = self.mode_screen("chat")
+                visible = isinstance(chat, ChatScreen) and approval.get("run_id") in chat.run_ids
+                if self.current_mode != "chat" or not visible:
+                    self.notify("A command waits for approval. ctrl+y shows it.", severity="warning")
+                self._outside("skilldeck asks", " · ".join(map(str, approval.get("commands") or [])))
+        for run in self.state.runs:
+            before, now = self._run_status.get(run["id"]), str(run.get("status"))
+            self._run_status[run["id"]] = now
+            if before in BUSY and now not in BUSY:
+                word = {"completed": "done", "failed": "failed"}.get(now, now)
+                self._outside(f"skilldeck: {word}", str(run.get("title") or ""))
+
+    def _outside(self, title: str, text: str) -> None:
+        if self.preferences.notify and not self.app_focus and self._driver is not None and not self.is_headless:
+            self._driver.write(notice(title, text))
+
+    # ------------------------------------------------------------ helpers of screens
+
+    def tell(self, error: SkilldeckError) -> None:
+        """Show an error with its hint."""
+        self.notify(error.hint or error.title, title=error.title if error.hint else "", severity="error", markup=False)
+
+    def doing(self, call: Callable[[T | None], Awaitable[None]]) -> Callable[[T | None], None]:
+        """A dialog's callback that runs `call` in the background and tells its errors."""
+
+        async def run(value: T | None) -> None:
+            try:
+                await call(value)
+            except SkilldeckError as error:
+                self.tell(error)
+
+        return lambda value: (self.run_worker(run(value)), None)[1]
+
+    def attempt(self, call: Awaitable[object], *, group: str = "default", exclusive: bool = False) -> None:
+        """Run a call to the daemon in the background; its error is told."""
+
+        async def run() -> None:
+            try:
+                await call
+            except SkilldeckError as error:
+                self.tell(error)
+
+        self.run_worker(run(), group=group, exclusive=exclusive)
+
+    def copy(self, text: str, what: str) -> None:
+        """Copy through the terminal (OSC 52), which also works over SSH."""
+        if not text:
+            self.notify("There is nothing to copy.", severity="warning")
+            return
+        self.copy_to_clipboard(text)
+        self.notify(f"Copied {what}.", timeout=2)
+
+    def attach(self, file: dict[str, Any]) -> None:
+        """Attach a file of the daemon to the next message, and go there."""
+        self._in_chat(lambda chat: chat.attach_file(file))
+
+    def use_skill(self, skill_id: str) -> None:
+        """Choose a skill for the next message, and go there."""
+        self._in_chat(lambda chat: chat.composer.choose_skill(skill_id))
+
+    def _in_chat(self, call: Callable[[ChatScreen], None]) -> None:
+        self.action_mode("chat")
+        chat = self.mode_screen("chat")
+        if isinstance(chat, ChatScreen):
+            call(chat)
+            self.call_after_refresh(chat.composer.text.focus)
+
+    def remember_watch(self, folder: Path, watched: bool) -> None:
+        """Watch the folder also the next time."""
+        folders = [kept for kept in self.memory.watched if kept != str(folder)]
+        self.memory.watched = [*folders, str(folder)] if watched else folders
+        self.memory.write()
+
+    # ------------------------------------------------------------ actions
+
+    def action_mode(self, mode: str) -> None:
+        if self.current_mode != mode:
+            self.switch_mode(mode)
+
+    def action_show_help_screen(self) -> None:
+        if isinstance(self.screen, Help):
+            return
+        scopes = [scope for scope in self._focused_scopes() if scope in actions.SCOPES]
+        self.push_screen(Help([*dict.fromkeys([*scopes, "app"])], self.preferences.keys))
+
+    def _focused_scopes(self) -> list[str]:
+        """Scopes of the focused widget and what surrounds it, then those of its screen."""
+        titles = {title: scope for scope, title in actions.SCOPES.items()}
+        chain = [node.BINDING_GROUP_TITLE for node, _ in self._binding_chain]
+        screen = self.screen
+        more = screen.SCOPES if isinstance(screen, ModeScreen) else ()
+        return [titles[title] for title in chain if title in titles] + list(more)
+
+    def action_next_approval(self) -> None:
+        pending = self.state.approvals
+        if not pending:
+            self.notify("Nothing waits for approval.", timeout=2)
+            return
+        run_id = str(pending[0].get("run_id"))
+        self.action_mode("chat")
+        chat = self.mode_screen("chat")
+        if isinstance(chat, ChatScreen):
+            self.call_after_refresh(chat.show_approval, run_id)
+
+    def action_next_theme(self) -> None:
+        at = CYCLE.index(self.theme) if self.theme in CYCLE else -1
+        self.theme = CYCLE[(at + 1) % len(CYCLE)]
+        self.memory.theme = self.theme
+        self.memory.write()
+
+    def action_jump(self) -> None:
+        from skilldeck_tui.screens.jump import Jump, targets
+
+        if isinstance(self.screen, ModeScreen):
+            screen = self.screen
+            self.push_screen(Jump(targets(screen)), lambda widget: widget.focus() if widget is not None else None)
+
+    def action_save_picture(self) -> None:
+        path = Path.cwd() / time.strftime("skilldeck-%Y%m%d-%H%M%S.svg")
+        try:
+            path.write_text(self.export_screenshot(title="skilldeck"), "utf-8")
+        except OSError as error:
+            self.notify(f"The picture cannot be written: {error.strerror}.", severity="error")
+        else:
+            self.notify(f"Saved as {path}")
+
+
+def run(
+    socket: Path | None = None,
+    run: str | None = None,
+    session: str | None = None,
+    screenshot: Path | None = None,
+    *,
+    start: bool = False,
+    mode: str = "chat",
+    size: tuple[int, int] = (120, 40),
+) -> int:
+    """Open the TUI on the daemon at `socket` and return the exit status.
+
+    Args:
+        run, session: what Chat shows first.
+        screenshot: open nothing; draw the screen at `size`, save it as an SVG once what was asked for is loaded.
+        start: start a daemon when none runs; else the TUI shows that there is none and waits for it.
+    Raises:
+        SkilldeckError: the configuration is wrong, the daemon did not start, or the picture could not be taken.
+    """
+    preferences, memory = Preferences.read(), Memory.read()
+
+    async def main() -> int:
+        client = await _client(socket or paths.socket_path(), start=start)
+        app = SkilldeckApp(
+            client, preferences=preferences, memory=memory, open_run=run or "", open_session=session or "", mode=mode
+        )
+        try:
+            if screenshot is not None:
+                from skilldeck_tui.screenshot import take
+
+                await client.hello()
+                await take(app, screenshot, size=size)
+                return 0
+            await app.run_async()
+            return app.return_code or 0
+        finally:
+            await client.close()
+
+    return asyncio.run(main())
+
+
+def open_tui(
+    socket: Path | None = None, *, start: bool = True, run_id: str = "", screenshot: Path | None = None
+) -> int:
+    """`run` as the `skilldeck` command calls it."""
+    return run(socket, run_id, None, screenshot, start=start)
+
+
+async def _client(path: Path, *, start: bool) -> Client:
+    if start:
+        from skilldeck_tui import cli_output
+        from skilldeck_tui.connect import connect
+
+        try:
+            return await connect(path, start=True, report=cli_output.waiting)
+        finally:
+            cli_output.progress_off()
+    # Made without a handshake: the app shows a daemon that is away and waits for it.
+    return Client(SocketChannel(path), path)

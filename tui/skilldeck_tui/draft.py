@@ -1,0 +1,65 @@
+"""A message being written: text, attached files, chosen skills, and the request it becomes.
+
+Skills: none chosen means every skill of the daemon (up to `ALL_SKILLS`, the most recently made first), which is what a
+person who just uploaded one expects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skilldeck_tui.state import DaemonState
+
+Object = dict[str, Any]
+ALL_SKILLS = 32
+
+
+@dataclass
+class Attachment:
+    """A file on its way to the daemon, or there (`file_id`). `error` is for people."""
+
+    name: str
+    path: Path | None = None
+    file_id: str = ""
+    size: int = 0
+    sent: int = 0
+    error: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.file_id)
+
+
+@dataclass
+class Draft:
+    attachments: list[Attachment] = field(default_factory=list)
+    skills: list[str] = field(default_factory=list)
+
+    def chosen(self, state: DaemonState) -> list[Object]:
+        """The skills the next request offers."""
+        known = state.objects["skill"]
+        if self.skills:
+            return [known[id_] for id_ in self.skills if id_ in known]
+        newest = sorted(known.values(), key=lambda s: (-int(s.get("created_at") or 0), str(s.get("name"))))
+        return sorted(newest[:ALL_SKILLS], key=lambda s: str(s.get("name")))
+
+    def request(self, text: str, state: DaemonState, *, session: str = "", previous: str = "") -> Object:
+        """The body of POST /v1/responses."""
+        content: list[Object] = [{"type": "input_text", "text": text}]
+        content += [{"type": "input_file", "file_id": a.file_id} for a in self.attachments if a.ready]
+        environment: Object = {"type": "container_auto"}
+        skills = self.chosen(state)
+        if skills:
+            environment["skills"] = [{"type": "skill_reference", "skill_id": skill["id"]} for skill in skills]
+        body: Object = {
+            "model": "default",
+            "input": [{"type": "message", "role": "user", "content": content}],
+            "tools": [{"type": "shell", "environment": environment}],
+        }
+        if session:
+            body["conversation"] = session
+        elif previous:
+            body["previous_response_id"] = previous
+        return body

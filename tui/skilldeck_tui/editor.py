@@ -1,0 +1,34 @@
+"""Which editor to open, and how to tell it the line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+_PLUS = ("vi", "vim", "nvim", "nano", "emacs", "emacsclient", "kak", "joe", "mg", "ne", "gvim", "vis", "jed")
+_COLON = ("hx", "helix", "micro", "subl", "zed")
+
+
+def command(path: Path, line: int | None = None, column: int | None = None) -> list[str]:
+    """The command that opens `path` there: `$VISUAL`, `$EDITOR`, or the first usual one that is installed.
+
+    Empty when there is no editor.
+    """
+    given = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
+    words = shlex.split(given) if given else []
+    if not words:
+        found = next((name for name in ("nano", "vim", "vi") if shutil.which(name)), "")
+        words = [found] if found else []
+    if not words or line is None:
+        return [*words, str(path)] if words else []
+    name = Path(words[0]).name
+    if name in ("code", "codium", "code-insiders", "cursor"):
+        wait = [] if "--wait" in words or "-w" in words else ["--wait"]
+        return [*words, *wait, "--goto", f"{path}:{line}:{column or 1}"]
+    if name in _COLON:
+        return [*words, f"{path}:{line}:{column or 1}"]
+    if name in ("nano", "kak"):
+        return [*words, f"+{line},{column or 1}" if name == "nano" else f"+{line}:{column or 1}", str(path)]
+    return [*words, f"+{line}", str(path)] if name in _PLUS else [*words, str(path)]

@@ -1,0 +1,101 @@
+"""What the four modes share: the tabs, the banner, the status line, the footer, and how they hear of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from skilldeck_tui.client import Client
+from skilldeck_tui.state import TOPICS, DaemonState
+from skilldeck_tui.widgets.banner import Banner
+from skilldeck_tui.widgets.status_line import StatusLine
+from skilldeck_tui.widgets.topbar import Tab, TopBar
+
+if TYPE_CHECKING:
+    from skilldeck_tui.app import SkilldeckApp
+
+EVERYTHING = frozenset({*TOPICS, "status", "link", "watch"})
+
+
+class ModeScreen(Screen[None]):
+    """A mode. Subclasses give `body` and `changed`; only the visible mode is told of changes, all of them when it
+    becomes visible."""
+
+    MODE: ClassVar[str] = ""
+    SCOPES: ClassVar[tuple[str, ...]] = ()
+    HORIZONTAL_BREAKPOINTS = [
+        (0, "-narrow"), (72, "-normal"), (110, "-wide"),
+    ]  # fmt: skip
+    DEFAULT_CSS = """
+    ModeScreen { layout: vertical; }
+    ModeScreen > .body { height: 1fr; width: 1fr; }
+    ModeScreen Footer { background: $background; }
+    """
+
+    @property
+    def deck(self) -> SkilldeckApp:
+        return cast("SkilldeckApp", self.app)
+
+    @property
+    def state(self) -> DaemonState:
+        return self.deck.state
+
+    @property
+    def client(self) -> Client:
+        return self.deck.client
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.MODE)
+        yield Banner()
+        with Container(classes="body"):
+            yield from self.body()
+        yield StatusLine()
+        yield Footer(show_command_palette=False, compact=True)
+
+    def body(self) -> Iterable[Widget]:
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.show_state, EVERYTHING)
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:
+            self.call_after_refresh(self.show_state, EVERYTHING)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.show_state, {"status", "link"})
+
+    def show_state(self, topics: Iterable[str]) -> None:
+        """Called at most 30 times a second with what changed."""
+        if not self.is_mounted or not self.is_running:
+            return
+        topics = set(topics)
+        # Without its parts the screen is being taken down.
+        with suppress(NoMatches):
+            self.query_one(TopBar).show(self.state)
+            self.query_one(Banner).show(self.state)
+            if topics & {"status", "link"}:
+                self.query_one(StatusLine).show(self.state)
+            self.changed(topics)
+
+    def tick_second(self) -> None:
+        with suppress(NoMatches):
+            self.second()
+
+    def changed(self, topics: set[str]) -> None:
+        """Show what changed."""
+
+    def second(self) -> None:
+        """Once a second, while visible."""
+        self.query_one(StatusLine).show(self.state)
+
+    def on_tab_chosen(self, event: Tab.Chosen) -> None:
+        self.deck.switch_mode(event.mode)

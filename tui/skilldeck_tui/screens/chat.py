@@ -1,0 +1,384 @@
+"""Chat: the sessions, the transcript of one, the composer.
+
+One reader per visible live run applies events to its `Turn` as they come; one timer at 30 Hz paints what changed and
+stands still when nothing is live. Leaving a session ends its readers; the run goes on in the daemon, and coming back
+reads it from the beginning. A message that cannot be sent comes back to the composer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from textual import on
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widget import Widget
+
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui import actions
+from skilldeck_tui.chat_runs import ChatRuns
+from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.confirm import Confirm
+from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.sessions import Session, sessions
+from skilldeck_tui.state import session_of
+from skilldeck_tui.transcript import Item
+from skilldeck_tui.widgets.approval import ApprovalBox
+from skilldeck_tui.widgets.composer import Composer
+from skilldeck_tui.widgets.empty import EmptyState
+from skilldeck_tui.widgets.find_bar import FindBar
+from skilldeck_tui.widgets.session_list import SessionList
+from skilldeck_tui.widgets.transcript_view import TranscriptView
+
+FRAME = 1 / 30
+TICKS = 3
+PERMISSIONS = ("", "ask", "deny")
+
+
+class ChatScreen(ChatRuns, ModeScreen):
+    MODE = "chat"
+    SCOPES = ("chat", "sessions", "transcript", "composer")
+    AUTO_FOCUS = "ComposerText"
+    BINDINGS = actions.bindings("chat")
+    BINDING_GROUP_TITLE = "Chat"
+    DEFAULT_CSS = """
+    ChatScreen .body { layout: horizontal; }
+    ChatScreen #sidebar { width: 26; background: $surface; padding: 1 0 0 0; }
+    ChatScreen.-no-sessions #sidebar { display: none; }
+    ChatScreen #main { width: 1fr; }
+    ChatScreen.-wide #sidebar { width: 36; }
+    ChatScreen.-hide-sidebar #sidebar { display: none; }
+    ChatScreen.-narrow #sidebar { display: none; }
+    ChatScreen.-narrow.-show-sidebar #sidebar { display: block; width: 1fr; }
+    ChatScreen.-narrow.-show-sidebar #main { display: none; }
+    ChatScreen #welcome { display: none; }
+    ChatScreen.-empty #welcome { display: block; }
+    ChatScreen.-empty TranscriptView { display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.init_runs()
+        self.rows: list[Session] = []
+        self.permission = ""
+        self._timer: Timer | None = None
+        self._frames = 0
+        self._escaped = 0.0
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(classes="body"):
+            with Vertical(id="sidebar"):
+                yield SessionList()
+            with Vertical(id="main"):
+                yield FindBar()
+                yield EmptyState("", "", id="welcome")
+                yield TranscriptView(self.deck.preferences.shell_lines)
+                yield ApprovalBox()
+                yield Composer(self.state)
+
+    def on_mount(self) -> None:
+        self.add_class("-empty")
+        self._timer = self.set_interval(FRAME, self._frame, pause=True)
+        self.query_one(Composer).text.focus()
+
+    @property
+    def transcript(self) -> TranscriptView:
+        return self.query_one(TranscriptView)
+
+    @property
+    def composer(self) -> Composer:
+        return self.query_one(Composer)
+
+    # ------------------------------------------------------------ painting
+
+    def animate_live(self, live: bool) -> None:
+        """Run the frame timer while something is live."""
+        if self._timer is not None:
+            if live:
+                self._timer.resume()
+            else:
+                self._timer.pause()
+                self.call_after_refresh(self._paint, True)
+
+    def _frame(self) -> None:
+        if self.deck.current_mode != self.MODE:
+            return
+        self._frames += 1
+        self._paint(self._frames % TICKS == 0)
+        if self._frames % 300 == 0:
+            self.transcript.prune()
+
+    def _paint(self, tick: bool) -> None:
+        if self.is_running:
+            self.transcript.sync(self.deck.clock(), tick=tick)
+
+    def changed(self, topics: set[str]) -> None:
+        now = self.deck.clock()
+        self.rows = sessions(self.state)
+        self.query_one(SessionList).show(self.rows, self.current, now)
+        self.set_class(not self.turns and not self.loading_session, "-empty")
+        self.set_class(not self.rows, "-no-sessions")
+        self._welcome()
+        if topics & {"run", "link"}:
+            self.adopt()
+        pending = self.pending()
+        here = [a for a in pending if a.get("run_id") in self.run_ids]
+        self.query_one(ApprovalBox).show(here, take_focus=not self.composer.text.text and self.deck.screen is self)
+        self.transcript.waiting({str(a.get("call_id")) for a in here})
+        if not here and self.focused is None:
+            self.composer.text.focus()
+        self.composer.show_soon(self.permission)
+        self._paint(True)
+
+    def second(self) -> None:
+        super().second()
+        self.query_one(SessionList).show(self.rows, self.current, self.deck.clock())
+
+    def _welcome(self) -> None:
+        welcome = self.query_one("#welcome", EmptyState)
+        if not self.state.loaded:
+            welcome.say("skilldeck", "Waiting for the daemon…", [("f1", "help"), ("ctrl+q", "quit")])
+        elif not self.state.skills:
+            steps = [("f3 x", "upload the example skills"), ("f3 a", "add a skill folder"), ("f1", "all keys")]
+            welcome.say("No skills yet", "The model works best with a skill to follow.", steps)
+        else:
+            steps = [("@", "attach a file"), ("/", "choose a skill"), ("enter", "send"), ("f1", "all keys")]
+            welcome.say("What shall it do?", "The model runs commands in a sandbox, with your skills.", steps)
+
+    # ------------------------------------------------------------ sessions
+
+    @on(SessionList.Opened)
+    def _opened(self, event: SessionList.Opened) -> None:
+        self.remove_class("-show-sidebar")
+        self.open(event.key)
+        self.composer.text.focus()
+
+    def action_new_session(self) -> None:
+        self.open("")
+        self.remove_class("-show-sidebar")
+        self.composer.text.focus()
+
+    def _step(self, step: int) -> None:
+        keys = [row.key for row in self.rows]
+        if not keys:
+            return
+        at = keys.index(self.current) + step if self.current in keys else 0
+        if 0 <= at < len(keys):
+            self.open(keys[at])
+
+    def action_previous(self) -> None:
+        self._step(-1)
+
+    def action_next(self) -> None:
+        self._step(1)
+
+    def action_toggle_sidebar(self) -> None:
+        if self.has_class("-narrow"):
+            self.toggle_class("-show-sidebar")
+            (self.query_one(SessionList) if self.has_class("-show-sidebar") else self.composer.text).focus()
+        else:
+            self.toggle_class("-hide-sidebar")
+
+    def action_rename(self) -> None:
+        row = self.row
+        if row is None or row.is_run:
+            self.notify("Only sessions have a name; send a message to start one.", severity="warning")
+            return
+
+        async def rename(title: str | None) -> None:
+            if title:
+                await self.client.update_session(row.id, {"title": title})
+
+        self.app.push_screen(Prompt("Rename the session", value=row.title), self.deck.doing(rename))
+
+    @on(SessionList.DeleteAsked)
+    def _delete_asked(self, event: SessionList.DeleteAsked) -> None:
+        self._delete(next((row for row in self.rows if row.key == event.key), None))
+
+    def action_delete_session(self) -> None:
+        self._delete(self.row)
+
+    def _delete(self, row: Session | None) -> None:
+        if row is None:
+            return
+
+        async def delete(yes: bool | None) -> None:
+            if yes:
+                await (self.client.delete_run(row.id) if row.is_run else self.client.delete_session(row.id))
+                if row.key == self.current:
+                    self.action_new_session()
+
+        question = f"Delete “{row.title}”?"
+        self.app.push_screen(Confirm(question, "Its transcript goes with it."), self.deck.doing(delete))
+
+    @property
+    def row(self) -> Session | None:
+        return next((row for row in self.rows if row.key == self.current), None)
+
+    # ------------------------------------------------------------ writing
+
+    @on(Composer.Sent)
+    def _sent(self, event: Composer.Sent) -> None:
+        if not self.state.connected:
+            self.notify("The daemon is away; the message stays here.", severity="warning")
+            return
+        self.send(event.text)
+
+    @on(Composer.DraftChanged)
+    def _draft_changed(self) -> None:
+        self.composer.show_soon(self.permission)
+
+    @on(Composer.AttachAsked)
+    def _attach_asked(self, event: Composer.AttachAsked) -> None:
+        if event.path is not None:
+            self.attach_path(event.path)
+        elif (file := self.state.get("file", event.file_id)) is not None:
+            self.attach_file(file)
+
+    def action_attach(self) -> None:
+        def attach(value: str | None) -> None:
+            if value:
+                self.attach_path(Path(value).expanduser())
+
+        self.app.push_screen(Prompt("Attach a file", paths="file"), attach)
+
+    def action_next_permission(self) -> None:
+        self.permission = PERMISSIONS[(PERMISSIONS.index(self.permission) + 1) % len(PERMISSIONS)]
+        says = {"": "as the daemon is set", "ask": "ask before each command", "deny": "run no commands"}
+        self.notify(f"From the next message on: {says[self.permission]}.")
+        self._draft_changed()
+
+    # ------------------------------------------------------------ approvals
+
+    @on(ApprovalBox.Decided)
+    async def _decided(self, event: ApprovalBox.Decided) -> None:
+        id_ = event.approval["id"]
+        try:
+            await self.client.decide(
+                id_,
+                "deny" if event.decision == "deny" else "approve",
+                message=event.note,
+                for_session=event.decision == "session",
+                always=event.decision == "always",
+            )
+        except SkilldeckError as error:
+            self.deck.tell(error)
+        # The daemon says so too; this is for an answer that comes before it does.
+        self.state.objects["approval"].pop(id_, None)
+        self.deck.touch({"approval"})
+        if not [a for a in self.pending() if a.get("run_id") in self.run_ids]:
+            self.composer.text.focus()
+
+    @on(ApprovalBox.Left)
+    def _left(self) -> None:
+        self.composer.text.focus()
+
+    def show_approval(self, run_id: str) -> None:
+        """Go to a run that asks."""
+        for row in self.rows or sessions(self.state):
+            run = self.state.get("run", run_id) or {}
+            if row.id in (run_id, session_of(run)) and row.key != self.current:
+                self.open(row.key)
+        self.call_after_refresh(lambda: self.query_one(ApprovalBox).focus())
+
+    # ------------------------------------------------------------ stopping
+
+    def action_escape(self) -> None:
+        bar = self.query_one(FindBar)
+        if bar.has_class("-open"):
+            bar.action_close()
+            return
+        if self.live:
+            now = self.deck.monotonic()
+            if now - self._escaped < 2.0:
+                self._escaped = 0.0
+                self.action_stop()
+            else:
+                self._escaped = now
+                self.notify("Press esc again to stop the run.", timeout=2)
+        elif self.focused is self.composer.text:
+            self.transcript.focus()
+        else:
+            self.composer.text.focus()
+
+    def action_stop(self) -> None:
+        for turn in self.live:
+            self.run_worker(self.stop_run(turn), group=f"stop-{turn.run_id}", exclusive=True)
+
+    # ------------------------------------------------------------ find, copy, export
+
+    def action_find(self) -> None:
+        self.query_one(FindBar).open()
+
+    @on(TranscriptView.FindAsked)
+    def _find_asked(self) -> None:
+        self.action_find()
+
+    @on(FindBar.Changed)
+    def _find_changed(self, event: FindBar.Changed) -> None:
+        self.transcript.find(event.pattern)
+
+    @on(FindBar.Step)
+    def _find_step(self, event: FindBar.Step) -> None:
+        self.transcript.action_match(event.step)
+        self.transcript.focus()
+
+    @on(FindBar.Closed)
+    def _find_closed(self) -> None:
+        self.transcript.find("")
+        self.transcript.focus()
+
+    @on(TranscriptView.Matched)
+    def _matched(self, event: TranscriptView.Matched) -> None:
+        self.query_one(FindBar).found(event.position, event.total)
+
+    @on(TranscriptView.Write)
+    def _write(self) -> None:
+        self.composer.text.focus()
+
+    @on(TranscriptView.Copied)
+    def _copied(self, event: TranscriptView.Copied) -> None:
+        self.deck.copy(event.text, {"shell": "the command and its output"}.get(event.what, "the item"))
+
+    @on(TranscriptView.CopyAllAsked)
+    def _copy_all(self) -> None:
+        self.deck.copy(self.as_markdown(), "the transcript")
+
+    @on(TranscriptView.ExportAsked)
+    def _export_asked(self, event: TranscriptView.ExportAsked) -> None:
+        self._save("md", self.as_markdown(event.item))
+
+    def action_export_markdown(self) -> None:
+        self.export("md")
+
+    def action_export_json(self) -> None:
+        self.export("json")
+
+    def action_earlier(self) -> None:
+        self.load_earlier()
+
+    def as_markdown(self, item: Item | None = None) -> str:
+        from skilldeck_tui.export import item_markdown, markdown
+
+        title = self.row.title if self.row else "Transcript"
+        return item_markdown(item) if item is not None else markdown(title, self.turns)
+
+    def export(self, kind: str) -> None:
+        """Save the transcript in the current directory."""
+        from skilldeck_tui.export import as_json
+
+        if self.turns:
+            self._save(kind, as_json(self.turns) if kind == "json" else self.as_markdown())
+        else:
+            self.notify("There is nothing to export yet.", severity="warning")
+
+    def _save(self, kind: str, text: str) -> None:
+        from skilldeck_tui.export import save
+
+        try:
+            path = save(self.row.title if self.row else "transcript", kind, text, Path.cwd())
+        except OSError as error:
+            self.notify(f"The file cannot be written: {error.strerror}.", severity="error")
+        else:
+            self.notify(f"Saved as {path}")

@@ -1,0 +1,360 @@
+"""Daemon: models, containers with their files, rates, and the log.
+
+The log is read while this mode is visible, and again from its tail when it becomes visible; records are lost only to
+the daemon's own bounded memory of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from textual import on, work
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import DataTable, ProgressBar, Static
+
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui import actions
+from skilldeck_tui.client import LogRecord, read_all
+from skilldeck_tui.export import save_bytes
+from skilldeck_tui.format import age, clean, count, size
+from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.confirm import Confirm
+from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.state import Object
+from skilldeck_tui.widgets.data_rows import DataRows
+from skilldeck_tui.widgets.find_bar import FindBar
+from skilldeck_tui.widgets.gauge import Gauge
+from skilldeck_tui.widgets.log_pane import LEVELS, LogPane
+
+TAIL = 1000
+FRAME = 1 / 30
+
+
+class Models(DataRows):
+    BINDINGS = actions.bindings("models")
+    BINDING_GROUP_TITLE = "Models"
+
+
+class Containers(DataRows):
+    BINDINGS = actions.bindings("containers")
+    BINDING_GROUP_TITLE = "Containers"
+
+
+class DaemonScreen(ModeScreen):
+    MODE = "daemon"
+    SCOPES = ("daemon", "models", "containers", "logs")
+    AUTO_FOCUS = "LogPane"
+    BINDINGS = actions.bindings("daemon")
+    BINDING_GROUP_TITLE = "Daemon"
+    DEFAULT_CSS = """
+    DaemonScreen .columns { layout: horizontal; height: 1fr; }
+    DaemonScreen #things { width: 1fr; padding: 1 1 0 1; }
+    DaemonScreen #running { width: 1fr; background: $surface; padding: 1 0 0 0; }
+    DaemonScreen.-wide #running { width: 3fr; }
+    DaemonScreen.-wide #things { width: 2fr; }
+    DaemonScreen .heading { height: 1; color: $accent; padding: 0 0 0 0; }
+    DaemonScreen .note { height: auto; color: $faint; padding: 0 0 1 0; }
+    DaemonScreen Models { height: auto; max-height: 8; margin: 0 0 1 0; }
+    DaemonScreen Containers { height: auto; max-height: 10; margin: 0 0 1 0; }
+    DaemonScreen #cfiles { height: 1fr; }
+    DaemonScreen .gauges { height: 4; }
+    DaemonScreen #running .heading { padding: 0 1; }
+    DaemonScreen ProgressBar { display: none; height: 1; }
+    DaemonScreen.-loading ProgressBar { display: block; }
+    DaemonScreen.-narrow .columns { layout: vertical; }
+    DaemonScreen.-narrow #things { height: 12; }
+    DaemonScreen.-narrow #running { height: 1fr; }
+    DaemonScreen.-narrow #vram, DaemonScreen.-no-vram #vram { display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pending: list[LogRecord] = []
+        self._container = ""
+        self._files: dict[str, Object] = {}
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(classes="columns"):
+            with Vertical(id="things"):
+                yield Static("Models", classes="heading")
+                yield Models(("Model", "Engine", "State", "Context"))
+                yield ProgressBar(show_eta=False)
+                yield Static("", classes="note", id="model-note", markup=False)
+                yield Static("Containers", classes="heading")
+                yield Containers(("Container", "Status", "Used", "Memory"))
+                yield Static("", classes="note", id="container-note", markup=False)
+                yield DataRows(("File", "Size", "From"), id="cfiles")
+            with Vertical(id="running"):
+                with Horizontal(classes="gauges"):
+                    yield Gauge("tokens/s", id="rate")
+                    yield Gauge("cache", id="cache")
+                    yield Gauge("VRAM", id="vram")
+                yield Static("", classes="heading", id="log-title", markup=False)
+                yield FindBar()
+                yield LogPane()
+
+    def on_mount(self) -> None:
+        self.set_interval(FRAME, self._frame)
+        self.query_one(LogPane).focus()
+
+    def on_screen_resume(self) -> None:
+        self._follow_log()
+
+    def on_screen_suspend(self) -> None:
+        if self.deck.current_mode != self.MODE:
+            self.workers.cancel_group(self, "log")
+
+    # ------------------------------------------------------------ showing
+
+    def changed(self, topics: set[str]) -> None:
+        now = self.deck.clock()
+        if "link" in topics and self.state.link == "recovered":
+            self._follow_log()
+        if topics & {"model", "status"}:
+            self._models()
+        if topics & {"container", "status"}:
+            containers = self.state.containers
+            self.query_one(Containers).show([(c["id"], _container(c, now)) for c in containers])
+            self.query_one(Containers).display = bool(containers)
+            self.query_one("#cfiles").display = bool(containers)
+            note = self.query_one("#container-note", Static)
+            note.display = not containers
+            note.update("None. A run that calls the shell starts one; it is gone 20 minutes after its last use.")
+            self._load_files(self.query_one(Containers).current)
+        self._gauges()
+        pane = self.query_one(LogPane)
+        following = "" if pane.following else " · paused, f follows"
+        self.query_one("#log-title", Static).update(
+            Content.assemble(("Log ", "bold"), (f"{pane.level} and above{following}", "$faint"))
+        )
+
+    def _models(self) -> None:
+        engines = {str(model.get("name")): model for model in self.state.engines}
+        rows = []
+        for model in self.state.models:
+            live = engines.get(str(model["id"]), {})
+            condition = str(live.get("state") or model.get("state") or "ready")
+            style = {"ready": "$success", "loading": "$accent", "failed": "$error"}.get(condition, "$muted")
+            context = model.get("context")
+            rows.append(
+                (
+                    str(model["id"]),
+                    (
+                        clean(str(model["id"])),
+                        Content.styled(str(model.get("engine") or ""), "$muted"),
+                        Content.styled(condition, style),
+                        Content.styled(count(float(context)) if context else "", "$faint"),
+                    ),
+                )
+            )
+        self.query_one(Models).show(rows)
+        chosen = self.state.get("model", self.query_one(Models).current)
+        text = "No model is loaded; o loads one."
+        if chosen is not None:
+            text = str(chosen.get("description") or "")
+            if chosen["id"] == "skilldeck-tiny":
+                text = (
+                    "skilldeck-tiny is a small demonstration model: it shows that everything works."
+                    " Load a larger one for real work: o."
+                )
+        note = self.query_one("#model-note", Static)
+        note.display = bool(text)
+        note.update(Content(clean(text)))
+
+    def _gauges(self) -> None:
+        history = list(self.state.history)
+        engines = self.state.engines
+        rate = sum(float(model.get("tokens_per_s") or 0) for model in engines)
+        cache = max((float(model.get("cache_used") or 0) for model in engines), default=0.0)
+        used, total = (
+            max((float(model.get(key) or 0) for model in engines), default=0.0)
+            for key in ("device_memory_used", "device_memory_total")
+        )
+        self.set_class(not total, "-no-vram")
+        self.query_one("#rate", Gauge).show(count(rate), [sample.tokens_per_s for sample in history])
+        self.query_one("#cache", Gauge).show(f"{cache:.0%}", [sample.cache_used for sample in history])
+        self.query_one("#vram", Gauge).label = "memory" if all(m.get("engine") == "cpu" for m in engines) else "VRAM"
+        self.query_one("#vram", Gauge).show(f"{size(used)} of {size(total)}", [s.memory_used for s in history])
+
+    def second(self) -> None:
+        super().second()
+        self._gauges()
+
+    # ------------------------------------------------------------ the log
+
+    @work(exclusive=True, group="log")
+    async def _follow_log(self) -> None:
+        pane = self.query_one(LogPane)
+        try:
+            async with self.client.logs(tail=TAIL, follow=True, level="debug") as records:
+                self._pending.clear()
+                pane.clear()
+                async for record in records:
+                    self._pending.append(record)
+        except SkilldeckError:
+            # The daemon is away, which the banner says; `changed` reads again once it is back.
+            pass
+
+    def _frame(self) -> None:
+        if self._pending:
+            records, self._pending = self._pending, []
+            self.query_one(LogPane).add(records)
+
+    def action_level(self) -> None:
+        pane = self.query_one(LogPane)
+        pane.set_level(LEVELS[(LEVELS.index(pane.level) + 1) % len(LEVELS)])
+        self.changed(set())
+
+    def action_follow(self) -> None:
+        pane = self.query_one(LogPane)
+        pane.following = not pane.following
+        if pane.following:
+            pane.scroll_end(animate=False)
+        self.changed(set())
+
+    def action_find(self) -> None:
+        self.query_one(FindBar).open()
+
+    @on(FindBar.Changed)
+    def _find_changed(self, event: FindBar.Changed) -> None:
+        self.query_one(LogPane).find(event.pattern)
+
+    @on(FindBar.Step)
+    def _find_step(self, event: FindBar.Step) -> None:
+        self.query_one(LogPane).action_match(event.step)
+        self.query_one(LogPane).focus()
+
+    @on(FindBar.Closed)
+    def _find_closed(self) -> None:
+        self.query_one(LogPane).find("")
+        self.query_one(LogPane).focus()
+
+    @on(LogPane.Matched)
+    def _matched(self, event: LogPane.Matched) -> None:
+        self.query_one(FindBar).found(event.position, event.total)
+
+    @on(LogPane.CopyAsked)
+    def _copy_log(self, event: LogPane.CopyAsked) -> None:
+        self.deck.copy(event.text, "the log")
+
+    # ------------------------------------------------------------ containers
+
+    @on(DataTable.RowHighlighted, "Containers")
+    def _container_highlighted(self) -> None:
+        self._load_files(self.query_one(Containers).current)
+
+    @on(DataTable.RowHighlighted, "Models")
+    def _model_highlighted(self) -> None:
+        self._models()
+
+    @work(exclusive=True, group="cfiles")
+    async def _load_files(self, container_id: str) -> None:
+        table = self.query_one("#cfiles", DataRows)
+        self._container = container_id
+        try:
+            page = await self.client.container_files(container_id) if container_id else None
+        except SkilldeckError:
+            # Gone meanwhile: an expired container has no files.
+            page = None
+        self._files = {str(file["id"]): file for file in (page.data if page else [])}
+        table.show(
+            [
+                (
+                    id_,
+                    (
+                        clean(str(file.get("path") or "")),
+                        Content.styled(size(int(file.get("bytes") or 0)).rjust(8), "$muted"),
+                        Content.styled(
+                            {"user": "you", "assistant": "the model"}.get(str(file.get("source")), ""), "$faint"
+                        ),
+                    ),
+                )
+                for id_, file in self._files.items()
+            ]
+        )
+
+    @on(DataTable.RowSelected, "#cfiles")
+    def _file_selected(self) -> None:
+        self.action_save()
+
+    def action_kill(self) -> None:
+        container = self.state.get("container", self.query_one(Containers).current)
+        if container is None:
+            return
+
+        async def kill(yes: bool | None) -> None:
+            if yes:
+                await self.client.delete_container(container["id"])
+
+        question = f"Stop “{clean(str(container.get('name') or container['id']))}”?"
+        self.app.push_screen(
+            Confirm(question, "What runs in it is killed, and its files are deleted.", yes="Stop"),
+            self.deck.doing(kill),
+        )
+
+    def action_save(self) -> None:
+        file = self._files.get(self.query_one("#cfiles", DataRows).current)
+        if file is not None:
+            self.deck.attempt(self._save(self._container, file))
+
+    async def _save(self, container_id: str, file: Object) -> None:
+        data = await read_all(self.client.read_container_file(container_id, str(file["id"])))
+        try:
+            path = save_bytes(Path(str(file.get("path") or file["id"])).name, data, Path.cwd())
+        except OSError as error:
+            self.notify(f"The file cannot be written: {error.strerror}.", severity="error")
+        else:
+            self.notify(f"Saved as {path}", markup=False)
+
+    # ------------------------------------------------------------ models
+
+    def action_load(self) -> None:
+        def load(value: str | None) -> None:
+            if value:
+                self._load(value)
+
+        detail = "A folder of safetensors, or a Hugging Face name (owner/model), which is downloaded."
+        self.app.push_screen(Prompt("Load a model", detail), load)
+
+    @work(group="load")
+    async def _load(self, model: str) -> None:
+        bar, note = self.query_one(ProgressBar), self.query_one("#model-note", Static)
+        self.add_class("-loading")
+        try:
+            async with self.client.load_model(model) as steps:
+                async for step in steps:
+                    bar.update(total=100, progress=step.fraction * 100)
+                    note.display = True
+                    note.update(Content(clean(step.stage)))
+                    if step.model is not None:
+                        self.notify(f"{step.model['id']} is ready.", markup=False)
+        except SkilldeckError as error:
+            self.deck.tell(error)
+        finally:
+            self.remove_class("-loading")
+            self._models()
+
+    def action_unload(self) -> None:
+        name = self.query_one(Models).current
+        if not name:
+            return
+
+        async def unload(yes: bool | None) -> None:
+            if yes:
+                await self.client.unload_model(name)
+
+        self.app.push_screen(Confirm(f"Unload “{name}”?", "Its runs end.", yes="Unload"), self.deck.doing(unload))
+
+
+def _container(container: Object, now: float) -> tuple[Content | str, ...]:
+    status = str(container.get("status") or "")
+    style = {"running": "$success", "expired": "$faint"}.get(status, "$muted")
+    return (
+        clean(str(container.get("name") or container["id"]))[:24],
+        Content.styled(status, style),
+        Content.styled(age(container.get("last_active_at"), now), "$faint"),
+        Content.styled(str(container.get("memory_limit") or ""), "$faint"),
+    )

@@ -1,0 +1,56 @@
+"""Every key of the place where the focus is, then of its screen, then of everywhere."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from skilldeck_tui import actions
+
+
+class Help(ModalScreen[None]):
+    BINDINGS = [Binding("escape,q,f1", "leave", "Close")]
+    DEFAULT_CSS = """
+    Help { align: center middle; background: $background 60%; }
+    Help > VerticalScroll {
+        width: 84; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
+        border: round $border; border-title-color: $accent;
+    }
+    """
+
+    def __init__(self, scopes: list[str], keymap: dict[str, str]) -> None:
+        super().__init__()
+        self.scopes, self.keymap = scopes, keymap
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll() as box:
+            box.border_title = "Keys"
+            yield Static(self._text(), markup=False)
+
+    def _text(self) -> Content:
+        parts: list[str | tuple[str, str]] = []
+        for scope in self.scopes:
+            parts.append((f"{actions.SCOPES[scope]}\n", "bold $accent"))
+            for action in actions.of(scope):
+                keys = self.keymap.get(action.id, action.keys)
+                shown = "  ".join(display(key) for key in keys.split(",")[:2]) if keys else "palette"
+                parts += [(f"  {shown:<18}", "bold"), (f"{action.help}\n", "$muted")]
+            parts.append("\n")
+        parts.append(("Keys can be changed in config.toml, [tui.keys]: ", "$faint"))
+        parts.append(('"chat.new" = "ctrl+n"', "$muted"))
+        return Content.assemble(*parts)
+
+    def action_leave(self) -> None:
+        self.dismiss()
+
+
+NAMES = {"slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc"}
+
+
+def display(key: str) -> str:
+    key = key.strip()
+    return "+".join(NAMES.get(part, part) for part in key.split("+"))

@@ -1,0 +1,299 @@
+"""Skills: author, watch, compare, promote.
+
+The list joins what the daemon has with the folders this client watches; a folder whose SKILL.md never was valid has a
+row too. Watched folders are remembered from one start to the next.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from textual import on, work
+from textual.app import SuspendNotSupported
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import DataTable, OptionList, ProgressBar, Static
+
+from skilldeck_shared import paths
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui import actions, editor
+from skilldeck_tui.client import read_all
+from skilldeck_tui.format import clean, plural
+from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.confirm import Confirm
+from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.skill_rows import SkillRow, rows, skill_folders
+from skilldeck_tui.state import Object
+from skilldeck_tui.widgets.data_rows import DataRows
+from skilldeck_tui.widgets.empty import EmptyState
+from skilldeck_tui.widgets.file_tree import FileTree
+from skilldeck_tui.widgets.preview import LIMIT, Preview
+from skilldeck_tui.widgets.problem import Problem
+from skilldeck_tui.widgets.version_list import VersionList
+
+
+class SkillsScreen(ModeScreen):
+    MODE = "skills"
+    SCOPES = ("skills",)
+    AUTO_FOCUS = "DataRows"
+    BINDINGS = actions.bindings("skills")
+    BINDING_GROUP_TITLE = "Skills"
+    DEFAULT_CSS = """
+    SkillsScreen .columns { layout: horizontal; height: 1fr; }
+    SkillsScreen #list { width: 1fr; padding: 1 1 0 1; }
+    SkillsScreen #detail { width: 1fr; background: $surface; padding: 1 1 0 1; }
+    SkillsScreen #detail .about { height: auto; max-height: 5; color: $muted; padding: 0 1 1 1; }
+    SkillsScreen #detail .rule { color: $faint; padding: 0 1; height: 1; }
+    SkillsScreen FileTree { margin: 0 0 0 1; }
+    SkillsScreen Preview { margin: 1 0 0 0; }
+    SkillsScreen.-narrow #detail { display: none; }
+    SkillsScreen.-narrow.-detail #detail { display: block; }
+    SkillsScreen.-narrow.-detail #list { display: none; }
+    SkillsScreen ProgressBar { display: none; padding: 0 1; height: 1; }
+    SkillsScreen.-uploading ProgressBar { display: block; }
+    SkillsScreen #welcome { display: none; }
+    SkillsScreen.-empty #welcome { display: block; }
+    SkillsScreen.-empty .columns { display: none; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[SkillRow] = []
+        self._detail: tuple[object, ...] = ()
+        self._tree: tuple[str, str] = ("", "")
+
+    def body(self) -> Iterable[Widget]:
+        yield ProgressBar(show_eta=False)
+        steps = [("x", "upload the example skills"), ("a", "add a folder with a SKILL.md, and watch it")]
+        text = "A skill is a folder with instructions and scripts.\nEvery save of a watched folder becomes a version."
+        yield EmptyState("No skills yet", text, steps, id="welcome")
+        with Horizontal(classes="columns"):
+            with Vertical(id="list"):
+                yield DataRows(("Skill", "Default", "Latest", "State", "Source"))
+                yield Problem()
+            with Vertical(id="detail"):
+                yield Static("", classes="about", markup=False)
+                yield VersionList()
+                yield Static("", classes="rule", markup=False)
+                yield FileTree()
+                yield Preview()
+
+    # ------------------------------------------------------------ showing
+
+    def changed(self, topics: set[str]) -> None:
+        if not topics & {"skill", "watch", "status"}:
+            return
+        self.rows = rows(self.state)
+        self.set_class(not self.rows, "-empty")
+        table = self.query_one(DataRows)
+        table.show([(row.key, row.cells()) for row in self.rows])
+        if self.rows and self.focused is None:
+            table.focus()
+        self._show_row()
+
+    @property
+    def row(self) -> SkillRow | None:
+        key = self.query_one(DataRows).current
+        return next((row for row in self.rows if row.key == key), None)
+
+    def _show_row(self) -> None:
+        row = self.row
+        self.query_one(Problem).show(row.watch if row else None)
+        skill = row.skill if row else None
+        key = (skill["id"], skill.get("latest_version"), skill.get("default_version")) if skill else (row and row.key,)
+        if key != self._detail:
+            self._detail = key
+            self._load(row)
+
+    @work(exclusive=True, group="detail")
+    async def _load(self, row: SkillRow | None) -> None:
+        about, versions, tree = self.query_one(".about", Static), self.query_one(VersionList), self.query_one(FileTree)
+        skill = row.skill if row else None
+        if skill is None:
+            about.update("")
+            self.query_one(".rule", Static).update("")
+            versions.show([], "", 0)
+            tree.show([])
+            self._tree = ("", "")
+            self.query_one(Preview).say("No version yet." if row else "")
+            return
+        description = " ".join(clean(str(skill.get("description") or "")).split())
+        about.update(Content.assemble((clean(str(skill.get("name"))), "bold $foreground"), f"  {description}"))
+        try:
+            page = await self.client.skill_versions(skill["id"])
+        except SkilldeckError as error:
+            self.deck.tell(error)
+            return
+        versions.show(page.data, str(skill.get("default_version")), self.deck.clock())
+
+    @on(DataTable.RowHighlighted)
+    def _row_highlighted(self) -> None:
+        self._show_row()
+
+    @on(DataTable.RowSelected)
+    def _row_selected(self) -> None:
+        self.add_class("-detail")
+        self.query_one(VersionList).focus()
+
+    @on(OptionList.OptionHighlighted)
+    def _version_highlighted(self) -> None:
+        row, version = self.row, self.query_one(VersionList).current
+        if row is None or row.skill is None or version is None:
+            return
+        tree = (row.skill["id"], str(version["version"]))
+        if tree != self._tree:
+            self._tree = tree
+            self._load_tree(*tree)
+
+    @work(exclusive=True, group="tree")
+    async def _load_tree(self, skill_id: str, version: str) -> None:
+        try:
+            files = await self.client.skill_tree(skill_id, version)
+        except SkilldeckError as error:
+            self.query_one(Preview).say(error.title)
+            return
+        self.query_one(".rule", Static).update(f"{plural(len(files), 'file')} in v{version}")
+        self.query_one(FileTree).show(files)
+
+    @on(FileTree.Chosen)
+    def _file_chosen(self, event: FileTree.Chosen) -> None:
+        self._preview(*self._tree, event.path, event.bytes)
+
+    @work(exclusive=True, group="preview")
+    async def _preview(self, skill_id: str, version: str, path: str, total: int) -> None:
+        preview = self.query_one(Preview)
+        try:
+            data = await read_all(self.client.read_skill_file(skill_id, path, version), LIMIT)
+        except SkilldeckError as error:
+            preview.say(error.title)
+        else:
+            preview.show(path, data, total)
+
+    # ------------------------------------------------------------ uploading and watching
+
+    def action_add_folder(self) -> None:
+        def add(value: str | None) -> None:
+            if value:
+                self.watch_folder(Path(value).expanduser())
+
+        detail = "The folder of a skill, or one that holds several. It is uploaded now and at every save."
+        self.app.push_screen(Prompt("Add a skill folder", detail, paths="folder"), add)
+
+    def watch_folder(self, folder: Path) -> None:
+        for found in skill_folders(folder):
+            self.deck.remember_watch(self.deck.watcher.add(found), True)
+
+    def action_toggle_watch(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        if row.watch is not None:
+            self.deck.attempt(self.unwatch(row.watch.folder))
+            return
+        source = Path(str((row.skill or {}).get("source") or ""))
+        if source.is_absolute() and source.is_dir():
+            self.watch_folder(source)
+        else:
+            self.action_add_folder()
+
+    async def unwatch(self, folder: Path) -> None:
+        await self.deck.watcher.remove(folder)
+        self.deck.remember_watch(folder, False)
+        self.state.watches.pop(folder, None)
+        self.deck.touch({"watch"})
+
+    @work(exclusive=True, group="examples")
+    async def action_upload_examples(self) -> None:
+        folders = sorted(path.parent for path in paths.examples_dir().glob("*/SKILL.md"))
+        if not folders:
+            self.notify("The examples are not installed.", severity="warning")
+            return
+        bar = self.query_one(ProgressBar)
+        self.add_class("-uploading")
+        try:
+            for number, folder in enumerate(folders):
+                bar.update(total=len(folders), progress=number)
+                await self.client.upload_skill(folder)
+        except SkilldeckError as error:
+            self.deck.tell(error)
+        else:
+            self.notify(f"Uploaded {plural(len(folders), 'example skill')}.", timeout=3)
+        finally:
+            self.remove_class("-uploading")
+
+    # ------------------------------------------------------------ versions
+
+    def action_diff(self) -> None:
+        row, versions = self.row, self.query_one(VersionList)
+        if row is None or row.skill is None or len(versions.versions) < 2:
+            self.notify("There is one version only; save a change in a watched folder to make another.", timeout=4)
+            return
+        newer = min(versions.highlighted or 0, len(versions.versions) - 2)
+        self.app.push_screen(DiffScreen(row.skill, versions.versions, newer + 1, newer))
+
+    def action_promote(self) -> None:
+        row, version = self.row, self.query_one(VersionList).current
+        if row is None or row.skill is None or version is None:
+            return
+        self.deck.attempt(self._promote(row.skill, str(version["version"])))
+
+    async def _promote(self, skill: Object, version: str) -> None:
+        await self.client.set_default_version(skill["id"], version)
+        self.notify(f"v{version} is the default now.", timeout=3)
+
+    def action_use(self) -> None:
+        if (row := self.row) is not None and row.skill is not None:
+            self.deck.use_skill(row.skill["id"])
+
+    def action_delete(self) -> None:
+        row, versions = self.row, self.query_one(VersionList)
+        if row is None:
+            return
+        skill, version = row.skill, versions.current if versions.has_focus else None
+        if skill is None:
+            if row.watch is not None:
+                self.deck.attempt(self.unwatch(row.watch.folder))
+            return
+
+        async def delete(yes: bool | None) -> None:
+            if yes and version is not None:
+                await self.client.delete_skill_version(skill["id"], str(version["version"]))
+            elif yes:
+                if row.watch is not None:
+                    await self.unwatch(row.watch.folder)
+                await self.client.delete_skill(skill["id"])
+
+        name = clean(str(skill.get("name")))
+        question = (
+            f"Delete v{version['version']} of “{name}”?" if version else f"Delete “{name}” with all its versions?"
+        )
+        self.app.push_screen(Confirm(question, "The folder on your disk stays as it is."), self.deck.doing(delete))
+
+    def action_edit(self) -> None:
+        row = self.row
+        folder = row.folder if row else None
+        if row is None or folder is None:
+            self.notify("This skill has no folder here; w watches one.", severity="warning")
+            return
+        watch = row.watch
+        place = (watch.line, watch.column) if watch is not None and watch.state == "error" else (None, None)
+        command = editor.command(folder / "SKILL.md", *place)
+        if not command:
+            self.notify("No editor found; set $EDITOR.", severity="warning")
+            return
+        try:
+            with self.app.suspend():
+                subprocess.call(command)
+        except SuspendNotSupported:
+            self.notify("An editor cannot be opened here.", severity="warning")
+        except OSError as error:
+            self.notify(f"{command[0]} cannot be started: {error.strerror}.", severity="error", markup=False)
+        self.deck.watcher.saved(folder)
+
+    def action_back(self) -> None:
+        self.remove_class("-detail")
+        self.query_one(DataRows).focus()

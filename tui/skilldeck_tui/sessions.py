@@ -1,0 +1,83 @@
+"""The rows of the chat's session list: conversations, and runs that belong to none (started over HTTP).
+
+A row's state is what a person would ask first: asking before busy before error before idle. Pure functions over
+`DaemonState`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from skilldeck_tui.format import one_line
+from skilldeck_tui.state import BUSY, DaemonState, session_of
+
+SessionState = Literal["idle", "busy", "asking", "error"]
+GLYPHS: dict[SessionState, tuple[str, str]] = {
+    "idle": ("○", "$faint"),
+    "busy": ("●", "$accent"),
+    "asking": ("?", "$warning"),
+    "error": ("✗", "$error"),
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """`key` is `session:ID` or `run:ID`; `at` the unix time of the last activity."""
+
+    key: str
+    title: str
+    state: SessionState
+    at: float
+    runs: int = 1
+    remote: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.key.split(":", 1)[1]
+
+    @property
+    def is_run(self) -> bool:
+        return self.key.startswith("run:")
+
+
+def sessions(state: DaemonState) -> list[Session]:
+    """All rows, the latest activity first."""
+    asking = {approval.get("run_id") for approval in state.approvals}
+    grouped: dict[str, list[dict[str, object]]] = {}
+    alone = []
+    for run in state.runs:
+        session_id = session_of(run)
+        if session_id in state.objects["session"]:
+            grouped.setdefault(session_id, []).append(run)
+        else:
+            alone.append(run)
+    rows = []
+    for session in state.objects["session"].values():
+        runs = grouped.get(session["id"], [])
+        title = (session.get("metadata") or {}).get("title") or (str(runs[-1].get("title") or "") if runs else "")
+        at = max([_at(session.get("created_at"))] + [_at(run.get("created_at")) for run in runs])
+        rows.append(
+            Session(f"session:{session['id']}", one_line(title) or "New chat", _state(runs, asking), at, len(runs))
+        )
+    for run in alone:
+        title = one_line(str(run.get("title") or "")) or "Untitled run"
+        rows.append(
+            Session(f"run:{run['id']}", title, _state([run], asking), _at(run.get("created_at")), 1, remote=True)
+        )
+    return sorted(rows, key=lambda row: (-row.at, row.key))
+
+
+def _at(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _state(runs: list[dict[str, object]], asking: set[str | None]) -> SessionState:
+    """`runs` newest first."""
+    if any(run.get("id") in asking for run in runs):
+        return "asking"
+    if any(run.get("status") in BUSY for run in runs):
+        return "busy"
+    if runs and runs[0].get("status") == "failed":
+        return "error"
+    return "idle"

@@ -1,0 +1,96 @@
+"""The rows of the skills table: skills of the daemon joined with watched folders. Pure but for `skill_folders`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.content import Content
+
+from skilldeck_tui.format import clean
+from skilldeck_tui.state import DaemonState, Object
+from skilldeck_tui.watch import WatchState
+
+
+@dataclass(frozen=True)
+class SkillRow:
+    """`skill` is None for a watched folder that has no version yet; `watch` for a skill nobody watches here."""
+
+    key: str
+    skill: Object | None = None
+    watch: WatchState | None = None
+
+    @property
+    def name(self) -> str:
+        if self.skill is not None:
+            return clean(str(self.skill.get("name") or ""))
+        return self.watch.folder.name if self.watch else ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The skill's folder on this machine, if it is here."""
+        if self.watch is not None:
+            return self.watch.folder
+        source = Path(str((self.skill or {}).get("source") or ""))
+        return source if source.is_absolute() and source.is_dir() else None
+
+    def cells(self) -> tuple[Content | str, ...]:
+        skill = self.skill or {}
+        default, latest = str(skill.get("default_version") or ""), str(skill.get("latest_version") or "")
+        ahead = bool(latest) and latest != default
+        return (
+            self.name,
+            f"v{default}" if default else Content.styled("–", "$faint"),
+            Content.styled(f"v{latest}" if latest else "–", "$accent" if ahead else "$faint"),
+            chip(self.watch),
+            Content.styled(self._source(), "$faint"),
+        )
+
+    def _source(self) -> str:
+        source = str(self.watch.folder if self.watch else (self.skill or {}).get("source") or "")
+        home = str(Path.home())
+        short = f"~{source[len(home) :]}" if source.startswith(home + "/") else source
+        return clean(short) or "uploaded"
+
+
+def chip(watch: WatchState | None) -> Content:
+    """The state of a watched folder, short."""
+    if watch is None:
+        return Content.styled("–", "$faint")
+    match watch.state:
+        case "current":
+            style = "$warning" if watch.warnings else "$success"
+            return Content.assemble(("● watching", "$muted"), (" ✓" if not watch.warnings else " !", style))
+        case "starting" | "settling":
+            return Content.styled(f"◌ {watch.state}", "$accent")
+        case "uploading":
+            done = f" {watch.done / 1000:.0f}/{watch.total / 1000:.0f} KB" if watch.total else ""
+            return Content.styled(f"↑ uploading{done}", "$accent")
+        case "error":
+            return Content.styled(f"✗ line {watch.line}" if watch.line else "✗ error", "$error")
+        case "offline":
+            return Content.styled("◌ daemon away", "$warning")
+        case "gone":
+            return Content.styled("✗ folder gone", "$error")
+        case "unreadable":
+            return Content.styled("✗ unreadable", "$error")
+    raise AssertionError(watch.state)
+
+
+def rows(state: DaemonState) -> list[SkillRow]:
+    """Sorted by name; folders without a version last."""
+    found, used = [], set()
+    for skill in state.skills:
+        watch = state.skill_watch(skill)
+        if watch is not None:
+            used.add(watch.folder)
+        found.append(SkillRow(skill["id"], skill, watch))
+    rest = sorted((watch for path, watch in state.watches.items() if path not in used), key=lambda w: str(w.folder))
+    return found + [SkillRow(f"watch:{watch.folder}", None, watch) for watch in rest]
+
+
+def skill_folders(folder: Path) -> list[Path]:
+    """The folder itself, or those directly below it that hold a SKILL.md when it has none."""
+    if (folder / "SKILL.md").exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/SKILL.md")) or [folder]

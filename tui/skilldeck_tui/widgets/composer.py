@@ -1,0 +1,267 @@
+"""Where a message is written: text, `@` files, `/` skills, pasted paths.
+
+It owns the draft; uploading and sending are the screen's (`AttachAsked`, `Sent`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList, TextArea
+from textual.widgets.option_list import Option
+
+from skilldeck_tui import actions, completion
+from skilldeck_tui.draft import Draft
+from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.chips import Chip, Chips
+
+PLACEHOLDER = "Ask for something · @ file · / skill"
+SIGNS = {"skill": ("◆", "$accent"), "file": ("⎙", "$accent"), "path": ("·", "$muted"), "folder": ("▸", "$muted")}
+
+
+class ComposerText(TextArea):
+    """The text itself. While completions are open, the arrows, tab, enter and escape belong to them."""
+
+    BINDINGS = [
+        *actions.bindings("composer"),
+        Binding("up", "complete(-1)", "Previous", show=False, priority=True),
+        Binding("down", "complete(1)", "Next", show=False, priority=True),
+        Binding("tab", "pick", "Pick", show=False, priority=True),
+        Binding("escape", "dismiss", "Close", show=False, priority=True),
+        Binding("backspace", "chip", "Remove", show=False, priority=True),
+        Binding("ctrl+c", "clear", "Clear", show=False, priority=True),
+    ]
+    BINDING_GROUP_TITLE = "Composer"
+
+    class Pasted(Message):
+        def __init__(self, paths: list[Path]) -> None:
+            super().__init__()
+            self.paths = paths
+
+    completing = False
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("complete", "pick", "dismiss"):
+            return self.completing
+        if action == "chip":
+            return not self.text
+        if action == "clear":
+            return bool(self.text) and not self.selected_text
+        return super().check_action(action, parameters)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        paths = await asyncio.to_thread(completion.pasted_paths, event.text)
+        if paths:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Pasted(paths))
+        # Else the text area's own handler goes on: Textual calls it after this one.
+
+    def action_newline(self) -> None:
+        self.insert("\n")
+
+    def action_clear(self) -> None:
+        self.load_text("")
+
+    @property
+    def composer(self) -> Composer:
+        parent = self.parent
+        assert isinstance(parent, Composer)
+        return parent
+
+    def action_send(self) -> None:
+        if self.completing:
+            self.composer.pick()
+        else:
+            self.composer.send()
+
+    def action_complete(self, step: int) -> None:
+        self.composer.move(step)
+
+    def action_pick(self) -> None:
+        self.composer.pick()
+
+    def action_dismiss(self) -> None:
+        self.composer.close_completions()
+
+    def action_chip(self) -> None:
+        self.composer.drop_last()
+
+    def action_choose_skill(self) -> None:
+        self.insert("/" if not self.text or self.text[-1].isspace() else " /")
+
+
+class Composer(Vertical):
+    DEFAULT_CSS = """
+    Composer { height: auto; padding: 0 1; }
+    Composer ComposerText {
+        height: auto; min-height: 3; max-height: 10; border: round $border; background: transparent; padding: 0 1;
+        scrollbar-size-vertical: 1;
+    }
+    Composer ComposerText:focus { border: round $primary; }
+    Composer OptionList {
+        display: none; height: auto; max-height: 8; border: round $border; background: $surface; padding: 0;
+    }
+    Composer.-completing OptionList { display: block; }
+    """
+
+    class Sent(Message):
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class AttachAsked(Message):
+        def __init__(self, path: Path | None = None, file_id: str = "") -> None:
+            super().__init__()
+            self.path, self.file_id = path, file_id
+
+    class DraftChanged(Message):
+        pass
+
+    def __init__(self, state: DaemonState) -> None:
+        super().__init__()
+        self.state = state
+        self.draft = Draft()
+        self._candidates: list[completion.Candidate] = []
+
+    def compose(self) -> ComposeResult:
+        # Not focusable: the text keeps the focus while a person chooses.
+        options = OptionList(markup=False, compact=True)
+        options.can_focus = False
+        yield options
+        yield ComposerText(
+            soft_wrap=True, show_line_numbers=False, placeholder=PLACEHOLDER, highlight_cursor_line=False,
+            tab_behavior="focus",
+        )  # fmt: skip
+        yield Chips()
+
+    @property
+    def text(self) -> ComposerText:
+        return self.query_one(ComposerText)
+
+    async def show(self, permission: str) -> None:
+        """Bring the chips up to date."""
+        await self.query_one(Chips).show(self.draft, self.state, permission)
+
+    @work(exclusive=True, group="chips")
+    async def show_soon(self, permission: str) -> None:
+        await self.show(permission)
+
+    def send(self) -> None:
+        text = self.text.text.strip()
+        if text or self.draft.attachments:
+            self.post_message(self.Sent(text))
+
+    def clear(self) -> None:
+        """After sending: text and files go, the skills stay chosen for the session."""
+        self.text.load_text("")
+        self.draft.attachments = []
+        self.post_message(self.DraftChanged())
+
+    def drop_last(self) -> None:
+        if self.draft.attachments:
+            self.draft.attachments.pop()
+        elif self.draft.skills:
+            self.draft.skills.pop()
+        self.post_message(self.DraftChanged())
+
+    def choose_skill(self, skill_id: str) -> None:
+        if skill_id not in self.draft.skills:
+            self.draft.skills.append(skill_id)
+            self.post_message(self.DraftChanged())
+
+    @on(Chip.Removed)
+    def _chip_removed(self, event: Chip.Removed) -> None:
+        event.stop()
+        entries = self.draft.attachments if event.kind == "file" else self.draft.skills
+        if event.index < len(entries):
+            del entries[event.index]
+        self.post_message(self.DraftChanged())
+
+    @on(ComposerText.Pasted)
+    def _pasted(self, event: ComposerText.Pasted) -> None:
+        event.stop()
+        for path in event.paths:
+            self.post_message(self.AttachAsked(path))
+
+    # ------------------------------------------------------------ completions
+
+    def _before(self) -> str:
+        row, column = self.text.cursor_location
+        return self.text.document.get_line(row)[:column]
+
+    @on(TextArea.Changed)
+    def _changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        asked = completion.token(self._before())
+        if asked is None:
+            self.close_completions()
+        else:
+            self._complete(*asked)
+
+    @work(exclusive=True, group="completion")
+    async def _complete(self, sign: str, word: str) -> None:
+        if sign == "/":
+            found = completion.skills(word, self.state.skills)
+        else:
+            found = await asyncio.to_thread(completion.files, word, self.state.files, Path.cwd())
+        # The text may have moved on meanwhile.
+        if completion.token(self._before()) != (sign, word):
+            return
+        self._candidates = found
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(Option(_option(candidate)) for candidate in found)
+        options.highlighted = 0 if found else None
+        self.text.completing = bool(found)
+        self.set_class(bool(found), "-completing")
+
+    def close_completions(self) -> None:
+        self.text.completing = False
+        self.remove_class("-completing")
+
+    def move(self, step: int) -> None:
+        options = self.query_one(OptionList)
+        if self._candidates:
+            options.highlighted = ((options.highlighted or 0) + step) % len(self._candidates)
+
+    def pick(self) -> None:
+        index = self.query_one(OptionList).highlighted
+        asked = completion.token(self._before())
+        if index is None or asked is None or index >= len(self._candidates):
+            self.close_completions()
+            return
+        candidate = self._candidates[index]
+        row, column = self.text.cursor_location
+        start = column - len(asked[1]) - 1
+        if candidate.kind == "folder":
+            self.text.replace(f"@{candidate.label}", (row, start), (row, column))
+            return
+        self.text.replace("", (row, start), (row, column))
+        self.close_completions()
+        if candidate.kind == "skill":
+            self.choose_skill(candidate.value)
+        elif candidate.kind == "file":
+            self.post_message(self.AttachAsked(file_id=candidate.value))
+        else:
+            self.post_message(self.AttachAsked(Path(candidate.value)))
+
+    @on(OptionList.OptionSelected)
+    def _option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.query_one(OptionList).highlighted = event.option_index
+        self.pick()
+        self.text.focus()
+
+
+def _option(candidate: completion.Candidate) -> Content:
+    sign, style = SIGNS[candidate.kind]
+    note = candidate.note if len(candidate.note) <= 60 else candidate.note[:59] + "…"
+    return Content.assemble((f"{sign} ", style), candidate.label, (f"  {note}", "$faint"))

@@ -1,0 +1,56 @@
+"""The files of one version of a skill."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Tree
+from textual.widgets.tree import TreeNode
+
+from skilldeck_tui.format import clean, size
+from skilldeck_tui.rich_text import rich_text
+from skilldeck_tui.state import Object
+
+
+class FileTree(Tree[Object]):
+    DEFAULT_CSS = """
+    FileTree { height: auto; max-height: 12; background: transparent; padding: 0; scrollbar-size-vertical: 1; }
+    """
+
+    class Chosen(Message):
+        def __init__(self, path: str, bytes_: int) -> None:
+            super().__init__()
+            self.path, self.bytes = path, bytes_
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.show_root = False
+        self.guide_depth = 2
+
+    def show(self, files: list[Object]) -> None:
+        """`files` as `Client.skill_tree` gives them. SKILL.md is chosen."""
+        self.clear()
+        folders: dict[str, TreeNode[Object]] = {"": self.root}
+        first = None
+        for file in sorted(files, key=lambda f: (str(f["path"]).lower() != "skill.md", str(f["path"]))):
+            *parents, name = str(file["path"]).split("/")
+            node = self.root
+            for depth in range(len(parents)):
+                key = "/".join(parents[: depth + 1])
+                if key not in folders:
+                    folders[key] = node.add(f"{clean(parents[depth])}/", expand=True)
+                node = folders[key]
+            mark = "*" if file.get("executable") else ""
+            label = Content.assemble(
+                clean(name), (mark, "$success"), (f"  {size(int(file.get('bytes') or 0))}", "$faint")
+            )
+            leaf = node.add_leaf(rich_text(label, self.app.theme_variables), data=file)
+            first = first or leaf
+        self.root.expand()
+        if first is not None:
+            self.call_after_refresh(self.move_cursor, first)
+
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Object]) -> None:
+        event.stop()
+        if event.node.data:
+            self.post_message(self.Chosen(str(event.node.data["path"]), int(event.node.data.get("bytes") or 0)))

@@ -1,0 +1,59 @@
+"""Base of the widgets that show one item of a transcript."""
+
+from __future__ import annotations
+
+from textual.containers import Vertical
+from textual.events import Click
+from textual.message import Message
+from textual.widget import Widget
+
+from skilldeck_tui.transcript import Item
+
+
+class ItemView(Vertical):
+    """Shows `item`; `sync` brings it up to date, at most once a frame. Never focusable: the transcript has a cursor."""
+
+    DEFAULT_CSS = """
+    ItemView { height: auto; margin: 0 0 1 0; padding: 0 1; border-left: blank; }
+    ItemView.-cursor { border-left: outer $primary; }
+    """
+
+    class Clicked(Message):
+        """A person clicked the item."""
+
+        def __init__(self, view: ItemView) -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, item: Item) -> None:
+        super().__init__()
+        self.item = item
+        self.painted = -1
+        self.now = 0.0
+
+    def sync(self, now: float) -> None:
+        """Paint what changed; `now` in unix seconds, for what is counted while it runs."""
+        self.now = now or self.now
+        if self.item.revision != self.painted:
+            self.painted = self.item.revision
+            self.paint(now)
+
+    def paint(self, now: float) -> None:
+        raise NotImplementedError
+
+    def tick(self, now: float) -> None:
+        """Ten times a second while the run is live."""
+
+    def toggle(self) -> None:
+        """Fold or unfold."""
+
+    def mark(self, pattern: str) -> None:
+        """Highlight what matches (lower case), or nothing when empty."""
+
+    def target(self, line: int) -> tuple[Widget, int]:
+        """The widget and row that shows a line of the item's text."""
+        return self, 0
+
+    def on_click(self, event: Click) -> None:
+        event.stop()
+        self.post_message(self.Clicked(self))

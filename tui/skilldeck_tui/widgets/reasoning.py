@@ -1,0 +1,58 @@
+"""The model's reasoning: one line, unfolded on demand."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+
+from skilldeck_tui.format import clean, duration, one_line
+from skilldeck_tui.transcript import ReasoningItem
+from skilldeck_tui.widgets.item_view import ItemView
+
+
+class ReasoningView(ItemView):
+    DEFAULT_CSS = """
+    ReasoningView { color: $muted; }
+    ReasoningView .body { padding: 0 0 0 2; color: $muted; text-style: italic; }
+    """
+
+    def __init__(self, item: ReasoningItem) -> None:
+        super().__init__(item)
+        self.reasoning = item
+        self.folded = True
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(""), classes="head", markup=False)
+        yield Static(Content(""), classes="body", markup=False)
+
+    def on_mount(self) -> None:
+        self.sync(0)
+
+    def paint(self, now: float) -> None:
+        if not self.children:
+            self.painted = -1
+            return
+        item = self.reasoning
+        text = item.text
+        words = f"{len(text.split()):,} words"
+        if item.done:
+            spent = f"{duration(item.ended - item.started)} · " if item.ended > item.started > 0 else ""
+            head = f"{'▸' if self.folded else '▾'} thought · {spent}{words}"
+        else:
+            last = one_line(text.rstrip().rsplit("\n", 1)[-1], 100) if self.folded else ""
+            head = f"{'▸' if self.folded else '▾'} thinking · {words}  {last}"
+        self.query_one(".head", Static).update(Content(head))
+        body = self.query_one(".body", Static)
+        body.display = not self.folded
+        if not self.folded:
+            body.update(Content(clean(text).strip()))
+
+    def toggle(self) -> None:
+        self.folded = not self.folded
+        self.painted = -1
+        self.sync(0)
+
+    def mark(self, pattern: str) -> None:
+        if pattern and pattern in self.reasoning.text.lower() and self.folded:
+            self.toggle()

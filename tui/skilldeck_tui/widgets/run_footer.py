@@ -1,0 +1,110 @@
+"""How a run ended: state, time, tokens, and a bar that shows where its time went."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from skilldeck_tui.format import SPINNER, clean, duration, plural
+from skilldeck_tui.transcript import ShellItem, Turn
+
+KINDS = ("wait", "prefill", "generate", "call")
+STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
+LABELS = {"wait": "waiting", "prefill": "prefill", "generate": "generate", "call": "commands"}
+BAR = 32
+
+
+class RunFooter(Vertical):
+    DEFAULT_CSS = """
+    RunFooter { height: auto; margin: 0 0 1 0; padding: 0 2; }
+    RunFooter Static { height: auto; }
+    RunFooter .error { color: $error; }
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__()
+        self.turn = turn
+        self._painted = -1
+        self.now = turn.started
+
+    def compose(self) -> ComposeResult:
+        yield Static(Content(""), classes="error", markup=False)
+        yield Static(Content(""), classes="summary", markup=False)
+        yield Static(Content(""), classes="bar", markup=False)
+
+    def on_mount(self) -> None:
+        self.sync(self.now)
+
+    def sync(self, now: float) -> None:
+        self.now = now or self.now
+        if not self.children or (self.turn.revision == self._painted and not self.turn.live):
+            return
+        self._painted = self.turn.revision
+        turn = self.turn
+        error, summary, bar = (
+            self.query_one(".error", Static),
+            self.query_one(".summary", Static),
+            self.query_one(".bar", Static),
+        )
+        error.display = turn.status == "failed" and bool(turn.error)
+        if error.display:
+            error.update(Content(f"✗ {clean(turn.error)}"))
+        summary.update(self._live(now) if turn.live else self._ended())
+        bars = Content("") if turn.live else timeline(turn)
+        bar.display = bool(bars.plain)
+        bar.update(bars)
+
+    def _live(self, now: float) -> Content:
+        turn = self.turn
+        spent = max(0.0, now - turn.started) if turn.started else 0.0
+        frame = SPINNER[int(now * 10) % len(SPINNER)]
+        doing = "queued" if turn.status == "queued" else "running" if turn.items else "reading the prompt"
+        if turn.items and isinstance(turn.items[-1], ShellItem) and turn.items[-1].running:
+            doing = "running a command"
+        elif turn.items:
+            doing = "writing"
+        return Content.assemble((f"{frame} ", "$accent"), (f"{doing} · {duration(spent)}", "$muted"),
+                                ("   esc esc stops", "$faint"))  # fmt: skip
+
+    def _ended(self) -> Content:
+        turn = self.turn
+        glyph, style, word = {
+            "completed": ("✓", "$success", ""),
+            "failed": ("✗", "$error", "failed"),
+            "cancelled": ("■", "$muted", "stopped"),
+            "incomplete": ("◐", "$warning", f"incomplete: {turn.error.replace('_', ' ')}"),
+        }.get(turn.status, ("○", "$muted", turn.status))
+        parts = [word] if word else []
+        if turn.ended > turn.started > 0:
+            parts.append(duration(turn.ended - turn.started))
+        if turn.usage:
+            cached = f" ({turn.usage.cached:,} cached)" if turn.usage.cached else ""
+            parts += [f"{turn.usage.input:,} in{cached}", f"{turn.usage.output:,} out"]
+        commands = sum(len(item.commands) for item in turn.items if isinstance(item, ShellItem))
+        if commands:
+            parts.append(plural(commands, "command"))
+        if turn.model:
+            parts.append(clean(turn.model))
+        return Content.assemble((f"{glyph} ", style), (" · ".join(parts), "$faint"))
+
+
+def timeline(turn: Turn) -> Content:
+    """One bar in the order things happened, and the seconds of each kind."""
+    total = sum(span.end - span.start for span in turn.timeline)
+    if total <= 0:
+        return Content("")
+    parts: list[tuple[str, str]] = []
+    owed = 0.0
+    for span in turn.timeline:
+        owed += (span.end - span.start) / total * BAR
+        cells = round(owed)
+        owed -= cells
+        if cells > 0:
+            parts.append(("━" * cells, STYLES[span.kind]))
+    for kind in KINDS:
+        seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
+        if seconds > 0:
+            parts += [("  ■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint")]
+    return Content.assemble(*parts)

@@ -1,0 +1,173 @@
+"""A shell call, live: each command with its state and its output as it is written.
+
+$ python3 summary.py orders.csv                ● 3.2s     running
+$ python3 summary.py orders.csv               ✓ 0 · 3.2s  ended
+$ ls missing                                  ✗ 2 · 12 ms  failed
+"""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from skilldeck_tui.format import clean, duration, size
+from skilldeck_tui.transcript import Command, ShellItem
+from skilldeck_tui.widgets.item_view import ItemView
+from skilldeck_tui.widgets.output_view import OutputView
+
+COMMAND_LINES = 8
+
+
+class CommandView(Vertical):
+    DEFAULT_CSS = """
+    CommandView { height: auto; }
+    CommandView > Horizontal { height: auto; }
+    CommandView .command { width: 1fr; height: auto; }
+    CommandView .state { width: auto; height: 1; padding: 0 0 0 2; }
+    CommandView OutputView { padding: 0 0 0 2; }
+    CommandView .note { color: $faint; padding: 0 0 0 2; height: auto; }
+    """
+
+    class Ready(Message):
+        """It can paint."""
+
+    def __init__(self, item: ShellItem, command: Command, lines: int) -> None:
+        super().__init__()
+        self.item = item
+        self.command = command
+        self.output = OutputView(command, lines)
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Static(Content(""), classes="command", markup=False)
+            yield Static(Content(""), classes="state", markup=False)
+        yield self.output
+        yield Static(Content(""), classes="note", markup=False)
+
+    def on_mount(self) -> None:
+        self.post_message(self.Ready())
+
+    def paint(self, now: float, waiting: bool, unfolded: bool) -> None:
+        lines = clean(self.command.text).strip().split("\n")
+        if len(lines) > COMMAND_LINES and not unfolded:
+            lines = [*lines[: COMMAND_LINES - 1], f"⋯ {len(lines) - COMMAND_LINES + 1} more lines"]
+        text = "\n  ".join(lines)
+        self.query_one(".command", Static).update(Content.assemble(("$ ", "$muted"), (text, "bold")))
+        self.clock(now, waiting)
+        self.output.sync(force=self.command.outcome is not None)
+        note = self.query_one(".note", Static)
+        omitted = self.command.omitted
+        note.display = bool(omitted)
+        if omitted:
+            note.update(Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}"))
+
+    def clock(self, now: float, waiting: bool) -> None:
+        self.query_one(".state", Static).update(self._state(now, waiting))
+
+    def _state(self, now: float, waiting: bool) -> Content:
+        command, outcome = self.command, self.command.outcome
+        spent = duration(command.seconds(now)) if command.started and (command.ended or not outcome) else ""
+        took = f" · {spent}" if spent and command.ended else ""
+        if waiting and outcome is None:
+            return Content.styled("? waits for approval", "$warning")
+        if outcome == 0:
+            return Content.assemble(("✓ 0", "$success"), (took, "$faint"))
+        if outcome == "timeout":
+            return Content.assemble(("✗ timed out", "$error"), (took, "$faint"))
+        if outcome is not None:
+            return Content.assemble((f"✗ {outcome}", "$error"), (took, "$faint"))
+        if self.item.stopped:
+            return Content.styled("■ stopped", "$muted")
+        if command.started:
+            return Content.assemble(("● ", "$accent"), (spent, "$muted"))
+        if self.item.done and not self.item.running:
+            # Answered outside (a client that runs its own shell), or not begun yet.
+            return Content.styled("○", "$faint")
+        return Content.styled("…", "$faint")
+
+
+class ShellCallView(ItemView):
+    DEFAULT_CSS = """
+    ShellCallView { border-left: wide $border; padding: 0 1; background: $surface; }
+    ShellCallView.-running { border-left: wide $accent; }
+    ShellCallView.-failed { border-left: wide $error 60%; }
+    ShellCallView.-asking { border-left: wide $warning; }
+    """
+
+    def __init__(self, item: ShellItem, lines: int = 12) -> None:
+        super().__init__(item)
+        self.shell = item
+        self.lines = lines
+        self.waiting = False
+        self.unfolded = False
+        self._views: list[CommandView] = []
+
+    def on_mount(self) -> None:
+        self.painted = -1
+        self.sync(self.now)
+
+    def paint(self, now: float) -> None:
+        if not self.is_attached:
+            self.painted = -1
+            return
+        new = [CommandView(self.shell, c, self.lines) for c in self.shell.commands[len(self._views) :]]
+        if new:
+            self._views += new
+            # Each paints itself once it is there.
+            self.mount_all(new)
+        commands = self.shell.commands
+        self.set_class(any(c.running for c in commands), "-running")
+        self.set_class(any(c.outcome not in (None, 0) for c in commands), "-failed")
+        self.set_class(self.waiting, "-asking")
+        for view in self._views:
+            if view.children:
+                view.paint(now, self.waiting, self.unfolded)
+
+    def on_command_view_ready(self, event: CommandView.Ready) -> None:
+        event.stop()
+        self._repaint()
+
+    def _repaint(self) -> None:
+        self.painted = -1
+        self.sync(self.now)
+
+    def tick(self, now: float) -> None:
+        for view in self._views:
+            if view.command.running and view.children:
+                view.clock(now, self.waiting)
+
+    def ask(self, waiting: bool) -> None:
+        """Whether the call waits for an approval."""
+        if waiting != self.waiting:
+            self.waiting = waiting
+            self._repaint()
+
+    def toggle(self) -> None:
+        self.unfolded = not self.unfolded
+        for view in self._views:
+            if view.output.folded == self.unfolded:
+                view.output.toggle()
+        self._repaint()
+
+    def mark(self, pattern: str) -> None:
+        for view in self._views:
+            if view.output.pattern != pattern:
+                view.output.pattern = pattern
+                view.output.refresh()
+
+    def target(self, line: int) -> tuple[Widget, int]:
+        for view in self._views:
+            # As in `ShellItem.plain`: the command's own lines, then its output.
+            output, own = view.command.output, view.command.text.count("\n") + 1
+            if line < own:
+                return view, 0
+            if line < own + len(output.lines):
+                if view.output.folded and view.output.foldable:
+                    self.toggle()
+                return view.output, view.output.row_of(output.first + line - own)
+            line -= own + len(output.lines)
+        return self, 0
