@@ -1,0 +1,19 @@
+"""What every test has: settings, sockets and state of its own, never those of the person who runs the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Point XDG directories to an empty place and forget SKILLDECK_ variables."""
+    home = tmp_path_factory.mktemp("xdg")
+    for name in [name for name in os.environ if name.startswith("SKILLDECK_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "DATA", "STATE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    return home

@@ -1,0 +1,63 @@
+"""The benchmarks measure real parts, in small, and their reports hold what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from daemon.containers.support import needs_bwrap
+from skilldeck_daemon.bench import containers, report, store, uploads
+from skilldeck_daemon.bench.measure import Measure, interleaved, spread
+
+
+async def test_arms_are_interleaved_forth_and_back_after_a_warm_up() -> None:
+    order: list[str] = []
+
+    def arm(name: str):  # type: ignore[no-untyped-def]
+        async def sample() -> float:
+            order.append(name)
+            return float(len(order))
+
+        return sample
+
+    samples = await interleaved({"a": arm("a"), "b": arm("b")}, rounds=2)
+    assert "".join(order) == "ab" + "ab" + "ba"
+    assert samples == {"a": (3.0, 6.0), "b": (4.0, 5.0)}
+
+
+def test_the_spread_of_samples() -> None:
+    assert spread([4, 1, 3, 2, 5]) == {"n": 5, "median": 3, "p25": 2, "p75": 4, "p95": pytest.approx(4.8)}
+
+
+def test_reports_show_the_ratio_and_the_reference() -> None:
+    measures = [Measure("Calls", "call | true", "ms", (2.0, 4.0), "bare", (6.0,), goal="≤ 5 ms", note="quiet")]
+    data = json.loads(report.to_json(measures))["measures"][0]
+    assert (data["ratio"], data["reference"]["name"], data["ours"]["median"]) == (0.5, "bare", 3.0)
+    assert "ratio 0.50 to bare: 6 ms" in report.to_text(measures)
+    assert "| call \\| true | 3 ms (2.5–3.5, n=2) | bare: 6 ms | 0.50 | ≤ 5 ms |" in report.to_markdown(measures)
+    assert "call | true / bare" in report.to_svg(measures)
+
+
+@needs_bwrap
+async def test_containers_are_measured_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    measures = await containers.measure("", 1, calls=2, many=2, flood="4M", ballast=1024)
+    assert {measure.suite for measure in measures} == {"Containers"}
+    ratios = [measure.ratio for measure in measures if measure.theirs]
+    assert len(ratios) == 4
+    assert all(ratio is not None and ratio > 0 for ratio in ratios)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "BUNDLE_BYTES", 40_000)
+    measured = await uploads.measure("", 1) + await store.measure("", 1, (4, 8))
+    assert [measure.name for measure in measured] == [
+        "skill version",
+        "file",
+        "retrieve among 8",
+        "list 20 of 8",
+    ]
+    assert all(min(measure.ours) > 0 for measure in measured)

@@ -1,0 +1,164 @@
+"""cgroup v2 and the system-call filter, as far as they can be seen without the machine's cooperation."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import struct
+from pathlib import Path
+
+import pytest
+
+from skilldeck_daemon.containers import cgroups, proc, seccomp
+from skilldeck_daemon.containers.cgroups import Cgroups, Group
+
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def judge(machine: str, name: str, *args: int, number: int | None = None, arch: int | None = None) -> str:
+    """What the filter says about a call: a plain interpreter of classic BPF."""
+    code = seccomp.program(hide_memory=True, machine=machine)
+    program = [struct.unpack_from("<HBBI", code, at) for at in range(0, len(code), 8)]
+    column = list(ARCH).index(machine)
+    nr = number if number is not None else seccomp._NUMBERS[name][column]
+    data = struct.pack("<IIQ6Q", nr, ARCH[machine] if arch is None else arch, 0, *(*args, *[0] * 6)[:6])
+    at = accumulator = 0
+    while True:
+        op, yes, no, k = program[at]
+        at += 1
+        if op == 0x20:
+            accumulator = int(struct.unpack_from("<I", data, k)[0])
+        elif op == 0x06:
+            if k >> 16 == 5:
+                return errno.errorcode[k & 0xFFFF]
+            return {0x7FFF0000: "allow", 0x80000000: "kill"}[k]
+        else:
+            true = {0x15: accumulator == k, 0x35: accumulator >= k, 0x45: bool(accumulator & k)}[op]
+            at += yes if true else no
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_on_both_machines(machine: str) -> None:
+    assert judge(machine, "ptrace") == "EPERM"
+    assert judge(machine, "clone3") == "ENOSYS"
+    assert judge(machine, "memfd_create") == "EPERM"
+    assert judge(machine, "clone", 0x11) == "allow"
+    assert judge(machine, "clone", 0x003D0F00) == "allow"  # pthread_create
+    for flag in (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        assert judge(machine, "clone", 0x11 | flag) == "EPERM"
+    assert judge(machine, "ioctl", 0, 0x5401) == "allow"
+    assert judge(machine, "ioctl", 0, 0x5412) == "EPERM"
+    assert judge(machine, "ioctl", 0, 0x1_0000_5412) == "EPERM"
+    for family, answer in ((1, "allow"), (2, "allow"), (10, "allow"), (17, "EAFNOSUPPORT"), (40, "EAFNOSUPPORT")):
+        assert judge(machine, "socket", family, 2, 0) == answer
+    assert judge(machine, "socket", 16, 3, 0) == "allow"
+    assert judge(machine, "socket", 16, 3, 9) == "EAFNOSUPPORT"
+    assert judge(machine, "prlimit64", 0) == "allow"
+    assert judge(machine, "prlimit64", 1) == "EPERM"
+    assert judge(machine, "personality", 0xFFFFFFFF) == "allow"
+    assert judge(machine, "ptrace", arch=0x40000003) == "kill"
+    for number in (0, 1, 59, 60, 231, 9999):
+        assert number in {n[list(ARCH).index(machine)] for n in seccomp._NUMBERS.values()} or (
+            judge(machine, "", number=number) == "allow"
+        )
+    denied = [name for name in seccomp._DENIED if seccomp._NUMBERS[name][list(ARCH).index(machine)] is not None]
+    assert {judge(machine, name) for name in denied} == {"EPERM"}
+
+
+def test_x32_numbers_do_not_exist() -> None:
+    assert judge("x86_64", "", number=0x40000000 + 101) == "ENOSYS"
+
+
+def test_an_unknown_machine_has_no_filter() -> None:
+    assert seccomp.supported(platform.machine())
+    assert not seccomp.supported("mips")
+
+
+# -- cgroups: a directory laid out as the kernel lays it out ---------------------------------------------
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    own = tmp_path / "service"
+    own.mkdir()
+    (own / "cgroup.controllers").write_text("cpu memory pids\n")
+    (own / "cgroup.subtree_control").write_text("\n")
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    return own
+
+
+def test_a_delegated_group_is_divided(group: Path) -> None:
+    assert cgroups._divide(group)
+    assert (group / "skilldeckd" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (group / "cgroup.subtree_control").read_text() == "+memory +pids"
+    made = Cgroups(group, "delegated").create("c1", 1 << 30)
+    assert made is not None
+    assert (made.path / "memory.max").read_text() == str(1 << 30)
+    assert (made.path / "memory.swap.max").read_text() == "0"
+    assert int((made.path / "pids.max").read_text()) == cgroups.TASKS_MAX
+    (made.path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert made.oom_kills() == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("cgroup.procs", f"{os.getpid()}\n1\n"), ("cgroup.controllers", "cpu pids\n")],
+    ids=["shared", "no memory controller"],  # a pid in the id would differ between the processes of a parallel run
+)
+def test_a_group_that_is_shared_or_has_no_memory_controller_is_left_alone(group: Path, file: str, text: str) -> None:
+    (group / file).write_text(text)
+    assert not cgroups._divide(group)
+    assert not (group / "skilldeckd").exists()
+
+
+def test_the_own_group_is_found_on_v2_only(tmp_path: Path) -> None:
+    own = tmp_path / "self"
+    own.write_text("0::/user.slice/x.scope\n")
+    assert cgroups.own_group(tmp_path, own) is None
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    assert cgroups.own_group(tmp_path, own) == tmp_path / "user.slice/x.scope"
+
+
+def test_a_scope_wraps_the_command_with_its_limits() -> None:
+    words = Cgroups(None, "scope").wrap("c1", 1 << 30)
+    assert words[0] == "systemd-run"
+    assert f"MemoryMax={1 << 30}" in words
+    assert "OOMPolicy=continue" in words
+    assert words[-1] == "--"
+    assert ("--user" in words) is (os.geteuid() != 0)
+    assert Cgroups(None, "none").wrap("c1", 1) == []
+
+
+def test_a_group_that_is_gone_is_removed_quietly(tmp_path: Path) -> None:
+    Group(tmp_path / "missing").remove()
+    assert Group(tmp_path / "missing").oom_kills() == 0
+
+
+# -- /proc -----------------------------------------------------------------------------------------------
+
+
+def test_processes_are_found_with_and_without_the_kernels_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os.execvp("sleep", ["sleep", "60"])
+    try:
+        assert pid in proc.descendants(os.getpid())
+        monkeypatch.setattr(proc, "_has_children_files", lambda: False)
+        assert pid in proc.descendants(os.getpid())
+        assert proc.memory(os.getpid()) > 1024**2
+        assert proc.proportional_memory(os.getpid()) > 1024**2
+        proc.kill_below(os.getpid(), proc.started(os.getpid()) + 1, [pid])
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        proc.kill_below(os.getpid(), proc.started(os.getpid()), [1, os.getppid(), pid])
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
+        pid = 0
+    finally:
+        if pid:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+
+def test_a_process_that_is_gone_holds_nothing() -> None:
+    assert proc.memory(2**22 + 1) == proc.proportional_memory(2**22 + 1) == proc.started(2**22 + 1) == 0
+    assert proc.descendants(2**22 + 1) == []

@@ -1,0 +1,92 @@
+"""Model folders with random weights, small enough to make on the spot, and what transformers says they generate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Threads that wait for each other at every operation crawl on a busy machine; these models need one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
+
+VOCAB = 320
+SMALL = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.15,  # well apart logits, so that rounding decides no token
+    "eos_token_id": 2,
+    "bos_token_id": 1,
+}
+
+
+def make_model(folder: Path, kind: str, **changes: Any) -> Path:
+    """Write a random `kind` model (a transformers config name without "Config") to `folder`."""
+    import transformers
+
+    torch.manual_seed(5)
+    config = getattr(transformers, f"{kind}Config")(**{**SMALL, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # norms that are all ones would hide a norm that is applied wrongly
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.rand_like(parameter) * 0.5)
+            elif name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return folder
+
+
+Greedy = Callable[[Path, Sequence[int], int], list[int]]
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make("Llama", tie_word_embeddings=True)` gives a folder; the same arguments give the same folder."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str, **changes: Any) -> Path:
+        key = f"{kind} {sorted(changes.items())}"
+        if key not in made:
+            made[key] = make_model(tmp_path_factory.mktemp(kind), kind, **changes)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def llama(make: Callable[..., Path]) -> Path:
+    return make("Llama")
+
+
+@pytest.fixture(scope="session")
+def greedy() -> Greedy:
+    """`greedy(folder, prompt, n)`: the n tokens that transformers' own generate continues with."""
+    models: dict[Path, Any] = {}
+    known: dict[tuple[Path, tuple[int, ...]], list[int]] = {}
+
+    def run(folder: Path, prompt: Sequence[int], n: int) -> list[int]:
+        import transformers
+
+        key = (folder, tuple(prompt))
+        if len(known.get(key, ())) >= n:
+            return known[key][:n]
+        if folder not in models:
+            models[folder] = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        out = models[folder].generate(
+            torch.tensor([list(prompt)]), max_new_tokens=n, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+        known[key] = out[0, len(prompt) :].tolist()
+        return known[key]
+
+    return run

@@ -1,0 +1,220 @@
+"""The adapter over exllamav2's real generator (extension stubbed), and what it says where it cannot run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
+from skilldeck_daemon.engine.base import (
+    EngineDead,
+    Finished,
+    GenRequest,
+    ModelSpec,
+    NotLoaded,
+    Sampling,
+    Tokens,
+)
+from skilldeck_daemon.engine.exl_options import ExlOptions
+from skilldeck_daemon.engine.exl_v2 import Exllamav2, compatible_folder
+from skilldeck_daemon.engine.exllama import ExllamaEngine, is_fatal
+from skilldeck_shared.errors import BadRequest
+
+torch = pytest.importorskip("torch")
+needs_exllamav2 = pytest.mark.skipif(bool(exllamav2_missing()), reason=exllamav2_missing() or "-")
+GREEDY = Sampling(temperature=0)
+
+
+@asynccontextmanager
+async def loaded(patch: pytest.MonkeyPatch, folder: Path, **options: Any) -> AsyncIterator[ExllamaEngine]:
+    engine = install_exllamav2(patch, folder)
+    await engine.load(ModelSpec(str(folder), "small", {"context": 512, "max_batch": 4, **options}))
+    try:
+        yield engine
+    finally:
+        await engine.unload()
+
+
+async def collect(engine: ExllamaEngine, name: str, ids: list[int], n: int, **more: Any) -> tuple[list[int], Finished]:
+    events = [event async for event in await engine.submit(GenRequest(name, ids, n, GREEDY, **more))]
+    last = events[-1]
+    assert isinstance(last, Finished)
+    return [token for event in events if isinstance(event, Tokens) for token in event.ids], last
+
+
+def prompts(count: int) -> list[list[int]]:
+    source = random.Random(8)
+    return [[source.randrange(3, 320) for _ in range(source.randrange(2, 60))] for _ in range(count)]
+
+
+@needs_exllamav2
+@pytest.mark.parametrize(
+    "options",
+    [{"slice": 256}, {"ngram": True}, {"ngram": True, "slice": 256}, {"cache_tokens": 1024}],
+    ids=["slices", "ngram", "ngram in slices", "a cache too small for all"],
+)
+async def test_however_it_is_scheduled_the_tokens_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, llama: Path, greedy: Any, options: dict[str, Any]
+) -> None:
+    asked = prompts(5)
+    async with loaded(monkeypatch, llama, **options) as engine:
+        answers = await asyncio.gather(*(collect(engine, f"r{i}", ids, 270) for i, ids in enumerate(asked)))
+    for ids, (tokens, finished) in zip(asked, answers, strict=True):
+        assert tokens == greedy(llama, ids, 270)
+        assert (finished.reason, finished.new, finished.prompt) == ("length", 270, len(ids))
+
+
+@needs_exllamav2
+async def test_a_draft_model_changes_the_speed_and_not_the_tokens(
+    monkeypatch: pytest.MonkeyPatch, llama: Path, greedy: Any
+) -> None:
+    asked = prompts(3)
+    async with loaded(monkeypatch, llama, draft_model=str(llama), draft_tokens=3) as engine:
+        steps = 0
+        backend = engine._backend
+        assert backend is not None
+        step = backend.step
+
+        def counted() -> list[dict[str, Any]]:
+            nonlocal steps
+            steps += 1
+            return step()
+
+        monkeypatch.setattr(backend, "step", counted)
+        for i, ids in enumerate(asked):
+            stop = greedy(llama, ids, 40)[30]
+            tokens, finished = await collect(engine, f"r{i}", ids, 40, stop_ids=frozenset({stop}))
+            expected = greedy(llama, ids, 40)
+            assert tokens == expected[: expected.index(stop) + 1]
+            assert finished.reason == "stop"
+    # It drafts with itself, so nearly every draft is accepted: four tokens a step.
+    assert steps < 3 * 40 / 2
+
+
+@needs_exllamav2
+async def test_a_failed_step_ends_its_requests_and_the_next_one_works(
+    monkeypatch: pytest.MonkeyPatch, llama: Path, greedy: Any
+) -> None:
+    asked = prompts(3)
+    async with loaded(monkeypatch, llama) as engine:
+        backend = engine._backend
+        assert backend is not None
+        step, broken = backend.step, True
+
+        def fails() -> list[dict[str, Any]]:
+            if broken:
+                raise torch.OutOfMemoryError("no memory")
+            return step()
+
+        monkeypatch.setattr(backend, "step", fails)
+        answers = await asyncio.gather(*(collect(engine, f"r{i}", ids, 20) for i, ids in enumerate(asked)))
+        for _, finished in answers:
+            assert finished.reason == "error"
+            assert isinstance(finished.error, EngineDead)
+        broken = False
+        tokens, _ = await collect(engine, "after", asked[0], 20)
+        assert tokens == greedy(llama, asked[0], 20)
+
+
+@needs_exllamav2
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_cuda_error_is_fatal_and_says_so(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+    async with loaded(monkeypatch, llama) as engine:
+        backend = engine._backend
+        assert backend is not None
+
+        def fails() -> list[dict[str, Any]]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        monkeypatch.setattr(backend, "step", fails)
+        _, finished = await collect(engine, "r", [5, 6, 7], 20)
+        assert finished.reason == "error"
+        assert engine._thread is not None
+        await asyncio.to_thread(engine._thread.join)
+        assert "illegal memory access" in engine.trouble
+        with pytest.raises(EngineDead, match="illegal memory access"):
+            await engine.submit(GenRequest("next", [5], 1))
+
+
+def test_out_of_memory_passes_and_other_cuda_errors_do_not() -> None:
+    assert not is_fatal(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_fatal(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not is_fatal(AssertionError("Job requires 5 pages"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("name", ["exllamav2", "exllamav3"])
+async def test_without_cuda_it_says_what_to_use_instead(name: str, llama: Path) -> None:
+    with pytest.raises(NotLoaded, match=r"CUDA device.*--engine cpu"):
+        await ExllamaEngine(name).load(ModelSpec(str(llama), "small"))
+
+
+@needs_exllamav2
+def test_an_unknown_architecture_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+    install_exllamav2(monkeypatch, llama)
+    with pytest.raises(BadRequest, match=r"NoSuchForCausalLM.*Qwen2ForCausalLM"):
+        Exllamav2()._check_architecture({"architectures": ["NoSuchForCausalLM"]})
+    Exllamav2()._check_architecture({"architectures": ["LlamaForCausalLM"]})
+
+
+def test_rotary_settings_are_respelled_for_exllamav2(make: Callable[..., Path], tmp_path: Path) -> None:
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    folder = make("Llama", rope_parameters=rope)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    fixed = compatible_folder(folder, config, tmp_path)
+    assert fixed == tmp_path
+    read = json.loads((fixed / "config.json").read_text("utf-8"))
+    assert read["rope_theta"] == 500000.0
+    assert read["rope_scaling"] == {name: value for name, value in rope.items() if name != "rope_theta"}
+    assert (fixed / "model.safetensors").samefile(folder / "model.safetensors")
+    assert compatible_folder(folder, {"model_type": "llama", "rope_theta": 1e6}, tmp_path) == folder
+
+
+@needs_exllamav2
+def test_exllamav2_reads_the_respelled_rotary_settings(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    install_exllamav2(monkeypatch, tmp_path)
+    import exllamav2
+
+    folder = make("Llama", rope_parameters={"rope_type": "default", "rope_theta": 750000.0})
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert exllamav2.ExLlamaV2Config(str(folder)).rotary_embedding_base == 10000.0, "the fault this works around"
+    read = exllamav2.ExLlamaV2Config(str(compatible_folder(folder, config, tmp_path)))
+    assert read.rotary_embedding_base == 750000.0
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"cache_type": "q3"}, "cache_type"),
+        ({"cache_tokens": 1000}, "cache_tokens"),
+        ({"contxt": 4096}, "contxt"),
+        ({"max_batch": 0}, "max_batch"),
+        ({"context": "much"}, "context"),
+        ({"ngram": True, "draft_model": "/x"}, "ngram"),
+        ({"draft_tokens": 8}, "draft_tokens"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        ExlOptions.parse(options)
+    assert caught.value.param == field
+
+
+def test_one_adapter_may_be_given_as_a_string() -> None:
+    assert ExlOptions.parse({"lora": "/adapters/a"}).lora == ("/adapters/a",)

@@ -1,0 +1,178 @@
+"""The engine's process: killed, unloaded, refusing; what every engine promises is asked in test_conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldeck_daemon.engine import wire
+from skilldeck_daemon.engine.base import (
+    EngineDead,
+    Finished,
+    GenRequest,
+    ModelSpec,
+    NotLoaded,
+    Sampling,
+    Tokens,
+    TooLong,
+)
+from skilldeck_daemon.engine.worker import WorkerEngine
+from skilldeck_shared.errors import BadRequest
+
+GREEDY = Sampling(temperature=0)
+
+
+@asynccontextmanager
+async def loaded(folder: Path, *, restart_s: float = 60, **options: Any) -> AsyncIterator[WorkerEngine]:
+    engine = WorkerEngine("cpu", restart_s=restart_s)
+    await engine.load(ModelSpec(str(folder), "small", {"max_batch": 4, **options}))
+    try:
+        yield engine
+    finally:
+        await engine.unload()
+
+
+async def collect(engine: WorkerEngine, request: GenRequest) -> tuple[list[int], Finished]:
+    events = [event async for event in await engine.submit(request)]
+    last = events[-1]
+    assert isinstance(last, Finished)
+    return [token for event in events if isinstance(event, Tokens) for token in event.ids], last
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(120):
+        while not condition():  # noqa: ASYNC110 - another process's state has no event to wait for
+            await asyncio.sleep(0.02)
+
+
+async def test_a_killed_process_ends_what_runs_and_starts_again(llama: Path, greedy: Any) -> None:
+    async with loaded(llama, restart_s=0) as engine:
+        first = engine.pid
+        assert first is not None
+        handles = [await engine.submit(GenRequest(f"r{i}", [5, 6, 7 + i], 480, GREEDY)) for i in range(3)]
+        async for event in handles[0]:
+            if isinstance(event, Tokens):
+                break
+        os.kill(first, signal.SIGKILL)
+        for handle in handles:
+            events = [event async for event in handle]
+            last = events[-1]
+            assert isinstance(last, Finished)
+            assert last.reason == "error"
+            assert isinstance(last.error, EngineDead)
+            assert "signal 9" in str(last.error)
+            assert last.prompt == 3
+        with pytest.raises(EngineDead):
+            await engine.submit(GenRequest("between", [5], 1, GREEDY))
+        assert engine.trouble
+        await until(lambda: engine.trouble == "")
+        assert engine.pid not in (None, first)
+        tokens, _ = await collect(engine, GenRequest("after", [5, 6, 7], 20, GREEDY))
+        assert tokens == greedy(llama, [5, 6, 7], 20)
+        assert engine.stats().active == 0
+
+
+async def test_what_hangs_is_killed_and_a_request_meanwhile_waits_for_the_restart(llama: Path, greedy: Any) -> None:
+    async with loaded(llama) as engine:
+        stopped = engine.pid
+        assert stopped is not None
+        pulse, engine._silent_s = engine._stats, 3.0
+        await until(lambda: engine._stats is not pulse)  # from the next sign of life on the new limit holds
+        os.kill(stopped, signal.SIGSTOP)
+        with pytest.raises(EngineDead, match="no answer for 3 s"):
+            await engine.submit(GenRequest("silent", [5, 6, 7], 480, GREEDY))
+        await until(lambda: engine.pid not in (None, stopped))
+        engine._silent_s = 600
+        tokens, _ = await collect(engine, GenRequest("meanwhile", [5, 6, 7], 5, GREEDY))
+        assert tokens == greedy(llama, [5, 6, 7], 5)
+
+        hung = engine.pid
+        engine._hung_s = 0.0
+        _, last = await collect(engine, GenRequest("hung", [5, 6, 7], 480, GREEDY))
+        assert last.reason == "error"
+        assert "no token for 0 s" in str(last.error)
+        engine._hung_s = 600
+        tokens, _ = await collect(engine, GenRequest("after", [5, 6, 7], 5, GREEDY))
+        assert tokens == greedy(llama, [5, 6, 7], 5)
+        assert engine.pid != hung
+
+
+async def test_the_working_directory_cannot_replace_our_modules(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit(3)", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    async with loaded(llama) as engine:
+        assert engine.pid is not None
+
+
+async def test_unload_leaves_no_process(llama: Path) -> None:
+    async with loaded(llama) as engine:
+        pid = engine.pid
+        assert pid is not None
+    assert engine.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(NotLoaded):
+        await engine.submit(GenRequest("r", [5], 1))
+
+
+async def test_a_model_that_does_not_load_says_why_and_leaves_no_process(tmp_path: Path) -> None:
+    engine = WorkerEngine("cpu")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', "utf-8")
+    with pytest.raises(BadRequest, match="safetensors") as caught:
+        await engine.load(ModelSpec(str(tmp_path), "small"))
+    assert caught.value.param == "model"
+    assert engine.pid is None
+
+
+async def test_loading_reports_progress_and_refusals_keep_their_kind(llama: Path) -> None:
+    engine = WorkerEngine("cpu")
+    fractions: list[float] = []
+    info = await engine.load(ModelSpec(str(llama), "small", {"context": 64}), lambda done, _: fractions.append(done))
+    try:
+        assert (info.engine, info.context, info.name) == ("cpu", 64, "small")
+        assert fractions[-1] == 1.0
+        with pytest.raises(TooLong) as caught:
+            await engine.submit(GenRequest("long", [5] * 64, 1))
+        assert caught.value.code == "context_length_exceeded"
+    finally:
+        await engine.unload()
+
+
+async def test_a_mask_without_a_spec_is_refused(llama: Path) -> None:
+    class Local:
+        def fill(self, bitmask: Any, index: int) -> bool:
+            return False
+
+        def accept(self, token: int) -> bool:
+            return True
+
+        def rollback(self, tokens: int) -> None: ...
+
+        @property
+        def terminated(self) -> bool:
+            return False
+
+    async with loaded(llama) as engine:
+        with pytest.raises(BadRequest, match="grammar"):
+            await engine.submit(GenRequest("r", [5], 1, mask=Local()))
+        assert (await collect(engine, GenRequest("next", [5], 1)))[1].reason == "length"
+
+
+def test_an_error_that_cannot_travel_is_told_in_words() -> None:
+    class Odd(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__("odd")
+
+    assert str(wire.portable(Odd(1, 2))) == "Odd: odd"
+    same = wire.portable(BadRequest("no", "fix it", param="x"))
+    assert isinstance(same, BadRequest)
+    assert (same.hint, same.param) == ("fix it", "x")

@@ -1,0 +1,240 @@
+"""One policy on every surface: who may run the model's commands, who is asked, what is remembered and for what."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import websockets
+
+from skilldeck_tui.client import Client
+from support.bundles import manifest, zip_bytes
+from support.daemon import SHELL, Running, running, sse
+from support.ordering import TERMINAL
+from support.scripted_model import Call, Turn, shell
+from support.wait import until
+
+PYTHON: dict[str, Any] = {"type": "code_interpreter", "container": {"type": "auto"}}
+PATCH = {"type": "apply_patch"}
+Ask = Callable[[Running, dict[str, Any], dict[str, str]], Awaitable[None]]
+
+
+# ------------------------------------------------------------------ the surfaces
+
+
+async def plain(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    answer = await daemon.http.post("/responses", json=body, headers=headers)
+    assert answer.json()["status"] == "completed", answer.text
+
+
+async def streamed(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    async with daemon.http.stream("POST", "/responses", json={**body, "stream": True}, headers=headers) as answer:
+        assert (await sse(answer))[-1]["type"] == "response.completed"
+
+
+async def background(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    made = await daemon.http.post("/responses", json={**body, "background": True}, headers=headers)
+    run = daemon.daemon.services.runs.live(made.json()["id"])
+    assert run is not None
+    assert (await run.finished())["status"] == "completed"
+
+
+async def chat(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    asked = {"model": "default", "messages": [{"role": "user", "content": "go"}], "tools": body["tools"]}
+    answer = await daemon.http.post("/chat/completions", json=asked, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def chat_streamed(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    asked = {
+        "model": "default",
+        "messages": [{"role": "user", "content": "go"}],
+        "tools": body["tools"],
+        "stream": True,
+    }
+    async with daemon.http.stream("POST", "/chat/completions", json=asked, headers=headers) as answer:
+        assert (await answer.aread()).endswith(b"data: [DONE]\n\n")
+
+
+async def web_socket(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    url = daemon.url.replace("http", "ws") + "/responses"
+    async with websockets.connect(url, additional_headers=headers, proxy=None) as connection:
+        await connection.send(json.dumps({"type": "response.create", **body}))
+        while (event := json.loads(await connection.recv()))["type"] not in TERMINAL:
+            assert event["type"] != "error", event
+        assert event["type"] == "response.completed"
+
+
+async def control_socket(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    async with await Client.connect(daemon.daemon.settings.socket) as client:
+        made = await client.start_run(body, headers.get("x-skilldeck-permission", ""))
+        async for event in client.watch_run(made["id"]):
+            last = event
+        assert last.type == "response.completed"
+
+
+SURFACES: dict[str, tuple[Ask, list[dict[str, Any]]]] = {
+    "responses": (plain, [SHELL]),
+    "responses, code": (plain, [SHELL, PYTHON]),
+    "responses, patch": (plain, [SHELL, PATCH]),
+    "responses, streamed": (streamed, [SHELL]),
+    "responses, background": (background, [SHELL]),
+    "chat": (chat, [SHELL]),
+    "chat, streamed": (chat_streamed, [SHELL]),
+    "websocket": (web_socket, [SHELL]),
+    "socket": (control_socket, [SHELL]),
+}
+CALLS = {
+    "responses, code": Call("python", {"code": "print('r' + 'an')"}),
+    "responses, patch": Call("apply_patch", {"type": "create_file", "path": "ran.txt", "diff": "+ran"}),
+}
+
+
+class Model:
+    """Calls the surface's tool once, then answers; `told` is what it read as the call's output."""
+
+    def __init__(self) -> None:
+        self.surface = ""
+        self.told = ""
+
+    def __call__(self, body: dict[str, Any]) -> Turn:
+        last = body["messages"][-1]
+        if last["role"] == "tool":
+            self.told = last["content"]
+            return Turn("ok")
+        return Turn(CALLS.get(self.surface) or shell("echo r''an"))
+
+
+@pytest.mark.parametrize("operator", ["auto", "ask", "deny"])
+async def test_the_strictest_policy_holds_on_every_surface(operator: str) -> None:
+    model = Model()
+    order = ["auto", "ask", "deny"]
+    async with running(*[model] * 200, strict=False, permission=operator) as daemon:
+
+        async def one(surface: str, wish: str) -> None:
+            ask, tools = SURFACES[surface]
+            headers = {"x-skilldeck-permission": wish} if wish else {}
+            model.surface, model.told = surface, ""
+            body = {"model": "default", "input": "go", "tools": tools}
+            policy = max(operator, wish or "auto", key=order.index)
+            asking = asyncio.create_task(ask(daemon, body, headers))
+            if policy == "ask":
+                await until(lambda: daemon.daemon.services.approvals.list() or asking.done())
+                (pending,) = (await daemon.http.get("/approvals")).json()["data"]
+                assert (pending["status"], model.told) == ("pending", "")
+                answer = {"decision": "deny", "message": "Not now."}
+                decided = await daemon.http.post(f"/approvals/{pending['id']}", json=answer)
+                assert decided.json()["status"] == "denied"
+            await asking
+            expected = {"auto": "ran", "ask": "Permission denied by the user: Not now.", "deny": "Permission denied: "}
+            assert expected[policy] in model.told, (surface, wish, model.told)
+            assert (policy == "auto") != ("denied" in model.told)
+
+        for surface, wish in itertools.product(SURFACES, ["", "auto", "ask", "deny"]):
+            if surface == "responses" or max(operator, wish or "auto", key=order.index) != operator or wish == "":
+                await one(surface, wish)
+        made = [entry["path"] for entry in await _files(daemon)]
+        assert (operator == "auto") == ("/mnt/data/ran.txt" in made)
+
+
+async def _files(daemon: Running) -> list[dict[str, Any]]:
+    found = []
+    for container in (await daemon.http.get("/containers")).json()["data"]:
+        found += (await daemon.http.get(f"/containers/{container['id']}/files")).json()["data"]
+    return found
+
+
+@pytest.mark.parametrize("surface", ["responses", "chat", "websocket"])
+async def test_an_unknown_policy_is_refused_on_every_surface(surface: str) -> None:
+    async with running(strict=False) as daemon:
+        if surface == "websocket":
+            url = daemon.url.replace("http", "ws") + "/responses"
+            async with websockets.connect(
+                url, additional_headers={"x-skilldeck-permission": "never"}, proxy=None
+            ) as connection:
+                await connection.send(json.dumps({"type": "response.create", "model": "default", "input": "x"}))
+                error = json.loads(await connection.recv())["error"]
+        else:
+            body = {"model": "default", "input": "x", "messages": [{"role": "user", "content": "x"}]}
+            path = "/responses" if surface == "responses" else "/chat/completions"
+            answer = await daemon.http.post(path, json=body, headers={"x-skilldeck-permission": "never"})
+            assert answer.status_code == 400
+            error = answer.json()["error"]
+        assert error["param"] == "permission"
+
+
+async def test_a_question_nobody_answers_is_denied_when_its_time_is_over() -> None:
+    async with running(Turn(shell("ls")), Turn("ok"), permission="ask", approval_timeout=0.05) as daemon:
+        response = await daemon.respond(tools=[SHELL])
+        assert "nobody answered" in response["output"][1]["output"][0]["stderr"]
+        assert "nobody answered" in daemon.model.requests[1]["messages"][-1]["content"]
+        assert (await daemon.http.get("/approvals")).json()["data"] == []
+
+
+async def test_a_rule_for_a_skills_scripts_holds_for_that_version_only() -> None:
+    def bundle(word: str) -> bytes:
+        return zip_bytes({"SKILL.md": manifest("tool"), "scripts/run.sh": f"echo {word} $1\n".encode()}, top="tool")
+
+    run = "sh /mnt/skills/tool/scripts/run.sh"
+    turns = [
+        turn for command in (run, f"{run} more", run, f"{run} again") for turn in (Turn(shell(command)), Turn("ok"))
+    ]
+    async with running(*turns, permission="ask") as daemon:
+        skill = (await daemon.http.post("/skills", files={"files": bundle("one")})).json()["id"]
+
+        async def use(version: int, **decision: Any) -> dict[str, Any]:
+            reference = {"type": "skill_reference", "skill_id": skill, "version": version}
+            tool = {"type": "shell", "environment": {"type": "container_auto", "skills": [reference]}}
+            task = asyncio.create_task(daemon.respond(tools=[tool]))
+            await until(lambda: daemon.daemon.services.approvals.list() or task.done())
+            for pending in (await daemon.http.get("/approvals")).json()["data"]:
+                assert [(entry["name"], entry["version"]) for entry in pending["skills"]] == [("tool", str(version))]
+                answer = await daemon.http.post(f"/approvals/{pending['id']}", json=decision)
+                assert answer.status_code == 200, answer.text
+            entry: dict[str, Any] = (await task)["output"][1]["output"][0]
+            return entry
+
+        folder = "sh /mnt/skills/tool/scripts/"
+        first = await use(1, decision="approve", remember_always=True, prefix=folder)
+        assert first["stdout"] == "one\n"
+        assert (await use(1))["stdout"] == "one more\n"
+        (rule,) = (await daemon.http.get("/approvals/rules")).json()["data"]
+        assert (rule["prefix"], rule["skills"][0]["skill_id"], rule["skills"][0]["version"]) == (folder, skill, "1")
+
+        added = await daemon.http.post(f"/skills/{skill}/versions", files={"files": bundle("two")})
+        assert added.status_code == 200
+        assert "denied" in (await use(2, decision="deny"))["stderr"]  # it was asked
+        assert (await daemon.http.delete(f"/approvals/rules/{rule['id']}")).json()["deleted"] is True
+        assert "denied" in (await use(1, decision="deny"))["stderr"]
+
+
+@pytest.mark.parametrize("prefix", ["rm", "ec", "echo a;", "echo a b c", "echo\n"])
+async def test_a_prefix_that_is_no_beginning_of_the_command_is_refused_and_the_question_stays(prefix: str) -> None:
+    async with running(Turn(shell("echo a b")), Turn("ok"), permission="ask") as daemon:
+        task = asyncio.create_task(daemon.respond(tools=[SHELL]))
+        await until(daemon.daemon.services.approvals.list)
+        (pending,) = (await daemon.http.get("/approvals")).json()["data"]
+        body = {"decision": "approve", "remember_always": True, "prefix": prefix}
+        answer = await daemon.http.post(f"/approvals/{pending['id']}", json=body)
+        if prefix.strip() == "echo":
+            assert answer.status_code == 200
+        else:
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prefix")
+            assert (await daemon.http.get("/approvals/rules")).json()["data"] == []
+            await daemon.http.post(f"/approvals/{pending['id']}", json={"decision": "approve"})
+        assert (await task)["output"][1]["output"][0]["stdout"] == "a b\n"
+
+
+async def test_a_folder_prefix_covers_what_lies_in_it_and_not_what_dots_lead_to() -> None:
+    from skilldeck_daemon.agent.approvals import covered, named_skills
+
+    assert covered("python /s/x.py --a", ["python /s/"])
+    assert not covered("python /s/../x.py", ["python /s/"])
+    assert not covered("python /s/x.py; id", ["python /s/"])
+    skills = {"a": {"path": "1"}, "a-2": {"path": "2"}}
+    assert set(named_skills("sh /mnt/skills/a-2/x", skills)) == {"a-2"}
+    assert set(named_skills("cd /mnt/skills/a && ls", skills)) == {"a"}

@@ -1,0 +1,230 @@
+"""The store beneath the repositories: migrations, durability settings, paging, blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, insert, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from skilldeck_daemon.store import BlobMissing, Store, sqlite_url
+from skilldeck_daemon.store.documents import Rows
+from skilldeck_daemon.store.schema import files, metadata, responses
+from skilldeck_shared.errors import BadRequest, Unavailable
+from support.library import open_store
+from support.wait import until
+
+
+def make(root: Path) -> Store:
+    return Store(sqlite_url(root / "store.db"), root / "blobs")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = await open_store(tmp_path)
+    yield store
+    await store.close()
+
+
+async def scalar(store: Store, statement: str) -> Any:
+    async with store.database.read() as connection:
+        return (await connection.execute(text(statement))).scalar()
+
+
+# Opening
+
+
+async def test_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    async with store.database.read() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+def test_the_schema_can_be_made_on_postgresql() -> None:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    for table in metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+    assert "seq BIGSERIAL" in str(CreateTable(files).compile(dialect=dialect))
+
+
+async def test_sqlite_is_durable_and_checks_references(store: Store) -> None:
+    assert await scalar(store, "PRAGMA journal_mode") == "wal"
+    assert await scalar(store, "PRAGMA synchronous") == 2
+    assert await scalar(store, "PRAGMA foreign_keys") == 1
+
+
+async def test_opening_again_finds_everything_and_clears_what_was_half_written(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    await store.open()
+    await store.rules.add({"prefix": "ls"})
+    (store.blobs.temporary / "half").write_bytes(b"x")
+    await store.close()
+    again = make(tmp_path)
+    await again.open()
+    assert [rule["prefix"] for rule in await again.rules.list()] == ["ls"]
+    assert list(again.blobs.temporary.iterdir()) == []
+    await again.close()
+
+
+async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    store = make(tmp_path)
+    await store.open()
+    async with store.database.write() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await store.close()
+    with pytest.raises(Unavailable, match="newer"):
+        await make(tmp_path).open()
+
+
+async def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"something else entirely" * 100)
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        await make(tmp_path).open()
+    assert (tmp_path / "store.db").read_bytes().startswith(b"something else")
+
+
+async def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    async def half() -> None:
+        async with store.database.write() as connection:
+            await Rows(store.database, responses).insert(row("resp_1"), connection)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await half()
+    assert await store.responses.get("resp_1") is None
+
+
+# Paging
+
+
+def row(id: str) -> dict[str, Any]:
+    return {
+        "id": id,
+        "created_at": 1,
+        "status": "completed",
+        "model": "m",
+        "background": False,
+        "instance": "",
+        "doc": "{}",
+    }
+
+
+async def test_pages_cost_the_same_at_any_depth(store: Store) -> None:
+    """No page scans or sorts a table: every list is a walk along an index or the primary key."""
+    newest = "ORDER BY seq DESC LIMIT 20"
+    queries = {
+        f"SELECT doc FROM responses WHERE seq < 500 {newest}": "SEARCH responses USING INTEGER PRIMARY KEY",
+        f"SELECT doc FROM responses WHERE conversation_id = 'c' AND seq < 5 {newest}": "ix_responses_conversation",
+        "SELECT doc FROM responses WHERE id = 'r'": "autoindex_responses",
+        "SELECT id FROM responses WHERE status IN ('queued', 'in_progress')": "ix_responses_status",
+        f"SELECT doc FROM containers WHERE status = 'running' AND seq < 5 {newest}": "ix_containers_status",
+        f"SELECT * FROM files WHERE purpose = 'p' AND seq < 5 {newest}": "ix_files_purpose_seq",
+        "SELECT id FROM files WHERE expires_at <= 5": "ix_files_expires_at",
+        f"SELECT doc FROM conversation_items WHERE conversation_id = 'c' AND seq < 5 {newest}": "conversation_id_seq",
+        "SELECT doc FROM conversation_items WHERE conversation_id = 'c' AND id = 'i'": "autoindex_conversation_items",
+        f"SELECT doc FROM container_files WHERE container_id = 'c' AND seq < 5 {newest}": "container_id_seq",
+        f"SELECT id FROM skill_versions WHERE skill_id = 's' AND seq < 5 {newest}": "skill_id_seq",
+        "SELECT id FROM skill_versions WHERE skill_id = 's' AND version = 5": "autoindex_skill_versions",
+        f"SELECT id FROM skills WHERE name = 'n' {newest}": "ix_skills_name",
+        "SELECT seq FROM tombstones WHERE kind = 'k' AND parent = 'p' AND id = 'i'": "INDEX",
+    }
+    async with store.database.read() as connection:
+        for query, index in queries.items():
+            plan = (await connection.execute(text(f"EXPLAIN QUERY PLAN {query}"))).all()
+            steps = " / ".join(str(step[3]) for step in plan)
+            assert index in steps, f"{query}: {steps}"
+            assert "TEMP B-TREE" not in steps, f"{query}: {steps}"
+            assert "SCAN" not in steps, f"{query}: {steps}"
+
+
+async def test_a_page_after_a_deleted_row_goes_on_where_it_was(store: Store) -> None:
+    rows = Rows(store.database, responses)
+    async with store.database.write() as connection:
+        await connection.execute(insert(responses), [row(f"resp_{index}") for index in range(6)])
+    await rows.delete("resp_3")
+    assert [r["id"] for r in (await rows.list(9, "desc", "resp_3")).data] == ["resp_2", "resp_1", "resp_0"]
+    await rows.delete("resp_5")
+    await rows.insert(row("resp_new"))
+    # The newest row was deleted: the next one must not take its place in the order.
+    assert [r["id"] for r in (await rows.list(9, "asc", "resp_5")).data] == ["resp_new"]
+    with pytest.raises(BadRequest) as caught:
+        await rows.list(9, "desc", "resp_never")
+    assert caught.value.param == "after"
+
+
+# Blobs
+
+
+async def test_blobs_are_shared_immutable_and_verified(store: Store, tmp_path: Path) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for start in range(0, 3_000_000, 100_000):
+            yield content[start : start + 100_000]
+
+    content = os.urandom(3_000_000)
+    (tmp_path / "file").write_bytes(content)
+    stored = {await store.blobs.put(source) for source in (content, tmp_path / "file", stream())}
+    assert len(stored) == 1
+    (blob,) = stored
+    path = store.blobs.require(blob.sha256)
+    assert path.read_bytes() == content
+    assert path.stat().st_mode & 0o777 == 0o444
+    assert await store.blobs.verify(blob.sha256)
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+    assert not await store.blobs.verify(blob.sha256)
+    path.unlink()
+    with pytest.raises(BlobMissing):
+        store.blobs.require(blob.sha256)
+
+
+async def test_an_interrupted_write_leaves_nothing(store: Store) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield bytes(2_000_000)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await store.blobs.put(broken())
+    task = asyncio.create_task(_stage_and_wait(store))
+    await until(lambda: bool(list(store.blobs.temporary.iterdir())))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [path for path in store.blobs.root.rglob("*") if path != store.blobs.temporary] == []
+
+
+async def _stage_and_wait(store: Store) -> None:
+    async with store.blobs.staging() as folder:
+        (folder / "file").write_bytes(b"x")
+        await asyncio.Event().wait()
+
+
+async def test_only_old_blobs_that_nothing_names_are_collected(store: Store) -> None:
+    kept, loose, fresh = [await store.blobs.put(name) for name in (b"kept", b"loose", b"fresh")]
+    for blob in (kept, loose):
+        os.utime(store.blobs.path(blob.sha256), (1, 1))
+    await store.containers.put({"id": "cntr_1", "status": "running", "created_at": 1})
+    await store.container_files.put({"id": "cfile_1", "container_id": "cntr_1", "path": "/a"}, kept.sha256)
+    assert await store.collect_blobs() == len(b"loose")
+    assert not store.blobs.path(loose.sha256).exists()
+    assert store.blobs.path(fresh.sha256).exists()
+    await store.containers.delete("cntr_1")
+    assert await store.collect_blobs() == len(b"kept")
+
+
+async def test_a_blob_stored_again_counts_as_new(store: Store) -> None:
+    blob = await store.blobs.put(b"again")
+    os.utime(store.blobs.path(blob.sha256), (1, 1))
+    await store.blobs.put(b"again")
+    assert await store.collect_blobs() == 0

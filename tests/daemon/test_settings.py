@@ -1,0 +1,32 @@
+"""Settings: flag over environment over config.toml over default; what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skilldeck_daemon.settings import BadSettings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "skilldeck").mkdir()
+    return tmp_path / "skilldeck/config.toml"
+
+
+def test_the_pruning_rule_is_set_by_config_environment_and_flag(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().watched_versions == 50
+    config.write_text('watched_versions = 20\nskills = "auto"\nproject = "/srv/p"\n[tui]\ntheme = "x"\n')
+    settings = load_settings()
+    assert (settings.watched_versions, settings.skills, settings.project) == (20, "auto", Path("/srv/p"))
+    monkeypatch.setenv("SKILLDECK_WATCHED_VERSIONS", "10")
+    assert load_settings().watched_versions == 10
+    assert load_settings(watched_versions=5).watched_versions == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("watched_versions", 0), ("skills", "some"), ("port", 70000)])
+def test_a_wrong_value_names_its_setting(name: str, value: object) -> None:
+    with pytest.raises(BadSettings, match=name):
+        load_settings(**{name: value})

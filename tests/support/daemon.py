@@ -1,0 +1,129 @@
+"""A whole daemon inside the test's process, its model played by a script, its answers held against the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from skilldeck_daemon.app import Daemon
+from skilldeck_daemon.settings import Settings
+from support import contract
+from support.ordering import check_stream
+from support.scripted_model import Scripted, ScriptedModel
+from support.wait import until
+
+SHELL: dict[str, Any] = {"type": "shell", "environment": {"type": "container_auto"}}
+
+
+@dataclass
+class Running:
+    """A daemon and its clients: `client` is the official SDK in strict mode, `http` talks JSON."""
+
+    daemon: Daemon
+    model: ScriptedModel
+    client: openai.AsyncOpenAI
+    http: httpx.AsyncClient
+
+    @property
+    def url(self) -> str:
+        return self.daemon.services.http_url
+
+    async def respond(self, input: Any = "go", **body: Any) -> dict[str, Any]:
+        """POST /responses, not streamed."""
+        answer = await self.http.post("/responses", json={"model": "default", "input": input, **body})
+        assert answer.status_code == 200, answer.text
+        response: dict[str, Any] = answer.json()
+        return response
+
+    async def stream(self, input: Any = "go", **body: Any) -> list[dict[str, Any]]:
+        """The events of a streamed response, checked by the ordering validator."""
+        request = {"model": "default", "input": input, "stream": True, **body}
+        async with self.http.stream("POST", "/responses", json=request) as answer:
+            events = await sse(answer)
+        check_stream(events)
+        return events
+
+
+async def sse(answer: httpx.Response) -> list[dict[str, Any]]:
+    """The events of an SSE answer; its form is checked."""
+    assert answer.status_code == 200, await answer.aread()
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = []
+    name, ended = "", False
+    async for line in answer.aiter_lines():
+        assert not ended or not line, "something after [DONE]"
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line == "data: [DONE]":
+            ended = True
+        elif line.startswith("data: "):
+            events.append(json.loads(line.removeprefix("data: ")))
+            assert events[-1]["type"] == name
+    assert ended, "the stream has no [DONE]"
+    return events
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *turns: Scripted, strict: bool = True, data_dir: Path | None = None, load: bool = True, **settings: Any
+) -> AsyncIterator[Running]:
+    """Start a daemon whose model plays the turns.
+
+    Args:
+        strict: a request beyond the script fails the test.
+        data_dir: keep the data here (for a restart); else it goes with the test.
+        load: whether a model is served.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="skilldeck-test-") as temporary,
+        ScriptedModel(*turns, strict=strict) as model,
+    ):
+        home = Path(temporary)
+        values: dict[str, Any] = {
+            "model": "",
+            "engine": "remote",
+            "remote_url": model.url,
+            "model_name": "scripted",
+            "port": 0,
+            "socket": home / "daemon.sock",
+            "data_dir": data_dir or home / "data",
+            **settings,
+        }
+        if not load:
+            values |= {"engine": "auto", "remote_url": ""}
+        daemon = Daemon(Settings(**values))
+        await daemon.start()
+        base = daemon.services.environments.containers.base
+        try:
+            if load:
+                await until(lambda: daemon.services.models.status().state == "ready")
+            key = (values.get("api_key") or ["none"])[0]
+            hooks = {"response": [contract.hook]}
+            headers = {"authorization": f"Bearer {key}"}
+            async with (
+                httpx.AsyncClient(
+                    base_url=daemon.services.http_url, timeout=60, event_hooks=hooks, headers=headers, verify=False
+                ) as http,
+                openai.AsyncOpenAI(
+                    base_url=daemon.services.http_url,
+                    api_key=key,
+                    max_retries=0,
+                    _strict_response_validation=True,
+                    http_client=httpx.AsyncClient(timeout=60, event_hooks=hooks, verify=False),
+                ) as client,
+            ):
+                yield Running(daemon, model, client, http)
+        finally:
+            await daemon.stop()
+            if data_dir is None:
+                # A root daemon keeps containers where their user can reach them, outside the data directory.
+                shutil.rmtree(base, ignore_errors=True)

@@ -1,0 +1,232 @@
+"""The app as a whole: modes, palette, help, keymap, themes, losing and finding the daemon, what it imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_tui import actions
+from skilldeck_tui.app import SkilldeckApp
+from skilldeck_tui.client import Client, DaemonUnreachable, Link, Snapshot
+from skilldeck_tui.notices import notice
+from skilldeck_tui.preferences import Memory, Preferences
+from skilldeck_tui.screens.jump import Jump
+from skilldeck_tui.screenshot import take
+from skilldeck_tui.state import STUCK_ATTEMPTS, DaemonState
+from skilldeck_tui.transport import SocketChannel
+from support.fake_daemon import FakeDaemon
+from support.tui import Deck, deck
+
+
+async def test_the_modes_are_reached_by_function_keys_and_where_nobody_writes_by_digits() -> None:
+    async with deck(FakeDaemon()) as d:
+        for key, mode in (("f3", "skills"), ("f4", "files"), ("f5", "daemon"), ("f2", "chat")):
+            await d.press(key)
+            await d.until(lambda mode=mode: d.app.current_mode == mode)  # type: ignore[misc]
+        await d.type("2")
+        assert d.app.current_mode == "chat"
+        assert d.chat.composer.text.text == "2"
+        await d.press("f5")
+        await d.until(lambda: d.app.current_mode == "daemon")
+        await d.press("3")
+        await d.until(lambda: d.app.current_mode == "files")
+
+
+async def test_help_lists_the_keys_of_the_focused_widget_first() -> None:
+    async with deck(FakeDaemon(), size=(100, 50)) as d:
+        await d.press("f1")
+        await d.shows("Keys", "Composer", "Send the message.")
+        text = d.text()
+        assert text.index("Composer") < text.index("Everywhere")
+        await d.press("escape")
+        await d.hides("Everywhere")
+
+
+async def test_the_palette_runs_an_action_of_the_present_mode() -> None:
+    fake = FakeDaemon()
+    fake.add_session("Old")
+    async with deck(fake) as d:
+        d.chat.open(d.chat.rows[0].key)
+        await d.press("ctrl+p")
+        await d.type("chat: new")
+        await d.shows("Chat: New")
+        await d.press("enter")
+        await d.until(lambda: d.chat.current == "")
+
+
+async def test_jump_mode_puts_the_focus_anywhere() -> None:
+    fake = FakeDaemon()
+    fake.add_session("Old")
+    async with deck(fake) as d:
+        await d.shows("Old")
+        await d.press("f6")
+        jump = await d.until(lambda: isinstance(d.app.screen, Jump) and d.app.screen)
+        assert isinstance(jump, Jump)
+        letter = next(key for key, widget in jump.places.items() if type(widget).__name__ == "SessionList")
+        await d.press(letter)
+        await d.until(lambda: type(d.chat.focused).__name__ == "SessionList")
+
+
+async def test_keys_are_remapped_by_the_configuration() -> None:
+    preferences = Preferences(keys={"app.daemon": "ctrl+g"}, notify=False)
+    async with deck(FakeDaemon(), size=(100, 60), preferences=preferences) as d:
+        await d.press("ctrl+g")
+        await d.until(lambda: d.app.current_mode == "daemon")
+        await d.press("f1")
+        await d.shows("ctrl+g")
+
+
+async def test_the_theme_changes_and_is_remembered(tmp_path: Path) -> None:
+    memory = Memory(path=tmp_path / "tui.json")
+    fake = FakeDaemon()
+    fake.add_file("a.txt", b"x")
+    async with deck(fake, memory=memory) as d:
+        await d.press("f4")
+        for theme in ("skilldeck-light", "ansi-dark", "skilldeck-dark"):
+            await d.press("f8")
+            await d.until(lambda theme=theme: d.app.theme == theme)  # type: ignore[misc]
+            await d.shows("a.txt")
+            assert Memory.read(tmp_path / "tui.json").theme == theme
+
+
+def test_every_action_has_an_implementation_and_ids_are_unique() -> None:
+    from skilldeck_tui.screens import chat, daemon, diff, files, skills
+    from skilldeck_tui.widgets import approval, composer, log_pane, session_list, transcript_view
+
+    owners = {
+        "app": SkilldeckApp, "chat": chat.ChatScreen, "sessions": session_list.SessionList,
+        "transcript": transcript_view.TranscriptView, "composer": composer.ComposerText,
+        "approval": approval.ApprovalBox, "skills": skills.SkillsScreen, "diff": diff.DiffScreen,
+        "files": files.FilesScreen, "daemon": daemon.DaemonScreen, "logs": log_pane.LogPane,
+    }  # fmt: skip
+    delegated = {"models": daemon.DaemonScreen, "containers": daemon.DaemonScreen}
+    for action in actions.ACTIONS:
+        owner = {**owners, **delegated}[action.scope]
+        name = action.action.split("(")[0].removeprefix("screen.")
+        assert hasattr(owner, f"action_{name}"), action.id
+    assert len(actions.BY_ID) == len(actions.ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[tui]\ntheme = 'none'", "tui.theme"),
+        ("[tui.keys]\n'no.such' = 'x'", "tui.keys"),
+        ("[tui]\nkeys = 3", "tui.keys"),
+        ("[tui]\nshell_lines = 1", "tui.shell_lines"),
+        ("tui = 3", "tui"),
+    ],
+)
+def test_a_wrong_configuration_names_its_field(text: str, field: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(BadRequest) as caught:
+        Preferences.read(path)
+    assert caught.value.param == field
+
+
+def test_a_configuration_that_is_no_toml_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[tui")
+    with pytest.raises(BadRequest, match=r"config\.toml"):
+        Preferences.read(path)
+    assert Preferences.read(tmp_path / "missing") == Preferences()
+
+
+def test_a_damaged_memory_is_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "tui.json"
+    for text in ("", "[]", '{"watched": 3}', "\0"):
+        path.write_text(text)
+        assert Memory.read(path).watched == []
+
+
+async def test_a_lost_daemon_is_told_and_everything_is_read_again_when_it_is_back(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    session = fake.add_session("Counting")
+    run = fake.start("Count", session_id=session["id"])
+    message = run.begin_text()
+    message.delta("one ")
+    path = tmp_path / "s"
+    client = Client(SocketChannel(path), path)
+    app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        d = Deck(app, pilot, fake)
+        async with fake.listening(path):
+            await d.shows("one")
+            message.delta("two ")
+            await d.shows("one two")
+        await d.shows("Lost the connection")
+        assert "one two" in d.text()
+        message.delta("three")
+        run.complete()
+        fake.objects["session"][session["id"]] = {**session, "metadata": {"title": "renamed meanwhile"}}
+        async with fake.listening(path):
+            await d.shows("one two three", "renamed meanwhile", "120 in")
+            assert d.text().count("one two three") == 1
+            await d.until(lambda: app.state.connected)
+    await client.close()
+
+
+def test_the_link_goes_from_degraded_over_stuck_to_recovered() -> None:
+    state = DaemonState()
+    state.apply(Link("connected"))
+    state.apply(Snapshot("i"))
+    error = DaemonUnreachable("No daemon listens.")
+    state.apply(Link("lost", 1, error))
+    assert state.link == "degraded"
+    state.apply(Link("lost", STUCK_ATTEMPTS + 1, error))
+    assert (state.link, state.link_error) == ("stuck", error)
+    state.apply(Link("connected"))
+    assert state.link == "recovered"
+    state.settle()
+    assert state.link == "connected"
+
+
+async def test_a_screenshot_is_taken_without_a_terminal(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    run = fake.start("Count the lines")
+    run.text("There are **12** lines.")
+    run.complete()
+    async with fake.client() as client:
+        app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
+        await take(app, tmp_path / "out.svg")
+    picture = (tmp_path / "out.svg").read_text("utf-8")
+    assert picture.startswith("<svg")
+    assert "Count&#160;the&#160;lines" in picture
+
+
+async def test_a_screenshot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    async with FakeDaemon().client() as client:
+        app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory())
+        with pytest.raises(SkilldeckError, match="cannot be written"):
+            await take(app, tmp_path / "no" / "out.svg")
+
+
+def test_a_notice_holds_no_control_characters_of_its_text() -> None:
+    assert notice("a;b", "x\x1b]0;evil\x07y\nz") == "\a\x1b]9;a,b: xy\x1b\\\x1b]777;notify;a,b;xy\x1b\\"
+
+
+def test_the_tui_imports_neither_the_daemon_nor_what_it_needs() -> None:
+    code = (
+        "import sys, json, skilldeck_tui.app, skilldeck_tui.__main__, skilldeck_tui.screens.diff\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(result.stdout))
+    assert not loaded & {"torch", "transformers", "fastapi", "uvicorn", "sqlalchemy", "openai", "skilldeck_daemon"}
+
+
+async def test_nothing_is_painted_and_no_timer_runs_while_nothing_happens() -> None:
+    async with deck(FakeDaemon()) as d:
+        await d.type("hi")
+        await d.press("enter")
+        await d.shows("Echo: hi")
+        await d.until(lambda: not d.chat._reading)
+        timer = d.chat._timer
+        assert timer is not None
+        await d.until(lambda: not timer._active.is_set())

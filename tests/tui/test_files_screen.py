@@ -1,0 +1,73 @@
+"""Files, driven by keys against a scripted daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.fake_daemon import FakeDaemon
+from support.tui import Deck, deck
+
+
+async def _open(d: Deck) -> None:
+    await d.press("f4")
+    await d.until(lambda: d.app.current_mode == "files" and d.app.screen.is_mounted)
+
+
+async def test_an_empty_list_offers_the_next_step_and_a_file_is_uploaded(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("region,amount\nnorth,12\n")
+    fake = FakeDaemon()
+    async with deck(fake) as d:
+        await _open(d)
+        await d.shows("No files yet", "u   upload a file")
+        await d.press("u")
+        await d.shows("Upload a file")
+        await d.type(str(tmp_path / "missing"))
+        await d.press("enter")
+        await d.shows("There is no file")
+        await d.press("ctrl+u")
+        await d.type(str(path))
+        await d.press("enter")
+        await d.shows("orders.csv", "23 B", "region,amount", "north,12")
+
+
+async def test_the_preview_says_what_is_no_text() -> None:
+    fake = FakeDaemon()
+    fake.add_file("photo.png", b"\x89PNG\0\0" * 100)
+    async with deck(fake) as d:
+        await _open(d)
+        await d.shows("photo.png", "png · 600 B · not text")
+
+
+async def test_a_long_file_is_shown_from_its_beginning() -> None:
+    fake = FakeDaemon()
+    fake.add_file("long.txt", b"line\n" * 40_000)
+    async with deck(fake) as d:
+        await _open(d)
+        await d.shows("long.txt", "200 KB", "line")
+        assert d.app.screen.query_one("Preview").virtual_size.height < 2100
+
+
+async def test_a_file_goes_to_the_chat_and_its_id_to_the_clipboard() -> None:
+    fake = FakeDaemon()
+    stored = fake.add_file("orders.csv", b"a,b\n")
+    async with deck(fake) as d:
+        await _open(d)
+        await d.shows("a,b")
+        await d.press("c")
+        await d.until(lambda: d.app.clipboard == stored["id"])
+        await d.press("t")
+        await d.until(lambda: d.app.current_mode == "chat")
+        await d.shows("⎙ orders.csv 4 B ×")
+
+
+async def test_deleting_asks_first() -> None:
+    fake = FakeDaemon()
+    fake.add_file("orders.csv", b"a,b\n")
+    async with deck(fake) as d:
+        await _open(d)
+        await d.shows("a,b")
+        await d.press("d")
+        await d.shows("Delete “orders.csv”?")
+        await d.press("y")
+        await d.shows("No files yet")
