@@ -29,7 +29,7 @@ import openai
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.paths import examples_dir
 
-SKILL = "csv-summary"
+SKILL = "invoice-check"
 STARTUP_SECONDS = 180.0
 
 BOLD, DIM, GREEN, RED, CYAN, RESET = "\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[36m", "\033[0m"
@@ -206,7 +206,9 @@ def run_task(client: openai.OpenAI, examples: Path) -> openai.types.responses.Re
     ) as stream:
         for event in stream:
             printer.event(event)
-        return stream.get_final_response()
+            if event.type in ("response.completed", "response.incomplete", "response.failed"):
+                return event.response
+    raise DemoFailed("The stream ended before the response did.")
 
 
 def main(*, open_tui: bool | None = None) -> int:

@@ -34,7 +34,8 @@ def export(out: Path, folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "chat_template": template,
     }
-    generation = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2, "do_sample": False}
+    # A turn of the contract has at most some 500 tokens; a copy that slips into a loop ends here, not at the context.
+    generation = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 2, "do_sample": False, "max_new_tokens": 640}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         fresh = Path(scratch)
         for name, content in (

@@ -38,6 +38,7 @@ KILL_PATIENCE_S = 0.4
 KILL_PAUSE_S = 0.0005
 INLINE_MAX = 65_536
 FD_BYTES = 4
+HEADROOM = 32  # process slots a new call finds free
 
 
 class Job:
@@ -153,6 +154,10 @@ class Agent:
     def run(self, number: int, command: bytes, fds: list[int], lasting: bool) -> None:
         out, err = fds[0], fds[1]
         before = {pid: entry[1] for pid, entry in processes().items()}
+        if len(before) > resource.getrlimit(resource.RLIMIT_NPROC)[0] - HEADROOM:
+            # Leftovers of earlier calls (a fork bomb) would leave the new call a shell that cannot start anything.
+            self.killall()
+            before = {}
         if len(fds) > 2:
             # Longer than one argument may be: bash reads it as a script.
             os.set_inheritable(fds[2], True)

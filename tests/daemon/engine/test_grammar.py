@@ -25,6 +25,7 @@ from skilldeck_daemon.engine.base import (
     ToolCallDone,
 )
 from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import ORDER
 from skilldeck_daemon.engine.grammar import rebuild
@@ -204,7 +205,7 @@ async def test_what_is_demanded_comes_after_bounded_reasoning_and_only_from_mode
     plain = model_folder(tmp_path / "plain", template="{% for m in messages %}{{ m.content }}{% endfor %}")
     for folder, may in ((thinks, True), (plain, False)):
         model = drawn(folder, 1)
-        mask = await model._grammars.mask(*_request(model, demanded), in_reasoning=False, max_new=64)
+        mask = await model._grammars.mask(demanded, plan_tools(demanded), in_reasoning=False, max_new=64)
         assert mask is not None
         begin, thought = model.vocabulary.encode("<think>"), model.vocabulary.encode("x" * 500)
         assert all(mask.accept(token) for token in begin) is may

@@ -164,11 +164,11 @@ def test_settings_come_from_flags_then_variables_then_the_file(
     paths.config_file().parent.mkdir(parents=True)
     paths.config_file().write_text('port = 1\nmodel = "file"\nmax_containers = 3\n[tui]\ntheme = "dark"\n')
     monkeypatch.setenv("SKILLDECK_MODEL", "variable")
-    monkeypatch.setenv("SKILLDECK_API_KEY", "one, two")
+    monkeypatch.setenv("SKILLDECK_API_KEY", "key-1, key-2")
     settings = load_settings(port=2)
     assert (settings.port, settings.model, settings.max_containers) == (2, "variable", 3)
-    assert settings.keys == ["one", "two"]
-    assert "one" not in repr(settings)
+    assert settings.keys == ["key-1", "key-2"]
+    assert "key-1" not in repr(settings)
     paths.config_file().write_text("prot = 1\n")
     with pytest.raises(BadSettings, match="'prot'"):
         load_settings()
