@@ -38,14 +38,18 @@ class Deck:
 
         The pilot's own way waits for the processor to be idle, which on a busy machine takes a second a key.
         """
+        for key in keys:
+            await self._send(events.Key(key, CHARACTERS.get(key, key if len(key) == 1 else None)))
+
+    async def paste(self, text: str) -> None:
+        await self._send(events.Paste(text))
+
+    async def _send(self, event: events.Event) -> None:
         driver = self.app._driver
         assert driver is not None
-        for key in keys:
-            character = CHARACTERS.get(key, key if len(key) == 1 else None)
-            event = events.Key(key, character)
-            event.set_sender(self.app)
-            driver.send_message(event)
-            await self.handled()
+        event.set_sender(self.app)
+        driver.send_message(event)
+        await self.handled()
 
     async def type(self, text: str) -> None:
         await self.press(*(KEYS.get(character, character) for character in text))
@@ -85,14 +89,19 @@ class Deck:
 
 @asynccontextmanager
 async def deck(
-    fake: FakeDaemon, *, size: tuple[int, int] = (100, 30), clock: Callable[[], float] = time.time, **options: Any
+    fake: FakeDaemon,
+    *,
+    size: tuple[int, int] = (100, 30),
+    clock: Callable[[], float] = time.time,
+    toasts: bool = True,
+    **options: Any,
 ) -> AsyncIterator[Deck]:
     """The app, connected, with its first snapshot shown."""
     options.setdefault("preferences", Preferences(notify=False))
     options.setdefault("memory", Memory())
     async with fake.client() as client:
         app = SkilldeckApp(client, clock=clock, **options)
-        async with app.run_test(size=size, notifications=True) as pilot:
+        async with app.run_test(size=size, notifications=toasts) as pilot:
             made = Deck(app, pilot, fake)
             await made.until(lambda: app.state.loaded and app.mode_screen() is not None and app.state.connected)
             await pilot.pause()

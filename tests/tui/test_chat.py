@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from textual import events
 
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.widgets.composer import ComposerText
@@ -200,10 +199,10 @@ async def test_a_pasted_path_becomes_an_attachment_and_other_text_stays_text(fak
     path.write_text("a,b\n")
     async with deck(fake) as d:
         text = d.chat.query_one(ComposerText)
-        text.post_message(events.Paste(f"'{path}'\n"))
+        await d.paste(f"'{path}'\n")
         await d.shows("⎙ my data.csv 4 B ×")
         assert text.text == ""
-        text.post_message(events.Paste("/no/such/file"))
+        await d.paste("/no/such/file")
         await d.until(lambda: text.text == "/no/such/file")
 
 

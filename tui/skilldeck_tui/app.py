@@ -57,6 +57,10 @@ class SkilldeckApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("app")]
     CSS = """
     Toast { background: $panel; }
+    /* The ANSI themes have one background: what is selected is reversed. */
+    .-theme-ansi-dark .tab.-active, .-theme-ansi-light .tab.-active { text-style: bold reverse; }
+    .-theme-ansi-dark OptionList > .option-list--option-highlighted { text-style: reverse; }
+    .-theme-ansi-light OptionList > .option-list--option-highlighted { text-style: reverse; }
     CommandPalette > Vertical { border: round $border; background: $surface; }
     """
 

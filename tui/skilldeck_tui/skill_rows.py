@@ -40,8 +40,10 @@ class SkillRow:
         ahead = bool(latest) and latest != default
         return (
             self.name,
-            f"v{default}" if default else Content.styled("–", "$faint"),
-            Content.styled(f"v{latest}" if latest else "–", "$accent" if ahead else "$faint"),
+            # The default, which requests get that name none, and the latest when it is another.
+            Content.assemble(f"v{default}", (f" → v{latest}" if ahead else "", "$accent"))
+            if default
+            else Content.styled("–", "$faint"),
             chip(self.watch),
             Content.styled(self._source(), "$faint"),
         )

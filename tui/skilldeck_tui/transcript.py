@@ -121,7 +121,7 @@ class Command:
 
 @dataclass
 class ShellItem(Item):
-    """A shell call with its output, both live."""
+    """A shell call with its output, both live. `waiting`: for a person's yes."""
 
     kind: ClassVar[str] = "shell"
     call_id: str = ""
@@ -129,6 +129,7 @@ class ShellItem(Item):
     output_raw: Object = field(default_factory=dict)
     running: bool = False
     stopped: bool = False
+    waiting: bool = False
 
     def command(self, index: int) -> Command:
         while len(self.commands) <= index:

@@ -42,6 +42,8 @@ class DiffScreen(ModalScreen[None]):
     DiffScreen #changed { width: 34; height: 1fr; background: $surface; border: none; padding: 1 0; }
     DiffScreen VerticalScroll { width: 1fr; padding: 1 1; }
     DiffScreen VerticalScroll Static { width: 1fr; height: auto; }
+    DiffScreen.-narrow Horizontal { layout: vertical; }
+    DiffScreen.-narrow #changed { width: 1fr; height: auto; max-height: 8; padding: 0; }
     DiffScreen Footer { background: $background; }
     """
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-normal")]
@@ -76,11 +78,11 @@ class DiffScreen(ModalScreen[None]):
         now = cast("SkilldeckApp", self.app).clock()
         parts: list[str | tuple[str, str]] = [(clean(str(self.skill.get("name"))), "bold"), "   "]
         for version, style in ((old, "$error"), (new, "$success")):
-            parts += [
-                (f"v{version['version']}", f"bold {style}"),
-                (f" {age(version.get('created_at'), now)} ago", "$faint"),
-            ]
-            parts += [("  →  ", "$muted")] if version is old else []
+            then = age(version.get("created_at"), now)
+            parts.append((f"v{version['version']}", f"bold {style}"))
+            parts.append((f" {then}" if then == "now" else f" {then} ago", "$faint"))
+            if version is old:
+                parts.append(("  →  ", "$muted"))
         return Content.assemble(*parts, (f"\n{summary}", "$muted"))
 
     @work(exclusive=True, group="compare")

@@ -73,7 +73,7 @@ class SkillsScreen(ModeScreen):
         yield EmptyState("No skills yet", text, steps, id="welcome")
         with Horizontal(classes="columns"):
             with Vertical(id="list"):
-                yield DataRows(("Skill", "Default", "Latest", "State", "Source"))
+                yield DataRows(("Skill", "Version", "State", "Source"))
                 yield Problem()
             with Vertical(id="detail"):
                 yield Static("", classes="about", markup=False)

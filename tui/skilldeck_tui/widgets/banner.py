@@ -33,10 +33,10 @@ def message(state: DaemonState) -> tuple[str, str]:
     if state.link == "stuck":
         title = error.title if error else "The daemon does not answer."
         hint = error.hint if error and error.hint else "Start it with `skilldeckd serve`."
-        again = "" if state.fatal else " Still trying; nothing on this screen is lost."
+        again = "" if state.fatal else " Still trying; nothing here is lost."
         return "stuck", f"{title} {hint}{again}"
     if state.link == "degraded":
-        return "degraded", "Lost the connection to the daemon. Reconnecting; nothing on this screen is lost."
+        return "degraded", "Lost the connection to the daemon. Reconnecting; nothing here is lost."
     if state.link == "recovered":
         return "recovered", "Connected again."
     if state.status.get("state") == "degraded":

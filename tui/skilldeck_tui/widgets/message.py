@@ -18,9 +18,10 @@ from skilldeck_tui.widgets.item_view import ItemView
 
 class MessageView(ItemView):
     DEFAULT_CSS = """
-    MessageView { padding: 0 1; }
+    /* Blocks of Markdown bring their own margin below. (A rule for the last child would cost a restyling of all.) */
+    MessageView { padding: 0 1; margin: 0; }
     MessageView Markdown { padding: 0; margin: 0; height: auto; }
-    MessageView .tail { height: auto; color: $foreground; }
+    MessageView .tail { height: auto; margin: 0 0 1 0; color: $foreground; }
     MessageView.-found { background: $warning 12%; }
     """
 

@@ -110,10 +110,8 @@ class OutputView(Widget):
         hidden = output.total - head - tail
         if hidden <= 0:
             head, tail, hidden = 0, min(tail, output.total), 0
-        mark: Row = (
-            "mark",
-            f"⋯ {plural(max(hidden, 0), 'line')} folded · {size(output.total_bytes)} in all · enter unfolds",
-        )
+        total = f" · {size(output.total_bytes)}"
+        mark: Row = ("mark", crop(f"⋯ {plural(max(hidden, 0), 'line')} folded{total} · enter unfolds", width))
         first = [(stream, crop(text, width)) for stream, text in output.lines[:head]]
         last = [(stream, crop(text, width)) for stream, text in output.lines[-tail:]]
         return [*first, mark, *last]

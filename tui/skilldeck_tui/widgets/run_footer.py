@@ -52,7 +52,7 @@ class RunFooter(Vertical):
         if error.display:
             error.update(Content(f"✗ {clean(turn.error)}"))
         summary.update(self._live(now) if turn.live else self._ended())
-        bars = Content("") if turn.live else timeline(turn)
+        bars = Content("") if turn.live else timeline(turn, self.size.width or 80)
         bar.display = bool(bars.plain)
         bar.update(bars)
 
@@ -62,7 +62,7 @@ class RunFooter(Vertical):
         frame = SPINNER[int(now * 10) % len(SPINNER)]
         doing = "queued" if turn.status == "queued" else "running" if turn.items else "reading the prompt"
         if turn.items and isinstance(turn.items[-1], ShellItem) and turn.items[-1].running:
-            doing = "running a command"
+            doing = "waiting for your answer" if turn.items[-1].waiting else "running a command"
         elif turn.items:
             doing = "writing"
         return Content.assemble((f"{frame} ", "$accent"), (f"{doing} · {duration(spent)}", "$muted"),
@@ -85,20 +85,21 @@ class RunFooter(Vertical):
         commands = sum(len(item.commands) for item in turn.items if isinstance(item, ShellItem))
         if commands:
             parts.append(plural(commands, "command"))
-        if turn.model:
+        if turn.model and (self.size.width or 80) >= 70:
             parts.append(clean(turn.model))
         return Content.assemble((f"{glyph} ", style), (" · ".join(parts), "$faint"))
 
 
-def timeline(turn: Turn) -> Content:
+def timeline(turn: Turn, width: int = 80) -> Content:
     """One bar in the order things happened, and the seconds of each kind."""
     total = sum(span.end - span.start for span in turn.timeline)
     if total <= 0:
         return Content("")
+    cells_in_all = BAR if width >= 80 else BAR // 2
     parts: list[tuple[str, str]] = []
     owed = 0.0
     for span in turn.timeline:
-        owed += (span.end - span.start) / total * BAR
+        owed += (span.end - span.start) / total * cells_in_all
         cells = round(owed)
         owed -= cells
         if cells > 0:
@@ -106,5 +107,7 @@ def timeline(turn: Turn) -> Content:
     for kind in KINDS:
         seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
         if seconds > 0:
-            parts += [("  ■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint")]
+            # Non-breaking: a line ends between two kinds.
+            label = f"{LABELS[kind]} {duration(seconds)}".replace(" ", "\u00a0")
+            parts += [(" ", ""), ("\u00a0■\u00a0", STYLES[kind]), (label, "$faint")]
     return Content.assemble(*parts)

@@ -20,6 +20,8 @@ from skilldeck_tui.widgets.item_view import ItemView
 from skilldeck_tui.widgets.output_view import OutputView
 
 COMMAND_LINES = 8
+COMMAND_CHARACTERS = 600
+"""A small model can fall into repeating itself inside a command."""
 
 
 class CommandView(Vertical):
@@ -52,10 +54,13 @@ class CommandView(Vertical):
         self.post_message(self.Ready())
 
     def paint(self, now: float, waiting: bool, unfolded: bool) -> None:
-        lines = clean(self.command.text).strip().split("\n")
+        whole = clean(self.command.text).strip()
+        lines = (whole if unfolded else whole[:COMMAND_CHARACTERS]).split("\n")
         if len(lines) > COMMAND_LINES and not unfolded:
             lines = [*lines[: COMMAND_LINES - 1], f"⋯ {len(lines) - COMMAND_LINES + 1} more lines"]
         text = "\n  ".join(lines)
+        if not unfolded and len(whole) > COMMAND_CHARACTERS:
+            text += f" ⋯ {len(whole) - COMMAND_CHARACTERS:,} more characters"
         self.query_one(".command", Static).update(Content.assemble(("$ ", "$muted"), (text, "bold")))
         self.clock(now, waiting)
         self.output.sync(force=self.command.outcome is not None)
@@ -102,7 +107,6 @@ class ShellCallView(ItemView):
         super().__init__(item)
         self.shell = item
         self.lines = lines
-        self.waiting = False
         self.unfolded = False
         self._views: list[CommandView] = []
 
@@ -122,10 +126,10 @@ class ShellCallView(ItemView):
         commands = self.shell.commands
         self.set_class(any(c.running for c in commands), "-running")
         self.set_class(any(c.outcome not in (None, 0) for c in commands), "-failed")
-        self.set_class(self.waiting, "-asking")
+        self.set_class(self.shell.waiting, "-asking")
         for view in self._views:
             if view.children:
-                view.paint(now, self.waiting, self.unfolded)
+                view.paint(now, self.shell.waiting, self.unfolded)
 
     def on_command_view_ready(self, event: CommandView.Ready) -> None:
         event.stop()
@@ -138,12 +142,12 @@ class ShellCallView(ItemView):
     def tick(self, now: float) -> None:
         for view in self._views:
             if view.command.running and view.children:
-                view.clock(now, self.waiting)
+                view.clock(now, self.shell.waiting)
 
     def ask(self, waiting: bool) -> None:
         """Whether the call waits for an approval."""
-        if waiting != self.waiting:
-            self.waiting = waiting
+        if waiting != self.shell.waiting:
+            self.shell.waiting = waiting
             self._repaint()
 
     def toggle(self) -> None:
