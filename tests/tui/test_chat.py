@@ -199,6 +199,7 @@ async def test_a_pasted_path_becomes_an_attachment_and_other_text_stays_text(fak
     path.write_text("a,b\n")
     async with deck(fake) as d:
         text = d.chat.query_one(ComposerText)
+        await d.until(lambda: text.has_focus)
         await d.paste(f"'{path}'\n")
         await d.shows("⎙ my data.csv 4 B ×")
         assert text.text == ""
