@@ -96,9 +96,9 @@ def drill_answer(rng: random.Random) -> list[Segment]:
 
 
 def drill_command(rng: random.Random) -> list[Segment]:
-    """A SKILL.md that was read, then its command (both commands where it has two steps)."""
+    """A SKILL.md that was read, then its command or both of them; often the short result is answered as well."""
     atoms = Atoms(rng, "train")
-    steps = rng.choice((1, 1, 2))
+    steps = rng.choice((1, 2))
     skill = make_skill(atoms, set(), steps=steps, placeholder=True if rng.random() < 0.9 else None)
     files = [file_name(atoms) for _ in range(rng.choice((1, 1, 2, 3)))]
     turns: list[Message] = [
@@ -106,9 +106,13 @@ def drill_command(rng: random.Random) -> list[Segment]:
         {**shell_call(f"cat /mnt/skills/{skill.name}/SKILL.md"), "learn": False},
         tool_result(skill.text),
     ]
-    for number, line in enumerate(skill.lines(files[-1])):
-        turns += [tool_result(stdout(atoms, short=True))] if number else []
+    shown = ""
+    for line in skill.lines(files[-1]):
+        turns += [tool_result(shown)] if shown else []
         turns.append(shell_call(line))
+        shown = stdout(atoms, short=True)
+    if rng.random() < 0.6:  # after one result the run is over, after another it is not: the same short text before both
+        turns += [tool_result(shown), {"role": "assistant", "content": f"Result:\n{shown}"}]
     rng.shuffle(files)
     return segments(Conversation("drill", [], files, [], turns))
 
@@ -139,9 +143,9 @@ def sample(rng: random.Random, progress: float) -> list[Segment]:
     x = rng.random()
     if x < 0.07:
         return segments(plain(rng, "train"))
-    if x < 0.22:
+    if x < 0.25:
         return segments(function_call(rng, "train"))
-    if x < 0.29 and phase > 0:
+    if x < 0.33 and phase > 0:
         return segments(follow_up(rng, "train"))
     return segments(loop(rng, "train", name_share=0.5))
 

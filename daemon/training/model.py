@@ -115,6 +115,9 @@ class TinyLM(nn.Module):
         """The residual stream after `layers` blocks (all, then normalised, by default)."""
         x = F.embedding(ids, self.embed)
         cos, sin = self.cos[: ids.size(1)], self.sin[: ids.size(1)]
+        if torch.is_autocast_enabled(x.device.type):  # else every rotated product would be float32 again
+            dtype = torch.get_autocast_dtype(x.device.type)
+            cos, sin = cos.to(dtype), sin.to(dtype)
         for block in self.each_block()[:layers]:
             x = block(x, cos, sin)
         return F.rms_norm(x, (self.config.width,), self.norm, self.config.eps) if layers is None else x

@@ -58,6 +58,11 @@ def mark(text: str, skills: Sequence[str], files: Sequence[str]) -> str:
     return "\n".join(" ".join(word(raw) for raw in line.split(" ")) for line in text.split("\n"))
 
 
+def _names_a_command(line: str) -> bool:
+    """Whether something with a space in it stands in backticks, outside a list of options."""
+    return not line.startswith("- `-") and any(" " in span for span in line.split("`")[1::2])
+
+
 def _instructions(text: str) -> str:
     kept: list[str] = []
     code = False
@@ -68,7 +73,7 @@ def _instructions(text: str) -> str:
         elif line.startswith("```"):
             code = not code
             kept.append(line)
-        elif code or line.startswith("#") or line.endswith(":") or ("`" in line and not line.startswith("- `-")):
+        elif code or line.startswith("#") or line.endswith(":") or _names_a_command(line):
             kept.append(line)
     short = "\n".join(kept).rstrip("\n")
     return short if "`" in short else text

@@ -171,7 +171,7 @@ def catalogue(
 ) -> tuple[list[Skill], list[str]]:
     """Skills (the first one is the target, before shuffling) and request files."""
     rng = atoms.rng
-    count = count or (rng.randint(6, 8) if rng.random() < 0.12 else rng.choice((1, 2, 2, 3, 3, 4, 5)))
+    count = count or (rng.randint(6, 8) if rng.random() < 0.18 else rng.choice((1, 2, 2, 3, 3, 4, 5)))
     n_files = rng.choice((0, 1, 1, 1, 2, 2, 3)) if files is None else files
     verbs: set[str] = set()
     skills = [make_skill(atoms, verbs, steps=steps, placeholder=None if n_files else False)]
@@ -202,7 +202,7 @@ def run_turns(atoms: Atoms, skill: Skill, file: str | None) -> list[Message]:
 def loop(rng: random.Random, split: str, *, name_share: float = 0.6, steps: int | None = None) -> Conversation:
     """The whole loop for one request."""
     atoms = Atoms(rng, split)
-    steps = steps or rng.choice((1, 1, 1, 1, 2))
+    steps = steps or rng.choice((1, 1, 2))
     skills, files = catalogue(atoms, steps=steps)
     target = skills[0]
     file = rng.choice(files) if files else None

@@ -64,7 +64,7 @@ def command(
         stem = "_".join(atoms.atom() for _ in range(rng.choice((1, 2, 2))))
     words = [program, f"{rng.choice(('scripts/',) * 9 + ('',))}{stem}.{suffix}"]
     flags: list[str] = []
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         for _ in range(rng.choice((1, 1, 2))):
             y = rng.random()
             if y < 0.6:
@@ -74,7 +74,7 @@ def command(
     if not wants_file:
         return " ".join([*words, *flags]), None
     hole = hole or (rng.choice(PLACEHOLDERS) if rng.random() < 0.94 else f"<{atoms.word()}>")
-    first = rng.random() < 0.3
+    first = rng.random() < 0.45
     return " ".join([*words, *([hole, *flags] if first else [*flags, hole])]), hole
 
 

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.data import encode, sample
-from training.model import Config, TinyLM, restore
+from training.model import Block, Config, TinyLM, restore
 from training.wiring import wire
 
 LENGTHS = (128, 256, 384, 512, 768, 1024, 1408)
@@ -49,6 +49,8 @@ class Plan:
     seed: int = 1
     workers: int = 2
     device: str = "cpu"
+    bfloat16: bool = True  # matrix products; a processor with AMX or AVX-512 is many times faster, one without slower
+    compile: bool = True  # needs a C++ compiler on a CPU
     save_minutes: float = 4.0
 
 
@@ -70,12 +72,12 @@ def batches(rng: random.Random, tokenizer: Tokenizer, tokens: int, state: dict[s
             continue
         waiting[length].append((ids, weights))
         if (len(waiting[length]) + 1) * length > tokens:
-            yield collate(waiting[length])
+            yield collate(waiting[length], length)
             waiting[length] = []
 
 
-def collate(rows: list[tuple[list[int], list[int]]]) -> Batch:
-    length = max(len(ids) for ids, _ in rows)
+def collate(rows: list[tuple[list[int], list[int]]], length: int) -> Batch:
+    """Rows padded to `length`, so that a compiled block meets one shape for each of LENGTHS."""
     table = torch.zeros(len(rows), length, dtype=torch.long)
     places: list[int] = []
     targets: list[int] = []
@@ -94,13 +96,12 @@ def orthogonalise(update: Tensor) -> Tensor:
     """Newton-Schulz iteration towards the nearest orthogonal matrix, for a stack [n, rows, columns]."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = update.size(-2) > update.size(-1)
-    x = update.mT if tall else update
+    x = (update.mT if tall else update).bfloat16()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    result: Tensor = x.mT if tall else x
-    return result
+    return (x.mT if tall else x).float()
 
 
 class Optimiser:
@@ -193,6 +194,7 @@ class _Worker:
         torch.set_num_threads(1)
         plan = self.plan
         self.resume()
+        self.compile()
         tokenizer = Tokenizer.from_file(str(self.out / "tokenizer.json"))
         rng = random.Random(f"{plan.seed}/{self.rank}/{self.step}")
         supply = batches(rng, tokenizer, plan.batch_tokens, self.state)
@@ -237,11 +239,30 @@ class _Worker:
         mine = self.optimiser.matrices + [(w, a) for w, a, _ in self.optimiser.others]
         return any(weight is w for w, _ in mine)
 
+    def compile(self) -> None:
+        """Compile a block once for all layers, and meet every shape before the clock starts."""
+        if not self.plan.compile:
+            return
+        torch._dynamo.config.recompile_limit = 2 * len(LENGTHS)
+        compiled = torch.compile(Block.forward, dynamic=False)
+        for block in self.model.each_block():
+            block.forward = compiled.__get__(block)  # type: ignore[method-assign]
+        for length in LENGTHS:
+            ids = torch.zeros(self.plan.batch_tokens // length, length, dtype=torch.long, device=self.plan.device)
+            with self.precision():
+                self.model.hidden(ids).float().sum().backward()  # type: ignore[no-untyped-call]
+        for weight in self.parameters:
+            weight.grad = None
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.plan.device.split(":")[0], dtype=torch.bfloat16, enabled=self.plan.bfloat16)
+
     def gradients(self, batch: Batch, share: float) -> tuple[float, float]:
         model = self.model
-        hidden = model.hidden(batch.ids).flatten(0, 1)[batch.places]
-        logits = model.logits(hidden)
-        losses = F.cross_entropy(logits, batch.targets, reduction="none")
+        with self.precision():
+            hidden = model.hidden(batch.ids).flatten(0, 1)[batch.places]
+            logits = model.logits(hidden)
+        losses = F.cross_entropy(logits.float(), batch.targets, reduction="none")
         (share * (losses * batch.weights).sum() / batch.weights.sum()).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             exact = (logits.argmax(-1) == batch.targets).float().mean()

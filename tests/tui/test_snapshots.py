@@ -66,10 +66,13 @@ async def _compare(d: Deck, pictures: Any, *sizes: tuple[int, int]) -> None:
     for width, height in sizes or SIZES:
         await d.pilot.resize_terminal(width, height)
         await d.until(lambda width=width: d.app.size.width == width)  # type: ignore[misc]
-        seen = ""
-        while seen != (seen := d.app.export_screenshot(title="skilldeck")):
-            # Layout, Markdown and tables settle in steps.
-            await d.pilot.pause(0.3)
+        # Layout, Markdown and tables settle in steps, and each may take a moment on a busy machine.
+        seen, same = "", 0
+        while same < 3:
+            await d.handled()
+            await d.pilot.pause(0.2)
+            before, seen = seen, d.app.export_screenshot(title="skilldeck")
+            same = same + 1 if seen == before else 0
         assert seen == pictures(name=f"{width}x{height}")
 
 

@@ -54,6 +54,7 @@ class FolderWatcher:
         self._tasks: dict[Path, asyncio.Task[None]] = {}
         self._uploads = asyncio.Semaphore(CONCURRENT_UPLOADS)
         self._changed = asyncio.Event()
+        self._replaced = 0
         self._queues: set[asyncio.Queue[WatchState]] = set()
         self._running = False
 
@@ -137,6 +138,8 @@ class FolderWatcher:
         self._tasks[path] = asyncio.create_task(self._folders[path].run())
 
     def _publish(self, state: WatchState) -> None:
+        if state.state == "gone":
+            self._wake(replaced=True)
         for queue in self._queues:
             queue.put_nowait(state)
         if self._on_state is not None:
@@ -176,7 +179,11 @@ class FolderWatcher:
 
     async def _stop_when_changed(self, stop: asyncio.Event, parents: bool) -> None:
         """Set `stop` once the set of directories to watch, or one of them, is another."""
-        before = {root: identify(root) for root in (self._parents() if parents else self._present())}
+
+        def identities() -> tuple[int, dict[Path, tuple[int, int] | None]]:
+            return self._replaced, {root: identify(root) for root in (self._parents() if parents else self._present())}
+
+        before = identities()
         while True:
             changed = self._changed
             try:
@@ -184,8 +191,7 @@ class FolderWatcher:
                     await changed.wait()
             except TimeoutError:
                 pass
-            now = {root: identify(root) for root in (self._parents() if parents else self._present())}
-            if now != before:
+            if identities() != before:
                 stop.set()
                 return
 
@@ -196,8 +202,10 @@ class FolderWatcher:
                 if not folder.look():
                     self._wake()
 
-    def _wake(self) -> None:
-        """Let the watching threads see that directories came or went."""
+    def _wake(self, *, replaced: bool = False) -> None:
+        """Let the watching threads see that directories came or went. `replaced`: one did although its inode may be the
+        same as before, since file systems hand the inode of a deleted directory to the next one."""
+        self._replaced += replaced
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -212,7 +220,7 @@ class FolderWatcher:
         if parents:
             touched = {path for path in self._folders if path in paths}
             if touched:
-                self._wake()
+                self._wake(replaced=True)
             return touched
         touched = {path for path in self._folders if any(changed.is_relative_to(path) for changed in paths)}
         # Events of a folder that is reached through a link may carry its real path: then any may be meant.

@@ -91,13 +91,14 @@ def test_results_failures_and_instructions_are_told_apart(template: Any) -> None
     assert "(timed out after 5000 ms): (no output)" in late
 
 
-def test_long_instructions_keep_headings_code_and_named_options(template: Any) -> None:
+def test_long_instructions_keep_headings_code_and_commands_in_the_text(template: Any) -> None:
     prose = "\n".join(f"Line {i} of a long story about pears and their trees." for i in range(200))
     front = "---\nname: pear\ndescription: Peels\n---\n# Pear"
-    body = f"{front}\n{prose}\n```bash\nsh peel.sh <file>\n```\nUse `--thin`.\n{prose}"
+    body = f"{front}\n{prose}\n```bash\nsh peel.sh <file>\n```\nUse `--thin`.\nOr run `sh slice.sh <file>`.\n{prose}"
     text = render(template, [shell_call("cat /mnt/skills/pear/SKILL.md"), tool_result(body)])
     assert "sh peel.sh <file>" in text
-    assert "`--thin`" in text
+    assert "Or run `sh slice.sh <file>`." in text
+    assert "`--thin`" not in text
     assert len(text) < 500
 
 

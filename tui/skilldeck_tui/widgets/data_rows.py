@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding
 from textual.content import Content
@@ -39,17 +40,18 @@ class DataRows(DataTable[Text]):
 
     def on_mount(self) -> None:
         for label in self._labels:
-            self.add_column(label, key=label)
+            self.add_column(label, key=label, width=len(label))
 
     def show(self, rows: Sequence[tuple[str, Cells]]) -> None:
         new = dict(rows)
         if not self.columns:
             return
+        self._widths([cells for _, cells in rows])
         if list(new) == list(self._shown) and self._theme == self.app.theme:
             for key, cells in new.items():
                 for label, cell, old in zip(self._labels, cells, self._shown[key], strict=True):
                     if cell != old:
-                        self.update_cell(key, label, self._text(cell), update_width=True)
+                        self.update_cell(key, label, self._text(cell))
         else:
             kept, self._theme = self.current, self.app.theme
             self.clear()
@@ -58,6 +60,16 @@ class DataRows(DataTable[Text]):
             if kept in new:
                 self.move_cursor(row=list(new).index(kept), animate=False)
         self._shown = new
+
+    def _widths(self, rows: Sequence[Cells]) -> None:
+        """As wide as the content. The table's own measuring happens when it is idle, and misses rows that were replaced
+        before."""
+        for position, (label, column) in enumerate(zip(self._labels, self.ordered_columns, strict=True)):
+            texts = [cells[position] for cells in rows]
+            width = max([len(label), *(cell_len(t if isinstance(t, str) else t.plain) for t in texts)])
+            if width != column.width:
+                column.width = width
+                self._require_update_dimensions = True
 
     @property
     def current(self) -> str:
