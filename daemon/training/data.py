@@ -10,7 +10,7 @@ import random
 
 from tokenizers import Tokenizer
 
-from training.functions import function_call
+from training.functions import drill_function, function_call
 from training.outputs import failure, stdout
 from training.render import Message, Segment, render, shell_call, tool_result
 from training.scenario import (
@@ -118,19 +118,19 @@ def drill_command(rng: random.Random) -> list[Segment]:
 
 
 _PHASES = (0.15, 0.4, 0.65, 0.85, 1.01)
-_SHARES = {  # dense, choice, answer, command; what is left is whole conversations
-    0: (0.25, 0.15, 0.08, 0.20),
-    1: (0.18, 0.14, 0.06, 0.16),
-    2: (0.08, 0.10, 0.15, 0.10),
-    3: (0.05, 0.08, 0.14, 0.10),
-    4: (0.03, 0.06, 0.10, 0.08),
+_SHARES = {  # dense, choice, answer, command, function; what is left is whole conversations
+    0: (0.25, 0.15, 0.08, 0.20, 0.00),
+    1: (0.14, 0.12, 0.06, 0.14, 0.16),
+    2: (0.08, 0.10, 0.12, 0.10, 0.12),
+    3: (0.05, 0.08, 0.12, 0.10, 0.06),
+    4: (0.03, 0.06, 0.10, 0.08, 0.04),
 }
 
 
 def sample(rng: random.Random, progress: float) -> list[Segment]:
     """One example for a run that is `progress` (0 to 1) through its schedule."""
     phase = next(i for i, end in enumerate(_PHASES) if progress < end)
-    dense, choice, answer, line = _SHARES[phase]
+    dense, choice, answer, line, function = _SHARES[phase]
     x = rng.random()
     if x < dense:
         return drill_dense(rng, 0.5 if phase == 0 else 0.25)
@@ -140,12 +140,14 @@ def sample(rng: random.Random, progress: float) -> list[Segment]:
         return drill_answer(rng)
     if x < dense + choice + answer + line:
         return drill_command(rng)
+    if x < dense + choice + answer + line + function:
+        return segments(drill_function(rng))
     x = rng.random()
-    if x < 0.07:
+    if x < 0.1:
         return segments(plain(rng, "train"))
-    if x < 0.25:
+    if x < 0.26:
         return segments(function_call(rng, "train"))
-    if x < 0.33 and phase > 0:
+    if x < 0.35 and phase > 0:
         return segments(follow_up(rng, "train"))
     return segments(loop(rng, "train", name_share=0.5))
 

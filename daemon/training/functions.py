@@ -56,12 +56,19 @@ def make_function(atoms: Atoms, verbs: set[str], count: int) -> tuple[dict[str, 
     return {"name": name, "description": about, "parameters": schema}, verb, noun
 
 
-def function_call(rng: random.Random, split: str) -> Conversation:
-    """A request for a declared function, its call, its result and the answer."""
-    atoms = Atoms(rng, split)
+Made = tuple[dict[str, Any], str, str]
+
+
+def _declared(atoms: Atoms) -> list[Made]:
+    rng = atoms.rng
     verbs: set[str] = set()
-    made = [make_function(atoms, verbs, rng.choice((1, 1, 2, 2, 3))) for _ in range(rng.choice((1, 1, 2, 3)))]
-    target, verb, noun = made[0]
+    return [make_function(atoms, verbs, rng.choice((1, 1, 2, 2, 3))) for _ in range(rng.choice((1, 1, 2, 3)))]
+
+
+def ask_and_call(atoms: Atoms, made: Made) -> list[Message]:
+    """A request for the function `made`, and its call."""
+    rng = atoms.rng
+    target, verb, noun = made
     schema = target["parameters"]
     names = schema.get("required") or list(schema["properties"])
     said: list[str] = []
@@ -74,16 +81,32 @@ def function_call(rng: random.Random, split: str) -> Conversation:
             written, arguments[name] = _text_value(atoms)
         said.append(f"{name}{rng.choice((' ', ' ', '=', ': ', ' is '))}{written}" if len(names) > 1 else written)
     if len(names) == 1:
-        text = rng.choice(ph.ASK_ONE[split])
+        text = rng.choice(ph.ASK_ONE[atoms.split])
     else:
-        text = rng.choice(ph.ASK_MANY[split]).replace("{args}", rng.choice((" and ", ", ", " and ", "; ")).join(said))
+        listed = rng.choice((" and ", ", ", " and ", "; ")).join(said)
+        text = rng.choice(ph.ASK_MANY[atoms.split]).replace("{args}", listed)
     values = {"n": noun, "v": verb, "V": verb.capitalize(), "F": target["name"], "a": said[0]}
     text = text.format(**values) if "{" in text else text
     call = {"name": target["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}
-    turns: list[Message] = [
+    return [
         {"role": "user", "content": flourish(rng, text)},
         {"role": "assistant", "content": "", "tool_calls": [{"id": "c", "type": "function", "function": call}]},
     ]
+
+
+def drill_function(rng: random.Random) -> Conversation:
+    """Some functions and several requests, each answered by its call."""
+    atoms = Atoms(rng, "train")
+    made = _declared(atoms)
+    turns = [turn for _ in range(rng.choice((2, 3, 4, 5))) for turn in ask_and_call(atoms, rng.choice(made))]
+    return Conversation("drill", [], [], [declared for declared, _, _ in made], turns)
+
+
+def function_call(rng: random.Random, split: str) -> Conversation:
+    """A request for a declared function, its call, its result and the answer."""
+    atoms = Atoms(rng, split)
+    made = _declared(atoms)
+    turns = ask_and_call(atoms, made[0])
     shown = json.dumps({atoms.word(): atoms.atom()}) if rng.random() < 0.5 else stdout(atoms, short=True)
     turns += [tool_result(shown), {"role": "assistant", "content": f"Result:\n{shown}"}]
     skills, files = catalogue(atoms, rng.choice((1, 2)), 0) if rng.random() < 0.3 else ([], [])
