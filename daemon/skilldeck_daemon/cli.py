@@ -169,6 +169,9 @@ def demo() -> None:
 def bench(
     model: Annotated[str, typer.Option(help="Folder, Hugging Face id, or 'tiny'.")] = "tiny",
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite; repeat for several.")] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Check and measure exllamav2 on this machine's GPU, and nothing else.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Samples per arm.")] = 5,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the report there, with its chart.")] = None,
@@ -176,4 +179,5 @@ def bench(
     """Measure what is fast here and what is not, each beside a reference in the same run."""
     from skilldeck_daemon import bench as measure
 
-    raise typer.Exit(measure.run(model, suite or (), rounds, as_json, markdown))
+    suites = (measure.GPU,) if gpu else suite or ()
+    raise typer.Exit(measure.run(model, suites, rounds, as_json, markdown))

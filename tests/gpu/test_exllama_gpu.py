@@ -56,6 +56,16 @@ def expected_logprobs(folder: Path, ids: list[int]) -> Any:
         return model(torch.tensor([ids]).cuda()).logits[0].log_softmax(-1).cpu()
 
 
+async def test_the_bundled_model_computes_paged_what_transformers_does() -> None:
+    from skilldeck_daemon.bench import gpu
+    from skilldeck_daemon.engine.registry import tiny_dir
+
+    if importlib.util.find_spec("exllamav2") is None:
+        pytest.skip("exllamav2 is not installed")
+    async with gpu.loaded(tiny_dir(), context=2048) as (engine, _):
+        await gpu.logits(engine, tiny_dir())
+
+
 @pytest.mark.parametrize("name", ENGINES)
 async def test_log_probabilities_are_those_of_transformers(name: str, small: Path) -> None:
     async with loaded(name, small) as engine:

@@ -17,6 +17,7 @@ from skilldeck_daemon.bench.report import to_json, to_markdown, to_svg, to_text
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
 SUITES = ("startup", "engine", "containers", "uploads", "store")
+GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour
 
 Suite = Callable[[str, int], Awaitable[list[Measure]]]
 
@@ -32,13 +33,13 @@ def run(
 
     Args:
         model: what engines load: a folder, a Hugging Face id or `tiny`.
-        suites: which of SUITES, all when empty.
+        suites: which of SUITES, all when empty; or GPU.
         rounds: samples per arm; costly suites take what they need.
         markdown: also write the report there, and its chart beside it as .svg.
     """
     chosen = tuple(suites) or SUITES
     for name in chosen:
-        if name not in SUITES:
+        if name not in (*SUITES, GPU):
             raise BadRequest(f"There is no benchmark suite {name!r}.", f"Suites: {', '.join(SUITES)}.", param="suites")
     measures: list[Measure] = []
     failed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from html import escape
@@ -17,7 +18,7 @@ from skilldeck_shared.version import __version__
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    packages = ("torch", "transformers", "exllamav2", "textual", "fastapi", "SQLAlchemy")
+    packages = ("torch", "transformers", "exllamav2", "exllamav3", "flash_attn", "textual", "fastapi", "SQLAlchemy")
     versions = {}
     for package in packages:
         try:
@@ -29,6 +30,7 @@ def machine() -> dict[str, Any]:
         "skilldeck": __version__,
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
+        "card": _card(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": versions,
@@ -44,6 +46,12 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
+
+
+def _card() -> str:
+    """The first NVIDIA card, "" without one; torch is asked only when the run has imported it."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else ""
 
 
 def to_json(measures: Sequence[Measure]) -> str:
@@ -99,7 +107,7 @@ def to_markdown(measures: Sequence[Measure]) -> str:
         "little about other machines.",
         "",
         f"{about['date']}, skilldeck {about['skilldeck']}, {about['processor']}, {about['cores']} cores,"
-        f" {about['system']}, Python {about['python']}, {versions}.",
+        f"{', ' + about['card'] if about['card'] else ''}, {about['system']}, Python {about['python']}, {versions}.",
         "",
     ]
     for suite in dict.fromkeys(measure.suite for measure in measures):

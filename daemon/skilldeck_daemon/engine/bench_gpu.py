@@ -1,34 +1,29 @@
-"""`python -m skilldeck_daemon.engine.bench_gpu`: what the daemon costs on a GPU, over the raw generator.
+"""The arms of `skilldeckd bench --gpu`: what the daemon costs over the raw generator. `bench/gpu.py` runs them.
 
-Arms, interleaved A B C C B A at every concurrency: A exllamav2's own generator loop with its own sampler; B our engine
-without HTTP; C the daemon over loopback with server-sent events. Same prompts, all of them unique, same lengths,
-greedy. Overhead is 1 - C / A. Without a model folder it fabricates one of Llama 3 8B's dimensions with random weights
-(16 GB on disk, in a temporary directory). Needs CUDA and exllamav2; prints JSON to stdout, progress to stderr.
+A is exllamav2's own generator loop with its own sampler; B our engine without HTTP; C the daemon over loopback with
+server-sent events. Same prompts, all of them unique, same lengths, greedy. `fabricate` makes a model of stated
+dimensions with random weights, because a benchmark machine need not have any.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
-import platform
 import random
 import socket
-import statistics
 import string
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
-from skilldeck_daemon.engine.exl_v2 import Exllamav2, IdTokenizer, library
+from skilldeck_daemon.engine.base import Finished, GenRequest, Sampling, Tokens
+from skilldeck_daemon.engine.exl_v2 import Exllamav2, library
 from skilldeck_daemon.engine.exllama import ExllamaEngine
 
 LLAMA_3_8B: dict[str, Any] = {
@@ -67,7 +62,10 @@ Arm = Callable[[list[str]], Awaitable[Sample]]
 
 
 def fabricate(folder: Path, **dimensions: int) -> Path:
-    """Write a Llama of `dimensions`: random float16 weights, a tokenizer of one token a byte, a bare template."""
+    """Write a Llama of `dimensions`: random float16 weights, a tokenizer of one token a byte, a bare template.
+
+    The ids that no byte takes spell four letters each, so that whatever is sampled says something to a reader.
+    """
     import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -92,6 +90,8 @@ def fabricate(folder: Path, **dimensions: int) -> Path:
     vocabulary = {"<s>": 0, "</s>": 1} | {
         letter: index + 2 for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))
     }
+    for index in range(len(vocabulary), d["vocab_size"]):
+        vocabulary["".join(chr(97 + index // 26**place % 26) for place in range(4))] = index
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -136,16 +136,32 @@ def fabricate(folder: Path, **dimensions: int) -> Path:
     return folder
 
 
-class Bench:
-    """The arms over one loaded model; C talks to a daemon of its own, which loads the folder again."""
+def end_ids(folder: Path) -> list[int]:
+    """The ids that end a turn, which the daemon is told not to sample: every answer has the same length."""
+    ids: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        with contextlib.suppress(FileNotFoundError):
+            found = json.loads((folder / name).read_text("utf-8")).get("eos_token_id")
+            ids |= set(found) if isinstance(found, list) else {found} if isinstance(found, int) else set()
+    return sorted(ids)
 
-    def __init__(self, folder: Path, prompt: int, new: int, url: str = "") -> None:
+
+class Bench:
+    """The arms over one loaded engine; C talks to the daemon at `url`, which has loaded the folder too.
+
+    `prompt`: letters of a prompt, each a token of a fabricated model; `new`: tokens of every answer.
+    """
+
+    def __init__(
+        self, engine: ExllamaEngine, backend: Exllamav2, folder: Path, prompt: int, new: int, url: str
+    ) -> None:
         from tokenizers import Tokenizer
 
-        self.folder, self.prompt, self.new, self.url = folder, prompt, new, url
+        self.prompt, self.new, self.url = prompt, new, url
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.backend = Exllamav2()
-        self.engine = ExllamaEngine("exllamav2", self.backend)
+        self.backend, self.engine = backend, engine
+        self.ends = end_ids(folder)
+        self.arms: dict[str, Arm] = {"A": self.raw, "B": self.ours, "C": self.daemon}
         self._random = random.Random(1)
         self._count = 0
 
@@ -198,9 +214,8 @@ class Bench:
             async for event in await self.engine.submit(request):
                 if isinstance(event, Tokens):
                     times.arrivals.append(time.perf_counter())
-                elif isinstance(event, Finished):
-                    assert event.new == self.new, event
-                    assert event.cached == 0, "a prompt came from the cache"
+                elif isinstance(event, Finished) and (event.new != self.new or event.cached):
+                    raise RuntimeError(f"measured something else: {event}")
             return times, self.new
 
         return self._summed(started, await asyncio.gather(*(one(text) for text in texts)))
@@ -220,7 +235,7 @@ class Bench:
                     "messages": [{"role": "user", "content": text}],
                     "max_completion_tokens": self.new,
                     "temperature": 0,
-                    "logit_bias": {"1": -100},
+                    "logit_bias": {str(token): -100 for token in self.ends},
                     "stream": True,
                     "stream_options": {"include_usage": True},
                 }
@@ -236,7 +251,10 @@ class Bench:
                             times.arrivals.append(time.perf_counter())
                 return times, tokens
 
-            return self._summed(started, await asyncio.gather(*(one(text) for text in texts)))
+            results = await asyncio.gather(*(one(text) for text in texts))
+        if any(tokens != self.new for _, tokens in results):
+            raise RuntimeError(f"the daemon's answers have {sorted({tokens for _, tokens in results})} tokens")
+        return self._summed(started, results)
 
     def _summed(self, started: float, results: list[tuple[Times, int]]) -> Sample:
         sample = Sample(sum(tokens for _, tokens in results) / (time.perf_counter() - started))
@@ -277,80 +295,3 @@ async def serving(folder: Path, options: dict[str, Any]) -> AsyncIterator[str]:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
-
-
-async def measure(folder: Path, prompt: int, new: int, concurrencies: list[int], rounds: int) -> dict[str, Any]:
-    """Every arm at every concurrency; medians and spread."""
-    import torch
-
-    options = {"max_batch": max(concurrencies), "context": 2048, "cache_tokens": 1024 * max(concurrencies)}
-    samples: dict[tuple[str, int], list[Sample]] = {}
-    async with serving(folder, options) as url:
-        bench = Bench(folder, prompt, new, url)
-        await bench.engine.load(ModelSpec(str(folder), "bench", options), _to_stderr)
-        # The raw arm must not hand text to a tokenizer either: both arms time tokens.
-        assert isinstance(bench.backend._generator.tokenizer, IdTokenizer)
-        arms: dict[str, Arm] = {"A raw generator": bench.raw, "B engine": bench.ours, "C daemon": bench.daemon}
-        for count in concurrencies:
-            for turn in range(rounds + 1):
-                for name in [*arms, *reversed(arms)]:
-                    sample = await arms[name](bench.texts(count))
-                    if turn:  # the first turn warms up at this batch size
-                        samples.setdefault((name, count), []).append(sample)
-                    print(f"{count:>3} {name:<16} {sample.rate:9.1f} tokens/s", file=sys.stderr, flush=True)
-        await bench.engine.unload()
-    table = [
-        {
-            "arm": name,
-            "concurrency": count,
-            "tokens_per_s": statistics.median(sample.rate for sample in found),
-            "spread": [min(sample.rate for sample in found), max(sample.rate for sample in found)],
-            "first_token_s": _quantiles([value for sample in found for value in sample.first]),
-            "between_tokens_s": _quantiles([value for sample in found for value in sample.gaps]),
-        }
-        for (name, count), found in samples.items()
-    ]
-    median = {key: statistics.median(sample.rate for sample in found) for key, found in samples.items()}
-    return {
-        "card": torch.cuda.get_device_name(),
-        "versions": {name: version(name) for name in ("torch", "exllamav2")} | {"python": platform.python_version()},
-        "attention": bench.backend.attention,
-        "prompt": prompt,
-        "new": new,
-        "rows": table,
-        "overhead": {
-            str(count): 1 - median[("C daemon", count)] / median[("A raw generator", count)] for count in concurrencies
-        },
-    }
-
-
-def _quantiles(values: list[float]) -> dict[str, float]:
-    ordered = sorted(values) or [0.0]
-    return {"p50": ordered[len(ordered) // 2], "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]}
-
-
-def _to_stderr(fraction: float, stage: str) -> None:
-    print(f"{fraction:6.1%} {stage}", file=sys.stderr)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, help="a folder; one of Llama 3 8B's dimensions is made when absent")
-    parser.add_argument("--layers", type=int, default=32, help="of the made one")
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--new", type=int, default=256)
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 8, 16, 32])
-    parser.add_argument("--rounds", type=int, default=3)
-    chosen = parser.parse_args()
-    import torch
-
-    if not torch.cuda.is_available():
-        sys.exit("This benchmark needs a CUDA device; there is none here.")
-    with tempfile.TemporaryDirectory(prefix="skilldeck-llama-") as made:
-        folder = chosen.model or fabricate(Path(made), num_hidden_layers=chosen.layers)
-        result = asyncio.run(measure(folder, chosen.prompt, chosen.new, chosen.concurrency, chosen.rounds))
-    print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()
