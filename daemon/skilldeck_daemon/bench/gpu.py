@@ -161,7 +161,10 @@ def _times(attend: Any, arguments: dict[str, Any], device: str, samples: int = 2
     """Milliseconds of single calls, after a few to warm up."""
     import torch
 
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
     times = []
     for number in range(samples + 5):
         wait()
