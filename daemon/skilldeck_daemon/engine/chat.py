@@ -315,6 +315,7 @@ class _Turn:
 
     def __init__(self, model: TokenChatModel, prepared: _Prepared, request: ChatRequest) -> None:
         self.halted = False  # our own end: a stop string, or the one call allowed
+        self._ended_here = False  # and it came before the engine's; a call that the limit cut off is no such end
         self.count = 0  # tokens seen
         self.ids: list[int] = []  # without end tokens
         self._stop_ids = model.stop_ids
@@ -374,6 +375,7 @@ class _Turn:
                 self.halted = True
 
     def close(self, ended: Finished) -> Iterable[ChatEvent]:
+        self._ended_here = self.halted
         if not self.halted:
             rest = self._detokenizer.flush()
             if rest:
@@ -387,9 +389,10 @@ class _Turn:
     def finished(self, ended: Finished) -> ChatFinished:
         usage = Usage(ended.prompt, ended.cached, ended.new, min(self._reasoning, ended.new))
         reason: FinishReason | Literal["tool_calls"] = ended.reason
-        if self.looped and not self.halted and reason != "error":
+        ours = self._ended_here or self._stops.hit
+        if self.looped and not ours and reason != "error":
             reason = "length"
-        elif reason != "error" and (self.halted or reason == "stop"):
+        elif reason != "error" and (ours or reason == "stop"):
             reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
         return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found)
 

@@ -106,9 +106,10 @@ async def test_a_single_call_ends_the_turn_when_calls_may_not_be_parallel(folder
     assert several.engine.cancelled
 
 
-async def test_a_turn_cut_by_the_limit_says_length_and_what_was_cut(folder: Path) -> None:
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_a_turn_cut_by_the_limit_says_length_and_what_was_cut(folder: Path, parallel: bool) -> None:
     model = chat(folder, CALL, caps=Caps(8, 4096, grammar=False))
-    events = await play(model, ChatRequest(HELLO, tools=[SHELL], max_tokens=12))
+    events = await play(model, ChatRequest(HELLO, tools=[SHELL], max_tokens=12, parallel_tool_calls=parallel))
     done = next(event for event in events if isinstance(event, ToolCallDone))
     assert "cut off" in (done.problem or "")
     assert end_of(events).reason == "length"

@@ -6,7 +6,6 @@ import hashlib
 import http.server
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from typer.testing import CliRunner
 
+from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, NotLoaded, Sampling
@@ -28,23 +28,7 @@ COMMIT = "a" * 40
 
 @pytest.fixture
 def chat_folder(llama: Path, tmp_path: Path) -> Path:
-    """A model folder with a tokenizer of single characters and a chat template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    folder = tmp_path / "chatty"
-    shutil.copytree(llama, folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, **{letter: index + 3 for index, letter in enumerate(alphabet)}}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "bos_token": "<s>"}), "utf-8")
-    (folder / "chat_template.jinja").write_text(
-        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:", "utf-8"
-    )
-    return folder
+    return make_chat_folder(llama, tmp_path / "chatty")
 
 
 async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Path) -> None:
