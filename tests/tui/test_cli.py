@@ -292,6 +292,27 @@ async def test_watch_tells_each_version_as_a_json_line_until_it_is_interrupted(
     assert process.returncode == 130
 
 
+async def test_models_on_disk_are_those_of_the_daemon_that_runs(fake: FakeDaemon, sh: Shell, tmp_path: Path) -> None:
+    fake.status = {**fake.status, "data_dir": str(tmp_path / "daemon")}
+    folder = tmp_path / "daemon/models/org--small"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / ".skilldeck-model.json").write_text('{"id": "org/small", "revision": "abc"}')
+    sh.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
+
+    async def models(*words: str) -> tuple[int | None, str, str]:
+        process = await sh.start("models", *words)
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    listed, pulled = await asyncio.gather(models("ls", "--json"), models("pull", "org/other"))
+    code, out, err = listed
+    assert (code, [model["id"] for model in json.loads(out)]) == (0, ["skilldeck-tiny", "org/small"]), err
+    code, out, err = pulled
+    assert (code, out) == (1, "")
+    assert "the hub cannot be reached" in err
+
+
 async def test_status_logs_models_containers_and_files_are_json_too(
     fake: FakeDaemon, sh: Shell, tmp_path: Path
 ) -> None:

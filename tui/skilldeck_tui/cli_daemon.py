@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import suppress
 from datetime import datetime
@@ -17,12 +18,12 @@ from skilldeck_tui.cli_common import Json, connected, context, everything
 from skilldeck_tui.cli_complete import complete_file, complete_model
 from skilldeck_tui.client import Client, DaemonUnreachable, Snapshot
 from skilldeck_tui.client_types import Object
-from skilldeck_tui.connect import log_file
+from skilldeck_tui.connect import log_file, require_daemon
 
 STOP_SECONDS = 30.0
 LEVELS = ("debug", "info", "warning", "error")
 
-models_app = typer.Typer(help="Models in the daemon; without a command, their list.")
+models_app = typer.Typer(help="Models in the daemon and on disk; without a command, those in the daemon.")
 files_app = typer.Typer(help="Files in the daemon; without a command, their list.")
 containers_app = typer.Typer(help="Containers; without a command, their list.")
 
@@ -181,6 +182,67 @@ def unload(
         async with connected(ctx, start=False) as client:
             gone = await client.unload_model(name)
         out.data_json(gone) if json else out.data(f"{name} is unloaded")
+
+    out.perform(work(), json)
+
+
+@models_app.command()
+def ls(ctx: typer.Context, json: Json = False) -> None:
+    """Models on this machine's disk, the bundled one first."""
+    _on_disk(ctx, "ls", json=json)
+
+
+@models_app.command()
+def info(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="'tiny', a folder, or a Hugging Face id.")],
+    json: Json = False,
+) -> None:
+    """What a model on this machine is, and where it lies."""
+    _on_disk(ctx, "info", model, json=json)
+
+
+@models_app.command()
+def pull(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="A Hugging Face id like Qwen/Qwen3-0.6B, or id@revision.")],
+    json: Json = False,
+) -> None:
+    """Download a model, or go on with a download that stopped."""
+    _on_disk(ctx, "pull", model, json=json)
+
+
+@models_app.command()
+def rm(
+    ctx: typer.Context, model: Annotated[str, typer.Argument(help="A downloaded model's id.")], json: Json = False
+) -> None:
+    """Delete a downloaded model."""
+    _on_disk(ctx, "rm", model, json=json)
+
+
+def _on_disk(ctx: typer.Context, *words: str, json: bool) -> None:
+    """`skilldeckd models …`, in the data directory of the daemon when one runs.
+
+    Daemon and client share a machine, so this needs no daemon and outlives one; only the daemon's code reads models.
+    """
+
+    async def work() -> int:
+        require_daemon()
+        environment = dict(os.environ)
+        with suppress(DaemonUnreachable):
+            async with connected(ctx, start=False) as client, client.subscribe() as updates:
+                snapshot = await anext(updates)
+                if isinstance(snapshot, Snapshot):
+                    environment["SKILLDECK_DATA_DIR"] = str(snapshot.status["data_dir"])
+        command = [sys.executable, "-m", "skilldeck_daemon", "models", *words, *(["--json"] if json else [])]
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:  # it has the terminal's Ctrl-C too; a SIGTERM came to us alone
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            raise
 
     out.perform(work(), json)
 
