@@ -179,6 +179,7 @@ async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
         await d.shows("orders.csv  on the daemon")
         await d.press("tab")
         await d.shows("⎙ orders.csv 4 B ×")
+        assert d.chat.composer.text.text == "see orders.csv "
         await d.type("and @data")
         await d.shows("▸ data/")
         await d.press("enter")
@@ -188,6 +189,7 @@ async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
         await d.press("enter")
         await d.until(lambda: fake.called("StartRun"))
         parts = _body(fake)["input"][0]["content"]  # type: ignore[index]
+        assert parts[0]["text"] == "see orders.csv and report.txt"
         ids = [part["file_id"] for part in parts if part["type"] == "input_file"]
         assert ids[0] == stored["id"]
         assert fake.file_data[ids[1]] == b"local"

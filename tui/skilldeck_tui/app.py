@@ -31,6 +31,7 @@ from skilldeck_tui.screens.daemon import DaemonScreen
 from skilldeck_tui.screens.files import FilesScreen
 from skilldeck_tui.screens.help import Help
 from skilldeck_tui.screens.skills import SkillsScreen
+from skilldeck_tui.skill_tests import SkillTests
 from skilldeck_tui.state import BUSY, DaemonState
 from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
 from skilldeck_tui.transport import SocketChannel
@@ -83,6 +84,7 @@ class SkilldeckApp(App[None]):
         self.monotonic = time.monotonic
         self.state = DaemonState(clock)
         self.watcher = FolderWatcher(client, on_state=self._watched)
+        self.tests = SkillTests(client, lambda: self.touch({"tests"}))
         self.opening = f"run:{open_run}" if open_run else f"session:{open_session}" if open_session else ""
         self._mode = mode
         self._topics: set[str] = set()
@@ -105,6 +107,9 @@ class SkilldeckApp(App[None]):
             self.watcher.add(Path(folder))
         self._watch()
         self.set_interval(1.0, self._second)
+
+    async def on_unmount(self) -> None:
+        await self.tests.close()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Two weaker shades of the text, for every theme: `$muted` for what is read second, `$faint` for third."""
@@ -146,6 +151,8 @@ class SkilldeckApp(App[None]):
     def _watched(self, state: WatchState) -> None:
         self.state.watches[state.folder] = state
         self.touch({"watch"})
+        if state.state == "current" and state.made and str(state.folder) in self.memory.tested:
+            self.tests.start(state.folder)
 
     # ------------------------------------------------------------ changes
 
@@ -241,6 +248,10 @@ class SkilldeckApp(App[None]):
         """Choose a skill for the next message, and go there."""
         self._in_chat(lambda chat: chat.composer.choose_skill(skill_id))
 
+    def open_run(self, run_id: str) -> None:
+        """Show a run in Chat."""
+        self._in_chat(lambda chat: chat.open(f"run:{run_id}"))
+
     def _in_chat(self, call: Callable[[ChatScreen], None]) -> None:
         self.action_mode("chat")
         chat = self.mode_screen("chat")
@@ -253,6 +264,13 @@ class SkilldeckApp(App[None]):
         folders = [kept for kept in self.memory.watched if kept != str(folder)]
         self.memory.watched = [*folders, str(folder)] if watched else folders
         self.memory.write()
+
+    def remember_tests(self, folder: Path, on_save: bool) -> None:
+        """Run the folder's tests after every save, from now on and the next time."""
+        folders = [kept for kept in self.memory.tested if kept != str(folder)]
+        self.memory.tested = [*folders, str(folder)] if on_save else folders
+        self.memory.write()
+        self.touch({"tests"})
 
     # ------------------------------------------------------------ actions
 

@@ -59,10 +59,11 @@ class Preferences:
 
 @dataclass
 class Memory:
-    """`watched` are absolute paths of skill folders."""
+    """`watched` are absolute paths of skill folders, `tested` those whose tests run after every save."""
 
     theme: str = ""
     watched: list[str] = field(default_factory=list)
+    tested: list[str] = field(default_factory=list)
     path: Path | None = None
 
     @classmethod
@@ -71,10 +72,10 @@ class Memory:
         try:
             kept = json.loads(path.read_text("utf-8"))
             theme = kept.get("theme", "")
-            watched = [str(folder) for folder in kept.get("watched", [])]
+            watched, tested = ([str(folder) for folder in kept.get(name, [])] for name in ("watched", "tested"))
         except (OSError, ValueError, AttributeError, TypeError):
             return cls(path=path)
-        return cls(theme if theme in NAMES else "", watched, path)
+        return cls(theme if theme in NAMES else "", watched, tested, path)
 
     def write(self) -> None:
         """Best effort: a read-only home directory must not stop the TUI."""

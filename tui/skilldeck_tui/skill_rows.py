@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textual.content import Content
 
 from skilldeck_tui.format import clean
+from skilldeck_tui.skill_tests import Suite
 from skilldeck_tui.state import DaemonState, Object
 from skilldeck_tui.watch import WatchState
 
 
 @dataclass(frozen=True)
 class SkillRow:
-    """`skill` is None for a watched folder that has no version yet; `watch` for a skill nobody watches here."""
+    """`skill` is None for a watched folder that has no version yet; `watch` for a skill nobody watches here, `suite`
+    until its tests are asked for."""
 
     key: str
     skill: Object | None = None
     watch: WatchState | None = None
+    suite: Suite | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +48,7 @@ class SkillRow:
             Content.assemble(f"v{default}", (f" → v{latest}" if ahead else "", "$accent"))
             if default
             else Content.styled("–", "$faint"),
-            chip(self.watch),
+            Content.assemble(chip(self.watch), mark(self.suite)),
             Content.styled(self._source(), "$faint"),
         )
 
@@ -79,7 +83,18 @@ def chip(watch: WatchState | None) -> Content:
     raise AssertionError(watch.state)
 
 
-def rows(state: DaemonState) -> list[SkillRow]:
+def mark(suite: Suite | None) -> Content:
+    """How a skill's tests stand, short."""
+    if suite is None:
+        return Content("")
+    if suite.running:
+        return Content.styled(f"  ◌ {len(suite.results)}/{len(suite.cases) or '…'} tests", "$accent")
+    if suite.error is not None or suite.failed:
+        return Content.styled(f"  ✗ {suite.passed}/{len(suite.cases)} tests" if suite.cases else "  ✗ tests", "$error")
+    return Content.styled(f"  ✓ {suite.passed}/{len(suite.cases)} tests", "$success")
+
+
+def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:
     """Sorted by name; folders without a version last."""
     found, used = [], set()
     for skill in state.skills:
@@ -88,7 +103,8 @@ def rows(state: DaemonState) -> list[SkillRow]:
             used.add(watch.folder)
         found.append(SkillRow(skill["id"], skill, watch))
     rest = sorted((watch for path, watch in state.watches.items() if path not in used), key=lambda w: str(w.folder))
-    return found + [SkillRow(f"watch:{watch.folder}", None, watch) for watch in rest]
+    found += [SkillRow(f"watch:{watch.folder}", None, watch) for watch in rest]
+    return [replace(row, suite=suites.get(row.folder)) if row.folder else row for row in found]
 
 
 def skill_folders(folder: Path) -> list[Path]:

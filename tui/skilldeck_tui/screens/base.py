@@ -22,7 +22,7 @@ from skilldeck_tui.widgets.topbar import Tab, TopBar
 if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
 
-EVERYTHING = frozenset({*TOPICS, "status", "link", "watch"})
+EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests"})
 
 
 class ModeScreen(Screen[None]):

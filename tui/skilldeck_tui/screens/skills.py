@@ -33,6 +33,7 @@ from skilldeck_tui.widgets.empty import EmptyState
 from skilldeck_tui.widgets.file_tree import FileTree
 from skilldeck_tui.widgets.preview import LIMIT, Preview
 from skilldeck_tui.widgets.problem import Problem
+from skilldeck_tui.widgets.suite_panel import SuitePanel
 from skilldeck_tui.widgets.version_list import VersionList
 
 
@@ -47,6 +48,7 @@ class SkillsScreen(ModeScreen):
     SkillsScreen #list { width: 1fr; padding: 1 1 0 1; }
     SkillsScreen #detail { width: 1fr; background: $surface; padding: 1 1 0 1; }
     SkillsScreen #detail .about { height: auto; max-height: 5; color: $muted; padding: 0 1 1 1; }
+    SkillsScreen #detail .kept { color: $faint; padding: 0 1; height: auto; display: none; }
     SkillsScreen #detail .rule { color: $faint; padding: 0 1; height: 1; }
     SkillsScreen FileTree { margin: 0 0 0 1; }
     SkillsScreen Preview { margin: 1 0 0 0; }
@@ -75,9 +77,11 @@ class SkillsScreen(ModeScreen):
             with Vertical(id="list"):
                 yield DataRows(("Skill", "Version", "State", "Source"))
                 yield Problem()
+                yield SuitePanel()
             with Vertical(id="detail"):
                 yield Static("", classes="about", markup=False)
                 yield VersionList()
+                yield Static("", classes="kept", markup=False)
                 yield Static("", classes="rule", markup=False)
                 yield FileTree()
                 yield Preview()
@@ -85,9 +89,9 @@ class SkillsScreen(ModeScreen):
     # ------------------------------------------------------------ showing
 
     def changed(self, topics: set[str]) -> None:
-        if not topics & {"skill", "watch", "status"}:
+        if not topics & {"skill", "watch", "tests", "status"}:
             return
-        self.rows = rows(self.state)
+        self.rows = rows(self.state, self.deck.tests.suites)
         self.set_class(not self.rows, "-empty")
         table = self.query_one(DataRows)
         table.show([(row.key, row.cells()) for row in self.rows])
@@ -102,7 +106,11 @@ class SkillsScreen(ModeScreen):
 
     def _show_row(self) -> None:
         row = self.row
-        self.query_one(Problem).show(row.watch if row else None)
+        problem = self.query_one(Problem)
+        problem.show(row.watch if row else None)
+        folder = row.folder if row else None
+        suite = row.suite if row and not problem.has_class("-error") else None
+        self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
         skill = row.skill if row else None
         key = (skill["id"], skill.get("latest_version"), skill.get("default_version")) if skill else (row and row.key,)
         if key != self._detail:
@@ -115,6 +123,7 @@ class SkillsScreen(ModeScreen):
         skill = row.skill if row else None
         if skill is None:
             about.update("")
+            self._say_kept([])
             self.query_one(".rule", Static).update("")
             versions.show([], "", 0)
             tree.show([])
@@ -129,6 +138,13 @@ class SkillsScreen(ModeScreen):
             self.deck.tell(error)
             return
         versions.show(page.data, str(skill.get("default_version")), self.deck.clock())
+        self._say_kept(page.data)
+
+    def _say_kept(self, versions: list[Object]) -> None:
+        """The rule by which versions go, where there is one that may."""
+        kept, rule = self.query_one(".kept", Static), self.state.status.get("watched_versions")
+        kept.display = bool(rule) and any(version.get("watched") for version in versions)
+        kept.update(f"The newest {rule} watched versions stay, and all that are default, promoted or used by a run.")
 
     @on(DataTable.RowHighlighted)
     def _row_highlighted(self) -> None:
@@ -224,6 +240,45 @@ class SkillsScreen(ModeScreen):
             self.notify(f"Uploaded {plural(len(folders), 'example skill')}.", timeout=3)
         finally:
             self.remove_class("-uploading")
+
+    # ------------------------------------------------------------ tests
+
+    def _tested(self) -> Path | None:
+        """The selected skill's folder; says so when there is none."""
+        folder = self.row.folder if self.row else None
+        if folder is None:
+            self.notify("Tests run from the skill's folder, which is not here; a adds one.", severity="warning")
+        return folder
+
+    def action_test(self) -> None:
+        if (folder := self._tested()) is None:
+            return
+        suite = self.deck.tests.suites.get(folder)
+        if suite is not None and suite.running:
+            self.deck.tests.stop(folder)
+        else:
+            self.deck.tests.start(folder)
+
+    def action_test_on_save(self) -> None:
+        if (folder := self._tested()) is None:
+            return
+        on = str(folder) not in self.deck.memory.tested
+        if on and folder not in self.state.watches:
+            self.watch_folder(folder)
+        self.deck.remember_tests(folder, on)
+        says = "run after every save" if on else "run when you press t"
+        self.notify(f"The tests of {folder.name} {says}.", timeout=3, markup=False)
+        if on and folder not in self.deck.tests.suites:
+            self.deck.tests.start(folder)
+
+    def action_open_run(self) -> None:
+        suite = self.row.suite if self.row else None
+        runs = [result for result in suite.results.values() if result.run_id] if suite else []
+        if not runs:
+            self.notify("No test of this skill has run yet; t runs them.", timeout=3)
+            return
+        chosen = next((result for result in runs if not result.passed), runs[-1])
+        self.deck.open_run(chosen.run_id)
 
     # ------------------------------------------------------------ versions
 

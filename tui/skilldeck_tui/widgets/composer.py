@@ -244,7 +244,11 @@ class Composer(Vertical):
         if candidate.kind == "folder":
             self.text.replace(f"@{candidate.label}", (row, start), (row, column))
             return
-        self.text.replace("", (row, start), (row, column))
+        # Within a sentence the name stays, or it would say "summarise" of nothing; a message that begins with it loses
+        # nothing.
+        sentence = row > 0 or bool(self._before()[:start].strip())
+        name = Path(candidate.label).name if candidate.kind == "path" else candidate.label
+        self.text.replace(f"{name} " if sentence else "", (row, start), (row, column))
         self.close_completions()
         if candidate.kind == "skill":
             self.choose_skill(candidate.value)

@@ -27,11 +27,9 @@ class EmptyState(Static):
 
 def empty(title: str, text: str, steps: Sequence[tuple[str, str]]) -> Content:
     parts: list[Content | str | tuple[str, str]] = [(f"{title}\n", "bold $foreground"), (f"{text}\n", "$muted")]
-    width = max((len(key) + len(what) for key, what in steps), default=0)
+    # Lines of one length stay two columns when they are centred.
+    keys, texts = (max((len(step[column]) for step in steps), default=0) for column in (0, 1))
     for key, what in steps:
-        parts += [
-            "\n",
-            (f" {key} ", "bold $accent on $panel"),
-            (f"  {what}{' ' * (width - len(key) - len(what))}", "$muted"),
-        ]
+        parts += ["\n", f"{'':>{keys - len(key)}}", (f" {key} ", "bold $accent on $panel"),
+                  (f"  {what:<{texts}}", "$muted")]  # fmt: skip
     return Content.assemble(*parts)

@@ -31,6 +31,7 @@ class Problem(Static):
         broken = watch is not None and watch.state in ("error", "gone", "unreadable")
         warned = watch is not None and bool(watch.warnings) and not broken
         self.set_class(broken or warned, "-open")
+        self.set_class(broken, "-error")
         if watch is None or not (broken or warned):
             return
         if warned:

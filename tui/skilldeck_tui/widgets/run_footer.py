@@ -52,7 +52,7 @@ class RunFooter(Vertical):
         if error.display:
             error.update(Content(f"✗ {clean(turn.error)}"))
         summary.update(self._live(now) if turn.live else self._ended())
-        bars = Content("") if turn.live else timeline(turn, self.size.width or 80)
+        bars = Content("") if turn.live else timeline(turn, self.content_size.width or 80)
         bar.display = bool(bars.plain)
         bar.update(bars)
 
@@ -65,8 +65,10 @@ class RunFooter(Vertical):
             doing = "waiting for your answer" if turn.items[-1].waiting else "running a command"
         elif turn.items:
             doing = "writing"
-        return Content.assemble((f"{frame} ", "$accent"), (f"{doing} · {duration(spent)}", "$muted"),
-                                ("   esc esc stops", "$faint"))  # fmt: skip
+        state = f"{doing} · {duration(spent)}"
+        # On two lines it would jump as the seconds grow.
+        hint = "   esc esc stops" if len(state) + 18 < (self.size.width or 80) else ""
+        return Content.assemble((f"{frame} ", "$accent"), (state, "$muted"), (hint, "$faint"))
 
     def _ended(self) -> Content:
         turn = self.turn
@@ -96,18 +98,25 @@ def timeline(turn: Turn, width: int = 80) -> Content:
     if total <= 0:
         return Content("")
     cells_in_all = BAR if width >= 80 else BAR // 2
-    parts: list[tuple[str, str]] = []
+    bar: list[tuple[str, str]] = []
     owed = 0.0
     for span in turn.timeline:
         owed += (span.end - span.start) / total * cells_in_all
         cells = round(owed)
         owed -= cells
         if cells > 0:
-            parts.append(("━" * cells, STYLES[span.kind]))
+            bar.append(("━" * cells, STYLES[span.kind]))
+    lines, used = [Content.assemble(*bar)], cells_in_all
     for kind in KINDS:
         seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
-        if seconds > 0:
-            # Non-breaking: a line ends between two kinds.
-            label = f"{LABELS[kind]} {duration(seconds)}".replace(" ", "\u00a0")
-            parts += [(" ", ""), ("\u00a0■\u00a0", STYLES[kind]), (label, "$faint")]
-    return Content.assemble(*parts)
+        if seconds <= 0:
+            continue
+        label = Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint"))
+        # A line ends between two kinds, never inside one.
+        if used + 3 + len(label) > width:
+            lines.append(label)
+            used = len(label)
+        else:
+            lines[-1] = Content.assemble(lines[-1], "   " if lines[-1].plain else "", label)
+            used += 3 + len(label)
+    return Content("\n").join(lines)
