@@ -155,6 +155,30 @@ async def test_versions_files_and_preview_are_shown(tmp_path: Path) -> None:
         await d.shows("3 files in v1", "old.txt")
 
 
+async def test_the_preview_is_of_the_selected_skill_and_version(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    for name in ("alpha", "beta"):
+        fake.add_skill(name, {"SKILL.md": f"---\nname: {name}\ndescription: x\n---\nSteps of {name}\n".encode()})
+    async with deck(fake, size=(120, 40)) as d:
+        await _open(d)
+        await d.shows("Steps of alpha")
+        await d.press("j")
+        # The same file on the same line of another skill.
+        await d.shows("Steps of beta")
+        fake.add_version(next(id_ for id_, s in fake.objects["skill"].items() if s["name"] == "beta"), {
+            "SKILL.md": b"---\nname: beta\ndescription: x\n---\nNewer steps\n",
+            "run.py": b"print('first')\n",
+        })  # fmt: skip
+        # Who looks at the newest version goes on to a newer one.
+        await d.shows("v2", "Newer steps")
+        await d.press("tab", "tab", "down")
+        await d.shows("print('first')")
+        beta = next(id_ for id_, s in fake.objects["skill"].items() if s["name"] == "beta")
+        fake.add_version(beta, {**fake.contents[beta, "2"], "run.py": b"print('second')\n"})
+        # And stays with the file.
+        await d.shows("v3", "print('second')")
+
+
 async def test_a_version_is_promoted_and_another_deleted() -> None:
     fake = FakeDaemon()
     skill_id = _skill(fake)

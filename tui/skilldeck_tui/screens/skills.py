@@ -125,7 +125,7 @@ class SkillsScreen(ModeScreen):
             about.update("")
             self._say_kept([])
             self.query_one(".rule", Static).update("")
-            versions.show([], "", 0)
+            versions.show("", [], "", 0)
             tree.show([])
             self._tree = ("", "")
             self.query_one(Preview).say("No version yet." if row else "")
@@ -137,7 +137,7 @@ class SkillsScreen(ModeScreen):
         except SkilldeckError as error:
             self.deck.tell(error)
             return
-        versions.show(page.data, str(skill.get("default_version")), self.deck.clock())
+        versions.show(str(skill["id"]), page.data, str(skill.get("default_version")), self.deck.clock())
         self._say_kept(page.data)
 
     def _say_kept(self, versions: list[Object]) -> None:
@@ -162,18 +162,18 @@ class SkillsScreen(ModeScreen):
             return
         tree = (row.skill["id"], str(version["version"]))
         if tree != self._tree:
-            self._tree = tree
-            self._load_tree(*tree)
+            same, self._tree = tree[0] == self._tree[0], tree
+            self._load_tree(*tree, keep=same)
 
     @work(exclusive=True, group="tree")
-    async def _load_tree(self, skill_id: str, version: str) -> None:
+    async def _load_tree(self, skill_id: str, version: str, *, keep: bool) -> None:
         try:
             files = await self.client.skill_tree(skill_id, version)
         except SkilldeckError as error:
             self.query_one(Preview).say(error.title)
             return
         self.query_one(".rule", Static).update(f"{plural(len(files), 'file')} in v{version}")
-        self.query_one(FileTree).show(files)
+        self.query_one(FileTree).show(files, keep)
 
     @on(FileTree.Chosen)
     def _file_chosen(self, event: FileTree.Chosen) -> None:

@@ -27,8 +27,9 @@ class FileTree(Tree[Object]):
         self.show_root = False
         self.guide_depth = 2
 
-    def show(self, files: list[Object]) -> None:
-        """`files` as `Client.skill_tree` gives them. SKILL.md is chosen."""
+    def show(self, files: list[Object], keep: bool = False) -> None:
+        """`files` as `Client.skill_tree` gives them. SKILL.md is chosen, or with `keep` the file that was before."""
+        chosen = str(self.cursor_node.data["path"]) if keep and self.cursor_node and self.cursor_node.data else ""
         self.clear()
         folders: dict[str, TreeNode[Object]] = {"": self.root}
         first = None
@@ -45,12 +46,17 @@ class FileTree(Tree[Object]):
                 clean(name), (mark, "$success"), (f"  {size(int(file.get('bytes') or 0))}", "$faint")
             )
             leaf = node.add_leaf(rich_text(label, self.app.theme_variables), data=file)
-            first = first or leaf
+            first = leaf if first is None or file["path"] == chosen else first
         self.root.expand()
         if first is not None:
             self.call_after_refresh(self.move_cursor, first)
+            # The same line of another tree is no move of the cursor, and would be no event.
+            self._choose(first)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Object]) -> None:
         event.stop()
-        if event.node.data:
-            self.post_message(self.Chosen(str(event.node.data["path"]), int(event.node.data.get("bytes") or 0)))
+        self._choose(event.node)
+
+    def _choose(self, node: TreeNode[Object]) -> None:
+        if node.data:
+            self.post_message(self.Chosen(str(node.data["path"]), int(node.data.get("bytes") or 0)))

@@ -22,10 +22,13 @@ class VersionList(OptionList):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self.versions: list[Object] = []
+        self._skill = ""
 
-    def show(self, versions: list[Object], default: str, now: float) -> None:
-        selected = self.current["version"] if self.current else ""
-        self.versions = versions
+    def show(self, skill_id: str, versions: list[Object], default: str, now: float) -> None:
+        """The selected version stays selected, but who looks at the newest goes on to a newer one."""
+        old = self.current if skill_id == self._skill and self.highlighted else None
+        selected = str(old["version"]) if old else ""
+        self._skill, self.versions = skill_id, versions
         self.clear_options()
         for version in versions:
             number = str(version["version"])
