@@ -81,6 +81,19 @@ async def test_keys_are_remapped_by_the_configuration() -> None:
         await d.shows("ctrl+g")
 
 
+async def test_an_action_without_a_key_can_be_given_one_by_the_name_that_help_shows() -> None:
+    fake = FakeDaemon()
+    fake.start("Never ends")
+    preferences = Preferences(keys={"chat.stop": "f10"}, notify=False)
+    async with deck(fake, size=(100, 60), preferences=preferences) as d:
+        d.chat.open(d.chat.rows[0].key)
+        await d.until(lambda: d.chat.live)
+        await d.press("f1")
+        await d.shows("f10", "Cancel the run that is shown.  chat.stop")
+        await d.press("escape", "f10")
+        await d.until(lambda: fake.called("CancelRun"))
+
+
 async def test_the_theme_changes_and_is_remembered(tmp_path: Path) -> None:
     memory = Memory(path=tmp_path / "tui.json")
     fake = FakeDaemon()

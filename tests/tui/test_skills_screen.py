@@ -245,6 +245,18 @@ async def test_a_skill_is_chosen_for_the_chat() -> None:
         await d.shows("◆ csv-summary ×")
 
 
+async def test_a_long_source_shows_its_end_and_goes_when_there_is_no_room() -> None:
+    fake = FakeDaemon()
+    skill = fake.add_skill("notes")
+    fake.put("skill", {**skill, "source": "/srv/shared/team/skills/library/notes"})
+    async with deck(fake, size=(100, 24)) as d:
+        screen = await _open(d)
+        await d.shows("…", "library/notes", "Source")
+        screen.query_one("#list").styles.width = 30
+        await d.until(lambda: "Source" not in d.text() and "library" not in d.text())
+        await d.shows("notes")
+
+
 def test_trees_are_compared_by_content_and_mode() -> None:
     def entry(path: str, digest: str, executable: bool = False) -> dict[str, object]:
         return {"path": path, "sha256": digest, "executable": executable}

@@ -38,9 +38,10 @@ class Action:
         return self.call or self.name
 
     def binding(self) -> Binding:
+        # A binding without a key cannot be, and without a binding the keymap could not give it one: a key nobody has.
         return Binding(
-            self.keys, self.action, self.title, show=self.show, id=self.id, priority=self.priority, tooltip=self.help,
-            key_display=self.key_display,
+            self.keys or f"unbound_{self.name}", self.action, self.title, show=self.show, id=self.id,
+            priority=self.priority, tooltip=self.help, key_display=self.key_display,
         )  # fmt: skip
 
 
@@ -161,8 +162,8 @@ BY_ID = {action.id: action for action in ACTIONS}
 
 
 def bindings(scope: str) -> list[BindingType]:
-    """The bindings of a screen or widget; actions without a key are in the palette only."""
-    return [action.binding() for action in ACTIONS if action.scope == scope and action.keys]
+    """The bindings of a screen or widget; actions without a key wait for the keymap to give them one."""
+    return [action.binding() for action in ACTIONS if action.scope == scope]
 
 
 def of(scope: str) -> list[Action]:

@@ -177,7 +177,7 @@ class DaemonScreen(ModeScreen):
         self.query_one("#rate", Gauge).show(count(rate), [sample.tokens_per_s for sample in history])
         self.query_one("#cache", Gauge).show(f"{cache:.0%}", [sample.cache_used for sample in history])
         self.query_one("#vram", Gauge).label = "memory" if all(m.get("engine") == "cpu" for m in engines) else "VRAM"
-        self.query_one("#vram", Gauge).show(f"{size(used)} of {size(total)}", [s.memory_used for s in history])
+        self.query_one("#vram", Gauge).show(f"{size(used)} / {size(total)}", [s.memory_used for s in history])
 
     def second(self) -> None:
         super().second()
@@ -353,7 +353,7 @@ def _container(container: Object, now: float) -> tuple[Content | str, ...]:
     status = str(container.get("status") or "")
     style = {"running": "$success", "expired": "$faint"}.get(status, "$muted")
     return (
-        clean(str(container.get("name") or container["id"]))[:24],
+        clean(str(container.get("name") or container["id"]))[:20],
         Content.styled(status, style),
         Content.styled(age(container.get("last_active_at"), now), "$faint"),
         Content.styled(str(container.get("memory_limit") or ""), "$faint"),

@@ -120,7 +120,10 @@ class DiffScreen(ModalScreen[None]):
                 Option(Content.assemble((f"{sign} ", style), clean(change.path), *counts), id=change.path)
             )
         summary = (
-            f"{plural(len(self.changed), 'file')} differ · +{total[0]} −{total[1]}" if self.changed else "No difference"
+            f"{plural(len(self.changed), 'file')} {'differs' if len(self.changed) == 1 else 'differ'}"
+            f" · +{total[0]} −{total[1]}"
+            if self.changed
+            else "No difference"
         )
         self.query_one(".head", Static).update(self._head(old, new, summary))
         if self.changed:

@@ -38,10 +38,10 @@ class Help(ModalScreen[None]):
             for action in actions.of(scope):
                 keys = self.keymap.get(action.id, action.keys)
                 shown = "  ".join(display(key) for key in keys.split(",")[:2]) if keys else "palette"
-                parts += [(f"  {shown:<18}", "bold"), (f"{action.help}\n", "$muted")]
+                parts += [(f"  {shown:<18}", "bold"), (action.help, "$muted"), (f"  {action.id}\n", "$faint")]
             parts.append("\n")
-        parts.append(("Keys can be changed in config.toml, [tui.keys]: ", "$faint"))
-        parts.append(('"chat.new" = "ctrl+n"', "$muted"))
+        parts.append(("The name at the end of a line is for config.toml, where each key can be changed:\n", "$faint"))
+        parts.append(('[tui.keys]\n"chat.new" = "ctrl+n"', "$muted"))
         return Content.assemble(*parts)
 
     def action_leave(self) -> None:

@@ -75,7 +75,7 @@ class SkillsScreen(ModeScreen):
         yield EmptyState("No skills yet", text, steps, id="welcome")
         with Horizontal(classes="columns"):
             with Vertical(id="list"):
-                yield DataRows(("Skill", "Version", "State", "Source"))
+                yield DataRows(("Skill", "Version", "State", "Source"), elastic=True)
                 yield Problem()
                 yield SuitePanel()
             with Vertical(id="detail"):

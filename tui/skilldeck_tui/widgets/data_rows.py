@@ -17,7 +17,8 @@ Cells = Sequence[Content | str]
 
 
 class DataRows(DataTable[Text]):
-    """`show(rows)` with (key, cells); rows keep the order given."""
+    """`show(rows)` with (key, cells); rows keep the order given. With `elastic` the last column takes the room that the
+    others leave: longer text loses its beginning (of a path the end tells most), and without room the column goes."""
 
     BINDINGS = [
         Binding("home,g", "scroll_top", "First", show=False),
@@ -32,9 +33,11 @@ class DataRows(DataTable[Text]):
     DataRows:focus > .datatable--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
     """
 
-    def __init__(self, columns: Sequence[str], **kwargs: str) -> None:
+    def __init__(self, columns: Sequence[str], *, elastic: bool = False, **kwargs: str) -> None:
         super().__init__(cursor_type="row", show_row_labels=False, **kwargs)  # type: ignore[arg-type]
         self._labels = tuple(columns)
+        self._elastic, self._room = elastic, 0
+        self._given: list[tuple[str, Cells]] = []
         self._shown: dict[str, Cells] = {}
         self._theme = ""
 
@@ -42,10 +45,17 @@ class DataRows(DataTable[Text]):
         for label in self._labels:
             self.add_column(label, key=label, width=len(label))
 
+    def on_resize(self) -> None:
+        if self._elastic and self._room != self.scrollable_content_region.width:
+            self.show(self._given)
+
     def show(self, rows: Sequence[tuple[str, Cells]]) -> None:
-        new = dict(rows)
+        self._given = list(rows)
         if not self.columns:
             return
+        if self._elastic:
+            rows = self._fitted(rows)
+        new = dict(rows)
         self._widths([cells for _, cells in rows])
         if list(new) == list(self._shown) and self._theme == self.app.theme:
             for key, cells in new.items():
@@ -61,12 +71,20 @@ class DataRows(DataTable[Text]):
                 self.move_cursor(row=list(new).index(kept), animate=False)
         self._shown = new
 
+    def _fitted(self, rows: Sequence[tuple[str, Cells]]) -> list[tuple[str, Cells]]:
+        self._room = self.scrollable_content_region.width
+        room = (self._room or 1000) - 2 * self.cell_padding
+        for position, label in enumerate(self._labels[:-1]):
+            room -= max([len(label), *(_width(cells[position]) for _, cells in rows)]) + 2 * self.cell_padding
+        label = self._labels[-1]
+        self.ordered_columns[-1].label = Text(label if room >= len(label) else "")
+        return [(key, (*cells[:-1], _end(cells[-1], room if room >= len(label) else 0))) for key, cells in rows]
+
     def _widths(self, rows: Sequence[Cells]) -> None:
         """As wide as the content. The table's own measuring happens when it is idle, and misses rows that were replaced
         before."""
-        for position, (label, column) in enumerate(zip(self._labels, self.ordered_columns, strict=True)):
-            texts = [cells[position] for cells in rows]
-            width = max([len(label), *(cell_len(t if isinstance(t, str) else t.plain) for t in texts)])
+        for position, column in enumerate(self.ordered_columns):
+            width = max([len(column.label), *(_width(cells[position]) for cells in rows)])
             if width != column.width:
                 column.width = width
                 self._require_update_dimensions = True
@@ -86,3 +104,18 @@ class DataRows(DataTable[Text]):
 
     def _text(self, cell: Content | str) -> Text:
         return rich_text(cell, self.app.theme_variables)
+
+
+def _width(cell: Content | str) -> int:
+    return cell_len(cell if isinstance(cell, str) else cell.plain)
+
+
+def _end(cell: Content | str, room: int) -> Content | str:
+    """The end of a text that is too long."""
+    excess = _width(cell) - room
+    if excess <= 0:
+        return cell
+    if room <= 0:
+        return ""
+    rest = cell[excess + 1 :]
+    return f"…{rest}" if isinstance(rest, str) else Content.assemble(Content.styled("…", "$faint"), rest)

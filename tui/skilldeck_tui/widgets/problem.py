@@ -25,9 +25,15 @@ class Problem(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
+        self._watch: WatchState | None = None
+
+    def on_resize(self) -> None:
+        # Lines are cut to the width, which is known only once the box is shown.
+        self.show(self._watch)
 
     def show(self, watch: WatchState | None) -> None:
         """Nothing when all is well."""
+        self._watch = watch
         broken = watch is not None and watch.state in ("error", "gone", "unreadable")
         warned = watch is not None and bool(watch.warnings) and not broken
         self.set_class(broken or warned, "-open")
@@ -40,7 +46,7 @@ class Problem(Static):
             return
         place = f" {watch.line}:{watch.column}" if watch.line else ""
         self.border_title = f"SKILL.md{place}" if watch.state == "error" else str(watch.folder)
-        self.update(describe(watch, self.size.width or 60))
+        self.update(describe(watch, self.content_size.width or 60))
 
 
 def describe(watch: WatchState, width: int = 60) -> Content:
