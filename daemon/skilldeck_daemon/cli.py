@@ -93,6 +93,8 @@ def serve(
     permission: Annotated[str | None, typer.Option(help="May the model's commands run? auto, ask, deny.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Largest memory of a container: 1g, 4g, 16g, 64g.")] = None,
     max_containers: Annotated[int | None, typer.Option(help="Sandboxes open at once.")] = None,
+    web_search: Annotated[str | None, typer.Option(help="Web search: off, ddgs (public engines), searxng.")] = None,
+    searxng_url: Annotated[str | None, typer.Option(help="Base URL of the SearXNG server.")] = None,
     watched_versions: Annotated[
         int | None, typer.Option(help="Versions made by watching that a skill keeps (50).")
     ] = None,

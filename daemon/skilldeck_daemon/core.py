@@ -28,9 +28,13 @@ from skilldeck_daemon.agent.documents import Documents
 from skilldeck_daemon.agent.environments import Environments
 from skilldeck_daemon.agent.files import FileLibrary
 from skilldeck_daemon.agent.library import SkillLibrary
+from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.runs import Runs
 from skilldeck_daemon.agent.services import Services
+from skilldeck_daemon.agent.web.pages import Pages
+from skilldeck_daemon.agent.web.providers import Ddgs, SearXNG
+from skilldeck_daemon.agent.work import Web
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
@@ -83,7 +87,20 @@ class Core:
             claude=settings.claude_skills,
         )
         self._documents = Documents(containers, data / "documents")
-        runs = Runs(store, models, environments, files, approvals, bus, self._documents, settings.private_hosts, disk)
+        self._mcp = McpServers(settings.mcp_servers, settings.private_hosts)
+        runs = Runs(
+            store,
+            models,
+            environments,
+            files,
+            approvals,
+            bus,
+            self._documents,
+            settings.private_hosts,
+            disk,
+            self._web(),
+            self._mcp,
+        )
         self.services = Services(
             settings=settings,
             store=store,
@@ -101,6 +118,13 @@ class Core:
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self._owned: Callable[[], None] | None = None
+
+    def _web(self) -> Web | None:
+        settings = self.settings
+        if settings.web_search == "off":
+            return None
+        provider = SearXNG(settings.searxng_url, settings.private_hosts) if settings.web_search == "searxng" else Ddgs()
+        return Web(provider, Pages(self._documents, settings.private_hosts))
 
     def own(self) -> None:
         """Take the data directory, ahead of opening; raises DataDirInUse. `disown` gives it back."""
@@ -137,6 +161,7 @@ class Core:
             log.error("commands cannot be run here: %s", services.environments.unavailable)
         stack.push_async_callback(self._documents.close)
         stack.push_async_callback(services.models.close)
+        stack.push_async_callback(self._mcp.close)
         stack.push_async_callback(services.runs.close)
         stack.push_async_callback(self._end_tasks)
         self._every("expiry", SWEEP_SECONDS, self._expire)

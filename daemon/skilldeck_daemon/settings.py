@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from skilldeck_shared import paths
@@ -25,6 +25,26 @@ class BadSettings(SkilldeckError):
 
 
 Words = Annotated[list[str], NoDecode]
+
+
+class McpServer(BaseModel):
+    """One MCP server: a command to run with its variables, or a URL with headers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    command: str = ""
+    args: list[str] = Field(default_factory=list)
+    env: dict[str, SecretStr] = Field(default_factory=dict)
+    cwd: Path | None = None
+    url: str = ""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    timeout: float = Field(default=120.0, gt=0, description="Seconds for one call.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("an MCP server needs exactly one of 'command' and 'url'")
+        return self
 
 
 class Settings(BaseSettings):
@@ -65,6 +85,14 @@ class Settings(BaseSettings):
         default_factory=list, description="Private hosts that file_url and allowlists may reach."
     )
 
+    web_search: Literal["off", "ddgs", "searxng"] = Field(
+        "off", description="Web search: by public engines (ddgs), by a SearXNG server, or off."
+    )
+    searxng_url: str = Field("", description="Base URL of the SearXNG server.")
+    mcp_servers: dict[str, McpServer] = Field(
+        default_factory=dict, description="MCP servers that requests may name, by their label."
+    )
+
     watched_versions: int = Field(
         50, ge=1, description="Versions made by watching that a skill keeps; older ones that nobody uses are deleted."
     )
@@ -95,6 +123,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"listening on {self.host} lets other machines run commands here: set --api-key (or SKILLDECK_API_KEY)"
             )
+        if self.web_search == "searxng" and not self.searxng_url.startswith(("http://", "https://")):
+            raise ValueError("web_search by searxng needs searxng_url, an http(s) URL")
         if self.engine == "remote" and not self.remote_url:
             raise ValueError("the remote engine needs --remote-url")
         return self

@@ -43,7 +43,7 @@ class _Checker:
         self.commands_done: dict[int, list[str]] = defaultdict(list)
         self.streams: dict[tuple[int, int, str], str] = defaultdict(str)
         self.entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        self.stages: dict[int, int] = defaultdict(int)  # of code_interpreter_calls: how far
+        self.stages: dict[int, int] = defaultdict(int)  # of calls with events of their own: how far
         self.annotations: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
 
     def event(self, position: int, event: Event) -> None:
@@ -157,8 +157,44 @@ class _Checker:
     def _code_interpreter_call_completed(self, index: int, event: Event) -> None:
         self._stage(index, 3)
 
-    def _stage(self, index: int, number: int) -> None:
-        assert self.added[index]["type"] == "code_interpreter_call", "another item's event"
+    def _web_search_call_in_progress(self, index: int, event: Event) -> None:
+        self._stage(index, 0, "web_search_call")
+
+    def _web_search_call_searching(self, index: int, event: Event) -> None:
+        self._stage(index, 1, "web_search_call")
+
+    def _web_search_call_completed(self, index: int, event: Event) -> None:
+        self._stage(index, 2, "web_search_call")
+
+    def _mcp_list_tools_in_progress(self, index: int, event: Event) -> None:
+        self._stage(index, 0, "mcp_list_tools")
+
+    def _mcp_list_tools_completed(self, index: int, event: Event) -> None:
+        self._stage(index, 1, "mcp_list_tools")
+
+    def _mcp_list_tools_failed(self, index: int, event: Event) -> None:
+        self._stage(index, 1, "mcp_list_tools")
+
+    def _mcp_call_in_progress(self, index: int, event: Event) -> None:
+        self._stage(index, 0, "mcp_call")
+
+    def _mcp_call_arguments_delta(self, index: int, event: Event) -> None:
+        assert self.stages[index] == 1, "arguments out of turn"
+        assert event["delta"], "an empty delta"
+        self.arguments[index] += event["delta"]
+
+    def _mcp_call_arguments_done(self, index: int, event: Event) -> None:
+        self._stage(index, 1, "mcp_call")
+        assert event["arguments"] == self.arguments[index], "the arguments differ from their deltas"
+
+    def _mcp_call_completed(self, index: int, event: Event) -> None:
+        self._stage(index, 2, "mcp_call")
+
+    def _mcp_call_failed(self, index: int, event: Event) -> None:
+        self._stage(index, 2, "mcp_call")
+
+    def _stage(self, index: int, number: int, type: str = "code_interpreter_call") -> None:
+        assert self.added[index]["type"] == type, "another item's event"
         assert self.stages[index] == number, f"stage {number} after stage {self.stages[index]}"
         self.stages[index] += 1
 
@@ -208,7 +244,7 @@ class _Checker:
         for name in ("type", "id", "call_id", "role", "name"):
             assert item.get(name) == added.get(name), f"{name} changed"
         ended = (None, "completed", "incomplete")
-        if item["type"] in ("code_interpreter_call", "apply_patch_call_output"):
+        if item["type"] in ("code_interpreter_call", "apply_patch_call_output", "web_search_call", "mcp_call"):
             ended += ("failed",)
         assert item.get("status") in ended, item.get("status")
         assert all(self.parts[index]), "an item done before its parts"
@@ -227,6 +263,14 @@ class _Checker:
         elif kind == "code_interpreter_call":
             assert item["code"] == self.arguments[index], "code"
             assert item["status"] != "completed" or self.stages[index] == 4, "completed without its events"
+        elif kind == "web_search_call":
+            assert item["status"] != "completed" or self.stages[index] == 3, "completed without its events"
+        elif kind == "mcp_call":
+            assert item["arguments"] == self.arguments[index], "arguments"
+            assert item["status"] not in ("completed", "failed") or self.stages[index] == 3, "an end without its event"
+            assert (item["error"] is None) == (item["status"] == "completed"), "error"
+        elif kind == "mcp_list_tools":
+            assert item["error"] is not None or self.stages[index] == 2, "listed without its events"
         elif kind == "shell_call":
             if item["status"] == "completed":
                 assert item["action"]["commands"] == self.commands_done[index], "commands"

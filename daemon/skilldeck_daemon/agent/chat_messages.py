@@ -21,6 +21,9 @@ HOSTED = (
     "apply_patch_call",
     "apply_patch_call_output",
     "code_interpreter_call",
+    "web_search_call",
+    "mcp_list_tools",
+    "mcp_call",
     "function_call",
     "function_call_output",
 )

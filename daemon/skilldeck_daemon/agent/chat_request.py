@@ -19,6 +19,7 @@ from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read
 from skilldeck_daemon.agent.sampling_fields import dry, logit_bias
 from skilldeck_daemon.agent.tools import PARSERS, Tool, parse_tools
 from skilldeck_daemon.agent.tools.choice import ToolChoice, parse_choice
+from skilldeck_daemon.agent.tools.mcp import McpTool
 
 LOGPROBS = "message.output_text.logprobs"
 NAMES = {
@@ -182,7 +183,12 @@ def _tools(fields: Fields, places: list[str]) -> tuple[list[Tool], Names]:
 
     names = Names(places, named, {**NAMES, **_limit_name(fields)})
     with names.told():
-        return parse_tools(Fields({"tools": flat})), names
+        tools = parse_tools(Fields({"tools": flat}))
+        for index, tool in enumerate(tools):
+            if isinstance(tool, McpTool) and tool.asks:
+                name = f"tools[{index}].require_approval"
+                refuse(name, f"'{name}' must be 'never': Chat Completions have no way to ask for an approval.")
+        return tools, names
 
 
 def _limit_name(fields: Fields) -> dict[str, str]:

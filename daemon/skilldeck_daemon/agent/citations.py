@@ -1,22 +1,25 @@
-"""Files a run made, as annotations on its final text.
+"""Files a run made and pages it found, as annotations on its texts. Indexes count characters; the end is exclusive.
 
 Each file is cited where the text first mentions its path or, failing that, its name; a file the text does not mention
-is cited with an empty span at the end, so that a client finds every file of the run on the message.
+is cited with an empty span at the end, so that a client finds every file of the run on the message. A page is cited
+wherever the text holds its URL: the Markdown link around it, or the URL alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from skilldeck_daemon.agent.web.said import found, normal
 
 
 def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """container_file_citation annotations, in order of their place. Indexes count characters; the end is exclusive."""
-    found = []
+    """container_file_citation annotations, in order of their place."""
+    cited = []
     for file in files:
         start, end = _mention(text, file["path"])
-        found.append(
+        cited.append(
             {
                 "type": "container_file_citation",
                 "container_id": file["container_id"],
@@ -26,7 +29,29 @@ def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]
                 "end_index": end,
             }
         )
-    return sorted(found, key=lambda citation: (citation["start_index"], citation["end_index"]))
+    return sorted(cited, key=_place)
+
+
+def url_citations(text: str, sources: Mapping[str, str]) -> list[dict[str, Any]]:
+    """url_citation annotations, in order of their place. `sources` are the titles of pages by URL."""
+    known = {normal(url): (url, title) for url, title in sources.items()}
+    cited = []
+    for start, written in found(text) if known else ():
+        source = known.get(normal(written))
+        if source is None:
+            continue
+        end = start + len(written)
+        if text[start - 2 : start] == "](" and text[end : end + 1] == ")":
+            opening = text.rfind("[", 0, start - 2)
+            if opening >= 0 and "\n" not in text[opening:start]:
+                start, end = opening, end + 1
+        url, title = source
+        cited.append({"type": "url_citation", "start_index": start, "end_index": end, "url": url, "title": title})
+    return sorted(cited, key=_place)
+
+
+def _place(citation: dict[str, Any]) -> tuple[int, int]:
+    return citation["start_index"], citation["end_index"]
 
 
 def _mention(text: str, path: str) -> tuple[int, int]:

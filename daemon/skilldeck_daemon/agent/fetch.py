@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -44,6 +44,23 @@ class Fetched:
     filename: str
 
 
+async def checked_address(host: str, port: int, exceptions: Collection[str], timeout: float | None = None) -> str:
+    """The address to connect to. Raises FetchRefused when any address of the host is neither public nor excepted."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
+    except OSError as error:
+        raise FetchRefused(f"The host {host!r} could not be resolved.", "Check the address.") from error
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    for address in addresses:
+        if not allowed(address, host, port, exceptions):
+            raise FetchRefused(
+                f"The host {host!r} leads to {address}, which is not a public address.",
+                "Upload the content to /v1/files instead, or have the operator except this host.",
+            )
+    return addresses[0]
+
+
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Resolves a host, refuses it when any of its addresses is not public, connects to a checked address."""
 
@@ -59,19 +76,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
-        except OSError as error:
-            raise FetchRefused(f"The host {host!r} could not be resolved.", "Check the address.") from error
-        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        for address in addresses:
-            if not allowed(address, host, port, self._exceptions):
-                raise FetchRefused(
-                    f"The host {host!r} leads to {address}, which is not a public address.",
-                    "Upload the content to /v1/files instead, or have the operator except this host.",
-                )
-        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        address = await checked_address(host, port, self._exceptions, timeout)
+        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -101,6 +107,7 @@ async def fetch(
     param: str = "file_url",
     exceptions: Collection[str] = (),
     timeout: float = TIMEOUT_SECONDS,
+    permit: Callable[[str], None] | None = None,
 ) -> Fetched:
     """GET `url` and return its whole decoded body of at most `max_bytes`.
 
@@ -109,12 +116,13 @@ async def fetch(
         param: the request field named in errors.
         exceptions: hosts or addresses (optionally `:port`) the operator allows although they are not public.
         timeout: seconds for everything together, redirects included.
+        permit: raises FetchRefused for a URL that must not be fetched; asked for each hop of a redirect as well.
 
     Raises FetchRefused for all that goes wrong.
     """
     try:
         async with asyncio.timeout(timeout):
-            return await _fetch(url, max_bytes, exceptions)
+            return await _fetch(url, max_bytes, exceptions, permit)
     except FetchRefused as error:
         error.param = param
         raise
@@ -124,13 +132,17 @@ async def fetch(
         raise FetchRefused(f"{url!r} could not be fetched: {error or type(error).__name__}.", param=param) from error
 
 
-async def _fetch(url: str, max_bytes: int, exceptions: Collection[str]) -> Fetched:
+async def _fetch(
+    url: str, max_bytes: int, exceptions: Collection[str], permit: Callable[[str], None] | None
+) -> Fetched:
     headers = {"User-Agent": f"skilldeck/{__version__}", "Accept": "*/*"}
     async with httpx.AsyncClient(
         transport=_GuardedTransport(exceptions), trust_env=False, headers=headers, follow_redirects=False
     ) as client:
         for _ in range(MAX_REDIRECTS + 1):
-            _check_url(url)
+            check_url(url)
+            if permit is not None:
+                permit(url)
             async with client.stream("GET", url) as response:
                 if response.has_redirect_location:
                     url = str(response.url.join(response.headers["location"]))
@@ -144,7 +156,8 @@ async def _fetch(url: str, max_bytes: int, exceptions: Collection[str]) -> Fetch
     raise FetchRefused(f"More than {MAX_REDIRECTS} redirects.")
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Raises FetchRefused for what is no http(s) URL of a host, or holds credentials."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise FetchRefused(f"Only http and https URLs are fetched, not {parts.scheme or 'a relative one'!r}.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from skilldeck_daemon.store.ids import new_id, storable
 from skilldeck_shared.errors import BadRequest
 
 
@@ -167,6 +168,19 @@ class Fields:
         for field in fields:
             if self.value.get(field) not in (None, False, [], {}, ""):
                 refuse(self.name(field), f"'{self.name(field)}' is not supported.", why, "unsupported_parameter")
+
+
+def item_id(fields: Fields, prefix: str) -> str:
+    """An input item's own id, or a new one."""
+    id = fields.string("id", maximum=256)
+    if not id:
+        return new_id(prefix)
+    if not storable(id):
+        hint = "Leave it out to get one."
+        refuse(
+            fields.name("id"), f"'{fields.name('id')}' must be of printable ASCII characters.", hint, "invalid_value"
+        )
+    return id
 
 
 def clean(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.context import CALLS, OUTPUTS, call_key
+from skilldeck_daemon.agent.context import CALLS, OUTPUTS, OWN_ANSWERS, call_key
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.output import woven
 from skilldeck_daemon.agent.request import ResponseRequest
@@ -150,7 +150,7 @@ def check_calls(items: list[Item], first_input: int) -> None:
 
 def _clients(call: dict[str, Any]) -> bool:
     """Whether the client had to answer it: a hosted call without output was interrupted here."""
-    if call.get("status") == "incomplete" or call["type"] == "code_interpreter_call":
+    if call.get("status") == "incomplete" or call["type"] in OWN_ANSWERS:
         return False
     where = call.get("environment") or {}
     return call["type"] != "shell_call" or where.get("type") != "container_reference"

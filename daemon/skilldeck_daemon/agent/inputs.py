@@ -12,9 +12,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from skilldeck_daemon.agent.fields import Fields, clean, kind, refuse
+from skilldeck_daemon.agent.fields import Fields, clean, item_id, kind, refuse
+from skilldeck_daemon.agent.inputs_web import READERS
 from skilldeck_daemon.agent.sealed import unseal
-from skilldeck_daemon.store.ids import new_id, storable
+from skilldeck_daemon.store.ids import new_id
 
 Item = dict[str, Any]
 
@@ -67,19 +68,6 @@ def parse_item(fields: Fields) -> Item:
     return reader(fields)
 
 
-def _id(fields: Fields, prefix: str) -> str:
-    """The item's own id, or a new one."""
-    id = fields.string("id", maximum=256)
-    if not id:
-        return new_id(prefix)
-    if not storable(id):
-        hint = "Leave it out to get one."
-        refuse(
-            fields.name("id"), f"'{fields.name('id')}' must be of printable ASCII characters.", hint, "invalid_value"
-        )
-    return id
-
-
 def message_item(role: str, content: list[dict[str, Any]]) -> Item:
     return {"id": new_id("msg"), "type": "message", "role": role, "status": "completed", "content": content}
 
@@ -103,7 +91,7 @@ def _message(fields: Fields) -> Item:
     else:
         parts = [_part(part, role) for part in fields.objects("content")]
     return {
-        "id": _id(fields, "msg"),
+        "id": item_id(fields, "msg"),
         "type": "message",
         "role": role,
         "status": fields.string("status", choices=STATUSES) or "completed",
@@ -191,7 +179,7 @@ def decode_file_data(data: str, param: str) -> tuple[bytes, str]:
 
 def _common(fields: Fields, prefix: str) -> Item:
     return {
-        "id": _id(fields, prefix),
+        "id": item_id(fields, prefix),
         "type": fields.value["type"],
         "status": fields.string("status", choices=STATUSES) or "completed",
     }
@@ -290,7 +278,7 @@ def _patch_call(fields: Fields) -> Item:
     if kind_ != "delete_file":
         operation["diff"] = given.string("diff", required=True, maximum=MAX_DIFF) or ""
     return {
-        "id": _id(fields, "apc"),
+        "id": item_id(fields, "apc"),
         "type": "apply_patch_call",
         "status": fields.string("status", choices=("in_progress", "completed")) or "completed",
         "call_id": _call_id(fields),
@@ -300,7 +288,7 @@ def _patch_call(fields: Fields) -> Item:
 
 def _patch_output(fields: Fields) -> Item:
     return {
-        "id": _id(fields, "apco"),
+        "id": item_id(fields, "apco"),
         "type": "apply_patch_call_output",
         "status": fields.needed("status", choices=("completed", "failed")),
         "call_id": _call_id(fields),
@@ -310,7 +298,7 @@ def _patch_output(fields: Fields) -> Item:
 
 def _reasoning(fields: Fields) -> Item:
     item: Item = {
-        "id": _id(fields, "rs"),
+        "id": item_id(fields, "rs"),
         "type": "reasoning",
         "summary": [
             {"type": "summary_text", "text": part.string("text", required=True) or ""}
@@ -341,7 +329,7 @@ def _compaction(fields: Fields) -> Item:
         valid = False
     if not valid:
         refuse(fields.name("encrypted_content"), f"'{fields.name('encrypted_content')}' was not made by this server.")
-    return {"id": _id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
+    return {"id": item_id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
 
 
 def _reference(fields: Fields) -> Item:
@@ -362,4 +350,5 @@ _READERS: dict[str, Callable[[Fields], Item]] = {
     "reasoning": _reasoning,
     "item_reference": _reference,
     "compaction": _compaction,
+    **READERS,
 }

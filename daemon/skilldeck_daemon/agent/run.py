@@ -21,7 +21,15 @@ from typing import Any, Literal
 
 from skilldeck_daemon.agent.attachments import Attachments
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
-from skilldeck_daemon.agent.context import Message, shorten, split_system, system_message, to_messages, unfold
+from skilldeck_daemon.agent.context import (
+    Message,
+    decisions,
+    shorten,
+    split_system,
+    system_message,
+    to_messages,
+    unfold,
+)
 from skilldeck_daemon.agent.fetched import Page
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.log import Event, EventLog
@@ -67,6 +75,7 @@ class Plan:
     known: int = 0  # how many of the items were history
     raw: dict[str, str] = field(default_factory=dict)
     own_tools: tuple[Tool, ...] = ()  # the daemon's, beside the request's
+    decided: dict[str, str] = field(default_factory=dict)  # what approval requests came to in this run
 
     @property
     def tools(self) -> list[Tool]:
@@ -77,7 +86,7 @@ class Plan:
         """The conversation so far, as the model reads it; `output` is this run's when a compaction is in it."""
         instructions, items = split_system(unfold([*self.items, *output]))
         opening = system_message([self.request.instructions or "", *instructions], self.work.around)
-        return opening + to_messages(items, {**self.raw, **raw} if raw else self.raw, self.files)
+        return opening + to_messages(items, {**self.raw, **raw} if raw else self.raw, self.files, self.decided)
 
     def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
         request = self.request
@@ -209,6 +218,10 @@ class Run:
     async def _loop(self) -> Ending:
         """Rounds until the model has answered."""
         plan = self._plan
+        for tool in plan.tools:
+            for call in await tool.open(self.output, plan.work):
+                await self._execute(call)
+        plan.decided.update(decisions(self.output.items))
         base = plan.messages()
         mistakes = 0
         compacted = False
@@ -326,6 +339,7 @@ class Run:
 
     async def _end(self, ending: Ending, error: SkilldeckError | None) -> None:
         self.output.abandon()
+        self._plan.work.close()
         self.error = error
         self._response.update(
             status=ending,

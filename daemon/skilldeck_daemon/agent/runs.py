@@ -22,13 +22,15 @@ from skilldeck_daemon.agent.fetched import keep
 from skilldeck_daemon.agent.files import FileLibrary
 from skilldeck_daemon.agent.gather import Sources, gather
 from skilldeck_daemon.agent.log import Event
+from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
 from skilldeck_daemon.agent.run import Plan, Run
 from skilldeck_daemon.agent.tools.code_interpreter import with_outputs
+from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
-from skilldeck_daemon.agent.work import Nearby, Work, hosted_auto, prepare
+from skilldeck_daemon.agent.work import Nearby, Web, Work, hosted_auto, prepare
 from skilldeck_daemon.engine.base import Sampling, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.store import Page, Store
@@ -56,6 +58,8 @@ class Runs:
         documents: Documents,
         private_hosts: Collection[str] = (),
         disk: DiskSkills | None = None,
+        web: Web | None = None,
+        mcp: McpServers | None = None,
     ) -> None:
         self._store = store
         self._models = models
@@ -66,6 +70,8 @@ class Runs:
         self._documents = documents
         self._private_hosts = private_hosts
         self._disk = disk
+        self._web = web
+        self._mcp = mcp
         self._instance = ""
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
@@ -140,6 +146,11 @@ class Runs:
         id_ = new_id("resp")
         work = Work(id_, past.session or id_, permission, self._approvals, self._environments)
         work.include = request.include
+        work.web, work.mcp = self._web, self._mcp
+        work.said, work.instructions = items, request.instructions or ""
+        for tool in request.tools:
+            tool.require(work)
+        check_approvals(items, len(past.items), request.tools)
         nearby = nearby or Nearby()
         work.mounts = nearby.mounts
         if self._disk is not None and hosted_auto(request.tools):

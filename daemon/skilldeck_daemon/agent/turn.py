@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from skilldeck_daemon.agent.citations import citations
+from skilldeck_daemon.agent.citations import citations, url_citations
 from skilldeck_daemon.agent.output import Output, ReasoningWriter, TextWriter
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
@@ -119,14 +120,17 @@ class Turn:
             self._text = TextWriter(self._output, self._request.logprobs)
         if self._text is not None:
             files = [] if self.calls else await self._work.produced()
-            self._text.close(citations(self._text.so_far, files))
+            self._text.close([*self._urls(self._text), *citations(self._text.so_far, files)])
             self._text = None
 
     def _close_text(self) -> None:
         self._blank.clear()
         if self._text is not None:
-            self._text.close()
+            self._text.close(self._urls(self._text))
             self._text = None
+
+    def _urls(self, text: TextWriter) -> list[dict[str, Any]]:
+        return url_citations(text.so_far, self._work.sources)
 
     def _close_reasoning(self) -> None:
         if self._reasoning is not None:

@@ -7,6 +7,7 @@ container is a failed call, not half a container.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +17,25 @@ from skilldeck_daemon.agent.context import Surroundings
 from skilldeck_daemon.agent.environments import Environments, Mounted, numbered, public
 from skilldeck_daemon.agent.gather import Sources, from_file_id
 from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.tools.base import Tool
 from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool, place_of
 from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool
+from skilldeck_daemon.agent.web.pages import Pages, PageText
+from skilldeck_daemon.agent.web.providers import SearchProvider
 from skilldeck_daemon.containers import WORKDIR, Container, ContainerGone
 from skilldeck_shared.errors import NotFound
 
 CITED_FILES = 100
 """Files of one run that are cited at most; all are in the container's list."""
+
+
+@dataclass(frozen=True)
+class Web:
+    """The web, where the operator has turned it on."""
+
+    provider: SearchProvider
+    pages: Pages
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,22 @@ class Work:
     include: frozenset[str] = frozenset()
     disk: list[Mounted] = field(default_factory=list)
     mounted: list[Mounted] = field(default_factory=list)  # all that its container has
+    web: Web | None = None
+    mcp: McpServers | None = None
+    said: list[Item] = field(default_factory=list)  # the conversation before this run's output
+    instructions: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # titles of the pages that were found, by URL
+    pages: dict[str, PageText] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
+    closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
+
+    def close(self) -> None:
+        """The run is over."""
+        for end in self.closing:
+            end()
 
     async def approve(self, kind: str, commands: list[str], call_id: str) -> str | None:
         """None, or why the commands may not run, for the model."""

@@ -22,6 +22,7 @@ _TEXT = frozenset(
         "response.custom_tool_call_input.delta",
         "response.shell_call_command.delta",
         "response.code_interpreter_call_code.delta",
+        "response.mcp_call_arguments.delta",
         "response.apply_patch_call_operation_diff.delta",
     }
 )

@@ -9,7 +9,10 @@ from skilldeck_daemon.agent.tools.apply_patch import ApplyPatchTool
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool
 from skilldeck_daemon.agent.tools.function import CustomTool, FunctionTool
+from skilldeck_daemon.agent.tools.mcp import McpTool
 from skilldeck_daemon.agent.tools.shell import ShellTool
+from skilldeck_daemon.agent.tools.web_search import TYPES as WEB_TYPES
+from skilldeck_daemon.agent.tools.web_search import WebSearchTool
 
 PARSERS: dict[str, Callable[[Fields], Tool]] = {
     "function": FunctionTool.parse,
@@ -17,6 +20,8 @@ PARSERS: dict[str, Callable[[Fields], Tool]] = {
     "shell": ShellTool.parse,
     "code_interpreter": CodeInterpreterTool.parse,
     "apply_patch": ApplyPatchTool.parse,
+    "mcp": McpTool.parse,
+    **dict.fromkeys(WEB_TYPES, WebSearchTool.parse),
 }
 MAX_TOOLS = 1024
 

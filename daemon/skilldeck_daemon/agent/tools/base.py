@@ -77,6 +77,13 @@ class Tool(ABC):
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
         """The model begins to call function `name`."""
 
+    def require(self, work: Work) -> None:  # noqa: B027
+        """Refuse, by the field's name, what this daemon does not offer."""
+
+    async def open(self, output: Output, work: Work) -> Sequence[Call]:
+        """Get ready, before the model's first turn. Returns calls of earlier turns that are to be carried out now."""
+        return ()
+
     def beside(self, tools: Sequence[Tool]) -> Tool:
         """The tool as it is among all tools of its request; refuses what contradicts another."""
         return self
@@ -84,6 +91,10 @@ class Tool(ABC):
     def matches(self, choice: dict[str, Any]) -> bool:
         """Whether a tool_choice entry means this tool."""
         return bool(choice.get("type") == self.type)
+
+    def named(self, name: str) -> list[str]:
+        """Those of its functions that a tool_choice with this name means."""
+        return [name] if name in self.names else []
 
     async def execute(self, call: Call, output: Output, work: Work) -> None:
         """Carry out a hosted call and write its output items. Cancelling stops what it started."""

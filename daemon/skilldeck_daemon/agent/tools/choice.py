@@ -8,6 +8,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.tools.base import Tool
+from skilldeck_daemon.agent.tools.web_search import TYPES as WEB_TYPES
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class ToolChoice:
     echo: str | dict[str, Any]
     mode: str = "auto"
     tools: tuple[Tool, ...] | None = None
+    name: str | None = None  # the one of an MCP server's tools that is meant
 
     def for_model(self, tools: Sequence[Tool], usable: Sequence[Tool], called: bool) -> str | dict[str, Any]:
         """The chat form of the choice.
@@ -31,8 +33,10 @@ class ToolChoice:
         if self.mode == "none" or not wanted:
             return "none"
         mode = "auto" if called else self.mode
-        names = [name for tool in wanted for name in tool.names]
-        if len(wanted) == len(tools):
+        names = [name for tool in wanted for name in (tool.names if self.name is None else tool.named(self.name))]
+        if not names:
+            return "none"
+        if len(wanted) == len(tools) and self.name is None:
             return mode
         if mode == "required" and len(names) == 1:
             return {"type": "function", "name": names[0]}
@@ -54,7 +58,8 @@ def parse_choice(fields: Fields, tools: Sequence[Tool]) -> ToolChoice:
     choice = fields.object("tool_choice")
     assert choice is not None
     if choice.needed("type") != "allowed_tools":
-        return ToolChoice(_echo(choice), "required", (_find(choice, tools),))
+        name = choice.string("name", minimum=1) if choice.value["type"] == "mcp" else None
+        return ToolChoice(_echo(choice), "required", (_find(choice, tools),), name)
     mode = choice.needed("mode", choices=("auto", "required"))
     entries = choice.objects("tools", required=True, minimum=1)
     found = tuple(_find(entry, tools) for entry in entries)
@@ -64,13 +69,17 @@ def parse_choice(fields: Fields, tools: Sequence[Tool]) -> ToolChoice:
 
 
 def _echo(entry: Fields) -> dict[str, Any]:
-    return {name: entry.value[name] for name in ("type", "name") if name in entry.value}
+    if entry.value["type"] in WEB_TYPES:
+        return {"type": "web_search_preview"}  # the one spelling that OpenAI's schema of a choice has
+    return {name: entry.value[name] for name in ("type", "server_label", "name") if name in entry.value}
 
 
 def _find(entry: Fields, tools: Sequence[Tool]) -> Tool:
     entry.needed("type")
     if entry.value["type"] in ("function", "custom"):
         entry.needed("name")
+    if entry.value["type"] == "mcp":
+        entry.needed("server_label")
     for tool in tools:
         if tool.matches(entry.value):
             return tool

@@ -328,9 +328,12 @@ async def read_figures(container: Container, paths: Sequence[str]) -> list[str]:
 
 def with_outputs(output: Output) -> list[Item]:
     """The items of a run for a conversation, which keeps nothing beside them: outputs are in the items."""
-    told = {item["call_id"]: item["output"] for _, item in output.hidden if item["type"] == "function_call_output"}
+    hidden = {item["call_id"]: item for _, item in output.hidden if item["type"] == "function_call_output"}
+    told = {call_id: item["output"] for call_id, item in hidden.items()}
     items = []
     for item in output.items:
+        if item["type"] == "web_search_call" and item["id"] in hidden:
+            item = {**item, "results": hidden[item["id"]]["results"]}
         if item["type"] == "code_interpreter_call" and item["outputs"] is None and item["id"] in told:
             item = {**item, "outputs": [{"type": "logs", "logs": told[item["id"]]}]}
         items.append(item)
