@@ -25,14 +25,29 @@ def search(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         from ddgs import DDGS
         from ddgs.exceptions import DDGSException
+        from ddgs.http_client import HttpClient
     except ImportError as error:
         return {"error": f"the ddgs package is not installed ({error})"}
+    statuses: set[int] = set()
+    plain = HttpClient.request
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The library takes a refusal for a page without results; here it is told apart."""
+        response = plain(self, *args, **kwargs)
+        statuses.add(response.status_code)
+        return response
+
+    HttpClient.request = noted
     try:
         found = DDGS(proxy=asked["proxy"], timeout=asked["timeout"]).text(
             asked["query"], region=asked["region"], max_results=asked["count"], backend=asked["engines"]
         )
     except DDGSException as error:
-        return {"results": []} if str(error) == NOTHING else {"error": str(error)[:500]}
+        if str(error) != NOTHING:
+            return {"error": str(error)[:500]}
+        if 200 not in statuses:
+            return {"error": f"they answered HTTP {', '.join(map(str, sorted(statuses)))}"}
+        return {"results": []}
     return {
         "results": [
             {"url": entry.get("href"), "title": entry.get("title"), "text": str(entry.get("body"))[:5000]}
