@@ -37,7 +37,7 @@ def search(asked: dict[str, Any]) -> dict[str, Any]:
         statuses.add(response.status_code)
         return response
 
-    HttpClient.request = noted
+    HttpClient.request = noted  # type: ignore[method-assign]
     try:
         found = DDGS(proxy=asked["proxy"], timeout=asked["timeout"]).text(
             asked["query"], region=asked["region"], max_results=asked["count"], backend=asked["engines"]
