@@ -1,6 +1,6 @@
-"""`skilldeckd`: serve, doctor, demo, bench, models. stdout is data, stderr diagnostics.
+"""`skilldeckd`: serve, doctor, demo, bench, models, backup, restore, fsck. stdout is data, stderr diagnostics.
 
-Exit codes: 0 done, 1 failed (the error and its fix are on stderr), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (the error and its fix are on stderr), 2 wrong usage, 3 damage found, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from skilldeck_daemon import cli_store
 from skilldeck_daemon.cli_models import models_app
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import SkilldeckError
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app, name="models")
+cli_store.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -42,19 +40,14 @@ from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.skills.trust import Trust
-from skilldeck_daemon.store import Store, sqlite_url
-from skilldeck_shared.errors import Conflict, Unavailable
+from skilldeck_daemon.store import Store, backup, sqlite_url
+from skilldeck_daemon.store.owner import own
+from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 15.0
 COLLECT_SECONDS = 3600.0
-
-
-class DataDirInUse(Conflict):
-    """Another daemon or runner owns the data directory."""
-
-    code = "already_running"
 
 
 class Core:
@@ -129,7 +122,7 @@ class Core:
     def own(self) -> None:
         """Take the data directory, ahead of opening; raises DataDirInUse. `disown` gives it back."""
         if self._owned is None:
-            self._owned = _own(self.settings.data_dir)
+            self._owned = own(self.settings.data_dir)
 
     def disown(self) -> None:
         if self._owned is not None:
@@ -150,6 +143,8 @@ class Core:
         services = self.services
         self.own()
         stack.callback(self.disown)
+        if await asyncio.to_thread(backup.complete, self.settings.data_dir):
+            log.warning("a restore that was interrupted was carried to its end")
         _open_key(self.settings.data_dir / "seal.key")
         await services.store.open()
         stack.push_async_callback(services.store.close)
@@ -215,28 +210,6 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _own(data_dir: Path) -> Callable[[], None]:
-    """Take the data directory; returns what gives it back."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(data_dir / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Unavailable(
-            f"The data directory {data_dir} cannot be used: {error.strerror}.", "Choose --data-dir."
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-        os.close(handle)
-        raise DataDirInUse(
-            f"Another daemon (pid {pid}) owns {data_dir}.", "Stop it, or choose another --data-dir."
-        ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()}\n".encode())
-    return lambda: os.close(handle)
 
 
 def _open_key(path: Path) -> None:

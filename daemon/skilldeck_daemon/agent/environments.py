@@ -265,7 +265,7 @@ class Environments:
             raise NotFound(error.title, error.hint, param=param, code=error.code) from None
         row = await self._store.files.get(file_id)
         assert row is not None
-        return file["filename"], self._store.blobs.require(row["sha256"])
+        return file["filename"], await self._store.blobs.fetch(row["sha256"])
 
     # -- files inside
 

@@ -91,7 +91,7 @@ class Fetcher:
         record = await self._store.files.get(key)
         if record is None:
             return None
-        path = self._store.blobs.require(record["sha256"])
+        path = await self._store.blobs.fetch(record["sha256"])
         return Page(path, record["bytes"], record["mime_type"], record["filename"])
 
     async def close(self) -> None:

@@ -106,7 +106,7 @@ class FileLibrary:
 
     async def path(self, file_id: str, param: str = "file_id") -> Path:
         """Where the content lies; read-only, valid until the file is deleted."""
-        return self._store.blobs.require((await self._row(file_id, param))["sha256"])
+        return await self._store.blobs.fetch((await self._row(file_id, param))["sha256"])
 
     async def media_type(self, file_id: str) -> str:
         """The content's media type, by the file's name or as the upload said."""
@@ -228,7 +228,7 @@ class FileLibrary:
         digest = hashlib.md5(usedforsecurity=False)
         async with self._store.blobs.writer() as writer:
             for sha in hashes:
-                with self._store.blobs.require(sha).open("rb") as file:
+                with (await self._store.blobs.fetch(sha)).open("rb") as file:
                     while chunk := await asyncio.to_thread(file.read, CHUNK):
                         await asyncio.to_thread(digest.update, chunk)
                         await writer.write(chunk)

@@ -222,7 +222,7 @@ async def _stored(file_id: str, sources: Sources, param: str) -> tuple[Path, dic
     record = await sources.store.files.get(file_id)
     if record is None:
         raise NotFound(f"No file {file_id!r}.", param=param)
-    return sources.store.blobs.require(record["sha256"]), record
+    return await sources.store.blobs.fetch(record["sha256"]), record
 
 
 # ------------------------------------------------------------------ documents

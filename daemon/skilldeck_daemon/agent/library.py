@@ -209,7 +209,7 @@ class SkillLibrary:
         """Where the content of one file of a version lies; read-only."""
         for entry in await self.tree(skill_id, version):
             if entry["path"] == path:
-                return self._store.blobs.require(entry["sha256"])
+                return await self._store.blobs.fetch(entry["sha256"])
         raise NotFound(f"The skill has no file {path!r}.", "Ask for its tree to see the files.", param="path")
 
     async def content(self, skill_id: str, version: str | int = "") -> Content:

@@ -21,7 +21,12 @@ from skilldeck_daemon.store.responses import Responses
 from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
 from skilldeck_daemon.store.skills import Skills
 
-__all__ = ["Blob", "BlobMissing", "Blobs", "Page", "Store", "new_id", "now", "sqlite_url"]
+__all__ = ["Blob", "BlobMissing", "Blobs", "Page", "Store", "new_id", "now", "open_parts", "sqlite_url"]
+
+
+def open_parts(data_dir: Path, database_url: str = "") -> tuple[Database, Blobs]:
+    """The database and the blobs that the settings mean; neither is open yet."""
+    return Database(database_url or sqlite_url(data_dir / "skilldeck.db")), Blobs(data_dir / "blobs")
 
 
 class Store:

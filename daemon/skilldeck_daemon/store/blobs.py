@@ -3,26 +3,36 @@
 Contract: a blob that `put`, `put_staged` or a committed writer returned survives a kill -9 and a power cut (fsync, then
 atomic rename, then fsync of the folder); one that did not return leaves nothing but a temporary file, which the next
 start removes. Blobs are immutable and shared; rows elsewhere keep them alive, and `collect` deletes those that no row
-names and that are older than an hour, since a row may be about to be written.
+names and that are older than an hour, since a row may be about to be written. What is read has the digest it is called
+by: a blob is hashed before this process hands it out for the first time, and a damaged one is an error, never content.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_shared.errors import SkilldeckError
+
+log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 GRACE_SECONDS = 3600
+# Hashing so much costs as little as remembering that it was done (about 40 µs); larger ones are remembered.
+ALWAYS_HASHED = 64 * 1024
+REMEMBERED = 4096
 
 
 class Blob(NamedTuple):
@@ -36,6 +46,12 @@ class BlobMissing(SkilldeckError):
     """A row names a blob that is not on disk: the data directory was damaged or partly copied."""
 
     code = "blob_missing"
+
+
+class BlobDamaged(SkilldeckError):
+    """A blob is no longer what its name says: the disk or another program changed it."""
+
+    code = "blob_damaged"
 
 
 class Writer:
@@ -92,6 +108,8 @@ class Blobs:
         self.root = root
         # For what is being written and for short-lived files that belong on this file system.
         self.temporary = root / "tmp"
+        self._sound: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        self._began = time.time() - time.monotonic()
 
     def prepare(self) -> None:
         """Create the folders and remove what an earlier process left half-written."""
@@ -103,34 +121,69 @@ class Blobs:
         return self.root / sha256[:2] / sha256
 
     def require(self, sha256: str) -> Path:
-        """The same, raising `BlobMissing`."""
+        """Where the content lies, read-only. Blocks (see `fetch`).
+
+        Raises:
+            BlobMissing: it is not there. BlobDamaged: it does not have its digest.
+        """
         path = self.path(sha256)
-        if not path.is_file():
+        try:
+            sound = self._is_sound(path)
+        except OSError as error:
+            log.error("the stored content %s cannot be read: %s", sha256, error)
             raise BlobMissing(
                 f"The stored content {sha256[:12]}… is missing from the data directory.",
                 "Restore the blobs folder from the backup it was lost from, or delete and upload the object again.",
+            ) from None
+        if not sound:
+            log.error("the stored content %s does not have its digest any more", sha256)
+            raise BlobDamaged(
+                f"The stored content {sha256[:12]}… is damaged: it does not have its SHA-256 any more.",
+                "Upload the same content again, or restore a backup; `skilldeckd fsck` lists all that is damaged.",
             )
         return path
+
+    async def fetch(self, sha256: str) -> Path:
+        """`require`, off the event loop."""
+        return await asyncio.to_thread(self.require, sha256)
+
+    def _is_sound(self, path: Path) -> bool:
+        """Whether the file has the digest it is called by; a large one is hashed again only when it changed."""
+        mark = _mark(path)
+        if self._sound.get(path.name) == mark:
+            return True
+        if _hash_file(path) != path.name:
+            return False
+        self._remember(path.name, mark)
+        return True
+
+    def _remember(self, sha256: str, mark: tuple[int, int, int]) -> None:
+        if mark[1] > ALWAYS_HASHED:
+            self._sound[sha256] = mark
+            while len(self._sound) > REMEMBERED:
+                self._sound.popitem(last=False)
 
     @contextlib.asynccontextmanager
     async def writer(self) -> AsyncIterator[Writer]:
         """A `Writer`; leaving the block without `commit` leaves nothing."""
-        writer = Writer(self.root, self.temporary / secrets.token_hex(12))
-        try:
-            yield writer
-        finally:
-            writer.abort()
+        with disk_faults(self.root):
+            writer = Writer(self.root, self.temporary / secrets.token_hex(12))
+            try:
+                yield writer
+            finally:
+                writer.abort()
 
     @contextlib.asynccontextmanager
     async def staging(self) -> AsyncIterator[Path]:
         """A private folder on the same file system, gone when the block ends; take files from it with `put_staged`."""
         folder = self.temporary / secrets.token_hex(12)
-        folder.mkdir(mode=0o700)
-        try:
-            yield folder
-        finally:
-            # Shielded: a cancelled request must not leave its folder behind.
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+        with disk_faults(self.root):
+            folder.mkdir(mode=0o700)
+            try:
+                yield folder
+            finally:
+                # Shielded: a cancelled request must not leave its folder behind.
+                await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
 
     async def put(self, source: bytes | Path | AsyncIterable[bytes]) -> Blob:
         """Store bytes, a copy of a file, or a stream."""
@@ -148,7 +201,8 @@ class Blobs:
 
     async def put_staged(self, files: Iterable[tuple[Path, str]]) -> None:
         """Take files of a staging folder, each with the SHA-256 its writer computed. All are durable on return."""
-        await asyncio.to_thread(self._put_staged, list(files))
+        with disk_faults(self.root):
+            await asyncio.to_thread(self._put_staged, list(files))
 
     def _put_staged(self, files: list[tuple[Path, str]]) -> None:
         folders: set[Path] = set()
@@ -160,9 +214,16 @@ class Blobs:
         _sync_folders(folders)
 
     def _touch(self, sha256: str) -> bool:
-        """Whether it exists; if so it counts as new, so that `collect` leaves it to the row about to be written."""
+        """Whether it is here and whole; if so it counts as new: `collect` leaves it to the row about to be written.
+
+        A damaged one counts as absent, so that the same content uploaded again takes its place.
+        """
+        path = self.path(sha256)
         try:
-            os.utime(self.path(sha256))
+            if not self._is_sound(path):
+                return False
+            os.utime(path)
+            self._remember(sha256, _mark(path))
         except FileNotFoundError:
             return False
         return True
@@ -171,16 +232,50 @@ class Blobs:
         """Those of the SHA-256s (64 hex digits each) that are not here; the others stay for an hour at least."""
         return await asyncio.to_thread(lambda: [sha for sha in hashes if not self._touch(sha)])
 
+    def sound(self, sha256: str) -> bool:
+        """Whether the content still has its hash, read anew. Blocks; raises OSError when it cannot be read."""
+        return _hash_file(self.path(sha256)) == sha256
+
     async def verify(self, sha256: str) -> bool:
-        """Whether the content still has its hash."""
-        return await asyncio.to_thread(lambda: _hash_file(self.path(sha256)) == sha256)
+        """`sound`, off the event loop."""
+        return await asyncio.to_thread(self.sound, sha256)
+
+    def each(self) -> Iterator[tuple[str, int]]:
+        """Name and size of every blob there is. Blocks."""
+        for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
+            with contextlib.suppress(FileNotFoundError):  # collected meanwhile
+                yield path.name, path.stat().st_size
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Nothing is collected inside this block, by whatever process. Blocks while a collection goes on."""
+        with self._lock(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, how)
+            yield
+        finally:
+            os.close(handle)
 
     async def collect(self, referenced: Callable[[], set[str]] | set[str], grace: float = GRACE_SECONDS) -> int:
         """Delete blobs not in `referenced` and older than `grace` seconds. Returns the bytes freed."""
         keep = referenced() if callable(referenced) else referenced
-        return await asyncio.to_thread(self._collect, keep, time.time() - grace)
+        # A wall clock that jumped ahead would make what was written a moment ago look old.
+        now = min(time.time(), self._began + time.monotonic())
+        return await asyncio.to_thread(self._collect, keep, now - grace)
 
     def _collect(self, keep: set[str], before: float) -> int:
+        try:
+            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return self._delete(keep, before)
+        except BlockingIOError:  # a backup is being made
+            return 0
+
+    def _delete(self, keep: set[str], before: float) -> int:
         freed = 0
         for folder in self.root.iterdir():
             if len(folder.name) != 2:
@@ -214,6 +309,12 @@ def _sync_folders(folders: Iterable[Path]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Changes when somebody replaces or writes to the file."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _hash_file(path: Path) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skilldeck_daemon.store import migrations
+from skilldeck_daemon.store.faults import database_faults
 from skilldeck_shared.errors import Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -37,30 +38,35 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._parsed = make_url(url)
-        self._sqlite = self._parsed.get_backend_name() == "sqlite"
+        self.sqlite = self._parsed.get_backend_name() == "sqlite"
+        self.shown = self._parsed.render_as_string(hide_password=True)
         self._engine: AsyncEngine | None = None
         self._writer = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Connect and bring the schema to this version. Raises `Unavailable` with the reason when it cannot."""
-        if self._sqlite and self._parsed.database not in (None, "", ":memory:"):
+    async def open(self, *, migrate: bool = True) -> None:
+        """Connect and bring the schema to this version. Raises `Unavailable` with the reason when it cannot.
+
+        Args:
+            migrate: False leaves the schema as it is, for those who only look (fsck).
+        """
+        if self.sqlite and self._parsed.database not in (None, "", ":memory:"):
             Path(str(self._parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(
-            self._parsed, pool_pre_ping=not self._sqlite, pool_size=8, max_overflow=8, pool_timeout=POOL_TIMEOUT_S
+            self._parsed, pool_pre_ping=not self.sqlite, pool_size=8, max_overflow=8, pool_timeout=POOL_TIMEOUT_S
         )
-        if self._sqlite:
+        if self.sqlite:
             _prepare_sqlite(engine)
         try:
             async with engine.connect() as connection:
                 await connection.execution_options(skilldeck_write=True)
-                await connection.run_sync(migrations.upgrade)
+                if migrate:
+                    await connection.run_sync(migrations.upgrade)
                 await connection.commit()
         except (DBAPIError, OSError) as error:
             await engine.dispose()
             cause = getattr(error, "orig", None) or error
-            shown = self._parsed.render_as_string(hide_password=True)
             raise Unavailable(
-                f"The store at {shown} cannot be opened: {cause}.",
+                f"The store at {self.shown} cannot be opened: {cause}.",
                 "Check the path and its permissions, or give another one with --data-dir.",
                 code="store_unavailable",
             ) from error
@@ -79,19 +85,21 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reading; each statement sees what is committed by then."""
-        async with self._opened().connect() as connection:
-            yield connection
+        with database_faults(self.shown):
+            async with self._opened().connect() as connection:
+                yield connection
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed when the block ends, rolled back when it raises."""
         engine = self._opened()
         # SQLite has one writer; waiting here is fair and needs no retries, waiting in its busy handler is neither.
-        lock: Any = self._writer if self._sqlite else contextlib.nullcontext()
-        async with lock, engine.connect() as connection:
-            await connection.execution_options(skilldeck_write=True)
-            async with connection.begin():
-                yield connection
+        lock: Any = self._writer if self.sqlite else contextlib.nullcontext()
+        with database_faults(self.shown):
+            async with lock, engine.connect() as connection:
+                await connection.execution_options(skilldeck_write=True)
+                async with connection.begin():
+                    yield connection
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

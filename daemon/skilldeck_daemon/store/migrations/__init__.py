@@ -24,6 +24,16 @@ def _config() -> Config:
     return config
 
 
+def known() -> set[str]:
+    """Every schema this version can open."""
+    return {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def head() -> str:
+    """The schema of this version."""
+    return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the schema to this version inside the connection's transaction; nothing to do costs one query."""
     config = _config()
