@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from skilldeck_daemon.core import Core
+from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.http import app as http
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.rpc.server import ControlServer
@@ -37,10 +38,10 @@ class CannotListen(Unavailable):
 class Daemon:
     """One daemon. `services` is there from construction; `stopping` is set when a client asked it to end."""
 
-    def __init__(self, settings: Settings, logs: LogRing | None = None) -> None:
+    def __init__(self, settings: Settings, logs: LogRing | None = None, spare: Child | None = None) -> None:
         self.settings = settings
         self.stopping = asyncio.Event()
-        self.core = Core(settings, logs)
+        self.core = Core(settings, logs, spare)
         self.services = self.core.services
         self._stack = contextlib.AsyncExitStack()
 

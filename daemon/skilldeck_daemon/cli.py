@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -21,6 +22,9 @@ from skilldeck_daemon.cli_models import models_app
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
+
+if TYPE_CHECKING:
+    from skilldeck_daemon.engine.child import Child
 
 app = typer.Typer(
     name="skilldeckd",
@@ -128,10 +132,11 @@ def _run(work: Callable[[], Any]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    spare = await _engine_process(settings)
     from skilldeck_daemon import logs
     from skilldeck_daemon.app import Daemon
 
-    daemon = Daemon(settings, logs.configure(settings.log_level))
+    daemon = Daemon(settings, logs.configure(settings.log_level), spare)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, daemon.stopping.set)
@@ -141,6 +146,15 @@ async def _serve(settings: Settings) -> None:
         await daemon.serve()
     finally:
         await daemon.stop()
+
+
+async def _engine_process(settings: Settings) -> Child | None:
+    """The first engine's process, started before the daemon imports itself: both take a second."""
+    if os.name != "posix" or settings.engine_process == "off" or not settings.model or settings.remote_url:
+        return None
+    from skilldeck_daemon.engine import child
+
+    return await child.start()
 
 
 def _object(text: str, flag: str) -> dict[str, Any]:

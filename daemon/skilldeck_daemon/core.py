@@ -35,6 +35,7 @@ from skilldeck_daemon.agent.web.providers import Ddgs, SearXNG
 from skilldeck_daemon.agent.work import Web
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.engine.base import ModelInfo
+from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.settings import Settings
@@ -53,7 +54,8 @@ COLLECT_SECONDS = 3600.0
 class Core:
     """`services` is there from construction; it may be used while the core is open."""
 
-    def __init__(self, settings: Settings, logs: LogRing | None = None) -> None:
+    def __init__(self, settings: Settings, logs: LogRing | None = None, spare: Child | None = None) -> None:
+        """`spare`: a process for the first engine, when one was started already."""
         self.settings = settings
         data = settings.data_dir
         store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs")
@@ -71,7 +73,7 @@ class Core:
         )
         environments = Environments(containers, store, skills, files, bus)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
-        models = ModelHub(data / "models", worker=own_process)
+        models = ModelHub(data / "models", worker=own_process, spare=spare)
         approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
         disk = DiskSkills(
             Trust(data / "trusted.json"),

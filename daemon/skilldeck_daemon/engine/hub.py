@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from skilldeck_daemon.engine.base import (
     NotLoaded,
     Progress,
 )
+from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.folder import read_config, usable
 from skilldeck_shared.errors import BadRequest, NotFound
 
@@ -59,10 +61,11 @@ class _Entry:
 class ModelHub:
     """Owns every loaded model. Use it from one event loop."""
 
-    def __init__(self, models: Path | None = None, *, worker: bool = OWN_PROCESS) -> None:
-        """`models`: where downloads live; `worker`: whether engines get processes of their own."""
+    def __init__(self, models: Path | None = None, *, worker: bool = OWN_PROCESS, spare: Child | None = None) -> None:
+        """`models`: where downloads live; `worker`: whether engines get processes of their own; `spare`: the first."""
         self._models = models
         self._worker = worker
+        self._spare = spare
         self._entries: dict[str, _Entry] = {}
         self._default = ""
         self._lock = asyncio.Lock()
@@ -172,6 +175,9 @@ class ModelHub:
     async def close(self) -> None:
         """Unload everything."""
         async with self._lock:
+            spare, self._spare = self._spare, None
+            if spare is not None:
+                await spare.close()
             for name in list(self._entries):
                 await self._close(name)
 
@@ -214,11 +220,17 @@ class ModelHub:
         folder = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
         chosen = await asyncio.to_thread(choose_engine, folder) if engine == "auto" else engine
         template = await asyncio.to_thread(_template, options.pop("chat_template", None))
-        built = make_engine(chosen, worker=_flag(options, "worker", self._worker))
+        spare = None
+        if worker := _flag(options, "worker", self._worker):
+            spare, self._spare = self._spare, None
+        built = make_engine(chosen, worker, spare)
+        # A fifth of a second of imports, while the engine reads its weights.
+        importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat"))
         try:
             info = await built.load(ModelSpec(str(folder), served, options), _part(report, 0.5, 1.0))
             if folder == registry.tiny_dir():
                 info = replace(info, description=registry.TINY_DESCRIPTION)
+            await importing
             from skilldeck_daemon.engine.chat import TokenChatModel
 
             chat = await asyncio.to_thread(TokenChatModel, built, str(folder), info, template=template)
@@ -236,12 +248,12 @@ def choose_engine(folder: Path) -> str:
     return "exllamav2" if usable("exllamav2") else "cpu"
 
 
-def make_engine(name: str, worker: bool) -> Engine:
-    """An engine that has loaded nothing yet; `worker` puts it into a process of its own."""
+def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
+    """An engine that has loaded nothing yet; `worker` puts it into a process of its own, which may be there already."""
     if worker:
         from skilldeck_daemon.engine.worker import WorkerEngine
 
-        return WorkerEngine(name)
+        return WorkerEngine(name, spare=spare)
     if name == "cpu":
         from skilldeck_daemon.engine.cpu import CpuEngine
 

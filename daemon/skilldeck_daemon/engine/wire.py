@@ -18,6 +18,9 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Load:
+    """The first message: which engine (a name that `hub.make_engine` knows), and its model."""
+
+    kind: str
     spec: ModelSpec
 
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +29,7 @@ from skilldeck_daemon.engine.base import (
     Progress,
     Tokens,
 )
+from skilldeck_daemon.engine.child import Child, start
 from skilldeck_daemon.engine.handle import Handle
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
@@ -55,12 +53,19 @@ class _Flight:
 
 
 class WorkerEngine:
-    """`Engine` in a child process. `kind` is a name that `hub.make_engine` knows."""
+    """`Engine` in a child process. `kind` is a name that `hub.make_engine` knows; `spare` a process for its first."""
 
     def __init__(
-        self, kind: str, *, silent_s: float = SILENT_S, hung_s: float = HUNG_S, restart_s: float = RESTART_S
+        self,
+        kind: str,
+        *,
+        spare: Child | None = None,
+        silent_s: float = SILENT_S,
+        hung_s: float = HUNG_S,
+        restart_s: float = RESTART_S,
     ) -> None:
         self.kind = kind
+        self._spare = spare
         self._silent_s, self._hung_s, self._restart_s = silent_s, hung_s, restart_s
         self._up = asyncio.Event()  # set while `_ready`
         self._moved = 0.0  # monotonic: when a request last got on, or the first one came
@@ -181,23 +186,12 @@ class WorkerEngine:
     async def _live(self, spec: ModelSpec, loaded: asyncio.Future[ModelInfo], progress: Progress) -> bool:
         """One life of the process; whether it got as far as serving."""
         self._killed = ""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # A session of its own, so that a terminal's Ctrl-C is the daemon's to handle; stdout is not the child's.
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # else a file in the working directory could stand in for a module of ours
-                "-m",
-                "skilldeck_daemon.engine.worker_main",
-                self.kind,
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        wire.write(self._writer, wire.Load(spec))
+        child, self._spare = self._spare, None
+        if child is None or child.process.returncode is not None:
+            child = await start()
+        self._process = child.process
+        reader, self._writer = await asyncio.open_connection(sock=child.socket)
+        wire.write(self._writer, wire.Load(self.kind, spec))
         while True:
             message = await (self._next(reader) if self._ready else wire.read(reader))
             if message is None:
@@ -293,11 +287,3 @@ class WorkerEngine:
         if code is None:
             return "it hung up"
         return f"signal {-code}" if code < 0 else f"exit status {code}"
-
-
-def _has_fileno(stream: Any) -> bool:
-    fileno: Callable[[], int] | None = getattr(stream, "fileno", None)
-    try:
-        return fileno is not None and fileno() >= 0
-    except (OSError, ValueError):
-        return False

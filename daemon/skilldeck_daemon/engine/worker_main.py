@@ -1,6 +1,7 @@
-"""The engine's process: `python -m skilldeck_daemon.engine.worker_main KIND FD`.
+"""The engine's process: `python -m skilldeck_daemon.engine.worker_main FD`.
 
-Runs one Engine behind the socket FD and ends when that closes: the daemon died, or unloaded it.
+Runs one Engine behind the socket FD, which its first message names, and ends when that closes: the daemon died, or
+unloaded it.
 """
 
 from __future__ import annotations
@@ -33,16 +34,15 @@ class Worker:
         self._submitting: set[str] = set()
         self._loop = asyncio.get_running_loop()
 
-    async def run(self) -> None:
+    async def run(self, first: wire.Load) -> None:
         """Until the parent unloads or is gone."""
         self._spawn(self._pulse())
+        self._spawn(self._load(first))
         while True:
             message = await wire.read(self._reader)
             if message is None or isinstance(message, wire.Unload):
                 return
-            if isinstance(message, wire.Load):
-                self._spawn(self._load(message))
-            elif isinstance(message, wire.Submit):
+            if isinstance(message, wire.Submit):
                 self._submitting.add(message.request.id)
                 self._spawn(self._serve(message))
             elif isinstance(message, wire.Cancel):
@@ -111,13 +111,19 @@ class Worker:
                 os._exit(os.EX_SOFTWARE)
 
 
-async def _main(kind: str, fd: int) -> None:
+async def _main(fd: int) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=fd))
-    await Worker(make_engine(kind, worker=False), reader, writer).run()
+    first = await wire.read(reader)
+    if isinstance(first, wire.Load):
+        await Worker(make_engine(first.kind, worker=False), reader, writer).run(first)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the daemon decides
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2])))
+    # What every engine needs, and most of the time it takes to start: a process that was started ahead has it by when
+    # it is told what to load.
+    import torch  # noqa: F401
+
+    asyncio.run(_main(int(sys.argv[1])))
     # The engine's thread may be inside a long step, and there is nothing left to save.
     os._exit(0)

@@ -23,6 +23,8 @@ from skilldeck_daemon.engine.base import (
     Tokens,
     TooLong,
 )
+from skilldeck_daemon.engine.child import start
+from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.worker import WorkerEngine
 from skilldeck_shared.errors import BadRequest
 
@@ -176,3 +178,29 @@ def test_an_error_that_cannot_travel_is_told_in_words() -> None:
     same = wire.portable(BadRequest("no", "fix it", param="x"))
     assert isinstance(same, BadRequest)
     assert (same.hint, same.param) == ("fix it", "x")
+
+
+async def test_a_process_started_ahead_is_the_first_engines() -> None:
+    spare = await start()
+    hub = ModelHub(spare=spare)
+    try:
+        await hub.load("tiny", engine="cpu")
+        engine = hub.get("default").engine  # type: ignore[attr-defined]
+        assert engine.pid == spare.process.pid
+        tokens, last = await collect(engine, GenRequest("r", [5, 6, 7], 20, GREEDY))
+        assert (len(tokens), last.reason) == (20, "length")
+    finally:
+        await hub.close()
+    assert spare.process.returncode is not None
+
+
+async def test_a_process_started_ahead_that_died_is_replaced_and_an_unused_one_ends(llama: Path) -> None:
+    dead, unused = await start(), await start()
+    dead.process.kill()
+    await dead.process.wait()
+    engine = WorkerEngine("cpu", spare=dead)
+    await engine.load(ModelSpec(str(llama), "small", {}))
+    assert engine.pid not in (None, dead.process.pid)
+    await engine.unload()
+    await ModelHub(spare=unused).close()
+    assert unused.process.returncode is not None
