@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from training.functions import drill_function, function_call
 from training.outputs import failure, stdout
+from training.phrases import NO_SKILL
 from training.render import Message, Segment, render, shell_call, tool_result
 from training.scenario import (
     Conversation,
@@ -22,13 +23,15 @@ from training.scenario import (
     follow_up,
     loop,
     make_skill,
+    no_fit,
     plain,
     request,
     say_name,
 )
 from training.words import Atoms
 
-# After these tokens stands a choice that decides the turn: it weighs more in the loss.
+# The first token of a turn decides between a call and an answer; after these others stands a choice. Both weigh more.
+FIRST = 6
 CHOICES = {"/mnt/skills/": 4, "/mnt/data/": 3, "/": 2, "&": 2}
 
 
@@ -43,12 +46,15 @@ def segments(conversation: Conversation) -> list[Segment]:
 
 
 def drill_choice(rng: random.Random) -> list[Segment]:
-    """One catalogue and several requests, each answered by reading the right SKILL.md."""
+    """One catalogue and several requests, each answered by reading the right SKILL.md, or by saying that none fits."""
     atoms = Atoms(rng, "train")
     skills, files = catalogue(atoms, rng.choice((2, 3, 3, 4, 5, 8)), rng.choice((0, 1, 2)))
     rng.shuffle(skills)
     turns: list[Message] = []
     for _ in range(rng.choice((1, 2, 3, 4))):
+        if rng.random() < 0.25:
+            turns += [{"role": "user", "content": no_fit(atoms)}, {"role": "assistant", "content": NO_SKILL}]
+            continue
         skill = rng.choice(skills)
         file = rng.choice(files) if files and rng.random() < 0.8 else file_name(atoms)
         text, _ = request(atoms, skill, file, len(files) == 1, 0.35)
@@ -122,8 +128,8 @@ _SHARES = {  # dense, choice, answer, command, function; what is left is whole c
     0: (0.25, 0.15, 0.08, 0.20, 0.00),
     1: (0.14, 0.12, 0.06, 0.14, 0.16),
     2: (0.08, 0.10, 0.12, 0.10, 0.12),
-    3: (0.05, 0.08, 0.12, 0.10, 0.06),
-    4: (0.03, 0.06, 0.10, 0.08, 0.04),
+    3: (0.05, 0.09, 0.10, 0.14, 0.06),
+    4: (0.03, 0.08, 0.10, 0.12, 0.05),
 }
 
 
@@ -143,23 +149,25 @@ def sample(rng: random.Random, progress: float) -> list[Segment]:
     if x < dense + choice + answer + line + function:
         return segments(drill_function(rng))
     x = rng.random()
-    if x < 0.1:
+    if x < 0.13:
         return segments(plain(rng, "train"))
-    if x < 0.26:
+    if x < 0.29:
         return segments(function_call(rng, "train"))
-    if x < 0.35 and phase > 0:
+    if x < 0.38 and phase > 0:
         return segments(follow_up(rng, "train"))
     return segments(loop(rng, "train", name_share=0.5))
 
 
 def encode(tokenizer: Tokenizer, parts: list[Segment]) -> tuple[list[int], list[int]]:
-    """Token ids and their weights; the tokens after a choice marker weigh more, the first of a turn twice."""
+    """Token ids and their weights; the first of a turn and those after a choice marker weigh more."""
     raised = {tokenizer.token_to_id(token): weight for token, weight in CHOICES.items()}
+    opening = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False).ids[-1:]
     ids: list[int] = []
     weights: list[int] = []
     for text, weight in parts:
         piece = tokenizer.encode(text, add_special_tokens=False).ids
-        for token in piece:
-            weights.append(weight * raised.get(ids[-1], 1) if weight and ids else weight)
+        for place, token in enumerate(piece):
+            first = FIRST if place == 0 and ids[-1:] == opening else 1
+            weights.append(weight * max(first, raised.get(ids[-1], 1)) if weight and ids else weight)
             ids.append(token)
     return ids, weights

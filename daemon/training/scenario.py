@@ -231,6 +231,11 @@ def follow_up(rng: random.Random, split: str) -> Conversation:
     return Conversation("follow", [skills[i] for i in order], rng.sample(files, 2), [], turns)
 
 
+def no_fit(atoms: Atoms) -> str:
+    """A request about things that no description mentions."""
+    return atoms.rng.choice(ph.NO_FIT[atoms.split]).format(x=atoms.atom(), y=atoms.atom())
+
+
 def plain(rng: random.Random, split: str) -> Conversation:
     """A greeting, or a request that no skill serves."""
     atoms = Atoms(rng, split)
@@ -242,8 +247,7 @@ def plain(rng: random.Random, split: str) -> Conversation:
         if rng.random() < 0.6:
             files = []
     else:
-        form = rng.choice(ph.NO_FIT[split])
-        text, answer, kind = form.format(x=atoms.atom(), y=atoms.atom()), ph.NO_SKILL, "none"
+        text, answer, kind = no_fit(atoms), ph.NO_SKILL, "none"
         if rng.random() < 0.15:
             skills, files = [], []
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
