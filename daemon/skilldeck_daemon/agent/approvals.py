@@ -5,7 +5,8 @@ most five minutes, then counts as denied. Pending approvals live in memory (a re
 wait); rules that were to be remembered always are stored. A denial's message reaches the model as the output.
 
 A rule is a command prefix. One that names a skill's folder holds for the very content that was approved: another
-version of the skill, or another skill of its name, is asked about again.
+version of the skill, or another skill of its name, is asked about again. Commands are read as the shell would read
+them, and where that is in doubt (quotes, `..`, expansions) the answer is to ask.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ SKILLS = "/mnt/skills/"
 
 # A remembered prefix covers arguments, never a second command: anything the shell would act on is asked again.
 _SHELL_SYNTAX = re.compile(r"[;&|<>$`\\\n\r(){}*?\[\]~!#]")
+# A word that names no path but the one it spells.
+_PLAIN_PATH = re.compile(r"[\w.,:=@%+/-]*")
+_SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]*://(?!/)")
+_QUOTES = re.compile(r"[\"'\\]")
+# By what a command can reach a folder that it does not name: steps back, also those that a pattern expands to,
+# expansions, and any way from the root that does not go into one of these places.
+_EXPANDED = re.compile(r"\.\.|\.[*?\[]|\{[^}\s]*[.,]|[$`]")
+_ELSEWHERE = re.compile(r"(?<![\w./-])/(?:mnt/data|tmp|usr|bin|etc|home|dev/null)(?![^\s/;&|<>)])[^\s;&|<>)]*")
+_FROM_ROOT = re.compile(r"(?<![\w./-])/")
 
 
 def strictest(*permissions: str | None) -> Permission:
@@ -61,24 +71,42 @@ def covered(command: str, prefixes: list[str], kind: str = "shell") -> bool:
     for prefix in prefixes:
         if command == prefix:
             return True
-        if _begins(command, prefix) and not _SHELL_SYNTAX.search(command):
+        if _begins(command, prefix) and not _SHELL_SYNTAX.search(command) and not _wind(command[len(prefix) :]):
             return True
     return False
 
 
 def _begins(command: str, prefix: str) -> bool:
     if prefix.endswith("/"):
-        return command.startswith(prefix) and ".." not in command[len(prefix) :].split(" ")[0].split("/")
+        inside = re.split(r"\s", command[len(prefix) :], maxsplit=1)[0]
+        return command.startswith(prefix) and bool(_PLAIN_PATH.fullmatch(inside)) and not _winds("/" + inside)
     return command.startswith(prefix + " ")
 
 
-def named_skills(command: str, skills: Mapping[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Those of the mounted skills whose folder the command names."""
-    return {
-        name: skill
-        for name, skill in skills.items()
-        if re.search(re.escape(SKILLS + name) + r"(?![\w.-])", command) is not None
-    }
+def _winds(path: str) -> bool:
+    """Whether the path does not spell where it leads: a step back, or one that goes nowhere on its way."""
+    parts = path.split("/")
+    return ".." in parts or any(part in ("", ".") for part in parts[1:-1]) or parts[1:][-1:] == ["."]
+
+
+def _wind(arguments: str) -> bool:
+    """Whether one of the arguments does; the shell drops quotes, so they are no part of a path."""
+    words = _SCHEME.sub("", _QUOTES.sub("", arguments)).split()
+    return any(_winds(part) for word in words for part in word.split("="))
+
+
+def named_skills(command: str, skills: Mapping[str, dict[str, str]], kind: str = "shell") -> dict[str, dict[str, str]]:
+    """Those of the mounted skills whose folder the command names; all of them when a shell may reach one without."""
+    text = _SCHEME.sub("", _QUOTES.sub("", command))
+    named = {}
+    for name, skill in sorted(skills.items(), key=lambda pair: -len(pair[0])):
+        folder = re.compile(re.escape(SKILLS + name) + r"(?![\w.-])")
+        if folder.search(text):
+            named[name] = skill
+            text = folder.sub("skill", text)
+    if kind == "shell" and (_EXPANDED.search(text) or _FROM_ROOT.search(_ELSEWHERE.sub(" ", text))):
+        return dict(skills)
+    return named
 
 
 @dataclass
@@ -128,7 +156,7 @@ class Approvals:
 
     @staticmethod
     def _covers(rules: Objects, kind: str, command: str, skills: Mapping[str, dict[str, str]]) -> bool:
-        named = named_skills(command, skills)
+        named = named_skills(command, skills, kind)
         for rule in rules:
             if rule.get("kind") != kind or not covered(command, [rule["prefix"]], kind):
                 continue
@@ -158,7 +186,7 @@ class Approvals:
                 "call_id": call_id,
                 "session": session,
                 "commands": list(commands),
-                "skills": _listed(named_skills("\n".join(commands), skills)),
+                "skills": _listed(named_skills("\n".join(commands), skills, kind)),
                 "created_at": int(now),
                 "expires_at": int(now + self._timeout_s),
             },
@@ -241,5 +269,5 @@ def _rule(pending: _Pending, command: str, prefix: str) -> dict[str, Any]:
     if prefix and (_SHELL_SYNTAX.search(prefix) or not (command == prefix or _begins(command, prefix))):
         hint = "Give whole words from its beginning, or a folder with its slash; nothing the shell acts on."
         raise BadRequest(f"'prefix' is no beginning of {command[:100]!r}.", hint, param="prefix")
-    skills = _listed(named_skills(command, pending.skills))
+    skills = _listed(named_skills(command, pending.skills, pending.object["kind"]))
     return {"object": "rule", "kind": pending.object["kind"], "prefix": prefix or command, "skills": skills}

@@ -1,6 +1,6 @@
 """PID 1 of a container: starts commands, reaps processes, kills what a call leaves when told to.
 
-Runs inside the sandbox as `python3 -I -S -B agent.py FD MEMORY_BYTES NPROC FSIZE_BYTES PROXY_PORT` and imports
+Runs inside the sandbox as `python3 -I -S -B agent.py FD MEMORY_BYTES NPROC FSIZE_BYTES NOFILE PROXY_PORT` and imports
 the standard library only. It takes datagrams from the daemon on the SEQPACKET socket FD:
 
     run ID LEN [command]   fds: stdout, stderr, and a memfd with the command when it does not fit in the datagram
@@ -10,7 +10,6 @@ the standard library only. It takes datagrams from the daemon on the SEQPACKET s
     term ID                SIGTERM to every process the call started
     kill ID                SIGKILL to every process the call started, until none is left; answers `killed ID`
     sweep ID               the same, but the started process itself is spared
-    killall                SIGKILL to everything but itself
 
 and answers `ready`, `listener` (with the proxy's listening socket), `exit ID CODE`, `fail ID ERRNO`, `killed ID`,
 `marked ID`.
@@ -38,6 +37,7 @@ KILL_PATIENCE_S = 0.4
 KILL_PAUSE_S = 0.0005
 INLINE_MAX = 65_536
 FD_BYTES = 4
+MSG_CMSG_CLOEXEC = 0x40000000
 HEADROOM = 32  # process slots a new call finds free
 
 
@@ -114,7 +114,9 @@ class Agent:
         self.sock.sendmsg([text.encode()], rights)
 
     def hear(self) -> tuple[bytes, list[int]]:
-        data, controls, _, _ = self.sock.recvmsg(INLINE_MAX + 4096, socket.CMSG_SPACE(4 * FD_BYTES))
+        # Not inherited: a background process whose output goes elsewhere must not hold the call's pipes.
+        room = socket.CMSG_SPACE(4 * FD_BYTES)
+        data, controls, _, _ = self.sock.recvmsg(INLINE_MAX + 4096, room, MSG_CMSG_CLOEXEC)
         fds = []
         for level, kind, rights in controls:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -176,7 +178,7 @@ class Agent:
                 pid = self.spawn(argv, out, err)
             self.jobs[pid] = self.numbers[number] = Job(number, before, pid)
             self.jobs[pid].lasting = lasting
-            os.setpriority(os.PRIO_PROCESS, pid, NICE)
+            os.setpriority(os.PRIO_PGRP, pid, NICE)  # with what it may have started already
         except OSError as error:
             if number not in self.numbers:
                 self.say(f"fail {number} {error.errno or 0}")
@@ -212,8 +214,6 @@ class Agent:
         if words[0] in (b"run", b"start"):
             self.numbers = {job.number: job for job in self.jobs.values() if job.lasting}
             self.run(int(words[1]), command, fds, words[0] == b"start")
-        elif words[0] == b"killall":
-            self.killall()
         else:
             job = self.numbers.get(int(words[1]))
             if words[0] == b"mark":
@@ -261,10 +261,10 @@ def limit(kind: int, value: int) -> None:
 
 
 def main() -> None:
-    fd, memory, nproc, fsize, port = (int(word) for word in sys.argv[1:6])
+    fd, memory, nproc, fsize, nofile, port = (int(word) for word in sys.argv[1:7])
     os.set_inheritable(fd, False)
     os.closerange(3, fd)
-    os.closerange(fd + 1, 1024)
+    os.closerange(fd + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     # After this nobody inside can open /proc/1/mem, fd or environ, nor trace the agent.
@@ -286,9 +286,14 @@ def main() -> None:
         listener.listen(64)
         agent.say("listener", listener.fileno())
         listener.close()
-    # The limits come last: they count per user namespace, and bind every command.
+    # The limits come last: they count per user namespace, and bind every command. Those that are tiny are of things
+    # which the kernel counts for the daemon's user as well: no command may use them up.
     limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_NOFILE, 1024)
+    limit(resource.RLIMIT_NOFILE, nofile)
+    limit(resource.RLIMIT_SIGPENDING, 1024)
+    limit(resource.RLIMIT_MSGQUEUE, 0)
+    limit(resource.RLIMIT_NICE, 0)
+    limit(resource.RLIMIT_RTPRIO, 0)
     limit(resource.RLIMIT_FSIZE, fsize)
     limit(resource.RLIMIT_DATA, memory)
     limit(resource.RLIMIT_NPROC, nproc)

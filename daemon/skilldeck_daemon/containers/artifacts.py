@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,8 @@ from skilldeck_daemon.containers.spec import WORKDIR, Entry
 
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 64
+OPEN_LEVELS = 100
+"""Directories of one way down that `usage` keeps open."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
@@ -273,14 +276,30 @@ def remove(root: Path, path: str) -> None:
             raise ArtifactNotFound(f"No file at {path!r}.", param="path") from error
 
 
+@dataclass
+class _Level:
+    """A directory on the way down: its descriptor (-1 while it is closed), its identity, what is left to enter."""
+
+    fd: int
+    identity: tuple[int, int]
+    folders: list[str]
+
+
 def usage(root: Path, most: int) -> tuple[int, int]:
-    """Bytes on disk and number of entries under `root`; gives up counting after `most` entries."""
+    """Bytes on disk and number of entries under `root`; gives up counting after `most` entries.
+
+    Nothing is too deep to be counted, and nothing locked: a place that is not looked at is where the bytes would be.
+    """
     total = count = 0
-    stack: list[tuple[int, list[str]]] = []
+    trail: list[_Level] = []
 
     def enter(fd: int) -> None:
         nonlocal total, count
-        folders = []
+        own = os.fstat(fd)
+        level = _Level(fd, (own.st_dev, own.st_ino), [])
+        trail.append(level)
+        if own.st_uid == os.geteuid() and own.st_mode & 0o500 != 0o500:
+            os.fchmod(fd, stat.S_IMODE(own.st_mode) | 0o500)
         with os.scandir(fd) as scan:
             for item in scan:
                 count += 1
@@ -292,28 +311,59 @@ def usage(root: Path, most: int) -> tuple[int, int]:
                     continue
                 total += info.st_blocks * 512
                 if stat.S_ISDIR(info.st_mode):
-                    folders.append(item.name)
-        stack.append((fd, folders))
+                    level.folders.append(item.name)
+        if len(trail) > OPEN_LEVELS:
+            far = trail[-1 - OPEN_LEVELS]
+            os.close(far.fd)
+            far.fd = -1
+
+    def leave() -> None:
+        """Back up one level. One that was closed is found again as the parent, unless somebody moved it meanwhile."""
+        level = trail.pop()
+        try:
+            if trail and trail[-1].fd < 0:
+                above = os.open("..", _DIRECTORY, dir_fd=level.fd)
+                info = os.fstat(above)
+                if (info.st_dev, info.st_ino) == trail[-1].identity:
+                    trail[-1].fd = above
+                else:
+                    os.close(above)
+                    trail.clear()  # the rest is counted by the next scan
+        except OSError:
+            trail.clear()
+        finally:
+            os.close(level.fd)
 
     try:
         enter(open_root(root))
-        while stack and count <= most:
-            fd, folders = stack[-1]
-            if not folders or len(stack) > 500:
-                os.close(fd)
-                stack.pop()
+        while trail and count <= most:
+            level = trail[-1]
+            if not level.folders:
+                leave()
                 continue
-            try:
-                inner = os.open(folders.pop(), _DIRECTORY, dir_fd=fd)
-            except OSError:
-                continue
-            enter(inner)
+            with contextlib.suppress(OSError):
+                enter(_unlocked(level.folders.pop(), level.fd))
     except FileNotFoundError:
         pass
     finally:
-        for fd, _ in stack:
-            os.close(fd)
+        for level in trail:
+            if level.fd >= 0:
+                os.close(level.fd)
     return total, count
+
+
+def _unlocked(name: str, parent: int) -> int:
+    """Opens a directory, also one whose owner took the right to from himself; that one gets it back."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        # By descriptor, never by name: the name may be a link by now.
+        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.chmod(f"/proc/self/fd/{handle}", stat.S_IMODE(os.fstat(handle).st_mode) | 0o500)
+            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            os.close(handle)
 
 
 def delete_tree(path: Path) -> None:

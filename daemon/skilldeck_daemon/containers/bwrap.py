@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import shutil
 import stat
 import sys
@@ -23,6 +24,8 @@ SANDBOX_UID = 64_311
 """Who owns a container's processes and files when the daemon is root; no account has this number."""
 
 NPROC = 128
+NOFILE = 1024
+DAEMON_NOFILE = 65_536
 FSIZE = 2 * GIB
 PROXY_PORT = 3128
 AGENT_PATH = "/run/agent.py"
@@ -46,7 +49,10 @@ ENVIRONMENT = {
 }
 
 _ETC_BINDS = (
-    "ssl",
+    # Not all of it: the private keys beside them can be read by a group that the daemon's user may be in.
+    "ssl/certs",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
     "pki",
     "ca-certificates",
     "ca-certificates.conf",
@@ -167,6 +173,19 @@ def install_hint(package: str) -> str:
             sudo = "" if os.geteuid() == 0 else "sudo "
             return f"{sudo}{command} {package}"
     return f"install {package} with this system's package manager"
+
+
+def raise_descriptor_limit() -> None:
+    """Lets this process open as many files as its hard limit allows, at most 65,536.
+
+    A container needs eight here, a connection through its proxy two more. And the kernel counts descriptors in flight
+    between sockets for each user, against the limit of the one who sends: a daemon with no more than its containers
+    have could be kept from sending its own (`ETOOMANYREFS`).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DAEMON_NOFILE if hard == resource.RLIM_INFINITY else min(hard, DAEMON_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def find_tools() -> Tools:
@@ -300,7 +319,8 @@ def build(
         argv += ["--seccomp", data("seccomp", seccomp.program(hide_memory=hide_memory))]
         argv += ["--json-status-fd", str(status_fd), "--"]
         argv += [str(python.executable), "-I", "-S", "-B", AGENT_PATH, str(socket_fd), str(memory)]
-        argv += [str(NPROC), str(FSIZE), str(PROXY_PORT if spec.network.allowed_domains else 0)]
+        argv += [str(NPROC), str(FSIZE), str(min(NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))]
+        argv += [str(PROXY_PORT if spec.network.allowed_domains else 0)]
     except BaseException:
         for fd in fds:
             os.close(fd)

@@ -5,8 +5,9 @@ library only. It takes one kind of datagram from the daemon:
 
     cell ID                fds: a file with the source, and the pipe for all output of the cell
 
-and answers `ready` once and `done ID JSON` after each cell, JSON being {"ok": bool, "figures": [file name]}. SIGINT
-ends the running cell with KeyboardInterrupt and is ignored between cells. End of file on the socket ends the process.
+and answers `ready` once, `begun ID` before anything of a cell runs, and `done ID JSON` after it, JSON being
+{"ok": bool, "figures": [file name]}. SIGINT ends the running cell with KeyboardInterrupt and is ignored between cells.
+End of file on the socket ends the process.
 
 A cell is what it is in a notebook: the value of a last expression is shown, `await` works at the top level, open
 matplotlib figures are saved as PNG files in the work directory and closed. File descriptors 1 and 2 are the cell's
@@ -71,6 +72,7 @@ class Kernel:
             os.close(fds[1])
             self.streams()
             signal.signal(signal.SIGINT, self.interrupt)
+            self.control.send(b"begun %d" % number)
             result = self.cell(number, source)
             if os.getpid() != self.pid:
                 os._exit(0)  # a fork that ran to the end of its cell

@@ -1,9 +1,10 @@
 """The daemon's side of a container's Python (`kernel.py`): starts it, gives it cells, interrupts it, replaces it.
 
 One interpreter a container, started with the first cell. It lives as long as the sandbox does; when it dies, by its own
-code or by a limit, the cell that ran says so and the next one starts a fresh one. A cell that reaches its time limit is
-interrupted: its variables stay, its partial output is kept, and what it started is killed. Only an interpreter that
-does not react is killed with it. Nothing that comes from inside is trusted: a wrong answer ends the interpreter.
+code or by a limit, the cell that ran says so and the next one starts a fresh one. A cell that a dying interpreter had
+not begun runs on the fresh one at once. A cell that reaches its time limit is interrupted: its variables stay, its
+partial output is kept, and what it started is killed. Only an interpreter that does not react is killed with it.
+Nothing that comes from inside is trusted: an answer that is wrong, or that nobody waits for, ends the interpreter.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Interpreter:
         self._job: Job | None = None
         self._answer: asyncio.Future[Any] = loop.create_future()
         self._cells = 0
+        self._begun = False
+        """Whether the cell that was sent last runs, or has run."""
         self._died_unseen = False  # died between two cells: the next one must say so
 
     async def run(
@@ -82,24 +85,22 @@ class Interpreter:
         Raises: `ContainerError` when no interpreter can be started.
         """
         started = time.monotonic()
-        job, fresh = await self._ensure(runtime)
-        timed_out = lost = False
+        fresh = False
         reader, writer = os.pipe()
         pump = Pump(reader, lambda data: capture.feed("stderr", data), self._loop)
-        answer: dict[str, Any] | None = None
         try:
             try:
-                self._send(runtime.localized(code), writer)
+                for may_repeat in (True, False):
+                    job, renewed = await self._ensure(runtime)
+                    fresh = fresh or renewed
+                    answer, timed_out = await self._attempt(runtime, job, code, limit_s, writer)
+                    lost = answer is None
+                    if not lost or timed_out or self._begun or not (may_repeat and runtime.alive):
+                        break
+                    # It died before it began: no line of the cell has run, so a fresh one can take it.
+                    self._died_unseen = True
             finally:
                 os.close(writer)
-            try:
-                answer = await self._wait(job, limit_s)
-                timed_out = answer is None and self._alive(job)
-            finally:
-                if answer is None:
-                    # Timed out, died, or cancelled: nothing this cell started may outlive it.
-                    answer = await asyncio.shield(asyncio.ensure_future(self._end(runtime, job)))
-            lost = answer is None
         finally:
             note = take_note()
             pump.take_rest(REST_BYTES)
@@ -125,6 +126,21 @@ class Interpreter:
             truncated_bytes=omitted,
         )
 
+    async def _attempt(
+        self, runtime: Runtime, job: Job, code: str, limit_s: float, pipe: int
+    ) -> tuple[dict[str, Any] | None, bool]:
+        """Gives the cell to the interpreter. Returns its answer, None when it died, and whether the time was over."""
+        answer = None
+        self._send(runtime.localized(code), pipe)
+        try:
+            answer = await self._wait(job, limit_s)
+            timed_out = answer is None and self._alive(job)
+        finally:
+            if answer is None:
+                # Timed out, died, or cancelled: nothing this cell started may outlive it.
+                answer = await asyncio.shield(asyncio.ensure_future(self._end(runtime, job)))
+        return answer, timed_out
+
     def close(self) -> None:
         """Lets go of the process; it ends with the sandbox, or of itself when its socket closes."""
         self._died_unseen = False
@@ -140,7 +156,10 @@ class Interpreter:
         job = self._job
         # Marked: what runs in the container now is not the next cell's, and survives its end.
         if job is None or self._runtime is not runtime or not await runtime.mark(job) or not self._alive(job):
-            self._died_unseen = self._died_unseen or job is not None
+            if job is not None:
+                self._died_unseen = True
+                if self._runtime is runtime:
+                    runtime.kill_now(job)  # it may live on though it is of no use
             self._forget()
             job = await self._start(runtime)
         fresh, self._died_unseen = self._died_unseen, False
@@ -188,6 +207,7 @@ class Interpreter:
 
     def _send(self, code: str, pipe: int) -> None:
         self._cells += 1
+        self._begun = False
         self._answer = self._loop.create_future()
         source = bwrap.memory_file("cell", code.encode("utf-8", "replace"))
         try:
@@ -199,30 +219,36 @@ class Interpreter:
         finally:
             os.close(source)
 
-    def _read(self) -> None:
-        """One message. Descriptors that come along are closed by the kernel: `recv` takes none."""
+    def _read(self) -> bool:
+        """Takes one message; whether there was one. Descriptors that come along are closed: `recv` takes none."""
         assert self._sock is not None
         try:
             data = self._sock.recv(MESSAGE_MAX)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             data = b""
-        value = _parsed(data, self._cells)
-        if value is None or not data:
-            # End of file, or nonsense: either way it is of no use any more.
+        value = None
+        if not self._answer.done():
+            if data == b"begun %d" % self._cells and not self._begun:
+                self._begun = True
+                return True
+            value = _parsed(data, self._cells)
+        if value is None:
+            # End of file, nonsense, or a word out of turn: it is of no use any more.
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
             self._sock = None
-            value = None
         if not self._answer.done():
             self._answer.set_result(value)
+        return True
 
     async def _wait(self, job: Job, limit_s: float) -> dict[str, Any] | None:
         """The answer, or None when the time is over or it died."""
         await asyncio.wait({self._answer, job.exited}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if not self._answer.done() and job.exited.done() and self._sock is not None:
-            self._read()  # it may have answered just before it ended
+        # It may have answered just before it ended.
+        while not self._answer.done() and job.exited.done() and self._sock is not None and self._read():
+            pass
         return self._answer.result() if self._answer.done() else None
 
     # -- ends

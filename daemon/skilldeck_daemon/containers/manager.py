@@ -100,6 +100,7 @@ class Containers:
 
         Raises: `SandboxUnavailable` whose hint names the command that mends it. Never falls back to less.
         """
+        bwrap.raise_descriptor_limit()
         if self.sandbox == "bwrap":
             self.tools = bwrap.find_tools()
             await asyncio.to_thread(diagnose.check_version, self.tools.bwrap)
@@ -348,8 +349,12 @@ class Containers:
             on_listener=proxy.serve if proxy is not None else None,
         )
         await runtime.start()
-        if monitor is not None:
-            monitor.group = await asyncio.to_thread(self._limit, name, spec, runtime)
+        try:
+            if monitor is not None:
+                monitor.group = await asyncio.to_thread(self._limit, name, spec, runtime)
+        except BaseException:
+            await runtime.stop()
+            raise
         return runtime
 
     def _limit(self, name: str, spec: ContainerSpec, runtime: BwrapRuntime) -> Group | None:

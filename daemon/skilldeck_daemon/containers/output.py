@@ -20,6 +20,9 @@ MARKER_ROOM = 48
 SMALLEST_TAIL = 200
 """Below this budget there is a head only: a marker would leave nothing to read."""
 DRAIN_PAUSE_S = 0.05
+DRAIN_MOST = 64
+"""Pipes of one container that are drained. Processes could collect the ends of ever more calls; the oldest are closed
+then, and whoever still writes there gets SIGPIPE."""
 
 
 def marker(left_out: int) -> str:
@@ -211,6 +214,9 @@ class Drain:
         return len(self._open)
 
     def add(self, fd: int) -> None:
+        if len(self._open) >= DRAIN_MOST:
+            oldest = next(iter(self._open))
+            self._release(oldest, self._open.pop(oldest))
         self._open[fd] = None
         self._loop.add_reader(fd, self._read, fd)
 
@@ -234,9 +240,12 @@ class Drain:
 
     def close(self) -> None:
         for fd, timer in self._open.items():
-            if timer is None:
-                self._loop.remove_reader(fd)
-            else:
-                timer.cancel()
-            os.close(fd)
+            self._release(fd, timer)
         self._open.clear()
+
+    def _release(self, fd: int, timer: asyncio.TimerHandle | None) -> None:
+        if timer is None:
+            self._loop.remove_reader(fd)
+        else:
+            timer.cancel()
+        os.close(fd)

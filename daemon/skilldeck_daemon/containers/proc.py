@@ -84,6 +84,26 @@ def started(pid: int) -> int:
         return 0
 
 
+def machine_memory(field: str) -> int:
+    """Bytes that /proc/meminfo tells under this name."""
+    with open("/proc/meminfo", "rb", 0) as file:
+        for line in file.read().splitlines():
+            if line.startswith(field.encode() + b":"):
+                return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def kill(pid: int, when: int) -> None:
+    """SIGKILL to the process if it is still the one that started at `when`."""
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            if started(pid) == when:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+
+
 def kill_below(root: int, root_started: int, pids: list[int]) -> None:
     """SIGKILL to processes that are still below `root`. Pids are reused: theirs are pinned first, and `root` must
     still be the process that started at `root_started`."""

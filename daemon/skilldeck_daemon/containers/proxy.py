@@ -31,6 +31,9 @@ IDLE_TIMEOUT_S = 300.0
 PORTS = (80, 443)
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_METHOD = re.compile(r"[A-Z]{1,32}")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e]*)?\r\n")
 _HOP_BY_HOP = {"connection", "proxy-connection", "keep-alive", "proxy-authorization", "te", "upgrade", "host"}
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -161,7 +164,11 @@ class Proxy:
             raise Refused(431, "the request head is too long") from None
         lines = head[:-4].decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
-        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        # A server may take a bare line feed for the end of a line: what follows it would be a header, or a whole
+        # request, that was not looked at here.
+        if any(_CONTROL.search(line) for line in lines):
+            raise Refused(400, "control characters in the request's head")
+        if len(words) != 3 or not _METHOD.fullmatch(words[0]) or not words[2].startswith("HTTP/1."):
             raise Refused(400, "not an HTTP/1 request")
         if words[0] == "CONNECT":
             await self._tunnel(words[1], reader, writer)
@@ -201,7 +208,7 @@ class Proxy:
             if name is not None:
                 if name.lower().removesuffix(".") == host:
                     return data
-                log.info("container network: tunnel to %s refused: its server name is %s", host, name)
+                log.info("container network: tunnel to %s refused: its server name is %r", host, name)
                 return None
             if not piece or len(data) > MAX_HEAD:
                 return None
@@ -231,7 +238,7 @@ class Proxy:
                     await up_writer.drain()
                 await up_writer.drain()
                 await answer
-        except* (OSError, TimeoutError, asyncio.IncompleteReadError):
+        except* (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
             up_writer.close()
@@ -296,7 +303,8 @@ def _body_of(lines: list[str]) -> int | None:
 
 
 async def _read_body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:
-    """Exactly the request's body, as it came."""
+    """Exactly the request's body. Chunks are framed anew: their extensions and trailers are dropped, and whatever two
+    readers could take for different lengths ends the connection."""
     while length:
         piece = await asyncio.wait_for(reader.read(min(length, 65_536)), IDLE_TIMEOUT_S)
         if not piece:
@@ -304,16 +312,21 @@ async def _read_body(reader: asyncio.StreamReader, length: int | None) -> AsyncI
         length -= len(piece)
         yield piece
     while length is None:
-        line = await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S)
-        yield line
-        size = int(line.split(b";")[0], 16)
+        line = _CHUNK.fullmatch(await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S))
+        if line is None:
+            raise ValueError("malformed chunk")
+        size = int(line[1], 16)
         if size == 0:
-            while line != b"\r\n":
-                line = await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S)
-                yield line
+            while await asyncio.wait_for(reader.readuntil(b"\r\n"), IDLE_TIMEOUT_S) != b"\r\n":
+                pass
+            yield b"0\r\n\r\n"
             return
-        async for piece in _read_body(reader, size + 2):
+        yield b"%x\r\n" % size
+        async for piece in _read_body(reader, size):
             yield piece
+        if await asyncio.wait_for(reader.readexactly(2), IDLE_TIMEOUT_S) != b"\r\n":
+            raise ValueError("malformed chunk")
+        yield b"\r\n"
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -29,6 +29,8 @@ KILL_TIMEOUT_S = 2.0
 STOP_TIMEOUT_S = 5.0
 INLINE_MAX = 65_536
 _MESSAGE_MAX = 512
+_UNASKED = 2
+"""Messages the agent sends of itself: the proxy's listening socket and `ready`. Any other answers one of ours."""
 
 
 class Job:
@@ -125,6 +127,7 @@ class BwrapRuntime:
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[int, Job] = {}
         self._next = 0
+        self._owed = _UNASKED
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._outer: int | None = None
@@ -341,6 +344,7 @@ class BwrapRuntime:
                 socket.send_fds(self._sock, [data], fds)
             else:
                 self._sock.send(data)
+            self._owed += 1
         except OSError as error:
             # The agent has stopped reading (EAGAIN) or is gone: either way only a new one helps.
             self._die(f"the agent inside does not answer ({error.strerror})")
@@ -363,12 +367,15 @@ class BwrapRuntime:
             return
         except OSError:
             data, fds = b"", []
-        if not data:
-            self._die(self.errors() or "the agent inside ended")
-            return
         try:
+            if not data:
+                self._die(self.errors() or "the agent inside ended")
+                return
+            self._owed -= 1
+            if self._owed < 0:
+                raise ValueError("nobody asked")
             self._dispatch(data.decode("ascii").split(), fds)
-        except (ValueError, IndexError, UnicodeDecodeError):
+        except (ValueError, IndexError, OverflowError, OSError):
             self._die("the agent inside sent a malformed message")
         finally:
             for fd in fds:
@@ -380,15 +387,18 @@ class BwrapRuntime:
             if not self._ready.done():
                 self._ready.set_result(None)
         elif kind == "listener":
-            if self._on_listener is None or self._ready.done() or not fds:
+            if self._on_listener is None or self._ready.done() or len(fds) != 1:
                 raise ValueError(kind)
-            listener = socket.socket(fileno=fds.pop())
-            listener.set_inheritable(False)
+            listener = _listening(fds[0])
+            fds.clear()
             self._on_listener(listener)
+            self._on_listener = None
         elif kind == "exit":
-            job = self._jobs.get(int(words[1]))
+            job, code = self._jobs.get(int(words[1])), int(words[2])
+            if not 0 <= code <= 255:
+                raise ValueError(code)
             if job is not None and not job.exited.done():
-                job.exited.set_result(int(words[2]) & 0xFF)
+                job.exited.set_result(code)
         elif kind == "fail":
             job = self._jobs.get(int(words[1]))
             if job is not None and not job.exited.done():
@@ -404,6 +414,21 @@ class BwrapRuntime:
                 job.marked.set_result(None)
         else:
             raise ValueError(kind)
+
+
+def _listening(fd: int) -> socket.socket:
+    """The listening TCP socket that `fd` is. Raises `ValueError` or `OSError` for anything else, and leaves it open."""
+    sock = socket.socket(fileno=fd)
+    try:
+        if (sock.family, sock.type) != (socket.AF_INET, socket.SOCK_STREAM):
+            raise ValueError("not TCP")
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError("not listening")
+        sock.set_inheritable(False)
+    except BaseException:
+        sock.detach()
+        raise
+    return sock
 
 
 def _launch_environment(scope: bool) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 A deny list over an allowed default: namespaces, the capability drop and read-only mounts do the isolating; the
 filter closes what those leave open to an unprivileged process (AF_VSOCK is not namespaced; TIOCSTI injects into a
-terminal; memfd_create hides memory from a watchdog) and cuts the kernel surface that a skill never needs.
+terminal; a lease on a file makes the daemon that opens it wait 45 s; memfd_create hides memory from a watchdog) and
+cuts the kernel surface that a skill never needs.
 
 `program()` is the bytes bwrap's --seccomp takes. Unknown machine: `KeyError`, and no container starts.
 """
@@ -39,6 +40,11 @@ _X32 = 0x40000000
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "ioctl": (16, 29),
     "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "fcntl": (72, 25),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
     "socket": (41, 198),
     "clone": (56, 220),
     "ptrace": (101, 117),
@@ -107,9 +113,12 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
 
 # glibc and language runtimes fall back when these do not exist, and give up when they are forbidden.
 _ABSENT = ["clone3", "io_uring_setup", "io_uring_enter", "io_uring_register"]
-_HIDDEN_MEMORY = ["memfd_create", "shmget"]
-_BY_ARGUMENT = ["clone", "ioctl", "socket", "prlimit64", "personality"]
-_DENIED = [name for name in _NUMBERS if name not in {*_ABSENT, *_HIDDEN_MEMORY, *_BY_ARGUMENT}]
+_HIDDEN_MEMORY = ["memfd_create", "shmget", "semget", "msgget"]
+# The kernel counts these per user of the host, 128 by default: one container could take them all from its owner's
+# desktop. "Too many" is what programs are prepared for (`tail -f` then polls).
+_USED_UP = ["inotify_init", "inotify_init1"]
+_BY_ARGUMENT = ["clone", "ioctl", "socket", "prlimit64", "personality", "fcntl"]
+_DENIED = [name for name in _NUMBERS if name not in {*_ABSENT, *_HIDDEN_MEMORY, *_USED_UP, *_BY_ARGUMENT}]
 
 # NEWNS NEWCGROUP NEWUTS NEWIPC; NEWUSER NEWPID NEWNET
 _CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x70000000
@@ -117,6 +126,7 @@ _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PERSONALITY_QUERY = 0xFFFFFFFF
+_F_SETLEASE = 1024
 
 
 def _errno(number: int) -> int:
@@ -154,8 +164,8 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
     """The filter for `machine` (default: this one).
 
     Args:
-        hide_memory: also deny memfd_create and shmget. For machines without a memory cgroup, where
-            a watchdog over resident memory would not see what they hold.
+        hide_memory: also deny memfd_create, shmget, semget and msgget. For machines without a memory cgroup,
+            where a watchdog over resident memory would not see what they hold.
     """
     machine = machine or platform.machine()
     column = list(_AUDIT_ARCH).index(machine)
@@ -228,12 +238,20 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
         asm.label(f"{name}_ok")
         asm.op(_RET, _ALLOW)
 
+    def fcntl(name: str) -> None:
+        asm.op(_LD, _arg(1))
+        asm.op(_JEQ, _F_SETLEASE, None, f"{name}_ok")
+        asm.op(_RET, _errno(errno.EPERM))
+        asm.label(f"{name}_ok")
+        asm.op(_RET, _ALLOW)
+
     for name, body in (
         ("clone", clone),
         ("ioctl", ioctl),
         ("socket", socket),
         ("prlimit64", prlimit64),
         ("personality", personality),
+        ("fcntl", fcntl),
     ):
         argument_block(name, body)
         # The accumulator still holds the number here: each block that loads an argument returns.
@@ -242,6 +260,10 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
         nr = number(name)
         if nr is not None:
             asm.op(_JEQ, nr, "absent", None)
+    for name in _USED_UP:
+        nr = number(name)
+        if nr is not None:
+            asm.op(_JEQ, nr, "used_up", None)
     for name in _DENIED + (_HIDDEN_MEMORY if hide_memory else []):
         nr = number(name)
         if nr is not None:
@@ -251,4 +273,6 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
     asm.op(_RET, _errno(errno.EPERM))
     asm.label("absent")
     asm.op(_RET, _errno(errno.ENOSYS))
+    asm.label("used_up")
+    asm.op(_RET, _errno(errno.EMFILE))
     return asm.bytes()

@@ -4,7 +4,10 @@ One `Watchdog` serves all containers. It looks ten times a second, and only at c
 looking happens in a thread. Memory is best effort (a bomb may pass the limit by what it can touch in 100 ms; each
 process alone is bounded by RLIMIT_DATA); where a memory cgroup exists the kernel does this part exactly.
 
-Over memory: the largest processes are killed until the rest fits, as the kernel's OOM killer would.
+Over memory: the largest processes are killed until the rest fits, as the kernel's OOM killer would. Memory that no
+process shows (socket buffers, unmapped shared pages) is only seen by what it leaves the machine: below a floor the
+calls are stopped, the newest first. Files in the memory-backed directories are limited in size by their mounts, and in
+number here: over it the sandbox ends, as only that frees them.
 Over disk: every process of the container is killed; its files stay, and later calls may free space.
 """
 
@@ -17,7 +20,7 @@ import os
 import time
 from pathlib import Path
 
-from skilldeck_daemon.containers import artifacts, proc
+from skilldeck_daemon.containers import artifacts, bwrap, proc
 from skilldeck_daemon.containers.cgroups import Group
 from skilldeck_daemon.containers.errors import DiskFull
 from skilldeck_daemon.containers.spec import GIB, ContainerSpec
@@ -33,6 +36,10 @@ GROWTH = 1024 * 1024
 """What a call may add to a container that is over its quota already: enough to delete and tidy."""
 HOPELESS = 4 * GIB
 """This far above its quota a container runs nothing any more."""
+MEMORY_FLOOR = 256 * 1024 * 1024
+MEMORY_FLOOR_SHARE = 50
+"""Without a memory cgroup: the least memory that calls must leave the machine, or a fiftieth of all it has."""
+SCRATCH = ("tmp", "dev/shm", bwrap.HOME.lstrip("/"))
 
 
 def human(size: int) -> str:
@@ -51,6 +58,7 @@ class Watchdog:
         self.base = base
         self.floor = floor
         self.quota = quota
+        self.memory_floor = min(MEMORY_FLOOR, proc.machine_memory("MemTotal") // MEMORY_FLOOR_SHARE)
         self._active: set[Monitor] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -98,7 +106,11 @@ class Watchdog:
     def _look(self, monitors: list[Monitor]) -> list[Monitor]:
         """One round, in a thread. Returns the monitors that have nothing to watch."""
         low = self.free() < self.floor
-        return [monitor for monitor in monitors if not monitor.look(low)]
+        idle = [monitor for monitor in monitors if not monitor.look(low)]
+        bound = [monitor for monitor in monitors if monitor.calling and monitor.group is None]
+        if bound and proc.machine_memory("MemAvailable") < self.memory_floor:
+            max(bound, key=lambda monitor: monitor.since).stop("stopped: the machine is out of memory")
+        return idle
 
 
 class Monitor:
@@ -106,6 +118,8 @@ class Monitor:
 
     def __init__(self, dog: Watchdog, spec: ContainerSpec, data_dir: Path) -> None:
         self.calling = False
+        self.since = 0.0
+        """When the running call began, by the monotonic clock."""
         self.group: Group | None = None
         """The memory cgroup of the running sandbox; then the kernel enforces memory."""
         self._dog = dog
@@ -139,6 +153,7 @@ class Monitor:
             self._init = init_pid
             self._started = proc.started(init_pid) if init_pid is not None else 0
         self.calling = True
+        self.since = time.monotonic()
         # Over its quota already, the call is measured against what its first look finds.
         self._allowed = None if self._used >= self._dog.quota else self._dog.quota
         self._next_scan = 0.0
@@ -170,6 +185,7 @@ class Monitor:
             return False
         if self.group is None:
             self._check_memory(init, pids)
+            self._check_scratch(init)
         if low_disk:
             self._kill_all(init, f"stopped: the disk has less than {human(self._dog.floor)} free")
         elif time.monotonic() >= self._next_scan:
@@ -194,6 +210,21 @@ class Monitor:
         if doomed:
             self._note = self._memory_note()
             proc.kill_below(init, self._started, doomed)
+
+    def _check_scratch(self, init: int) -> None:
+        files = 0
+        for place in SCRATCH:
+            with contextlib.suppress(OSError):  # not every kernel lets us look inside
+                info = os.statvfs(f"/proc/{init}/root/{place}")
+                files += info.f_files - info.f_ffree
+        if files > MAX_FILES:
+            self._note = f"stopped: more than {MAX_FILES} files in /tmp, /dev/shm and the home directory"
+            proc.kill(init, self._started)
+
+    def stop(self, note: str) -> None:
+        """Kills every process of the running call, and what else runs in the container."""
+        if self._init is not None:
+            self._kill_all(self._init, note)
 
     def _check_disk(self, init: int) -> None:
         started = time.monotonic()

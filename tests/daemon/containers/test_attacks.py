@@ -1,9 +1,10 @@
 """The attack matrix: what a hostile command tries, and what it must not get.
 
 Every row runs in a fresh container and then asserts the positive as well: the daemon's side is well and the next call
-works in the same sandbox. Rows that need more than a command
-and its output live beside the behaviour they attack: test_exec (timeouts), test_files (artifacts), test_network,
-test_lifecycle (quota, fifty containers), test_crash (kill -9).
+works in the same sandbox. Attacks that need more than a command and its output live beside the behaviour they attack:
+test_bombs (memory, files, descriptors), test_exec (timeouts), test_files (artifacts), test_network, test_kernel (by way
+of the interpreter), test_hostile_agent, test_lifecycle (quota, fifty containers), test_crash (kill -9). All of them run
+as root and as an ordinary user (test_as_user).
 """
 
 # ruff: noqa: E501 (a table reads best with one row to a line)
@@ -11,11 +12,11 @@ test_lifecycle (quota, fifty containers), test_crash (kill -9).
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import re
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from daemon.containers.support import MIB, needs_bwrap, sh
-from skilldeck_daemon.containers import Containers, ContainerSpec, Mount, proc
+from daemon.containers.support import MIB, needs_bwrap, sh, until
+from skilldeck_daemon.containers import Containers, ContainerSpec, Mount, bwrap, proc
 from skilldeck_daemon.containers.seccomp import _NUMBERS
 
 pytestmark = [needs_bwrap, pytest.mark.asyncio(loop_scope="module")]
@@ -56,7 +57,8 @@ def number(name: str) -> int:
 class Row:
     """One attack. `command` is shell; `python` a script run after the prelude.
 
-    expect: a pattern stdout must match whole; refuse: the command must fail; absent: text that must not appear.
+    expect: a pattern stdout must match whole; refuse: the command must fail; absent: text that must not appear;
+    left: how many processes it may leave.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Row:
     refuse: bool = False
     absent: str = SECRET
     error: str | None = None
+    left: int | None = None
     timeout_ms: int = 20_000
 
 
@@ -92,6 +95,7 @@ ROWS = [
     Row("read the daemon's environment", command="cat /proc/*/environ | tr '\\0' '\\n'; env"),
     Row("read the daemon's descriptors", command="ls -l /proc/[0-9]*/fd | grep -c '{outside}'", expect=r"0\n", refuse=True),
     Row("see host processes", python="print(sum(n.isdigit() for n in os.listdir('/proc')) < 8)", expect=r"True\n"),
+    Row("read private keys of the host", command="ls /etc/ssl/private /etc/ssh /root/.ssh ~/.ssh", expect="", refuse=True, error="No such file"),
     Row("another container's files", command="ls -A {base}; ls -d /mnt/*", expect="/mnt/data\n/mnt/skills\n", error="No such"),
     # -- what can be written --
     write("/usr/bin/x"),
@@ -113,13 +117,15 @@ ROWS = [
     Row("become root", command="su -c id || sudo -n id || unshare -r id", refuse=True),
     # -- processes --
     Row("signal a host process", python="attempt(os.kill, {daemon}, 0)", expect=r"ESRCH\n"),
-    Row("kill everything", command="kill -9 -1; echo alive", expect=r"(alive\n)?"),
+    Row("kill everything", command="sleep 60 & kill -9 -1; echo alive", expect=r"(alive\n)?", left=0),
     Row("kill PID 1", command="kill -9 1; kill -STOP 1; kill -INT 1; kill -TERM 1; kill -HUP 1; echo alive", expect=r"alive\n"),
     Row("read PID 1's memory", python="attempt(os.open, '/proc/1/mem', os.O_RDWR)", expect=r"EACCES\n"),
     Row("read PID 1's environment", python="attempt(open, '/proc/1/environ')", expect=r"EACCES\n"),
     Row("list PID 1's descriptors", python="attempt(os.listdir, '/proc/1/fd')", expect=r"EACCES\n"),
     Row("replace PID 1's control socket", python=f"fd = os.pidfd_open(1); call({number('pidfd_getfd')}, fd, 3, 0)", expect=r"EPERM\n"),
     Row("change PID 1's limits", python="import resource; attempt(resource.prlimit, 1, resource.RLIMIT_AS, (1, 1))", expect=r"EPERM\n"),
+    Row("take the processor from the host", python="attempt(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))\nattempt(os.setpriority, 0, 0, 0)\nprint(os.getpriority(0, 0) > 0)", expect=r"EPERM\n(EACCES|EPERM)\nTrue\n"),
+    Row("use up what the host's user has", python="import resource as r\nprint([r.getrlimit(x)[1] for x in (r.RLIMIT_SIGPENDING, r.RLIMIT_MSGQUEUE, r.RLIMIT_NICE, r.RLIMIT_RTPRIO)])", expect=r"\[1024, 0, 0, 0\]\n"),
     Row("raise one's own limits", python="import resource\ntry:\n  resource.setrlimit(resource.RLIMIT_NPROC, (9999, 9999)); print('raised')\nexcept ValueError:\n  print('refused')", expect=r"refused\n"),
     # -- system calls --
     syscall("ptrace", "16, 1, 0, 0"),
@@ -147,6 +153,8 @@ ROWS = [
     syscall("reboot", "0, 0, 0, 0"),
     syscall("sethostname", "b'x', 1"),
     syscall("memfd_secret", "0"),
+    syscall("inotify_init1", "0", "EMFILE"),
+    Row("lease a file that the daemon will open", python="import fcntl\nfor path in ('attack.py', '/mnt/skills/demo/SKILL.md'):\n    with open(path) as file: attempt(fcntl.fcntl, file, fcntl.F_SETLEASE, fcntl.F_WRLCK)", expect=r"EPERM\nEPERM\n"),
     Row("personality", python=f"call({number('personality')}, 0x0400000)", expect=r"EPERM\n"),
     Row("inject into a terminal", python="import fcntl, pty\nm, s = pty.openpty()\nattempt(fcntl.ioctl, s, 0x5412, b'x')", expect=r"EPERM\n"),
     family("AF_VSOCK", 40, "socket.SOCK_STREAM"),
@@ -160,9 +168,9 @@ ROWS = [
     Row("an outside address", python="attempt(socket.create_connection, ('192.0.2.1', 80), 3)", expect=r"ENETUNREACH\n"),
     Row("name resolution", command="getent hosts example.org", refuse=True),
     # -- resources --
-    Row("fork bomb", command="bomb() { bomb | bomb & }; bomb; sleep 5", timeout_ms=1000),
-    Row("fork bomb left behind", command="f() { while :; do (sleep 60 &) ; done; }; f 2>/dev/null & t=$((SECONDS + 1)); while ((SECONDS < t)); do :; done; echo left", expect=r"left\n"),
-    Row("two thousand zombies", python="for _ in range(2000):\n    if os.fork() == 0:\n        if os.fork() == 0: os._exit(0)\n        os._exit(0)\n    os.wait()\nprint('done')", expect=r"done\n", timeout_ms=90_000),
+    Row("fork bomb", command="bomb() { bomb | bomb & }; bomb; sleep 60", left=0, timeout_ms=1000),
+    Row("fork bomb left behind", command="f() { while :; do (sleep 60 &) ; done; }; f 2>/dev/null & t=$((SECONDS + 1)); while ((SECONDS < t)); do :; done; echo left", expect=r"left\n", left=bwrap.NPROC),
+    Row("two thousand zombies", python="for _ in range(2000):\n    if os.fork() == 0:\n        if os.fork() == 0: os._exit(0)\n        os._exit(0)\n    os.wait()\nprint('done')", expect=r"done\n", left=0, timeout_ms=90_000),
     Row("memory bomb", python="try:\n    x = bytearray(3 << 30); print('got it')\nexcept MemoryError:\n    print('refused')", expect=r"refused\n"),
     Row("fill /tmp", command="head -c 2G /dev/zero > /tmp/f; rm -f /tmp/f", error="No space left"),
     Row("fill /dev/shm", command="head -c 2G /dev/zero > /dev/shm/f; rm -f /dev/shm/f", error="No space left"),
@@ -245,12 +253,17 @@ async def test_attack(row: Row, shared: Containers, host: Host, tmp_path: Path) 
         result = await sh(container, "python3 -I attack.py" if row.python else text, timeout_ms=row.timeout_ms)
         assert row.absent not in result.stdout
         assert row.absent not in result.stderr
+        json.dumps([result.stdout, result.stderr], ensure_ascii=False).encode()
         if row.expect is not None:
             assert re.fullmatch(row.expect, result.stdout), result
         if row.refuse:
             assert result.exit_code != 0, result
         if row.error is not None:
             assert re.search(row.error, result.stderr, re.IGNORECASE), result
+        if row.left is not None:
+            pid = container.init_pid
+            assert pid is not None
+            await until(lambda: len(proc.descendants(pid)) <= row.left, within=30)
         # The positive: the next call works, in the same sandbox, and nothing of the host has changed.
         after = await sh(container, "echo well; cat /mnt/skills/demo/SKILL.md; touch works && rm works; id -u")
         assert after.stdout == "well\ndemo1000\n", after
@@ -292,44 +305,5 @@ async def test_the_x32_interface_does_not_exist(shared: Containers) -> None:
     container = await shared.create(ContainerSpec("cntr_x32"))
     await container.put("a.py", (PRELUDE + "call(0x40000000 + 39)").encode())
     assert (await sh(container, "python3 -I a.py")).stdout == "ENOSYS\n"
-    await container.close()
-
-
-async def test_many_processes_cannot_exceed_the_memory_limit_for_long(shared: Containers) -> None:
-    container = await shared.create(ContainerSpec("cntr_bomb"))
-    script = "import time\nx = bytearray(200 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint('held', flush=True)\ntime.sleep(60)\n"
-    await container.put("hold.py", script.encode())
-    assert container.init_pid is not None
-    peak = 0
-    done = threading.Event()
-
-    def watch(init: int) -> None:
-        nonlocal peak
-        while not done.wait(0.05):
-            peak = max(peak, sum(map(proc.memory, proc.descendants(init))))
-
-    thread = threading.Thread(target=watch, args=(container.init_pid,))
-    thread.start()
-    try:
-        command = "for i in $(seq 12); do python3 hold.py & done; "
-        # Twelve times 200 MiB: it ends when so many were killed that the rest fits.
-        command += "until [ $(jobs -rp | wc -l) -le 5 ]; do sleep 0.05; done; echo end"
-        result = await sh(container, command, timeout_ms=60_000)
-    finally:
-        done.set()
-        thread.join()
-    assert "end\n" in result.stdout
-    assert "memory limit of 1g exceeded" in result.stderr
-    assert peak < 2 * 1024**3
     assert (await sh(container, "echo next")).stdout == "next\n"
-    await container.close()
-
-
-async def test_hidden_memory_is_refused_where_only_the_watchdog_counts(shared: Containers) -> None:
-    if shared.cgroups.mode != "none":
-        pytest.skip("a memory cgroup counts memfd_create and shmget")
-    container = await shared.create(ContainerSpec("cntr_memfd"))
-    body = f"attempt(os.memfd_create, 'x')\ncall({number('shmget')}, 0, 4096, 0o1600)"
-    await container.put("a.py", (PRELUDE + body).encode())
-    assert (await sh(container, "python3 -I a.py")).stdout == "EPERM\nEPERM\n"
     await container.close()

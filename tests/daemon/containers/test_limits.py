@@ -42,7 +42,11 @@ def judge(machine: str, name: str, *args: int, number: int | None = None, arch: 
 def test_the_filter_on_both_machines(machine: str) -> None:
     assert judge(machine, "ptrace") == "EPERM"
     assert judge(machine, "clone3") == "ENOSYS"
-    assert judge(machine, "memfd_create") == "EPERM"
+    for hidden in ("memfd_create", "shmget", "semget", "msgget"):
+        assert judge(machine, hidden) == "EPERM"
+    assert judge(machine, "inotify_init1") == "EMFILE"
+    assert judge(machine, "fcntl", 3, 1024, 1) == "EPERM"
+    assert judge(machine, "fcntl", 3, 1) == "allow"
     assert judge(machine, "clone", 0x11) == "allow"
     assert judge(machine, "clone", 0x003D0F00) == "allow"  # pthread_create
     for flag in (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):

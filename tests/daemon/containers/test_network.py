@@ -16,7 +16,14 @@ import pytest
 import pytest_asyncio
 
 from daemon.containers.support import needs_bwrap, sh
-from skilldeck_daemon.containers import Container, Containers, ContainerSpec, InvalidContainerRequest, NetworkPolicy
+from skilldeck_daemon.containers import (
+    Container,
+    Containers,
+    ContainerSpec,
+    InvalidContainerRequest,
+    NetworkPolicy,
+    proxy,
+)
 from skilldeck_daemon.containers.proxy import Proxy, is_public, normal
 from skilldeck_daemon.containers.tls import server_name
 
@@ -351,3 +358,49 @@ async def test_without_a_policy_there_is_no_proxy(start_containers: Start) -> No
     result = await sh(container, "env | grep -ic proxy; exec 3<>/dev/tcp/127.0.0.1/3128")
     assert result.stdout == "0\n"
     assert "refused" in result.stderr
+
+
+@needs_bwrap
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(r"GET {url}/ HTTP/1.1\r\nX: a\nHost: evil.example\r\n\r\n", id="header after a bare line feed"),
+        pytest.param(r"GET {url}/ HTTP/1.1\r\nX: a\n\nGET /two HTTP/1.1\r\n\r\n", id="request after a bare line feed"),
+        pytest.param(r"GET\nX:a {url}/ HTTP/1.1\r\n\r\n", id="header in the method"),
+        pytest.param(r"GET {url}/\x0b HTTP/1.1\r\n\r\n", id="control character in the path"),
+        pytest.param(r"GET {url}/ HTTP/1.1\r\nX: a\rHost: evil.example\r\n\r\n", id="bare carriage return"),
+    ],
+)
+async def test_nothing_hides_in_a_requests_head(start_containers: Start, web: Web, request_: str) -> None:
+    container = await opened(start_containers, web)
+    text = request_.replace("{url}", f"http://localhost:{web.http}")
+    result = await sh(container, OPEN + f"printf '{text}' >&3; cat <&3", timeout_ms=20_000)
+    assert result.stdout.startswith("HTTP/1.1 400 "), result
+    assert web.heads == []
+    assert (await sh(container, "echo next")).stdout == "next\n"
+
+
+async def framed(body: bytes) -> bytes:
+    """A chunked body as the proxy passes it on."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(body)
+    reader.feed_eof()
+    return b"".join([piece async for piece in proxy._read_body(reader, None)])
+
+
+async def test_chunks_are_framed_anew() -> None:
+    assert (
+        await framed(b"05;a=b\r\nhello\r\n0\r\nHost: evil\r\n\r\nGET / HTTP/1.1\r\n\r\n") == b"5\r\nhello\r\n0\r\n\r\n"
+    )
+    assert await framed(b"1A\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n") == b"1a\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [b"0x5", b"+5", b"-5", b"0_5", b" 5", b"5 ", b"5\n", b"5;a\nGET /", b"", b"f" * 20])
+async def test_a_chunk_whose_length_two_readers_could_read_differently_is_refused(size: bytes) -> None:
+    with pytest.raises(ValueError, match="chunk"):
+        await framed(size + b"\r\nhello\r\n0\r\n\r\n")
+
+
+async def test_a_chunk_that_does_not_end_where_it_says_is_refused() -> None:
+    with pytest.raises(ValueError, match="chunk"):
+        await framed(b"5\r\nhello, and more\r\n0\r\n\r\n")

@@ -8,9 +8,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 import websockets
 
+from skilldeck_daemon.agent.approvals import covered, named_skills
 from skilldeck_tui.client import Client
 from support.bundles import manifest, zip_bytes
 from support.daemon import SHELL, Running, running, sse
@@ -20,6 +22,8 @@ from support.wait import until
 
 PYTHON: dict[str, Any] = {"type": "code_interpreter", "container": {"type": "auto"}}
 PATCH = {"type": "apply_patch"}
+CODE = {"type": "code_execution_20250825", "name": "code_execution"}
+HI = [{"role": "user", "content": "go"}]
 Ask = Callable[[Running, dict[str, Any], dict[str, str]], Awaitable[None]]
 
 
@@ -60,6 +64,18 @@ async def chat_streamed(daemon: Running, body: dict[str, Any], headers: dict[str
         assert (await answer.aread()).endswith(b"data: [DONE]\n\n")
 
 
+async def messages(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    asked = {"model": "default", "max_tokens": 99, "messages": HI, "tools": [CODE]}
+    answer = await daemon.http.post("/messages", json=asked, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def messages_streamed(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
+    asked = {"model": "default", "max_tokens": 99, "messages": HI, "tools": [CODE], "stream": True}
+    async with daemon.http.stream("POST", "/messages", json=asked, headers=headers) as answer:
+        assert b"message_stop" in await answer.aread()
+
+
 async def web_socket(daemon: Running, body: dict[str, Any], headers: dict[str, str]) -> None:
     url = daemon.url.replace("http", "ws") + "/responses"
     async with websockets.connect(url, additional_headers=headers, proxy=None) as connection:
@@ -85,6 +101,8 @@ SURFACES: dict[str, tuple[Ask, list[dict[str, Any]]]] = {
     "responses, background": (background, [SHELL]),
     "chat": (chat, [SHELL]),
     "chat, streamed": (chat_streamed, [SHELL]),
+    "messages": (messages, [SHELL]),
+    "messages, streamed": (messages_streamed, [SHELL]),
     "websocket": (web_socket, [SHELL]),
     "socket": (control_socket, [SHELL]),
 }
@@ -148,7 +166,7 @@ async def _files(daemon: Running) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("surface", ["responses", "chat", "websocket"])
+@pytest.mark.parametrize("surface", ["responses", "chat", "messages", "websocket"])
 async def test_an_unknown_policy_is_refused_on_every_surface(surface: str) -> None:
     async with running(strict=False) as daemon:
         if surface == "websocket":
@@ -159,9 +177,15 @@ async def test_an_unknown_policy_is_refused_on_every_surface(surface: str) -> No
                 await connection.send(json.dumps({"type": "response.create", "model": "default", "input": "x"}))
                 error = json.loads(await connection.recv())["error"]
         else:
-            body = {"model": "default", "input": "x", "messages": [{"role": "user", "content": "x"}]}
-            path = "/responses" if surface == "responses" else "/chat/completions"
-            answer = await daemon.http.post(path, json=body, headers={"x-skilldeck-permission": "never"})
+            asked = {
+                "responses": {"input": "x"},
+                "chat": {"messages": HI},
+                "messages": {"messages": HI, "max_tokens": 9},
+            }
+            body = {"model": "default", **asked[surface]}
+            path = "/chat/completions" if surface == "chat" else f"/{surface}"
+            async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as http:
+                answer = await http.post(path, json=body, headers={"x-skilldeck-permission": "never"})
             assert answer.status_code == 400
             error = answer.json()["error"]
         assert error["param"] == "permission"
@@ -229,12 +253,50 @@ async def test_a_prefix_that_is_no_beginning_of_the_command_is_refused_and_the_q
         assert (await task)["output"][1]["output"][0]["stdout"] == "a b\n"
 
 
-async def test_a_folder_prefix_covers_what_lies_in_it_and_not_what_dots_lead_to() -> None:
-    from skilldeck_daemon.agent.approvals import covered, named_skills
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("python /s/x.py --a", True),
+        ("python /s/deep/x.py 'a b.csv' --url=https://example.org/a", True),
+        ("python /s/x.py ./a.csv", True),
+        ("python /s/../x.py", False),
+        ('python /s/".."/x.py', False),
+        ("python /s/'.'./x.py", False),
+        ("python /s/..\tx", False),
+        ("python /s/./x.py", False),
+        ("python /s//x.py", False),
+        ("python /s/x.py; id", False),
+        ("python /s/x.py ../other/y.py", False),
+        ("python /s/x.py --from='..'/y.py", False),
+        ("python /s/x.py a:////mnt//skills/y.py", False),
+    ],
+)
+def test_a_folder_prefix_covers_what_lies_in_it_and_not_what_dots_lead_to(command: str, answer: bool) -> None:
+    assert covered(command, ["python /s/"]) is answer
 
-    assert covered("python /s/x.py --a", ["python /s/"])
-    assert not covered("python /s/../x.py", ["python /s/"])
-    assert not covered("python /s/x.py; id", ["python /s/"])
-    skills = {"a": {"path": "1"}, "a-2": {"path": "2"}}
-    assert set(named_skills("sh /mnt/skills/a-2/x", skills)) == {"a-2"}
-    assert set(named_skills("cd /mnt/skills/a && ls", skills)) == {"a"}
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("sh /mnt/skills/a-2/x", {"a-2"}),
+        ("cd /mnt/skills/a && ls *.csv | sort > /tmp/x 2>/dev/null", {"a"}),
+        ("sh /mnt/skills/'a'/x", {"a"}),
+        ("python3 x.py --in=/mnt/data/*.csv https://example.org/a", set()),
+        ("cat /usr/share/dict/words", set()),
+        # Each of these runs something of a skill whose folder it does not spell.
+        ("sh ../skills/a/x", {"a", "a-2"}),
+        ("cd /mnt; sh skills/a/x", {"a", "a-2"}),
+        ("cd /; sh mnt/skills/a/x", {"a", "a-2"}),
+        ("sh /mnt/./skills/a/x", {"a", "a-2"}),
+        ("sh //mnt/skills//a/x", {"a", "a-2"}),
+        ("sh /m*/s*/a/x", {"a", "a-2"}),
+        ("sh .?/skills/a/x", {"a", "a-2"}),
+        ("sh {.,}./skills/a/x", {"a", "a-2"}),
+        ("sh /tmp/../mnt/skills/a/x", {"a", "a-2"}),
+        ("sh /proc/self/root/mnt/skills/b/x", {"a", "a-2"}),
+        ("d=/mnt; sh $d/skills/a/x", {"a", "a-2"}),
+        ("sh /mnt/skills/*/x", {"a", "a-2"}),
+    ],
+)
+def test_which_skills_a_command_may_run(command: str, names: set[str]) -> None:
+    assert set(named_skills(command, {"a": {"path": "1"}, "a-2": {"path": "2"}})) == names
