@@ -59,6 +59,10 @@ def to_json(measures: Sequence[Measure]) -> str:
     return json.dumps({"machine": machine(), "measures": [measure.to_dict() for measure in measures]}, indent=2)
 
 
+ENOUGH_FOR_P95 = 20
+"""Samples below which a 95th percentile says no more than the largest."""
+
+
 def number(value: float) -> str:
     """Three significant digits, thousands apart."""
     if value == 0:
@@ -68,11 +72,16 @@ def number(value: float) -> str:
 
 def _cells(measure: Measure) -> tuple[str, str, str, str, str]:
     ours = spread(measure.ours)
-    shown = f"{number(ours['median'])} {measure.unit} ({number(ours['p25'])}–{number(ours['p75'])}, n={ours['n']})"
+    middle = f"{number(ours['p25'])}–{number(ours['p75'])}"
+    if ours["n"] >= ENOUGH_FOR_P95:
+        middle += f", p95 {number(ours['p95'])}"
+    shown = f"{number(ours['median'])} {measure.unit} ({middle}, n={ours['n']})"
     theirs = ""
     if measure.theirs:
         figures = spread(measure.theirs)
         theirs = f"{measure.reference}: {number(figures['median'])} {measure.unit}"
+        if figures["n"] >= ENOUGH_FOR_P95:
+            theirs += f" (p95 {number(figures['p95'])})"
     ratio = f"{measure.ratio:.2f}" if measure.ratio is not None else ""
     return measure.name, shown, theirs, ratio, measure.goal
 
@@ -103,8 +112,8 @@ def to_markdown(measures: Sequence[Measure]) -> str:
         "# Benchmarks",
         "",
         "Made by `skilldeckd bench --markdown docs/benchmarks.md`. Every ratio compares two things measured",
-        "alternately in the same run; figures are medians with the middle half in brackets. Absolute figures say",
-        "little about other machines.",
+        "alternately in the same run; figures are medians with the middle half in brackets, and from 20 samples on",
+        "the 95th percentile. Absolute figures say little about other machines.",
         "",
         f"{about['date']}, skilldeck {about['skilldeck']}, {about['processor']}, {about['cores']} cores,"
         f"{', ' + about['card'] if about['card'] else ''}, {about['system']}, Python {about['python']}, {versions}.",

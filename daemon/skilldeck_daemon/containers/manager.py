@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from skilldeck_daemon.containers import artifacts, bwrap, diagnose
+from skilldeck_daemon.containers import artifacts, bwrap, diagnose, orphans
 from skilldeck_daemon.containers.cgroups import Cgroups, Group
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.containers.errors import (
@@ -121,6 +121,7 @@ class Containers:
         self.base.chmod(0o711 if self._owner is not None else 0o700)
         self._take_lock()
         try:
+            await asyncio.to_thread(orphans.end, self.base)
             await asyncio.to_thread(self._sweep_unfinished)
             self.cgroups = await asyncio.to_thread(Cgroups.detect) if self.tools else self.cgroups
             self._watchdog = Watchdog(self.base, floor=self.disk_floor_bytes, quota=self.quota_bytes)

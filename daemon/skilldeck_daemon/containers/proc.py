@@ -104,6 +104,13 @@ def kill(pid: int, when: int) -> None:
             os.close(handle)
 
 
+def kill_all(pids: list[int]) -> None:
+    """SIGKILL to processes that cannot have been reaped: their parent is stopped."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def kill_below(root: int, root_started: int, pids: list[int]) -> None:
     """SIGKILL to processes that are still below `root`. Pids are reused: theirs are pinned first, and `root` must
     still be the process that started at `root_started`."""

@@ -20,12 +20,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from skilldeck_daemon.containers import bwrap
+from skilldeck_daemon.containers import bwrap, proc
 from skilldeck_daemon.containers.errors import ContainerError, SandboxUnavailable
 from skilldeck_daemon.containers.spec import ContainerSpec
 
 START_TIMEOUT_S = 15.0
-KILL_TIMEOUT_S = 2.0
+KILL_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 INLINE_MAX = 65_536
 _MESSAGE_MAX = 512
@@ -261,10 +261,14 @@ class BwrapRuntime:
 
     def _signal_all(self) -> None:
         """SIGKILL to PID 1 of the namespace, which takes everything with it; bwrap then ends by itself."""
-        target = self._init if self._init is not None else self._outer
-        if target is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(target, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            if self._init is not None:
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            elif self._outer is not None and self._process is not None:
+                # In the middle of a start. Its child waits for bwrap and would do so for ever: see `orphans`.
+                signal.pidfd_send_signal(self._outer, signal.SIGSTOP)
+                proc.kill_all(proc.descendants(self._process.pid))
+                signal.pidfd_send_signal(self._outer, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Ends the sandbox; returns when its pid namespace is empty."""

@@ -40,6 +40,13 @@ def test_reports_show_the_ratio_and_the_reference() -> None:
     assert "call | true / bare" in report.to_svg(measures)
 
 
+def test_reports_show_the_95th_percentile_of_enough_samples() -> None:
+    samples = tuple(float(n) for n in range(1, 22))
+    text = report.to_text([Measure("Calls", "call", "ms", samples, "bare", tuple(2 * n for n in samples))])
+    assert "11 ms (6–16, p95 20, n=21)" in text
+    assert "bare: 22 ms (p95 40)" in text
+
+
 @needs_bwrap
 async def test_containers_are_measured_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,3 +32,20 @@ async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < end, "the condition never came true"
         await asyncio.sleep(0.01)
+
+
+def processes(mark: str) -> list[str]:
+    """Every process of this machine that has the place among its mounts or in its command line.
+
+    A container's processes have its directory mounted, whatever they are called and wherever they were reparented: none
+    left means no mount of it is left either.
+    """
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                here = Path("/proc", name)
+                command = (here / "cmdline").read_bytes()
+                if mark in (here / "mountinfo").read_text() or mark.encode() in command:
+                    found.append(f"{(here / 'stat').read_text().split()[:4]} {command!r}")
+    return found

@@ -16,7 +16,19 @@ HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
 UID = 61_234
 DROP = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-NAMES = ["test_attacks.py", "test_exec.py", "test_files.py", "test_lifecycle.py", "test_crash.py", "test_network.py"]
+NAMES = [
+    "test_attacks.py",
+    "test_bombs.py",
+    "test_crash.py",
+    "test_exec.py",
+    "test_files.py",
+    "test_hostile_agent.py",
+    "test_kernel.py",
+    "test_lifecycle.py",
+    "test_network.py",
+    "test_orphans.py",
+    "../test_doctor.py",
+]
 
 
 def interpreter() -> str | None:

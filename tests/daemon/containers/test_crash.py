@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.containers.support import MIB, needs_bwrap, until
+from daemon.containers.support import MIB, needs_bwrap, processes, until
 from skilldeck_daemon.containers import Containers, ContainerSpec
 from skilldeck_daemon.containers.manager import base_for
 
@@ -57,23 +56,6 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def processes(mark: str) -> list[str]:
-    """Every process of this machine that has the place among its mounts or in its command line.
-
-    A container's processes have its directory mounted, whatever they are called and wherever they were reparented: none
-    left means no mount of it is left either.
-    """
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                here = Path("/proc", name)
-                command = (here / "cmdline").read_bytes()
-                if mark in (here / "mountinfo").read_text() or mark.encode() in command:
-                    found.append(f"{(here / 'stat').read_text().split()[:4]} {command!r}")
-    return found
-
-
 @pytest.mark.parametrize("number", range(ROUNDS))
 async def test_nothing_is_left_of_a_killed_daemon_but_its_data(tmp_path: Path, number: int) -> None:
     root = tmp_path / f"crash-{os.urandom(8).hex()}"
@@ -89,16 +71,18 @@ async def test_nothing_is_left_of_a_killed_daemon_but_its_data(tmp_path: Path, n
         # A moment at random; any moment must do.
         with pytest.raises(subprocess.TimeoutExpired):
             daemon.wait(random.uniform(0, LONGEST_S))
-        assert len(processes(mark)) >= 6  # the daemon, and two sandboxes of two processes with what they run
+        assert len(processes(mark)) >= 4  # two sandboxes at the least, each with its agent
     finally:
         daemon.send_signal(signal.SIGKILL)
         daemon.wait()
         daemon.stdout.close()
-    await until(lambda: processes(mark) == [], within=30)
+    # What waits in the middle of a start (see `orphans`) has run nothing, and may be there until the next start.
+    await until(lambda: not [one for one in processes(mark) if "(bwrap)" not in one], within=30)
 
     containers = Containers(root, disk_floor_bytes=MIB)
     await containers.start()
     try:
+        assert processes(mark) == []
         assert f"cntr_{number}" not in await containers.sweep({f"cntr_{number}"})
         assert {item.name for item in containers.base.iterdir()} == {".lock", f"cntr_{number}"}
         container = await containers.reopen(ContainerSpec(f"cntr_{number}"))
