@@ -357,13 +357,17 @@ def _unlocked(name: str, parent: int) -> int:
     try:
         return os.open(name, _DIRECTORY, dir_fd=parent)
     except PermissionError:
-        # By descriptor, never by name: the name may be a link by now.
-        handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            os.chmod(f"/proc/self/fd/{handle}", stat.S_IMODE(os.fstat(handle).st_mode) | 0o500)
-            return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            os.close(handle)
+        _allow(name, parent, 0o500)
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+
+
+def _allow(name: str, parent: int, mode: int) -> None:
+    """Adds permission bits to a directory: to the one opened here, for by name a link could have taken its place."""
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", stat.S_IMODE(os.fstat(handle).st_mode) | mode)
+    finally:
+        os.close(handle)
 
 
 def delete_tree(path: Path) -> None:
@@ -390,13 +394,13 @@ def delete_tree(path: Path) -> None:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
                     os.unlink(name, dir_fd=top)
                     continue
-                os.chmod(name, 0o700, dir_fd=top)
+                _allow(name, top, 0o700)
                 fd = os.open(name, _DIRECTORY, dir_fd=top)
                 try:
                     for inner in os.listdir(fd):
                         if stat.S_ISDIR(os.stat(inner, dir_fd=fd, follow_symlinks=False).st_mode):
                             # Moving a directory writes its "..": it must be writable itself.
-                            os.chmod(inner, 0o700, dir_fd=fd)
+                            _allow(inner, fd, 0o700)
                             number += 1
                             os.rename(inner, f"{token}-{number}", src_dir_fd=fd, dst_dir_fd=top)
                             pending = True

@@ -43,7 +43,9 @@ class Group:
     def remove(self) -> None:
         """Kills what is left and removes the group; nothing happens when it is gone already."""
         with contextlib.suppress(OSError):
-            (self.path / "cgroup.kill").write_text("1")
+            kill = os.open(self.path / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+            with open(kill, "wb", 0) as file:
+                file.write(b"1")
         for _ in range(50):
             try:
                 self.path.rmdir()
@@ -78,10 +80,21 @@ class Cgroups:
         dividing a group only when no process is in it directly)."""
         own = own_group()
         if own is not None and _divide(own):
-            return cls(own, "delegated")
+            found = cls(own, "delegated")
+            found.sweep()
+            return found
         if _scope_works():
             return cls(None, "scope")
         return cls(None, "none")
+
+    def sweep(self) -> None:
+        """Removes the groups that a killed daemon left; its sandboxes have died with it."""
+        if self.base is None:
+            return
+        for path in self.base.glob("skilldeck-*"):
+            pid = path.name.split("-")[1]
+            if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+                Group(path).remove()
 
     def create(self, name: str, memory: int) -> Group | None:
         """A new group with limits, in `delegated` mode; None otherwise."""

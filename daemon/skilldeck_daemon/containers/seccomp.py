@@ -40,6 +40,7 @@ _X32 = 0x40000000
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "ioctl": (16, 29),
     "shmget": (29, 194),
+    "io_setup": (206, 0),
     "semget": (64, 190),
     "msgget": (68, 186),
     "fcntl": (72, 25),
@@ -112,7 +113,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
 }
 
 # glibc and language runtimes fall back when these do not exist, and give up when they are forbidden.
-_ABSENT = ["clone3", "io_uring_setup", "io_uring_enter", "io_uring_register"]
+# (io_setup: the contexts of all users together are limited, so one could leave the host's databases without any.)
+_ABSENT = ["clone3", "io_setup", "io_uring_setup", "io_uring_enter", "io_uring_register"]
 _HIDDEN_MEMORY = ["memfd_create", "shmget", "semget", "msgget"]
 # The kernel counts these per user of the host, 128 by default: one container could take them all from its owner's
 # desktop. "Too many" is what programs are prepared for (`tail -f` then polls).
@@ -125,6 +127,11 @@ _CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x700000
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+# ICMP, TCP, UDP, ICMPv6. For SCTP, DCCP and their like anybody's socket() would load a module into the kernel.
+_PROTOCOLS = (0, 1, 6, 17, 58)
+_BEYOND_RAW = (
+    0b1100  # set in SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET; not in SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
+)
 _PERSONALITY_QUERY = 0xFFFFFFFF
 _F_SETLEASE = 1024
 
@@ -211,11 +218,19 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
     def socket(name: str) -> None:
         asm.op(_LD, _arg(0))
         asm.op(_JEQ, _AF_UNIX, f"{name}_ok", None)
-        asm.op(_JEQ, _AF_INET, f"{name}_ok", None)
-        asm.op(_JEQ, _AF_INET6, f"{name}_ok", None)
+        asm.op(_JEQ, _AF_INET, f"{name}_inet", None)
+        asm.op(_JEQ, _AF_INET6, f"{name}_inet", None)
         asm.op(_JEQ, _AF_NETLINK, None, f"{name}_no")
         asm.op(_LD, _arg(2))
         asm.op(_JEQ, 0, f"{name}_ok", f"{name}_no")  # NETLINK_ROUTE: getifaddrs
+        asm.label(f"{name}_inet")
+        asm.op(_LD, _arg(1))
+        asm.op(_JSET, _BEYOND_RAW, f"{name}_kind", None)
+        asm.op(_LD, _arg(2))
+        for protocol in _PROTOCOLS:
+            asm.op(_JEQ, protocol, f"{name}_ok", None)
+        asm.label(f"{name}_kind")
+        asm.op(_RET, _errno(errno.EPROTONOSUPPORT))
         asm.label(f"{name}_no")
         asm.op(_RET, _errno(errno.EAFNOSUPPORT))
         asm.label(f"{name}_ok")

@@ -56,6 +56,12 @@ def test_the_filter_on_both_machines(machine: str) -> None:
     assert judge(machine, "ioctl", 0, 0x1_0000_5412) == "EPERM"
     for family, answer in ((1, "allow"), (2, "allow"), (10, "allow"), (17, "EAFNOSUPPORT"), (40, "EAFNOSUPPORT")):
         assert judge(machine, "socket", family, 2, 0) == answer
+    for kind, protocol in ((1, 0), (1, 6), (0x80801, 6), (2, 17), (2, 1), (3, 1)):
+        assert judge(machine, "socket", 2, kind, protocol) == judge(machine, "socket", 10, kind, protocol) == "allow"
+    for kind, protocol in ((1, 132), (5, 132), (5, 0), (6, 0), (6, 33), (2, 136), (1, 262), (0x80806, 0), (10, 3)):
+        assert judge(machine, "socket", 2, kind, protocol) == "EPROTONOSUPPORT"
+    assert judge(machine, "io_setup") == "ENOSYS"
+    assert judge(machine, "socket", 1, 5, 0) == "allow"
     assert judge(machine, "socket", 16, 3, 0) == "allow"
     assert judge(machine, "socket", 16, 3, 9) == "EAFNOSUPPORT"
     assert judge(machine, "prlimit64", 0) == "allow"
@@ -103,6 +109,14 @@ def test_a_delegated_group_is_divided(group: Path) -> None:
     assert int((made.path / "pids.max").read_text()) == cgroups.TASKS_MAX
     (made.path / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
     assert made.oom_kills() == 2
+
+
+def test_the_groups_of_a_killed_daemon_are_removed_and_those_of_a_living_one_stay(group: Path) -> None:
+    for name in (f"skilldeck-{2**22 + 1}-3-c", f"skilldeck-{os.getppid()}-1-c", "skilldeckd", "other"):
+        (group / name).mkdir()
+    Cgroups(group, "delegated").sweep()
+    left = sorted(item.name for item in group.iterdir() if item.is_dir())
+    assert left == ["other", f"skilldeck-{os.getppid()}-1-c", "skilldeckd"]
 
 
 @pytest.mark.parametrize(
