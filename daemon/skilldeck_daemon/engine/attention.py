@@ -14,6 +14,7 @@ right: query i sits at position total - T + i. `window_size` (left, right) and `
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -259,13 +260,32 @@ def providers() -> dict[str, Attention]:
     return found
 
 
-def causal_unpaged(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, **more: Any) -> Tensor:
-    """flash-attn's `flash_attn_func` [B, T, H, D]: exllamav2 calls it while it measures memory at load."""
+def unpaged(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False, **more: Any) -> Tensor:
+    """flash-attn's `flash_attn_func` [B, T, H, D]: exllamav2 calls it, causal, while it measures memory at load, and
+    for the layers of a vision tower, not causal."""
+    more.pop("dropout_p", None)
+    if not causal and not more.get("softcap") and more.get("window_size", (-1, -1))[0] < 0:
+        # No mask at all: an image has thousands of patches, and their square is the mask's size.
+        out = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            scale=more.get("softmax_scale"),
+            enable_gqa=q.shape[2] != k.shape[2],
+        )
+        return out.transpose(1, 2)
     rows, length = k.shape[:2]  # each row is one page of its own length
     table = torch.arange(rows, dtype=torch.int32, device=q.device).unsqueeze(1)
     seqlens = torch.full((rows,), length, dtype=torch.int32, device=q.device)
-    more.pop("dropout_p", None)
     return gather(q, k, v, cache_seqlens=seqlens, block_table=table, causal=causal, **more)
+
+
+def unpaged_parts(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, *_: Any, **more: Any) -> Tensor:
+    """flash-attn's `flash_attn_varlen_func` [T, H, D]: every part `starts[i]`…`starts[i + 1]` attends to itself, as in
+    the windows of Qwen 2.5's vision tower."""
+    places = starts.tolist()
+    parts = [unpaged(*(x[a:b].unsqueeze(0) for x in (q, k, v)), **more)[0] for a, b in itertools.pairwise(places)]
+    return torch.cat(parts)
 
 
 def install(attn: Any, model: Any, name: str = "auto") -> str:
@@ -274,7 +294,7 @@ def install(attn: Any, model: Any, name: str = "auto") -> str:
     chosen = next(iter(found)) if name == "auto" else name
     attn.flash_attn_with_kvcache = found[chosen]
     if not hasattr(attn, "flash_attn_func"):
-        attn.flash_attn_func = causal_unpaged
+        attn.flash_attn_func, attn.flash_attn_varlen_func = unpaged, unpaged_parts
     for flag in ("has_flash_attn", "has_flash_attn_with_paged", "has_flash_attn_with_window"):
         setattr(attn, flag, True)
     attn.has_flash_attn_with_softcap = True

@@ -202,7 +202,10 @@ class TokenChatModel:
         """One message as templates expect it: text content, calls in function shape, known roles."""
         out = dict(message)
         content = message.get("content")
-        if isinstance(content, list) and not (self.caps.images and has_images([message])):
+        if isinstance(content, list) and self.caps.images and has_images([message]):
+            # Templates know an image by its type, and write its place; the picture itself goes to the engine.
+            out["content"] = [{"type": "image"} if part.get("type") == "image_url" else part for part in content]
+        elif isinstance(content, list):
             out["content"] = "\n".join(part.get("text", "") for part in content)
         elif content is None:
             out["content"] = ""

@@ -34,6 +34,7 @@ class Turn:
         self.first_token = 0.0
         self.tokens: list[int] = []
         self.fresh: list[tuple[int, TokenLogprob | None]] = []  # sampled, not yet told
+        self.embeddings: list[Any] = []  # of its images
         self.cached = 0
         self.reason: FinishReason | None = None
         self.error: Exception | None = None

@@ -13,7 +13,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from skilldeck_daemon.engine import attention
 from skilldeck_daemon.engine.base import NotLoaded, Progress
 from skilldeck_daemon.engine.exl_options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exl_turn import Turn
+from skilldeck_daemon.engine.exl_vision import Vision
 from skilldeck_daemon.engine.folder import read_config
 from skilldeck_daemon.engine.llama import rope_settings
 from skilldeck_shared.errors import BadRequest, SkilldeckError
@@ -64,6 +64,7 @@ class Exllamav2:
         self._generator: Any = None
         self._model: Any = None
         self._draft: Any = None
+        self._vision: Vision | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.attention = ""
 
@@ -102,7 +103,8 @@ class Exllamav2:
                 "Use --engine cpu, or --engine remote with a server that has one.",
             )
         progress(0.0, "loading the exllamav2 extension; the first time compiles it, which takes minutes")
-        _clear_stale_lock("exllamav2_ext")
+        if clear_stale_lock("exllamav2_ext"):
+            progress(0.0, "compiling the exllamav2 extension again: an earlier build was killed")
         try:
             library("exllamav2")
         except ModuleNotFoundError as error:
@@ -121,12 +123,17 @@ class Exllamav2:
         """The model on its device and its cache, (model, cache)."""
         self._check_architecture(config)
         self._folder = tempfile.TemporaryDirectory(prefix="skilldeck-exl-")
-        settings = self._settings(compatible_folder(folder, config, Path(self._folder.name)), options)
+        settings = self._settings(compatible_folder(folder, config, Path(self._folder.name) / "model"), options)
         self.context = settings.max_seq_len
         self.vocab = settings.vocab_size
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         tokens = self._cache_tokens(settings, size)
         model = library("exllamav2").ExLlamaV2(settings)
+        if settings.vision_model_type is not None and self._may_see(options):
+            progress(0.01, "loading the vision tower")
+            tower = library("exllamav2").ExLlamaV2VisionTower(settings)
+            tower.load()
+            self._vision = Vision(tower, model, folder, settings.vision_model_type)
         cache = self._cache_class()(model, max_seq_len=tokens, lazy=True)
 
         def report(done: int, total: int) -> None:
@@ -136,6 +143,16 @@ class Exllamav2:
         model.load_autosplit(cache, reserve_vram=options.reserve_mib << 20, callback=report)
         self.parameters = sum(int(module.numel()) for module in model.modules if hasattr(module, "numel"))
         return model, cache
+
+    @staticmethod
+    def _may_see(options: ExlOptions) -> bool:
+        """exllamav2 cannot draft with a model behind prompts that hold images: its whole batch would fail."""
+        return not options.draft_model
+
+    @property
+    def images(self) -> bool:
+        """Whether requests may hold images."""
+        return self._vision is not None
 
     def _check_architecture(self, config: dict[str, Any]) -> None:
         source = inspect.getsource(library("exllamav2.architecture"))
@@ -191,7 +208,11 @@ class Exllamav2:
 
     def _load_draft(self, folder: Path, cache: Any) -> Any:
         exllamav2 = library("exllamav2")
-        settings = self._settings(folder, ExlOptions(context=self.context, chunk=self._options.chunk))
+        config = read_config(folder)
+        self._check_architecture(config)
+        assert self._folder is not None
+        readable = compatible_folder(folder, config, Path(self._folder.name) / "draft")
+        settings = self._settings(readable, ExlOptions(context=self.context, chunk=self._options.chunk))
         if settings.vocab_size != self.vocab:
             raise BadRequest(
                 f"The draft model has {settings.vocab_size} tokens, the model {self.vocab}.",
@@ -241,6 +262,11 @@ class Exllamav2:
 
     # ------------------------------------------------------------ running
 
+    def expand(self, turn: Turn) -> None:
+        """Put the turn's images into its prompt, which grows by them."""
+        assert self._vision is not None
+        turn.prompt, turn.embeddings = self._vision.expand(turn.prompt, turn.request.images)
+
     def start(self, turn: Turn, max_new: int) -> Any:
         ids = torch.tensor([turn.prompt + turn.tokens], dtype=torch.long)
         # The generator ends num_draft_tokens early, and reserves pages for prompt and answer at once.
@@ -256,6 +282,7 @@ class Exllamav2:
             input_ids=ids,
             max_new_tokens=min(max_new, room) + ahead,
             gen_settings=None,
+            embeddings=turn.embeddings,
         )
         job.turn = turn
         self._generator.enqueue(job)
@@ -290,9 +317,11 @@ class Exllamav2:
         return total - free, total
 
     def close(self) -> None:
-        for model in (self._draft, self._model):
+        tower = self._vision.tower if self._vision is not None else None
+        for model in (self._draft, self._model, tower):
             if model is not None:
                 model.unload()
+        self._vision = None
         self._generator = self._model = self._draft = self._cache = self._draft_cache = None
         if self._folder is not None:
             self._folder.cleanup()
@@ -316,15 +345,14 @@ def _job_class() -> Any:
 
 
 def compatible_folder(folder: Path, config: dict[str, Any], target: Path) -> Path:
-    """`folder` itself when exllamav2 reads its config right, else links to its files with a config that it does."""
-    if "rope_parameters" not in config:
+    """`folder` itself when exllamav2 reads its config right, else `target`, made of links to its files with a config
+    that it does: the rotary settings in their older spelling, those of a nested text model too."""
+    fixed = _older_rope(config)
+    if isinstance(config.get("text_config"), dict):
+        fixed["text_config"] = _older_rope(config["text_config"])
+    if fixed == config:
         return folder
-    rope = rope_settings(config)
-    fixed = {name: value for name, value in config.items() if name != "rope_parameters"}
-    fixed["rope_theta"] = rope.pop("rope_theta")
-    if rope["rope_type"] != "default":
-        rope.pop("type", None)
-        fixed["rope_scaling"] = rope
+    target.mkdir(exist_ok=True)
     if "dtype" in fixed:
         fixed.setdefault("torch_dtype", fixed["dtype"])
     for file in folder.iterdir():
@@ -334,17 +362,38 @@ def compatible_folder(folder: Path, config: dict[str, Any], target: Path) -> Pat
     return target
 
 
-def _clear_stale_lock(extension: str) -> None:
-    """A build that was killed leaves a lock that makes the next import wait for ever."""
+def _older_rope(config: dict[str, Any]) -> dict[str, Any]:
+    if "rope_parameters" not in config:
+        return dict(config)
+    rope = rope_settings(config)
+    fixed = {name: value for name, value in config.items() if name != "rope_parameters"}
+    fixed["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        rope.pop("type", None)
+        fixed["rope_scaling"] = rope
+    return fixed
+
+
+def clear_stale_lock(extension: str) -> bool:
+    """Remove the lock of a build that was killed, which makes the next import wait for ever; whether there was one.
+
+    A build that goes on has a process in the build's directory: torch runs ninja there.
+    """
     from torch.utils.cpp_extension import _get_build_directory
 
     try:
-        folder = Path(_get_build_directory(extension, False))
+        folder = Path(_get_build_directory(extension, False)).resolve()
     except (OSError, RuntimeError):
-        return
+        return False
     lock = folder / "lock"
-    if not lock.exists():
-        return
-    ninja = shutil.which("pgrep")
-    if ninja is None or os.system(f"{ninja} -u {os.getuid()} -x ninja >/dev/null 2>&1") != 0:
-        lock.unlink(missing_ok=True)
+    if not lock.exists() or any(_works_in(process, folder) for process in Path("/proc").glob("[0-9]*")):
+        return False
+    lock.unlink(missing_ok=True)
+    return True
+
+
+def _works_in(process: Path, folder: Path) -> bool:
+    try:
+        return (process / "cwd").resolve(strict=True) == folder
+    except OSError:  # gone, or another user's
+        return False

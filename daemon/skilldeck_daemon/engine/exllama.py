@@ -50,7 +50,14 @@ class Backend(Protocol):
     parameters: int
     family: str
 
+    @property
+    def images(self) -> bool:
+        """Whether requests may hold images."""
+
     def load(self, folder: Path, options: ExlOptions, progress: Progress) -> None: ...
+
+    def expand(self, turn: Turn) -> None:
+        """Put a turn's images into its prompt, once, before it starts."""
 
     def start(self, turn: Turn, max_new: int) -> Any:
         """Queue a job that continues the turn's prompt and tokens by `max_new`; its logits go to `turn.sample`."""
@@ -111,8 +118,10 @@ class ExllamaEngine:
 
     @property
     def caps(self) -> Caps:
-        context = self._backend.context if self._backend is not None and self._ready else 0
-        return Caps(max_batch=self._options.max_batch, context=context, lora=True)
+        backend = self._backend if self._ready else None
+        if backend is None:
+            return Caps(max_batch=self._options.max_batch, context=0, lora=True)
+        return Caps(max_batch=self._options.max_batch, context=backend.context, lora=True, images=backend.images)
 
     @property
     def trouble(self) -> str:
@@ -164,6 +173,8 @@ class ExllamaEngine:
             raise BadRequest(f"The prompt holds token ids outside 0..{backend.vocab - 1}.", param="input")
         if request.max_new < 1:
             raise BadRequest("At least one token must be asked for.", param="max_output_tokens")
+        if request.images and not backend.images:
+            raise BadRequest(f"{self.name} has no vision tower loaded.", "Choose a model with one.", param="input")
         if request.cache_salt:
             raise BadRequest(
                 f"{self.name} shares cached prefixes between all requests; cache_salt cannot keep them apart.",
@@ -282,11 +293,25 @@ class ExllamaEngine:
     def _begin(self, backend: Backend, turn: Turn) -> None:
         """Queue the turn's next slice in the generator."""
         try:
+            if turn.request.images and not turn.embeddings:
+                self._expand(backend, turn)
             turn.job = backend.start(turn, min(turn.left, self._options.slice or turn.left))
             self._turns[id(turn.job)] = turn
         except Exception as error:
             turn.reason, turn.error = "error", error
             self._end(turn)
+
+    @staticmethod
+    def _expand(backend: Backend, turn: Turn) -> None:
+        backend.expand(turn)
+        room = backend.context - len(turn.prompt)
+        if room < 1:
+            raise TooLong(
+                f"The prompt has {len(turn.prompt)} tokens with its images; the context holds {backend.context}.",
+                "Send fewer or smaller images, or load the model with a longer context.",
+                param="input",
+            )
+        turn.max_new = min(turn.max_new, room)
 
     def _report(self, backend: Backend, results: list[dict[str, Any]], before: float) -> None:
         """Turn one iteration's results and samples into events; end what ended, continue what used up its slice."""

@@ -81,11 +81,18 @@ class SmallModel:
             num_hidden_layers=len(decoder.layers),
             num_key_value_heads=decoder.kv_heads,
             head_dim=decoder.dim,
+            hidden_size=decoder.embedding.shape[1],
             arch=types.SimpleNamespace(lm=lm),
         )
 
     def forward_chunk(
-        self, input_ids: Any, attn_params: Any, cache: Any, preprocess_only: bool = False, **_: Any
+        self,
+        input_ids: Any,
+        attn_params: Any,
+        cache: Any,
+        preprocess_only: bool = False,
+        indexed_embeddings: Any = (),
+        **_: Any,
     ) -> dict[str, Any]:
         import torch
 
@@ -110,7 +117,13 @@ class SmallModel:
             )
             return out.reshape(rows * length, decoder.heads, decoder.dim)
 
-        hidden = decoder._forward(input_ids.flatten(), decoder._rotation[places.flatten()], attend)
+        ids, words = input_ids.flatten().clone(), decoder.embedding
+        for rows_of in dict.fromkeys(indexed_embeddings or ()):  # ids beyond the vocabulary stand for given rows
+            inside = (ids >= rows_of.first_index) & (ids < rows_of.first_index + rows_of.length)
+            ids[inside] += len(decoder.embedding) - rows_of.first_index
+            decoder.embedding = torch.cat([decoder.embedding, rows_of.embeddings])
+        hidden = decoder._forward(ids, decoder._rotation[places.flatten()], attend)
+        decoder.embedding = words
         return {} if preprocess_only else {"logits": decoder._logits(hidden).view(rows, length, -1)}
 
     def unload(self) -> None:

@@ -72,13 +72,23 @@ def test_the_reference_is_causal_and_appends_to_the_right_pages() -> None:
     assert torch.equal(arguments["k_cache"][second, 4:14], arguments["k"][0]), "tokens 20..29 are in the second page"
 
 
-def test_the_unpaged_call_that_exllamav2_makes_at_load_is_causal() -> None:
+@pytest.mark.parametrize("causal", [True, False], ids=["at load", "in a vision tower"])
+def test_the_unpaged_calls_that_exllamav2_makes(causal: bool) -> None:
     q, k, v = (torch.randn(2, 9, heads, 16) for heads in (4, 2, 2))
-    got = attention.causal_unpaged(q, k, v, causal=True, softmax_scale=0.25)
+    got = attention.unpaged(q, k, v, causal=causal, softmax_scale=0.25)
     expected = torch.nn.functional.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, scale=0.25, enable_gqa=True
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=causal, scale=0.25, enable_gqa=True
     ).transpose(1, 2)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_windows_of_a_vision_tower_attend_to_themselves() -> None:
+    q, k, v = (torch.randn(11, 4, 16) for _ in range(3))
+    starts = torch.tensor([0, 4, 9, 11], dtype=torch.int32)
+    got = attention.unpaged_parts(q, k, v, starts, starts, 5, 5)
+    for a, b in ((0, 4), (4, 9), (9, 11)):
+        alone = attention.unpaged(*(x[None, a:b] for x in (q, k, v)))[0]
+        torch.testing.assert_close(got[a:b], alone)
 
 
 def test_install_puts_the_best_provider_where_exllamav2_looks() -> None:
@@ -87,6 +97,7 @@ def test_install_puts_the_best_provider_where_exllamav2_looks() -> None:
     assert name == next(iter(attention.providers()))
     assert attn.flash_attn_with_kvcache is attention.providers()[name]
     assert attn.has_flash_attn_with_paged
+    assert attn.flash_attn_varlen_func is attention.unpaged_parts
     assert model.has_flash_attn
     with pytest.raises(KeyError):
         attention.install(attn, model, "no such")
