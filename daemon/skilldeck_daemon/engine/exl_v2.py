@@ -210,7 +210,7 @@ class Exllamav2:
         exllamav2 = library("exllamav2")
         config = read_config(folder)
         self._check_architecture(config)
-        assert self._folder is not None
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="skilldeck-exl-")
         readable = compatible_folder(folder, config, Path(self._folder.name) / "draft")
         settings = self._settings(readable, ExlOptions(context=self.context, chunk=self._options.chunk))
         if settings.vocab_size != self.vocab:

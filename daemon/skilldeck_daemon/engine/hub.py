@@ -70,6 +70,7 @@ class ModelHub:
         self._default = ""
         self._lock = asyncio.Lock()
         self._loading: HubStatus | None = None
+        self._begun = 0.0  # monotonic: when the loading began
         self._failed: HubStatus | None = None
         self._busy_since: dict[str, float] = {}  # monotonic: when `status` first saw requests running
 
@@ -131,21 +132,17 @@ class ModelHub:
         if served == DEFAULT:
             raise BadRequest("A model cannot be named 'default'; that is an alias.", param="name")
 
-        begun = time.monotonic()
-
         over = False
 
         def report(fraction: float, stage: str) -> None:
             if over:  # an engine that died and loads again: `status` tells its trouble until it is back
                 return
-            seconds = time.monotonic() - begun
-            shown = f"{stage} ({seconds:.0f} s)" if seconds >= 1 else stage
-            self._loading = HubStatus("loading", served, fraction, shown)
+            self._loading = HubStatus("loading", served, fraction, stage)
             if progress is not None:
-                progress(fraction, shown)
+                progress(fraction, self.status().stage)
 
         async with self._lock:
-            begun = time.monotonic()  # what waited for another model's loading is not this one's
+            self._begun = time.monotonic()  # what waited for another model's loading is not this one's
             report(0.0, "starting")
             try:
                 if served in self._entries:
@@ -183,8 +180,11 @@ class ModelHub:
 
     def status(self) -> HubStatus:
         """One line for /health; trouble of any model wins."""
-        if self._loading is not None:
-            return self._loading
+        loading = self._loading
+        if loading is not None:
+            # Of now, not of the last report: compiling an extension says nothing for minutes.
+            seconds = time.monotonic() - self._begun
+            return replace(loading, stage=f"{loading.stage} ({seconds:.0f} s)") if seconds >= 1 else loading
         if self._failed is not None:
             return self._failed
         for name, entry in self._entries.items():

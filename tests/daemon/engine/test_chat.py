@@ -176,6 +176,24 @@ async def test_logprobs_belong_to_the_text_they_come_with(folder: Path) -> None:
     assert all(entry.logprob == -0.5 and len(entry.top) == 1 for entry in entries)
 
 
+async def test_an_image_is_a_place_in_the_prompt_and_a_picture_for_the_engine(tmp_path: Path) -> None:
+    shown = "{% if p.type == 'image' %}[IMG]{% else %}{{ p.text }}{% endif %}"
+    parts = (
+        f"{{% if m.content is string %}}{{{{ m.content }}}}{{% else %}}{{% for p in m.content %}}{shown}{{% endfor %}}"
+    )
+    template = f"{{% for m in messages %}}{parts}{{% endif %}}{{% endfor %}}"
+    folder = model_folder(tmp_path, template=template, added=("[IMG]",))
+    model = chat(folder, "a cat", caps=Caps(8, 4096, images=True))
+    url = "data:image/png;base64,aGVsbG8="
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    content = [{"type": "text", "text": "what is "}, picture, {"type": "text", "text": "?"}]
+    request = ChatRequest([{"role": "system", "content": "Look."}, {"role": "user", "content": content}])
+    assert text_of(await play(model, request)) == "a cat"
+    (asked,) = model.engine.requests  # type: ignore[attr-defined]
+    assert model.vocabulary.decode(asked.prompt_ids) == "Look.what is [IMG]?"
+    assert asked.images == (url,)
+
+
 async def test_images_are_refused_by_a_model_that_reads_none(folder: Path) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     with pytest.raises(BadRequest, match="images"):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
+import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +26,7 @@ from skilldeck_daemon.engine.base import (
     Tokens,
 )
 from skilldeck_daemon.engine.exl_options import ExlOptions
-from skilldeck_daemon.engine.exl_v2 import Exllamav2, compatible_folder
+from skilldeck_daemon.engine.exl_v2 import Exllamav2, clear_stale_lock, compatible_folder
 from skilldeck_daemon.engine.exllama import ExllamaEngine, is_fatal
 from skilldeck_shared.errors import BadRequest
 
@@ -182,6 +185,9 @@ def test_rotary_settings_are_respelled_for_exllamav2(make: Callable[..., Path], 
     assert read["rope_scaling"] == {name: value for name, value in rope.items() if name != "rope_theta"}
     assert (fixed / "model.safetensors").samefile(folder / "model.safetensors")
     assert compatible_folder(folder, {"model_type": "llama", "rope_theta": 1e6}, tmp_path) == folder
+    nested = {"model_type": "seeing", "text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 2e6}}}
+    fixed = compatible_folder(folder, nested, tmp_path / "nested")
+    assert json.loads((fixed / "config.json").read_text("utf-8"))["text_config"]["rope_theta"] == 2e6
 
 
 @needs_exllamav2
@@ -214,6 +220,131 @@ def test_a_wrong_option_is_named(options: dict[str, Any], field: str) -> None:
     with pytest.raises(BadRequest) as caught:
         ExlOptions.parse(options)
     assert caught.value.param == field
+
+
+# ---------------------------------------------------------------- what it says when it cannot be
+
+
+def as_if_cuda(patch: pytest.MonkeyPatch, free_gib: float) -> None:
+    """A card of 24 GiB, as far as the adapter asks."""
+    patch.setattr("torch.cuda.is_available", lambda: True)
+    patch.setattr("torch.cuda.mem_get_info", lambda: (int(free_gib * 2**30), 24 * 2**30))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "fix"),
+    [
+        (
+            ModuleNotFoundError("No module named 'ninja'"),
+            "cannot be imported: No module named 'ninja'",
+            "skilldeck[gpu]",
+        ),
+        (
+            RuntimeError("Error building extension\nnvcc fatal"),
+            "cannot be built: Error building extension",
+            "CUDA_HOME",
+        ),
+        (OSError("CUDA_HOME environment variable is not set"), "CUDA_HOME environment variable", "nvcc"),
+    ],
+)
+def test_an_extension_that_is_missing_or_does_not_build_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception, words: str, fix: str
+) -> None:
+    def fails(_module: str) -> Any:
+        raise fault
+
+    as_if_cuda(monkeypatch, 20)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr("skilldeck_daemon.engine.exl_v2.library", fails)
+    with pytest.raises(NotLoaded) as caught:
+        Exllamav2().import_library(lambda _fraction, _stage: None)
+    assert words in str(caught.value)
+    assert fix in caught.value.hint
+
+
+def test_the_lock_of_a_killed_build_is_removed_and_that_of_a_running_one_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    assert not clear_stale_lock("some_ext"), "nothing was ever built"
+    from torch.utils.cpp_extension import _get_build_directory
+
+    folder = Path(_get_build_directory("some_ext", False))
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "lock"
+    lock.touch()
+    builder = subprocess.Popen([sys.executable, "-c", "input()"], cwd=folder, stdin=subprocess.PIPE)
+    try:
+        assert not clear_stale_lock("some_ext")
+        assert lock.exists()
+    finally:
+        builder.communicate(b"\n")
+    assert clear_stale_lock("some_ext")
+    assert not lock.exists()
+
+
+@needs_exllamav2
+async def test_out_of_memory_at_load_tells_the_numbers_and_the_settings(
+    monkeypatch: pytest.MonkeyPatch, llama: Path
+) -> None:
+    engine = install_exllamav2(monkeypatch, llama)
+
+    def too_large(*_: Any) -> Any:
+        as_if_cuda(monkeypatch, 1.5)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+
+    monkeypatch.setattr(engine._given, "load_model", too_large)
+    with pytest.raises(NotLoaded, match=r"1\.5 of 24\.0 GiB are free.*Tried to allocate 3\.00 GiB") as caught:
+        await engine.load(ModelSpec(str(llama), "small"))
+    for setting in ("context", "cache_tokens", "max_batch", "cache_type"):
+        assert setting in caught.value.hint
+
+
+def test_a_cache_that_does_not_fit_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_if_cuda(monkeypatch, 20)
+    backend = Exllamav2()
+    shape = types.SimpleNamespace(num_hidden_layers=32, num_key_value_heads=8, head_dim=128, max_seq_len=32768)
+    tokens = backend._cache_tokens(shape, 8 << 30)
+    assert 32768 <= tokens < 32768 * 16, "what is free holds one context, and not sixteen"
+    assert tokens % 256 == 0
+    backend._options = ExlOptions(cache_type="q4")
+    assert backend._cache_tokens(shape, 8 << 30) > 3 * tokens
+    with pytest.raises(NotLoaded, match=r"20\.0 GiB free; the weights take 18\.0 .* 32768 tokens 1\.1 GiB") as caught:
+        backend._cache_tokens(shape, 18 << 30)
+    assert "q8, q6 or q4" in caught.value.hint
+
+
+@needs_exllamav2
+async def test_an_attention_provider_that_is_not_here_is_refused_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, llama: Path
+) -> None:
+    engine = install_exllamav2(monkeypatch, llama)
+    with pytest.raises(BadRequest, match=r"'flash-9' here.*gather") as caught:
+        await engine.load(ModelSpec(str(llama), "small", {"attention": "flash-9"}))
+    assert caught.value.param == "attention"
+
+
+@needs_exllamav2
+def test_a_draft_models_rotary_settings_are_respelled_too(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]
+) -> None:
+    install_exllamav2(monkeypatch, make("Llama"))
+    import exllamav2
+
+    class Read(Exception):
+        pass
+
+    def read(settings: Any) -> Any:
+        raise Read(settings.rotary_embedding_base)
+
+    monkeypatch.setattr(exllamav2, "ExLlamaV2", read)
+    backend = Exllamav2()
+    backend.vocab, backend.context = 320, 256
+    folder = make("Llama", rope_parameters={"rope_type": "default", "rope_theta": 750000.0})
+    monkeypatch.setattr(backend, "_settings", lambda path, _options: exllamav2.ExLlamaV2Config(str(path)))
+    with pytest.raises(Read, match="750000"):
+        backend._load_draft(folder, None)
+    backend.close()
 
 
 def test_one_adapter_may_be_given_as_a_string() -> None:

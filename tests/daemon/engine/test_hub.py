@@ -38,8 +38,10 @@ async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Pat
         hub.get("default")
     seen: list[str] = []
 
-    def progress(_fraction: float, _stage: str) -> None:
+    def progress(_fraction: float, stage: str) -> None:
         seen.append(hub.status().state)
+        hub._begun -= 60  # as if a minute passed in which the engine reports nothing
+        assert hub.status().stage.endswith(" s)"), stage
 
     info = await hub.load(str(chat_folder), engine="cpu", progress=progress)
     assert set(seen) == {"loading"}
