@@ -15,7 +15,6 @@ one `ChatFinished`; closing it cancels the request.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -53,6 +52,7 @@ from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar import Grammars
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, held_back, parser_for
+from skilldeck_daemon.engine.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.prompts import PromptMemory
 from skilldeck_daemon.engine.template import ChatTemplate
 from skilldeck_shared.errors import BadRequest
@@ -185,9 +185,10 @@ class TokenChatModel:
             variables = {"reasoning_effort": request.reasoning_effort, "enable_thinking": thinks, "thinking": thinks}
         messages = [self._message(message, plan) for message in request.messages]
         tools = [self._tool(tool) for tool in plan.tools]
-        if tools and self.family.describe_tools:
-            messages = describe_tools(messages, tools)
-            tools = []
+        if self.family.describe_tools:
+            messages = calls_as_text(messages, self.family.write)
+        if tools and (self.family.describe_tools or not self.template.shows_tools):
+            messages, tools = describe_tools(messages, tools, self.family.write), []
         return self.template.render(messages, tools, **variables)
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
@@ -455,23 +456,6 @@ class StopStrings:
         return "" if self.hit else held
 
 
-def describe_tools(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tools in the system message, for templates that cannot show them."""
-    lines = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
-    guide = (
-        f"You can call these tools, described by JSON schemas:\n{lines}\n"
-        'To call one, write <tool_call>\n{"name": NAME, "arguments": ARGUMENTS}\n</tool_call> and nothing after it.'
-    )
-    if messages and messages[0].get("role") == "system":
-        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{guide}"}, *messages[1:]]
-    return [{"role": "system", "content": guide}, *messages]
-
-
-def short_id(call_id: str) -> str:
-    """Nine letters and digits that stand for a call's id, for templates that demand them."""
-    return call_id if len(call_id) == 9 and call_id.isalnum() else hashlib.sha256(call_id.encode()).hexdigest()[:9]
-
-
 def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:
     """The data URLs of a request's images, in order."""
     for message in messages:
@@ -487,4 +471,4 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-__all__ = ["Family", "StopStrings", "TokenChatModel", "describe_tools"]
+__all__ = ["Family", "StopStrings", "TokenChatModel"]

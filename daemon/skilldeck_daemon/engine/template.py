@@ -90,30 +90,40 @@ class ChatTemplate:
             )
         return cls(source, tokens)
 
-    @property
-    def knows_tools(self) -> bool:
-        """Whether the template can show tools, or at least calls."""
-        return "tools" in self.source or "tool_calls" in self.source
+    @cached_property
+    def shows_tools(self) -> bool:
+        """Whether the tools of a request are in its prompt, found by rendering a probe."""
+        tool = {"name": "probe", "description": "", "parameters": {"type": "object", "properties": {}}}
+        messages = [{"role": "user", "content": "q"}]
+        try:
+            shown = self._render(messages, [{"type": "function", "function": tool}], {"add_generation_prompt": True})
+        except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError):
+            return True  # it looked at them, and wants something else of them
+        return "probe" in shown
 
     @cached_property
     def wants_objects(self) -> bool:
         """True when the template needs a call's arguments as an object, found by rendering a probe both ways."""
         wrote = '{"probe": ["x"]}'
+        return wrote not in self._probe(wrote, "") and wrote not in self._probe(wrote, None)
 
-        def probe(arguments: Any) -> str:
-            call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
-            messages: list[dict[str, Any]] = [
-                {"role": "user", "content": "q"},
-                {"role": "assistant", "content": "", "tool_calls": [call]},
-            ]
-            return self._render(messages, [], {"add_generation_prompt": False})
+    @cached_property
+    def hides_calls(self) -> bool:
+        """True when calls are shown only in a message whose content is none, as DeepSeek's templates have it."""
+        arguments: Any = {"probe": ["x"]} if self.wants_objects else '{"probe": ["x"]}'
+        return "probe" not in self._probe(arguments, "text") and "probe" in self._probe(arguments, None)
 
+    def _probe(self, arguments: Any, content: str | None) -> str:
+        """A rendered call; "" when the template refuses it."""
+        call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": content, "tool_calls": [call]},
+        ]
         try:
-            if wrote in probe(wrote):
-                return False
+            return self._render(messages, [], {"add_generation_prompt": False})
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError):
-            return True
-        return True
+            return ""
 
     def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **variables: Any) -> str:
         """The prompt up to the place where the assistant's turn begins. Raises BadRequest for what it refuses."""
@@ -136,7 +146,10 @@ class ChatTemplate:
         if not message.get("tool_calls"):
             return {name: value for name, value in message.items() if name != "tool_calls"}
         calls = [self._call(call) for call in message["tool_calls"]]
-        return {**message, "content": message.get("content") or "", "tool_calls": calls}
+        # What a message says beside its calls is dropped where the template shows only one of the two: without the
+        # call the result that follows answers nothing.
+        content = None if self.hides_calls else message.get("content") or ""
+        return {**message, "content": content, "tool_calls": calls}
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         function = call["function"]

@@ -243,7 +243,7 @@ async def test_the_ids_of_a_growing_conversation_never_change(folder: Path, enco
         spelled = (encode or (lambda vocabulary, text: vocabulary.encode(text)))(model.vocabulary, turn)
         before = prompt + spelled
         history = followed_by(history, events, "go on")
-    assert list(model._memory.split(model.render(ChatRequest(history)))[0]) == before
+    assert list(model._memory.split(model.render(ChatRequest(history, tools=[SHELL])))[0]) == before
 
 
 # ------------------------------------------------------------------ detokenising

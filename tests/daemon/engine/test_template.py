@@ -91,6 +91,22 @@ def test_arguments_come_as_text_unless_the_template_needs_an_object(source: str,
         assert '{"commands":["ls"]}' in shown
 
 
+@pytest.mark.parametrize("arguments", ["c.function.arguments", "c.function.arguments | tojson"])
+def test_calls_are_shown_by_a_template_that_has_them_only_in_messages_without_content(arguments: str) -> None:
+    calls = f"{{% for c in m.tool_calls %}}<{{{{ {arguments} }}}}>{{% endfor %}}"
+    source = (
+        f"{{% for m in messages %}}{{% if m.content is none %}}{calls}{{% else %}}{{{{ m.content }}}}{{% endif %}}|"
+    )
+    template = ChatTemplate(source + "{% endfor %}")
+    assert template.hides_calls
+    for said in (None, "", "I look."):
+        shown = template.render([USER, {**CALLS, "content": said}])
+        assert '<{"commands"' in shown
+        assert shown.endswith(">|")
+    assert not ChatTemplate(TEMPLATE).hides_calls
+    assert not ChatTemplate(BUNDLED).hides_calls
+
+
 def test_a_malformed_call_of_the_past_can_still_be_shown() -> None:
     template = ChatTemplate(TO_JSON)
     broken = {**CALLS, "tool_calls": [{"id": "c", "function": {"name": "shell", "arguments": '{"commands": ["ls'}}]}
@@ -126,6 +142,50 @@ def test_roles_contents_and_tools_are_made_what_templates_expect(tmp_path: Path)
     assert '"name": "shell"' in shown
     assert "<tool_call>" in shown
     assert shown.endswith("[user:a\nb]")
+
+
+def test_a_template_that_shows_calls_and_no_tools_has_them_described_in_its_own_form(tmp_path: Path) -> None:
+    calls = "{% for c in m.tool_calls or [] %}<｜tool▁calls▁begin｜>{{ c.function.name }}<｜tool▁sep｜>{% endfor %}"
+    source = f"{{% for m in messages %}}[{{{{ m.role }}}}:{{{{ m.content }}}}]{calls}{{% endfor %}}"
+    folder = model_folder(tmp_path, template=source)
+    engine = ScriptedEngine(folder)
+    model = TokenChatModel(engine, folder, ModelInfo("m", "s", vocab=engine.vocabulary.size))
+    assert (model.family.name, model.template.shows_tools) == ("deepseek", False)
+    tool = {"type": "function", "function": {"name": "shell", "parameters": {"type": "object"}}}
+    shown = model.render(ChatRequest([USER, CALLS], tools=[tool]))
+    form = (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    )
+    assert form in shown
+    assert shown.endswith("]<｜tool▁calls▁begin｜>shell<｜tool▁sep｜>")
+    assert ChatTemplate(BUNDLED).shows_tools
+
+
+def test_a_template_without_tools_shows_calls_and_results_as_text_in_turns_that_alternate(tmp_path: Path) -> None:
+    source = (
+        "{% set ns = namespace(last='') %}{% for m in messages %}"
+        "{% if m.role == ns.last or m.role == 'tool' %}{{ raise_exception('no') }}{% endif %}"
+        "{% set ns.last = m.role %}[{{ m.role }}:{{ m.content }}]{% endfor %}"
+    )
+    folder = model_folder(tmp_path, template=source)
+    engine = ScriptedEngine(folder)
+    model = TokenChatModel(engine, folder, ModelInfo("m", "s", vocab=engine.vocabulary.size))
+    tool = {"type": "function", "function": {"name": "shell", "parameters": {"type": "object"}}}
+    call = CALLS["tool_calls"][0]  # type: ignore[index]
+    results = [{"role": "tool", "tool_call_id": "c1", "content": text} for text in ("a.csv", "b.csv")]
+    history: list[dict[str, Any]] = [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": "I look.", "tool_calls": [call, call]},
+        *results,
+    ]
+    shown = model.render(ChatRequest(history, tools=[tool]))
+    assert '{"name": "NAME", "arguments": ARGUMENTS}' in shown
+    form = '<tool_call>\n{"name": "shell", "arguments": {"commands":["ls"]}}\n</tool_call>'
+    assert f"[assistant:I look.\n{form}\n{form}]" in shown
+    said = "<tool_response>\na.csv\n</tool_response>\n<tool_response>\nb.csv\n</tool_response>"
+    assert shown.endswith(f"[user:{said}]")
+    more = [*history, {"role": "user", "content": "go on"}, {"role": "assistant", "content": "ok"}]
+    assert model.render(ChatRequest(more)).endswith(f"[user:{said}\ngo on][assistant:ok]")
 
 
 async def test_the_bundled_template_keeps_every_id_of_a_growing_conversation(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Tools, calls and results as plain text, for chat templates that have no place for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Message = dict[str, Any]
+
+
+def describe_tools(messages: list[Message], tools: list[Message], write: Mapping[str, Any]) -> list[Message]:
+    """Tools in the system message, with the form in which they are called."""
+    lines = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
+    form = f"{write.get('before', '')}{write['begin']}ARGUMENTS{write['end']}{write.get('after', '')}"
+    guide = (
+        f"You can call these tools, described by JSON schemas:\n{lines}\n"
+        f"To call one, write {form.replace('{name}', 'NAME')} and nothing after it."
+    )
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{guide}"}, *messages[1:]]
+    return [{"role": "system", "content": guide}, *messages]
+
+
+def calls_as_text(messages: list[Message], write: Mapping[str, Any]) -> list[Message]:
+    """Calls as their message's text, in the form the model is asked to write; results as what the user says next.
+
+    Many of these templates want user and assistant to alternate, so results are joined with one another and with the
+    text of a user that follows.
+    """
+    out: list[Message] = []
+    told = False  # the last message is made of results
+    for message in messages:
+        if message.get("tool_calls"):
+            shown = [
+                write["begin"].replace("{name}", call["function"]["name"])
+                + call["function"]["arguments"]
+                + write["end"]
+                for call in message["tool_calls"]
+            ]
+            text = write["separator"].join(shown)
+            content = f"{message['content']}\n{text}" if message.get("content") else text
+            message = {**{name: value for name, value in message.items() if name != "tool_calls"}, "content": content}
+        is_result = message.get("role") == "tool"
+        if is_result:
+            message = {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
+        if told and message.get("role") == "user" and isinstance(message["content"], str):
+            out[-1] = {"role": "user", "content": f"{out[-1]['content']}\n{message['content']}"}
+        else:
+            out.append(message)
+        told = is_result or (told and message.get("role") == "user")
+    return out
+
+
+def short_id(call_id: str) -> str:
+    """Nine letters and digits that stand for a call's id, for templates that demand them."""
+    return call_id if len(call_id) == 9 and call_id.isalnum() else hashlib.sha256(call_id.encode()).hexdigest()[:9]
