@@ -248,6 +248,7 @@ def test_a_calls_closing_marker_inside_a_string_does_not_end_it() -> None:
         ("<｜tool▁calls▁begin｜> <｜tool▁sep｜>", "", "deepseek"),
         ("<|channel|> <|message|>", "gpt_oss", "harmony"),
         ("{{ messages }}", "phi", "generic"),
+        ("{{ m.tool_calls }} <|a_form_of_its_own|>", "", "generic"),
     ],
 )
 def test_a_family_is_recognised_by_its_template(template: str, model_type: str, name: str) -> None:

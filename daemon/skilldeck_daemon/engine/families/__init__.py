@@ -3,7 +3,7 @@
 One JSON file per family. `detect` holds the strings that a family's chat template contains; `calls` says how the
 parser reads a call (`body` chooses the reader in `parsing_bodies.py`), `write` how the grammar makes the model write
 one. `variants` replace parts when their own `detect` strings are in the template too. A template of no known family
-is `generic` when it cannot show tools, else read as `hermes`.
+is `generic`: what it shows of tools is in a form nobody here reads, so tools and calls are told as plain text.
 """
 
 from __future__ import annotations
@@ -91,4 +91,4 @@ def detect(template: str, model_type: str = "") -> Family:
     for name in ORDER:
         if model_type in _raw(name)["model_types"] and "tools" in template:
             return family(name, template)
-    return family("hermes" if "tool_calls" in template else "generic", template)
+    return family("generic", template)
