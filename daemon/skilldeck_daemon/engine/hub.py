@@ -219,6 +219,16 @@ class ModelHub:
     async def _local(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> _Entry:
         folder = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
         chosen = await asyncio.to_thread(choose_engine, folder) if engine == "auto" else engine
+        if isinstance(options.get("draft_model"), str) and options["draft_model"]:
+            # A hub id, as the model itself may be; what is no model at all is told before the large one is read.
+            try:
+                draft = await asyncio.to_thread(
+                    registry.resolve_model, options["draft_model"], _part(report, 0.5, 0.5), self._models
+                )
+            except (BadRequest, NotFound) as error:
+                error.param = "draft_model"
+                raise
+            options["draft_model"] = str(draft)
         template = await asyncio.to_thread(_template, options.pop("chat_template", None))
         spare = None
         if worker := _flag(options, "worker", self._worker):

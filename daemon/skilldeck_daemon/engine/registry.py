@@ -1,18 +1,22 @@
 """Model folders on this machine: the bundled one, folders a person names, and downloads from a Hugging Face hub.
 
-Downloads live in `<models>/<organisation>--<name>`, are resumed where they stopped, and count as present only once
-`pull` has written its mark after the last file; a half download is never served. `HF_ENDPOINT`, `HF_TOKEN` and
+Downloads live in `<models>/<organisation>--<name>` and count as present only once `pull` has written its mark after
+the last file; a half download is never served. A connection that breaks goes on where it broke; a download that was
+stopped keeps the files that were whole. `HF_ENDPOINT`, `HF_TOKEN` and
 `HF_HUB_OFFLINE` mean what they mean to huggingface_hub. These functions block; callers use a thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,14 +134,38 @@ def pull(model: str, progress: Progress | None = None, models: Path | None = Non
     """Download a model from the hub, or bring it up to date; resumes what an earlier try left."""
     if not _HUB_ID.match(model):
         raise BadRequest(f"{model!r} is no Hugging Face id.", "Ids look like Qwen/Qwen3-0.6B.", param="model")
-    from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     report = progress or (lambda _fraction, _stage: None)
     repository, _, revision = model.partition("@")
     folder = _folder(model, models)
-    folder.mkdir(parents=True, exist_ok=True)
+    with pulling(folder, report):
+        return _pull(model, repository, revision, folder, report)
+
+
+@contextlib.contextmanager
+def pulling(folder: Path, report: Progress) -> Iterator[None]:
+    """Own a model's folder while it is downloaded; waits for another process that does. What a killed download left
+    (each writes its parts under names of its own) is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f".{folder.name}.lock"), "wb") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                report(0.0, "waiting for another download of it")
+                time.sleep(0.5)
+        for part in folder.glob(".cache/huggingface/download/**/*.incomplete"):
+            part.unlink(missing_ok=True)
+        yield
+
+
+def _pull(model: str, repository: str, revision: str, folder: Path, report: Progress) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder.mkdir(exist_ok=True)
     arguments: dict[str, Any] = {
         "repo_id": repository,
         "revision": revision or None,
@@ -160,7 +188,7 @@ def pull(model: str, progress: Progress | None = None, models: Path | None = Non
     except SkilldeckError:
         raise
     except Exception as error:
-        raise _explain(error, repository) from error
+        raise _explain(error, repository, begun=watcher is not None) from error
     finally:
         stop.set()
         if watcher is not None:
@@ -232,7 +260,8 @@ def _check_space(folder: Path, needed: int, model: str) -> None:
         )
 
 
-def _explain(error: Exception, repository: str) -> SkilldeckError:
+def _explain(error: Exception, repository: str, begun: bool) -> SkilldeckError:
+    """`begun`: the hub answered and files were on their way, so what broke is the connection."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.DryRunError) and isinstance(error.__cause__, Exception):
@@ -245,7 +274,8 @@ def _explain(error: Exception, repository: str) -> SkilldeckError:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return NotFound(f"{repository} has no such revision.", param="model")
-    if isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)) or _unreachable(error):
+    offline = isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError))
+    if offline or (_unreachable(error) and not begun):
         return Unavailable(
             f"{repository} is not on this machine and the hub cannot be reached.",
             "Unset HF_HUB_OFFLINE, check the network or HF_ENDPOINT, or copy the folder here and give its path.",

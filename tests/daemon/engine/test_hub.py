@@ -145,6 +145,8 @@ class SmallHub(http.server.BaseHTTPRequestHandler):
     files: ClassVar[dict[str, bytes]] = {}
     asked: ClassVar[list[tuple[str, str]]] = []
     broken: ClassVar[set[str]] = set()
+    cut: ClassVar[dict[str, int]] = {}  # so many bytes of a file, then the connection breaks, once
+    ranges: ClassVar[list[int]] = []
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None: ...
@@ -188,6 +190,7 @@ class SmallHub(http.server.BaseHTTPRequestHandler):
         given = self.headers.get("range")
         if given:
             start = int(given.removeprefix("bytes=").partition("-")[0])
+            self.ranges.append(start)
         self.send_response(206 if given else 200)
         self.send_header("content-length", str(len(data) - start))
         if given:
@@ -198,7 +201,8 @@ class SmallHub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        self.wfile.write(data[start:])
+        self.close_connection = self.close_connection or name in self.cut
+        self.wfile.write(data[start : self.cut.pop(name, len(data))])
 
 
 @pytest.fixture
@@ -210,7 +214,7 @@ def small_hub(llama: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Sma
         "original/consolidated.00.safetensors": b"twice",
         "pytorch_model.bin": b"pickles",
     }
-    SmallHub.asked, SmallHub.broken = [], set()
+    SmallHub.asked, SmallHub.broken, SmallHub.cut, SmallHub.ranges = [], set(), {}, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SmallHub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -258,6 +262,48 @@ def test_a_broken_download_is_no_model_and_is_taken_up_again(small_hub: Any, tmp
     assert (folder / "model.safetensors").read_bytes() == small_hub.files["model.safetensors"]
     fetched = [path for command, path in small_hub.asked if command == "GET" and "/resolve/" in path]
     assert not [path for path in fetched if path.endswith("config.json")], "what is there is not fetched again"
+
+
+def test_a_download_that_broke_in_the_middle_of_a_file_goes_on_there(
+    small_hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 4096)  # it keeps what came in whole chunks
+    whole = small_hub.files["model.safetensors"]
+    small_hub.cut["model.safetensors"] = len(whole) // 2
+    folder = registry.pull("org/small", models=tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == whole
+    assert small_hub.ranges == [len(whole) // 2 // 4096 * 4096]
+
+
+def test_what_a_killed_download_left_is_removed_but_not_while_another_goes_on(small_hub: Any, tmp_path: Path) -> None:
+    left = tmp_path / "org--small" / ".cache" / "huggingface" / "download" / "abc.incomplete"
+    left.parent.mkdir(parents=True)
+    stages: list[str] = []
+    other = registry.pulling(left.parents[3], lambda _fraction, _stage: None)
+    other.__enter__()
+    left.write_bytes(b"half")
+
+    def heard(_fraction: float, stage: str) -> None:
+        stages.append(stage)
+        if "another" in stage and len(stages) == 1:
+            assert left.exists()
+            other.__exit__(None, None, None)
+
+    registry.pull("org/small", heard, tmp_path)
+    assert "another" in stages[0]
+    assert not left.exists()
+
+
+async def test_a_draft_model_may_be_an_id_of_the_hub_and_a_wrong_one_is_named(
+    small_hub: Any, chat_folder: Path, tmp_path: Path
+) -> None:
+    hub = ModelHub(tmp_path / "models", worker=False)
+    with pytest.raises(NotFound) as caught:
+        await hub.load(str(chat_folder), engine="exllamav2", options={"draft_model": "org/absent"})
+    assert caught.value.param == "draft_model"
+    with pytest.raises(SkilldeckError):  # no CUDA here; the draft model was fetched before
+        await hub.load(str(chat_folder), engine="exllamav2", options={"draft_model": "org/small"})
+    assert registry.info("org/small", tmp_path / "models").family == "llama"
 
 
 def test_a_model_nobody_has_is_not_found(small_hub: Any, tmp_path: Path) -> None:

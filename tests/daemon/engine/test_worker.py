@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,6 +106,31 @@ async def test_what_hangs_is_killed_and_a_request_meanwhile_waits_for_the_restar
         tokens, _ = await collect(engine, GenRequest("after", [5, 6, 7], 5, GREEDY))
         assert tokens == greedy(llama, [5, 6, 7], 5)
         assert engine.pid != hung
+
+
+async def test_a_process_whose_engine_cannot_go_on_ends_itself(tmp_path: Path) -> None:
+    """After a CUDA error nothing works in that process any more; its parent then starts another."""
+    program = (
+        "import asyncio, sys\n"
+        "from skilldeck_daemon.engine import base, worker_main\n"
+        "class Broken:\n"
+        "    fatal = RuntimeError('CUDA error')\n"
+        "    async def load(self, spec, progress): return base.ModelInfo('broken', 'broken')\n"
+        "    caps = base.Caps(1, 1)\n"
+        "    def stats(self): return base.EngineStats()\n"
+        "worker_main.make_engine = lambda kind, worker: Broken()\n"
+        "asyncio.run(worker_main._main(int(sys.argv[1])))\n"
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, str(theirs.fileno()), pass_fds=[theirs.fileno()]
+        )
+        _, writer = await asyncio.open_connection(sock=ours.dup())
+        wire.write(writer, wire.Load("broken", ModelSpec("", "broken")))
+        async with asyncio.timeout(60):
+            assert await process.wait() == os.EX_SOFTWARE
+        writer.close()
 
 
 async def test_the_working_directory_cannot_replace_our_modules(
