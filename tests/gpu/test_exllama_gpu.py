@@ -150,6 +150,20 @@ async def test_a_seed_repeats_its_tokens(small: Path) -> None:
     assert once == again
 
 
+async def test_loading_tells_its_layers_and_the_memory_they_take(small: Path) -> None:
+    if importlib.util.find_spec("exllamav2") is None:
+        pytest.skip("exllamav2 is not installed")
+    engine = make_engine("exllamav2", worker=False)
+    told: list[tuple[float, str]] = []
+    spec = ModelSpec(str(small), "small", {"context": 2048})
+    await engine.load(spec, lambda fraction, stage: told.append((fraction, stage)))
+    await engine.unload()
+    layers = [stage for _, stage in told if stage.startswith("layer")]
+    assert layers
+    assert all(" GiB" in stage for stage in layers)
+    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+
+
 async def test_it_runs_in_a_process_of_its_own(small: Path) -> None:
     async with loaded("exllamav2", small, worker=True) as engine:
         assert (await collect(engine, "r", [5, 6, 7], 10))[1].new == 10
