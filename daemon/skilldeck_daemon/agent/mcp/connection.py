@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from skilldeck_daemon.settings import McpServer
 from skilldeck_shared.errors import SkilldeckError
@@ -21,6 +21,7 @@ from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
     from mcp import Client
+    from mcp.types import Tool as McpToolType
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,12 @@ class McpConnection:
         self._status = 0  # of the last HTTP answer that was an error
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
+        self._errors: TextIO | None = None
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=f"mcp {label}")
 
     @property
     def alive(self) -> bool:
-        return not self.task.done()
+        return not self.task.done() and not self._stopping.is_set()
 
     def stop(self) -> None:
         """Begin to close it; `task` ends when it is closed."""
@@ -83,17 +85,17 @@ class McpConnection:
         """All its tools as entries of an mcp_list_tools item. Raises McpFailed."""
 
         async def walk() -> list[dict[str, Any]]:
-            client, found, cursor = self._client.result(), [], None
+            client, cursor = self._client.result(), None
+            found: list[dict[str, Any]] = []
             for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor, cache_mode="refresh")
-                found += [tool.model_dump(mode="json", by_alias=False, exclude_none=True) for tool in page.tools]
+                found += [_listed(tool) for tool in page.tools]
                 cursor = page.next_cursor
                 if cursor is None:
                     return found
             raise McpFailed(f"The MCP server '{self.label}' lists its tools without end.")
 
-        listed = await self._within(walk(), min(self._server.timeout, LIST_SECONDS), "list its tools")
-        return [_listed(tool) for tool in listed]
+        return await self._within(walk(), min(self._server.timeout, LIST_SECONDS), "list its tools")
 
     async def call(self, name: str, arguments: dict[str, Any]) -> str:
         """What the tool gave, as text. Raises McpFailed; cancelling tells the server to stop."""
@@ -133,6 +135,7 @@ class McpConnection:
 
     def _failed(self, what: str, error: BaseException | None) -> McpFailed:
         from mcp import MCPError
+        from mcp.types import CONNECTION_CLOSED
 
         cause = _innermost(error)
         if self._status >= 400:
@@ -141,6 +144,8 @@ class McpConnection:
         told = (cause.title if isinstance(cause, SkilldeckError) else str(cause)) if cause is not None else "it ended"
         title = f"The MCP server '{self.label}' could not {what}: {told or type(cause).__name__}"
         if isinstance(cause, MCPError):
+            if cause.code == CONNECTION_CLOSED:
+                self.stop()  # its next call needs a new one
             return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": str(cause)})
         return McpFailed(title)
 
@@ -159,6 +164,8 @@ class McpConnection:
                 async with Client(transport, client_info=about, cache=None) as client:
                     if not self._client.done():
                         self._client.set_result(client)
+                    if self._errors is not None:
+                        self._errors.close()  # the program has it now; when it ends, so does the log
                     await self._stopping.wait()
         except BaseException as error:
             if not self._client.done():
@@ -182,7 +189,7 @@ class McpConnection:
             return
         from mcp.client.stdio import StdioServerParameters, stdio_client
 
-        async with _logged(self.label) as errors:
+        async with self._logged() as self._errors:
             yield stdio_client(
                 StdioServerParameters(
                     command=self._server.command,
@@ -190,33 +197,32 @@ class McpConnection:
                     env={name: value.get_secret_value() for name, value in self._server.env.items()},
                     cwd=self._server.cwd,
                 ),
-                errlog=errors,
+                errlog=self._errors,
             )
 
+    @contextlib.asynccontextmanager
+    async def _logged(self) -> AsyncIterator[TextIO]:
+        """A file for a program's standard error, whose lines go to the daemon's log; its end is the program's."""
+        read_end, write_end = os.pipe()
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
+        )
 
-@contextlib.asynccontextmanager
-async def _logged(label: str) -> AsyncIterator[Any]:
-    """A file whose lines go to the daemon's log: the server's standard error."""
-    read_end, write_end = os.pipe()
-    reader = asyncio.StreamReader(limit=MAX_LINE * 4)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
-    )
+        async def follow() -> None:
+            while some := await reader.read(MAX_LINE):
+                for line in some.decode(errors="replace").splitlines():
+                    log.info("mcp server %s: %s", self.label, line)
+            self.stop()
 
-    async def follow() -> None:
-        while line := await reader.read(MAX_LINE):
-            for part in line.decode(errors="replace").splitlines():
-                log.info("mcp server %s: %s", label, part)
-
-    following = asyncio.create_task(follow(), name=f"mcp {label} log")
-    try:
-        with os.fdopen(write_end, "w") as errors:
-            yield errors
-    finally:
-        transport.close()
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        following = asyncio.create_task(follow(), name=f"mcp {self.label} log")
+        try:
+            with os.fdopen(write_end, "w") as errors:
+                yield errors
+        finally:
+            transport.close()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:
@@ -226,12 +232,13 @@ def _innermost(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _listed(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _listed(tool: McpToolType) -> dict[str, Any]:
+    notes = tool.annotations
     return {
-        "name": tool["name"],
-        "description": tool.get("description"),
-        "input_schema": tool["input_schema"],
-        "annotations": tool.get("annotations"),
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": tool.input_schema,
+        "annotations": None if notes is None else notes.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
 
 

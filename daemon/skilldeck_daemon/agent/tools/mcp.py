@@ -55,7 +55,7 @@ class Filter:
     def matches(self, tool: Mapping[str, Any]) -> bool:
         if self.names is not None and tool["name"] not in self.names:
             return False
-        hint = (tool.get("annotations") or {}).get("read_only_hint") is True
+        hint = (tool.get("annotations") or {}).get("readOnlyHint") is True
         return self.read_only is None or self.read_only == hint
 
 
