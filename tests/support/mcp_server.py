@@ -48,6 +48,11 @@ def make(serving: Serving | None = None) -> MCPServer:
         return f"content of {path}"
 
     @server.tool()
+    def say(text: str) -> str:
+        called.append("say")
+        return text
+
+    @server.tool()
     def fail() -> str:
         raise ToolError("it does not work")
 

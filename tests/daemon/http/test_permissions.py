@@ -16,14 +16,18 @@ from skilldeck_daemon.agent.approvals import covered, named_skills
 from skilldeck_tui.client import Client
 from support.bundles import manifest, zip_bytes
 from support.daemon import SHELL, Running, running, sse
+from support.mcp_server import serving
 from support.ordering import TERMINAL
 from support.scripted_model import Call, Turn, shell
 from support.wait import until
+from support.web import Web
 
 PYTHON: dict[str, Any] = {"type": "code_interpreter", "container": {"type": "auto"}}
 PATCH = {"type": "apply_patch"}
 CODE = {"type": "code_execution_20250825", "name": "code_execution"}
 HI = [{"role": "user", "content": "go"}]
+WEB = {"type": "web_search"}
+MCP = {"type": "mcp", "server_label": "far", "require_approval": "never"}
 Ask = Callable[[Running, dict[str, Any], dict[str, str]], Awaitable[None]]
 
 
@@ -105,8 +109,23 @@ SURFACES: dict[str, tuple[Ask, list[dict[str, Any]]]] = {
     "messages, streamed": (messages_streamed, [SHELL]),
     "websocket": (web_socket, [SHELL]),
     "socket": (control_socket, [SHELL]),
+    "responses, web": (plain, [WEB]),
+    "chat, web": (chat, [WEB]),
+    "websocket, web": (web_socket, [WEB]),
+    "socket, web": (control_socket, [WEB]),
+    "responses, mcp": (plain, [MCP]),
+    "chat, mcp": (chat, [MCP]),
+    "websocket, mcp": (web_socket, [MCP]),
+    "socket, mcp": (control_socket, [MCP]),
 }
 CALLS = {
+    **{
+        f"{surface}, web": Call("web_search", {"query": "x"})
+        for surface in ("responses", "chat", "websocket", "socket")
+    },
+    **{
+        f"{surface}, mcp": Call("far__say", {"text": "ran"}) for surface in ("responses", "chat", "websocket", "socket")
+    },
     "responses, code": Call("python", {"code": "print('r' + 'an')"}),
     "responses, patch": Call("apply_patch", {"type": "create_file", "path": "ran.txt", "diff": "+ran"}),
 }
@@ -131,7 +150,18 @@ class Model:
 async def test_the_strictest_policy_holds_on_every_surface(operator: str) -> None:
     model = Model()
     order = ["auto", "ask", "deny"]
-    async with running(*[model] * 200, strict=False, permission=operator) as daemon:
+    async with (
+        Web() as web,
+        serving() as server,
+        running(
+            *[model] * 200,
+            strict=False,
+            permission=operator,
+            mcp_servers={"far": {"url": server.url}},
+            **web.settings,
+        ) as daemon,
+    ):
+        web.results = [web.result("/", "A page", "it ran")]
 
         async def one(surface: str, wish: str) -> None:
             ask, tools = SURFACES[surface]
@@ -151,6 +181,10 @@ async def test_the_strictest_policy_holds_on_every_surface(operator: str) -> Non
             expected = {"auto": "ran", "ask": "Permission denied by the user: Not now.", "deny": "Permission denied: "}
             assert expected[policy] in model.told, (surface, wish, model.told)
             assert (policy == "auto") != ("denied" in model.told)
+            assert bool(web.searches) == (policy == "auto" and surface.endswith("web"))
+            assert bool(server.called) == (policy == "auto" and surface.endswith("mcp"))
+            web.searches.clear()
+            server.called.clear()
 
         for surface, wish in itertools.product(SURFACES, ["", "auto", "ask", "deny"]):
             if surface == "responses" or max(operator, wish or "auto", key=order.index) != operator or wish == "":
