@@ -26,7 +26,30 @@ def test_the_pruning_rule_is_set_by_config_environment_and_flag(config: Path, mo
     assert load_settings(watched_versions=5).watched_versions == 5
 
 
-@pytest.mark.parametrize(("name", "value"), [("watched_versions", 0), ("skills", "some"), ("port", 70000)])
+def test_web_search_and_mcp_servers_are_read_from_the_config(config: Path) -> None:
+    config.write_text(
+        'web_search = "searxng"\nsearxng_url = "http://127.0.0.1:8888"\n'
+        '[mcp_servers.files]\ncommand = "files-server"\nargs = ["/srv"]\nenv = { KEY = "secret" }\n'
+        '[mcp_servers.far]\nurl = "https://mcp.example.org/mcp"\n'
+    )
+    settings = load_settings()
+    assert settings.mcp_servers["files"].args == ["/srv"]
+    assert "secret" not in repr(settings)
+    assert settings.mcp_servers["far"].url == "https://mcp.example.org/mcp"
+    config.write_text('[mcp_servers.files]\ncommand = "a"\nurl = "https://b.c"\n')
+    with pytest.raises(BadSettings, match=r"mcp_servers.files.*exactly one"):
+        load_settings()
+    config.write_text('[mcp_servers.files]\ncomand = "a"\n')
+    with pytest.raises(BadSettings, match=r"mcp_servers.files.comand"):
+        load_settings()
+    config.write_text('web_search = "searxng"\n')
+    with pytest.raises(BadSettings, match="searxng_url"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("watched_versions", 0), ("skills", "some"), ("port", 70000), ("web_search", "on")]
+)
 def test_a_wrong_value_names_its_setting(name: str, value: object) -> None:
     with pytest.raises(BadSettings, match=name):
         load_settings(**{name: value})

@@ -1,14 +1,16 @@
 """A program of its own: one document in, its text out. It runs inside a sandbox, never inside the daemon.
 
-    python convert_document.py LIBRARY SOURCE TARGET
+    python convert_document.py LIBRARY SOURCE TARGET [page]
 
 LIBRARY is a folder of Python packages, SOURCE the document, TARGET receives one JSON object: `{"text", "cut"}` or
-`{"note"}`, a sentence that says why there is no text. What the parsers may use is bounded here (processor time,
+`{"note"}`, a sentence that says why there is no text. With `page`, HTML is a page of the web: its menus and what nobody
+sees are left out. What the parsers may use is bounded here (processor time,
 unpacked size, length of the text) and by the sandbox (memory, files, the clock). Imports nothing of the project.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
 import importlib.util
@@ -32,6 +34,11 @@ PATIENCE_SECONDS = 20.0
 UNPACKED_BYTES = 256 * 1024 * 1024
 ENTRIES = 20_000
 TEXT_CHARS = 2_000_000
+AROUND = ["nav", "footer", "aside", "form", "script", "style", "noscript", "template", "iframe", "svg"]
+AROUND_ROLES = ["navigation", "search", "complementary", "contentinfo", "dialog"]
+MAIN_PART = 4
+"""What is marked as a page's main part is taken for its content when it is at least this part of its text."""
+_UNSEEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.-]+)*;base64,[A-Za-z0-9+/=\s]{64,}")
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
@@ -54,9 +61,12 @@ class Impatient(BaseException):
     """The layout analysis took too long. Not an Exception: converters catch those to try something else."""
 
 
-def convert(data: bytes, source: str) -> str:
+def convert(data: bytes, source: str, page: bool = False) -> str:
     """The document's text as Markdown. Raises NoText."""
     kind = kind_of(data, source)
+    if kind == "html" and page:
+        with contextlib.suppress(RecursionError):  # nested too deeply to be taken apart
+            data = content_of(data)
     if kind == "pdf":
         return pdf(data)
     converter, extension = {
@@ -92,6 +102,20 @@ def kind_of(data: bytes, source: str) -> str:
         if any(entry.startswith(name) for entry in names):
             return kind
     raise NoText(UNKNOWN)
+
+
+def content_of(data: bytes) -> bytes:
+    """A web page without what is around its content, and without what a browser would not show."""
+    soup = importlib.import_module("bs4").BeautifulSoup(data.decode(charset_of(data), "replace"), "html.parser")
+    unseen = [tag for tag in soup.find_all(True) if "hidden" in tag.attrs or _UNSEEN.search(str(tag.get("style", "")))]
+    for tag in [*soup.find_all(AROUND), *soup.find_all(attrs={"role": AROUND_ROLES}), *unseen]:
+        if not tag.decomposed:  # with what it stood in
+            tag.decompose()
+    whole = len(soup.get_text())
+    mains = soup.find_all("main") or soup.find_all(attrs={"role": "main"}) or soup.find_all("article")
+    if len(mains) == 1 and len(mains[0].get_text()) * MAIN_PART >= whole:
+        soup = mains[0]
+    return codecs.BOM_UTF8 + str(soup).encode("utf-8", "replace")
 
 
 def charset_of(data: bytes) -> str:
@@ -194,11 +218,11 @@ def outcome(work: Callable[[], str]) -> dict[str, Any]:
     return {"text": text[:TEXT_CHARS], "cut": len(text) > TEXT_CHARS}
 
 
-def main(library: str, source: str, target: str) -> None:
+def main(library: str, source: str, target: str, kind: str = "") -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 2))
     sys.setrecursionlimit(3000)
     sys.path.append(library)
-    result = outcome(lambda: convert(Path(source).read_bytes(), source))
+    result = outcome(lambda: convert(Path(source).read_bytes(), source, kind == "page"))
     Path(target).write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
 
 

@@ -97,8 +97,14 @@ class Documents:
         self._remembered: OrderedDict[str, Converted] = OrderedDict()  # what may go better after a restart
         self._kept_bytes = -1
 
-    async def text(self, sha256: str, source: Path | bytes) -> Converted:
-        """The text of the document with this content. Cancelling the caller leaves the work to who asks next."""
+    async def text(self, sha256: str, source: Path | bytes, *, page: bool = False) -> Converted:
+        """The text of the document with this content. Cancelling the caller leaves the work to who asks next.
+
+        Args:
+            page: it is a page of the web: menus and what nobody sees are left out.
+        """
+        if page:
+            sha256 += "-page"
         if sha256 in self._remembered:
             return self._remembered[sha256]
         kept = await asyncio.to_thread(self._read, sha256)
@@ -106,7 +112,7 @@ class Documents:
             return kept
         task = self._running.get(sha256)
         if task is None:
-            task = asyncio.create_task(self._make(sha256, source), name=f"document {sha256[:12]}")
+            task = asyncio.create_task(self._make(sha256, source, page), name=f"document {sha256[:12]}")
             self._running[sha256] = task
             task.add_done_callback(lambda _: self._running.pop(sha256, None))
         return await asyncio.shield(task)
@@ -121,13 +127,13 @@ class Documents:
 
     # -- conversion
 
-    async def _make(self, sha256: str, source: Path | bytes) -> Converted:
+    async def _make(self, sha256: str, source: Path | bytes, page: bool) -> Converted:
         size = len(source) if isinstance(source, bytes) else (await asyncio.to_thread(source.stat)).st_size
         if size > DOCUMENT_BYTES:
             return Converted(note=TOO_BIG)
         async with self._slots:
             try:
-                made, lasting = await self._convert(source)
+                made, lasting = await self._convert(source, page)
             except (SkilldeckError, OSError) as error:
                 log.warning("a document could not be converted: %s", error)
                 return Converted(note=f"{NOT_NOW} {getattr(error, 'title', '')}".strip())
@@ -142,7 +148,7 @@ class Documents:
                 self._remembered.popitem(last=False)
         return made
 
-    async def _convert(self, source: Path | bytes) -> tuple[Converted, bool]:
+    async def _convert(self, source: Path | bytes, page: bool) -> tuple[Converted, bool]:
         """The result, and whether the same document would always give it."""
         site = library_copy.site_packages()
         if site is None:
@@ -166,6 +172,7 @@ class Documents:
             await container.put("document", source)
             await container.put("convert.py", Path(convert_document.__file__))
             command = [python, "-I", "-S", "-B", "convert.py", library, "document", "result.json"]
+            command += ["page"] if page else []
             (result,) = await container.exec([shlex.join(command)], timeout_ms=TIMEOUT_MS, max_output_length=4096)
             return await _outcome(container, result)
         finally:

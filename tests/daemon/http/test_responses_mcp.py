@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from skilldeck_daemon.agent.mcp import guarded
 from support import mcp_server
 from support.daemon import Running, running
 from support.mcp_server import Serving, serving
@@ -269,6 +271,27 @@ async def test_an_approval_without_its_request_or_its_server_is_refused(shared: 
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input[0].approval_request_id")
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_operators_permission_counts_beside_the_clients_approval(shared: Running) -> None:
+    tool = {"type": "mcp", "server_label": "calc"}
+    body: dict[str, Any] = {"model": "default", "input": "go", "tools": [tool]}
+    shared.model.then(Turn(add(1, 1)), Turn("no"), Turn(add(1, 1)), Turn("two"))
+    denied = await shared.http.post("/responses", json=body, headers={"x-skilldeck-permission": "deny"})
+    (call,) = of_type(denied.json(), "mcp_call")
+    assert "Permission denied" in call["error"]["content"][0]["text"]
+    first = await shared.respond(tools=[tool])
+    request = first["output"][-1]
+    decision = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+    body |= {"input": [decision], "previous_response_id": first["id"]}
+    asking = asyncio.create_task(shared.http.post("/responses", json=body, headers={"x-skilldeck-permission": "ask"}))
+    await until(lambda: shared.daemon.services.approvals.list() or asking.done())
+    (pending,) = (await shared.http.get("/approvals")).json()["data"]
+    assert pending["commands"] == ['calc: add {"a": 1, "b": 1}']
+    await shared.http.post(f"/approvals/{pending['id']}", json={"decision": "approve"})
+    (call,) = of_type((await asking).json(), "mcp_call")
+    assert call["output"] == "2 ✓"
+
+
 # ------------------------------------------------------------------ a request's own server
 
 
@@ -313,6 +336,27 @@ async def test_what_is_no_mcp_server_is_a_clear_error(page: Page, words: str) ->
         assert response["status"] == "failed"
         assert response["error"]["message"].startswith("The MCP server 'far' could not connect")
         assert words in response["error"]["message"]
+
+
+async def test_a_server_that_never_answers_or_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
+        while True:
+            writer.write(b"1," * 5000)
+            await writer.drain()
+
+    monkeypatch.setattr(guarded, "ANSWER_BYTES", 100_000)
+    async with Web() as web:
+        web.pages |= {"/silent": Page(send=silent), "/endless": Page(send=endless)}
+        servers = {name: {"url": f"{web.url}/{name}", "timeout": 1} for name in ("silent", "endless")}
+        async with running(mcp_servers={**servers, "endless": {"url": f"{web.url}/endless"}}) as daemon:
+            for name, words in (("silent", "did not connect within 1 s"), ("endless", "larger than")):
+                response = await daemon.respond(tools=[{"type": "mcp", "server_label": name}])
+                assert response["status"] == "failed"
+                assert words in response["error"]["message"]
 
 
 async def test_a_call_that_takes_too_long_fails_and_one_that_is_cancelled_ends_there(server: Serving) -> None:

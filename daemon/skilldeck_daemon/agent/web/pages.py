@@ -42,7 +42,7 @@ class PageText:
 class Converter(Protocol):
     """What `Documents` offers."""
 
-    async def text(self, sha256: str, source: bytes) -> Converted:
+    async def text(self, sha256: str, source: bytes, *, page: bool) -> Converted:
         """The text of a document."""
 
 
@@ -74,7 +74,7 @@ class Pages:
                 content = codecs.BOM_UTF8 + content.decode(charset, "replace").encode("utf-8", "replace")
             found = _TITLE.search(content[:200_000].decode("utf-8", "replace"))
             title = " ".join(html.unescape(found.group(1)).split())[:300] if found else ""
-        made = await self._documents.text(hashlib.sha256(content).hexdigest(), content)
+        made = await self._documents.text(hashlib.sha256(content).hexdigest(), content, page=True)
         if made.text is None:
             raise PageUnreadable(f"{got.url} could not be read. {made.note}".strip())
         return PageText(got.url, title or got.url, made.text)
