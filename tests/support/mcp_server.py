@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
+from pydantic import Field
 
 
 @dataclass
@@ -46,6 +47,10 @@ def make(serving: Serving | None = None) -> MCPServer:
     @server.tool(name="files.read")
     def read(path: str) -> str:
         return f"content of {path}"
+
+    @server.tool()
+    def odd(text: Annotated[str, Field(json_schema_extra={"pattern": "(?<=a)b"})]) -> str:
+        return text
 
     @server.tool()
     def say(text: str) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from skilldeck_daemon.agent import history
@@ -31,7 +32,7 @@ from skilldeck_daemon.agent.tools.code_interpreter import with_outputs
 from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
 from skilldeck_daemon.agent.work import Nearby, Web, Work, hosted_auto, prepare
-from skilldeck_daemon.engine.base import Sampling, TooLong
+from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
@@ -147,6 +148,7 @@ class Runs:
         work = Work(id_, past.session or id_, permission, self._approvals, self._environments)
         work.include = request.include
         work.web, work.mcp = self._web, self._mcp
+        work.fits = partial(_fits, model)
         work.said, work.instructions = items, request.instructions or ""
         for tool in request.tools:
             tool.require(work)
@@ -346,6 +348,15 @@ class Runs:
         plan = await self.plan(replace(request, truncation="auto"))
         choice = request.tool_choice.for_model(plan.tools, plan.tools, called=False)
         return await plan.model.count_tokens(plan.chat(plan.messages(), tool_choice=choice, max_tokens=None))
+
+
+def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
+    """Whether the model's grammar can hold a function that no client has declared."""
+    try:
+        model.validate(ChatRequest([{"role": "user", "content": ""}], [{"type": "function", "function": function}]))
+    except BadRequest:
+        return False
+    return True
 
 
 def _not_background() -> BadRequest:

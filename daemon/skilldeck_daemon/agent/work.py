@@ -75,6 +75,7 @@ class Work:
     pages: dict[str, PageText] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
     closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
+    fits: Callable[[dict[str, Any]], bool] = lambda function: True  # whether the model can be given a function
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls

@@ -199,6 +199,18 @@ async def test_a_malformed_call_fails_and_the_model_can_mend_it(shared: Running)
     assert "b" in told(shared, -2)
 
 
+async def test_the_bundled_model_is_given_tools_whose_schemas_its_grammar_cannot_hold() -> None:
+    async with running(load=False, model="tiny", model_name="", engine="cpu", **SERVERS) as daemon:
+        await until(lambda: daemon.daemon.services.models.status().state == "ready", 60)
+        response = await daemon.respond(tools=[LOCAL], max_output_tokens=16)
+        assert response["error"] is None
+        assert len(of_type(response, "mcp_list_tools")[0]["tools"]) == 8
+        refused = {"type": "function", "name": "odd", "parameters": of_type(response, "mcp_list_tools")[0]["tools"][3]}
+        refused["parameters"] = refused["parameters"]["input_schema"]
+        answer = await daemon.http.post("/responses", json={"model": "default", "input": "go", "tools": [refused]})
+        assert answer.status_code == 400, "the schema was to be one that cannot be held"
+
+
 # ------------------------------------------------------------------ approvals
 
 

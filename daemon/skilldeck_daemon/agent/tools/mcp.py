@@ -87,6 +87,7 @@ class McpTool(Tool):
         self._allowed, self._allowed_echo = _allowed(fields)
         self._always, self._never, self._approval_echo = _approval(fields)
         self._tools: dict[str, dict[str, Any]] = {}  # as the server lists them, by function name
+        self._functions: list[dict[str, Any]] = []  # the same as the model is given them
         self._connection: McpConnection | None = None
 
     @classmethod
@@ -129,19 +130,20 @@ class McpTool(Tool):
         return {**shown, "allowed_tools": self._allowed_echo, "require_approval": self._approval_echo}
 
     def declare(self) -> list[dict[str, Any]]:
+        return [{"type": "function", "function": function} for function in self._functions]
+
+    def _function(self, name: str, tool: Mapping[str, Any], work: Work) -> dict[str, Any]:
+        """A tool as the model is given it; with any arguments where its schema is none that can be held to."""
         about = f"[{self.about}] " if self.about else ""
-        return [
-            {
-                "type": "function",
-                "function": {
-                    "name": name,
-                    "description": (about + (tool.get("description") or ""))[:MAX_DESCRIPTION],
-                    "parameters": _schema(tool["input_schema"]),
-                    "strict": False,
-                },
-            }
-            for name, tool in self._tools.items()
-        ]
+        function = {
+            "name": name,
+            "description": (about + (tool.get("description") or ""))[:MAX_DESCRIPTION],
+            "parameters": tool["input_schema"],
+            "strict": False,
+        }
+        if len(json.dumps(tool["input_schema"])) > MAX_SCHEMA or not work.fits(function):
+            function["parameters"] = {"type": "object"}
+        return function
 
     def matches(self, choice: dict[str, Any]) -> bool:
         return choice.get("type") == "mcp" and choice.get("server_label") == self.label
@@ -156,6 +158,7 @@ class McpTool(Tool):
         if tools is None:
             tools = await self._list(output, work)
         self._tools = {mcp_name(self.label, tool["name"]): tool for tool in tools if self._offers(tool)}
+        self._functions = [self._function(name, tool, work) for name, tool in self._tools.items()]
         waiting = approved(work.said, self.label)
         for request in waiting:
             # Approved when it was listed; still it must be among what this request allows.
@@ -330,13 +333,6 @@ def _approval(fields: Fields) -> tuple[Filter | None, Filter | None, Any]:
         Filter.parse(never) if never is not None else None,
         inner.value,
     )
-
-
-def _schema(schema: Any) -> dict[str, Any]:
-    """A tool's parameters, when they can be shown to a model."""
-    if isinstance(schema, dict) and schema.get("type") == "object" and len(json.dumps(schema)) <= MAX_SCHEMA:
-        return schema
-    return {"type": "object", "properties": {}}
 
 
 @dataclass(frozen=True)
