@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from skilldeck_daemon.agent.fields import Fields, item_id, kind, refuse
+from skilldeck_daemon.agent.fields import Fields, item_id, refuse
 
 Item = dict[str, Any]
 
@@ -27,10 +27,11 @@ def _web_call(fields: Fields) -> Item:
     if kind_ == "find_in_page":
         done["pattern"] = action.string("pattern", required=True)
     statuses = ("in_progress", "searching", "completed", "failed")
+    status = fields.string("status", choices=(*statuses, "incomplete")) or "completed"
     item: Item = {
         "id": fields.needed("id", maximum=256),
         "type": "web_search_call",
-        "status": fields.string("status", choices=(*statuses, "incomplete")) or "completed",
+        "status": "failed" if status == "incomplete" else status,
         "action": done,
     }
     if fields.value.get("results") is not None:
@@ -60,20 +61,22 @@ def _list_tools(fields: Fields) -> Item:
         "type": "mcp_list_tools",
         "server_label": fields.needed("server_label", maximum=64),
         "tools": tools,
-        "error": _error(fields),
+        "error": fields.string("error"),
     }
 
 
-def _error(fields: Fields) -> Any:
-    """An error of a server's: a text, or an object that says what kind it is."""
-    given = fields.value.get("error")
-    if given is None or isinstance(given, str):
-        return fields.string("error")
-    if not isinstance(given, dict):
-        refuse(
-            fields.name("error"), f"'{fields.name('error')}' must be an object, not {kind(given)}.", code="invalid_type"
-        )
-    return given
+def _error(fields: Fields) -> Item | None:
+    """An error of a call: an object of one of three kinds, or a text, which becomes one."""
+    if isinstance(fields.value.get("error"), str):
+        return {"type": "mcp_protocol_error", "code": -32603, "message": fields.string("error")}
+    given = fields.object("error")
+    if given is None:
+        return None
+    type = given.needed("type", choices=("mcp_protocol_error", "mcp_tool_execution_error", "http_error"))
+    if type == "mcp_tool_execution_error":
+        return {"type": type, "content": given.array("content", required=True)}
+    code, message = given.integer("code", required=True), given.string("message", required=True)
+    return {"type": type, "code": code, "message": message}
 
 
 def _mcp_call(fields: Fields) -> Item:

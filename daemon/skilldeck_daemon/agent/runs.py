@@ -150,6 +150,7 @@ class Runs:
         work.web, work.mcp = self._web, self._mcp
         work.fits = partial(_fits, model)
         work.said, work.instructions = items, request.instructions or ""
+        work.cite(found for item in items for found in item.get("results") or ())
         for tool in request.tools:
             tool.require(work)
         check_approvals(items, len(past.items), request.tools)

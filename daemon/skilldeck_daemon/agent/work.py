@@ -7,7 +7,7 @@ container is a failed call, not half a container.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,12 @@ class Work:
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
+
+    def cite(self, results: Iterable[dict[str, str]]) -> None:
+        """Remember pages as sources of what the model writes. One without a title keeps that it was found under."""
+        for result in results:
+            if result["title"] != result["url"] or result["url"] not in self.sources:
+                self.sources[result["url"]] = result["title"]
 
     def close(self) -> None:
         """The run is over."""

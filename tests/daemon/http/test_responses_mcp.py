@@ -122,8 +122,14 @@ async def test_the_next_turn_remembers_the_list_and_the_calls(shared: Running) -
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool", "assistant", "user"]
     assert [message["content"] for message in messages[2:4]] == ["3 ✓", "7 ✓"]
     assert "calc__add" in [tool["function"]["name"] for tool in shared.model.requests[-1]["tools"]]
-    await shared.respond([{"role": "user", "content": "go"}, *first["output"], {"role": "user", "content": "and?"}])
-    assert "3 ✓" in [message["content"] for message in shared.model.requests[-1]["messages"]]
+    failed = {**of_type(first, "mcp_call")[0], "id": "mcp_other", "output": None, "error": "it broke"}
+    items = [{"role": "user", "content": "go"}, *first["output"], failed, {"role": "user", "content": "and?"}]
+    given = await shared.client.responses.create(model="default", input=items)
+    contents = [message["content"] for message in shared.model.requests[-1]["messages"]]
+    assert "3 ✓" in contents
+    assert "error: it broke" in contents
+    kept = await shared.client.responses.input_items.list(given.id, order="asc")
+    assert kept.data[-2].error.message == "it broke"  # type: ignore[union-attr]
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -486,6 +492,10 @@ async def test_chat_has_no_way_to_ask_for_approvals(shared: Running) -> None:
         ({"type": "mcp_list_tools", "server_label": "x", "tools": [{"name": "a"}]}, "input[0].tools[0].input_schema"),
         ({"type": "mcp_call", "server_label": "x", "name": "a"}, "input[0].arguments"),
         ({"type": "mcp_call", "server_label": "x", "name": "a", "arguments": "", "error": 3}, "input[0].error"),
+        (
+            {"type": "mcp_call", "server_label": "x", "name": "a", "arguments": "", "error": {"type": "bad"}},
+            "input[0].error.type",
+        ),
         ({"type": "mcp_approval_request", "server_label": "x", "name": "a", "arguments": "no"}, "input[0].arguments"),
         ({"type": "mcp_approval_response", "approve": True}, "input[0].approval_request_id"),
         ({"type": "mcp_approval_response", "approval_request_id": "x", "approve": "yes"}, "input[0].approve"),

@@ -142,7 +142,7 @@ async def test_the_next_turn_remembers_what_was_found(web: Web) -> None:
     web.results = [web.result("/a", "Alpha", "First words")]
     web.pages["/a"] = Page(b"whole text", "text/plain")
     turns = [Turn(search("x")), Turn("ok"), Turn(opened(f"{web.url}/a")), Turn("ok")]
-    async with running(*turns, Turn("fine"), **web.settings) as daemon:
+    async with running(*turns, Turn(f"It is {web.url}/a"), **web.settings) as daemon:
         first = await daemon.respond(tools=[WEB])
         second = await daemon.respond(tools=[WEB], previous_response_id=first["id"])
         assert calls(second)[0]["status"] == "completed"
@@ -150,6 +150,9 @@ async def test_the_next_turn_remembers_what_was_found(web: Web) -> None:
         assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant", "user"]
         assert "First words" in messages[2]["content"]
         assert "whole text" in told(daemon)
+        third = await daemon.respond(previous_response_id=second["id"])
+        assert third["output"][0]["content"][0]["annotations"][0]["title"] == "Alpha"
+        daemon.model.then(Turn("fine"))
         bare = [{"role": "user", "content": "go"}, calls(first)[0], {"role": "user", "content": "and?"}]
         await daemon.respond(bare)
         assert daemon.model.requests[-1]["messages"][2]["content"] == "(its output was not sent)"

@@ -317,7 +317,7 @@ def _allowed(fields: Fields) -> tuple[Filter, Any]:
         return Filter(frozenset(fields.strings("allowed_tools"))), fields.value["allowed_tools"]
     inner = fields.object("allowed_tools")
     assert inner is not None
-    return Filter.parse(inner), inner.value
+    return Filter.parse(inner), _shown(inner)
 
 
 def _approval(fields: Fields) -> tuple[Filter | None, Filter | None, Any]:
@@ -328,11 +328,17 @@ def _approval(fields: Fields) -> tuple[Filter | None, Filter | None, Any]:
     inner = fields.object("require_approval")
     assert inner is not None
     always, never = inner.object("always"), inner.object("never")
+    shown = {name: _shown(given) for name, given in (("always", always), ("never", never)) if given is not None}
     return (
         Filter.parse(always) if always is not None else None,
         Filter.parse(never) if never is not None else None,
-        inner.value,
+        shown,
     )
+
+
+def _shown(given: Fields) -> dict[str, Any]:
+    """A filter as the request gave it."""
+    return {name: given.value[name] for name in ("tool_names", "read_only") if given.value.get(name) is not None}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ SITES = 5
 FOUND = 8
 AROUND = 300
 """`find_in_page`: places shown, characters on either side of each."""
+MAX_PAGES = 8
+"""Pages of one run that are held, so that reading on does not fetch them again."""
 STOPPED = "The run was stopped before this search ended."
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
@@ -157,7 +159,7 @@ class WebSearchTool(Tool):
             raise
         except (SearchFailed, FetchRefused, PageUnreadable) as error:
             return writer.finish("failed", error.message if isinstance(error, SearchFailed) else error.title)
-        work.sources.update((result["url"], result["title"]) for result in results)
+        work.cite(results)
         writer.emit("completed")
         writer.finish("completed", web_text(writer.action, results), results)
 
@@ -173,6 +175,8 @@ class WebSearchTool(Tool):
         page = work.pages.get(url)
         if page is None:
             assert work.web is not None
+            while len(work.pages) >= MAX_PAGES:
+                del work.pages[next(iter(work.pages))]
             page = work.pages[url] = await work.web.pages.read(url, self._permit)
         if "pattern" in given:
             return [_found(page, given["pattern"])]
