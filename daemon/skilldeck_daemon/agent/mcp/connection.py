@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ T = TypeVar("T")
 MAX_PAGES = 50
 MAX_OUTPUT = 200_000
 """Characters of a call's output; more is cut, and said to be."""
+MAX_LIST = 4 * 1024 * 1024
+MAX_MESSAGE = 1000
 MAX_LINE = 2000
 LIST_SECONDS = 60.0
 
@@ -61,6 +64,7 @@ class McpConnection:
         self._client: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._stopping = asyncio.Event()
         self._errors: TextIO | None = None
+        self._end: BaseException | None = None  # why it ended by itself
         self.task: asyncio.Task[None] = asyncio.create_task(self._live(), name=f"mcp {label}")
 
     @property
@@ -90,6 +94,8 @@ class McpConnection:
             for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor, cache_mode="refresh")
                 found += [_listed(tool) for tool in page.tools]
+                if len(json.dumps(found)) > MAX_LIST:
+                    raise McpFailed(f"The list of tools of the MCP server '{self.label}' is larger than 4 MiB.")
                 cursor = page.next_cursor
                 if cursor is None:
                     return found
@@ -117,10 +123,10 @@ class McpConnection:
         self._status = 0
         try:
             await asyncio.wait({asked, self.task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done():
+            if asked.done() and not asked.cancelled():
                 return asked.result()
-            if self.task.done():
-                raise self._failed(what, self.task.exception() if not self.task.cancelled() else None)
+            if asked.done() or self.task.done():
+                raise self._failed(what, self._end)
             title = f"The MCP server '{self.label}' did not {what} within {seconds:g} s."
             raise McpFailed(title, {"type": "http_error", "code": 504, "message": title})
         except (McpFailed, asyncio.CancelledError):
@@ -128,25 +134,25 @@ class McpConnection:
         except Exception as error:
             raise self._failed(what, error) from error
         finally:
-            if not asked.done():
-                asked.cancel()
-                with contextlib.suppress(BaseException):
-                    await asyncio.wait({asked}, timeout=1.0)
+            # Not waited for: a second cancellation of the caller must not be lost here.
+            asked.add_done_callback(_forget)
+            asked.cancel()
 
     def _failed(self, what: str, error: BaseException | None) -> McpFailed:
         from mcp import MCPError
         from mcp.types import CONNECTION_CLOSED
 
         cause = _innermost(error)
-        if self._status >= 400:
-            title = f"The MCP server '{self.label}' could not {what}: it answered HTTP {self._status}."
-            return McpFailed(title, {"type": "http_error", "code": self._status, "message": title})
         told = (cause.title if isinstance(cause, SkilldeckError) else str(cause)) if cause is not None else "it ended"
-        title = f"The MCP server '{self.label}' could not {what}: {told or type(cause).__name__}"
+        told = told[:MAX_MESSAGE] or type(cause).__name__
+        title = f"The MCP server '{self.label}' could not {what}: {told}"
+        if self._status >= 400:
+            title = f"The MCP server '{self.label}' could not {what}: it answered HTTP {self._status} ({told})."
+            return McpFailed(title, {"type": "http_error", "code": self._status, "message": title})
         if isinstance(cause, MCPError):
             if cause.code == CONNECTION_CLOSED:
                 self.stop()  # its next call needs a new one
-            return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": str(cause)})
+            return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": told})
         return McpFailed(title)
 
     def _note(self, status: int) -> None:
@@ -155,10 +161,12 @@ class McpConnection:
 
     async def _live(self) -> None:
         """Hold the connection until `stop`."""
-        from mcp import Client
-        from mcp.types import Implementation
-
         try:
+            # It takes a second, which the event loop does not have.
+            await asyncio.to_thread(importlib.import_module, "mcp")
+            from mcp import Client
+            from mcp.types import Implementation
+
             async with self._transport() as transport:
                 about = Implementation(name="skilldeck", version=__version__)
                 async with Client(transport, client_info=about, cache=None) as client:
@@ -168,11 +176,13 @@ class McpConnection:
                         self._errors.close()  # the program has it now; when it ends, so does the log
                     await self._stopping.wait()
         except BaseException as error:
+            self._end = _innermost(error)
             if not self._client.done():
-                self._client.set_exception(_innermost(error) or error)
+                self._client.set_exception(self._end or error)
                 self._client.exception()  # it may be that nobody waits for it
             if not self._stopping.is_set():
-                log.warning("the connection to MCP server %s ended: %s", self.label, _innermost(error))
+                log.warning("the connection to MCP server %s ended: %s", self.label, self._end)
+            if not isinstance(error, Exception):
                 raise
 
     @contextlib.asynccontextmanager
@@ -223,6 +233,12 @@ class McpConnection:
             transport.close()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+
+def _forget(asked: asyncio.Future[Any]) -> None:
+    """What came of a request that nobody waits for any more."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _innermost(error: BaseException | None) -> BaseException | None:

@@ -77,10 +77,11 @@ class _Transport(httpx2.AsyncHTTPTransport):
 def client(
     headers: Mapping[str, str], exceptions: Collection[str], timeout: float, on_status: Callable[[int], None]
 ) -> httpx2.AsyncClient:
-    """The client of one connection; `on_status` is told the status of every answer."""
+    """The client of one connection; `on_status` is told the status of every answer to a message."""
 
     async def note(response: httpx2.Response) -> None:
-        on_status(response.status_code)
+        if response.request.method == "POST":  # the others are the package's own, and may be refused
+            on_status(response.status_code)
 
     return httpx2.AsyncClient(
         transport=_Transport(exceptions),

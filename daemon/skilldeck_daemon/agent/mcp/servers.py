@@ -55,14 +55,9 @@ class McpServers:
             raise Unavailable("The daemon is shutting down.", "Try again when it is back.")
         connection = McpConnection(label, server, {*self._exceptions, *own})
         self._tasks.add(connection.task)
-        connection.task.add_done_callback(self._forget)
+        connection.task.add_done_callback(self._tasks.discard)
         await connection.open()
         return connection
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # it was logged where it happened
 
     async def close(self) -> None:
         """End every connection, and with it the programs that were started."""
