@@ -83,7 +83,7 @@ class Sdk:
 
 
 def note(response: httpx.Response) -> None:
-    for pattern, template in contract._operations():
+    for pattern, template in contract.operations():
         if pattern.match(response.request.url.raw_path.decode().partition("?")[0].removeprefix(contract.BASE)):
             method = response.request.method
             if method.lower() in contract.spec()["paths"][template]:

@@ -22,20 +22,20 @@ BASE = "/v1"
 
 @functools.cache
 def spec() -> dict[str, Any]:
-    return _any_of(json.loads(SPEC.read_text(encoding="utf-8")))
+    return any_of(json.loads(SPEC.read_text(encoding="utf-8")))
 
 
-def _any_of(node: Any) -> Any:
+def any_of(node: Any) -> Any:
     """The specification as JSON Schema: its unions overlap (a message is an item in two ways), so one match will do."""
     if isinstance(node, dict):
-        changed = {("anyOf" if key == "oneOf" else key): _any_of(value) for key, value in node.items()}
+        changed = {("anyOf" if key == "oneOf" else key): any_of(value) for key, value in node.items()}
         if "oneOf" in node and "anyOf" in node:
-            changed["anyOf"] = _any_of(node["anyOf"])
-            changed["allOf"] = [{"anyOf": _any_of(node["oneOf"])}]
+            changed["anyOf"] = any_of(node["anyOf"])
+            changed["allOf"] = [{"anyOf": any_of(node["oneOf"])}]
         if node.get("nullable") is True:  # how OpenAPI 3.0 spells it
             return {"anyOf": [changed, {"type": "null"}]}
         return changed
-    return [_any_of(entry) for entry in node] if isinstance(node, list) else node
+    return [any_of(entry) for entry in node] if isinstance(node, list) else node
 
 
 @functools.cache
@@ -55,14 +55,14 @@ def _event_schemas() -> dict[str, str]:
 
 
 @functools.cache
-def _operations() -> list[tuple[re.Pattern[str], str]]:
+def operations() -> list[tuple[re.Pattern[str], str]]:
     paths = sorted(spec()["paths"], key=lambda path: path.count("{"))
     return [(re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path)) + "$"), path) for path in paths]
 
 
 def operation(method: str, path: str) -> dict[str, Any] | None:
     """The specification's operation for a concrete path (without /v1)."""
-    for pattern, template in _operations():
+    for pattern, template in operations():
         if pattern.match(path):
             found: dict[str, Any] | None = spec()["paths"][template].get(method.lower())
             if found is not None:
@@ -72,7 +72,7 @@ def operation(method: str, path: str) -> dict[str, Any] | None:
 
 def conforms(name: str, value: Any) -> None:
     """The value fits the named schema."""
-    _assert(validator(name), value, name)
+    fits(validator(name), value, name)
 
 
 def check(method: str, path: str, status: int, body: Any) -> None:
@@ -89,7 +89,7 @@ def check(method: str, path: str, status: int, body: Any) -> None:
     content = ((found or {}).get("responses", {}).get("200") or {}).get("content", {})
     schema = content.get("application/json", {}).get("schema")
     if schema is not None:
-        _assert(Draft202012Validator({**schema, "components": spec()["components"]}), body, f"{method} {path}")
+        fits(Draft202012Validator({**schema, "components": spec()["components"]}), body, f"{method} {path}")
 
 
 def check_event(event: dict[str, Any]) -> None:
@@ -99,7 +99,8 @@ def check_event(event: dict[str, Any]) -> None:
     conforms(name, event)
 
 
-def _assert(checker: Draft202012Validator, value: Any, what: str) -> None:
+def fits(checker: Draft202012Validator, value: Any, what: str) -> None:
+    """The value is valid; raises AssertionError with the first places where it is not."""
     errors = [f"{'/'.join(map(str, error.absolute_path))}: {_deepest(error)}" for error in checker.iter_errors(value)]
     assert not errors, f"{what} breaks the specification:\n" + "\n".join(errors[:5])
 

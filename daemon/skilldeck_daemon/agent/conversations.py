@@ -6,10 +6,12 @@ items or none.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from skilldeck_daemon.agent.bus import Bus
 from skilldeck_daemon.agent.fields import Fields, metadata, refuse
+from skilldeck_daemon.agent.included import with_included
 from skilldeck_daemon.agent.inputs import parse_item
 from skilldeck_daemon.store import Page, Store, new_id, now
 from skilldeck_daemon.store.ids import storable
@@ -69,35 +71,38 @@ class Conversations:
         self._bus.publish("session", "delete", conversation_id)
         return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
-    async def items(self, conversation_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
-        """One page of its items."""
+    async def items(
+        self, conversation_id: str, limit: int = 20, order: str = "desc", after: str = "", include: Collection[str] = ()
+    ) -> Page:
+        """One page of its items, with what `include` asks for beside what they hold."""
         await self.get(conversation_id)
-        return await self._store.conversations.items(conversation_id, limit, order, after)
+        page = await self._store.conversations.items(conversation_id, limit, order, after)
+        return Page(with_included(page.data, include), page.has_more)
 
     async def all_items(self, conversation_id: str, param: str = "conversation") -> Items:
         """Every item, oldest first; what a run continues from."""
         await self.get(conversation_id, param)
         return await self._store.conversations.all_items(conversation_id)
 
-    async def add_items(self, conversation_id: str, body: dict[str, Any]) -> Page:
+    async def add_items(self, conversation_id: str, body: dict[str, Any], include: Collection[str] = ()) -> Page:
         """Append the items of the body {items (≤ 20)}; returns them as stored."""
         await self.get(conversation_id)
         items = _read_items(Fields(body))
         await self.append(conversation_id, items)
-        return Page(items, False)
+        return Page(with_included(items, include), False)
 
     async def append(self, conversation_id: str, items: Items) -> None:
         """Append complete items (each with an id); an item whose id it already holds is replaced."""
         if not await self._store.conversations.add_items(conversation_id, items):
             await self.get(conversation_id)
 
-    async def item(self, conversation_id: str, item_id: str) -> dict[str, Any]:
+    async def item(self, conversation_id: str, item_id: str, include: Collection[str] = ()) -> dict[str, Any]:
         """One item. Raises `NotFound`."""
         await self.get(conversation_id)
         item = await self._store.conversations.item(conversation_id, item_id)
         if item is None:
             raise NotFound(f"The conversation has no item {item_id[:80]!r}.", param="item_id")
-        return item
+        return with_included([item], include)[0]
 
     async def delete_item(self, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Delete one item; returns the Conversation."""

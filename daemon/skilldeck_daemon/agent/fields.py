@@ -104,8 +104,8 @@ class Fields:
         self._range(field, value, minimum, maximum)
         return value
 
-    def number(self, field: str, *, minimum: float, maximum: float) -> float | None:
-        value = self._get(field, False)
+    def number(self, field: str, *, required: bool = False, minimum: float, maximum: float) -> float | None:
+        value = self._get(field, required)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -162,6 +162,15 @@ class Fields:
             if not isinstance(value, str):
                 self._wrong(f"{field}[{index}]", "a string", value)
         return [clean(value) for value in values]
+
+    def integers(self, field: str, *, minimum: int, maximum: int) -> list[int]:
+        values = self.array(field)
+        for index, value in enumerate(values):
+            place = f"{field}[{index}]"
+            if isinstance(value, bool) or not isinstance(value, int):
+                self._wrong(place, "an integer", value)
+            self._range(place, value, minimum, maximum)
+        return values
 
     def refuse(self, *fields: str, why: str) -> None:
         """Refuse fields that this server cannot honour; null, false and empty mean "not asked for"."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.fields import Fields, clean, item_id, kind, refuse
 from skilldeck_daemon.agent.inputs_web import READERS
+from skilldeck_daemon.agent.output_text import annotation, logprob
 from skilldeck_daemon.agent.sealed import unseal
 from skilldeck_daemon.store.ids import new_id
 
@@ -77,7 +78,7 @@ def message_item(role: str, content: list[dict[str, Any]]) -> Item:
 
 def _message(fields: Fields) -> Item:
     role = fields.needed("role", choices=("user", "assistant", "system", "developer"))
-    fields.string("phase")
+    phase = fields.string("phase", choices=("commentary", "final_answer"))
     content = fields.value.get("content")
     part_type = "output_text" if role == "assistant" else "input_text"
     if isinstance(content, str):
@@ -96,6 +97,7 @@ def _message(fields: Fields) -> Item:
         "role": role,
         "status": fields.string("status", choices=STATUSES) or "completed",
         "content": parts,
+        **({"phase": phase} if phase and role == "assistant" else {}),
     }
 
 
@@ -117,8 +119,9 @@ def _part(fields: Fields, role: str) -> dict[str, Any]:
             return _file(fields)
         case "output_text":
             text = fields.string("text", required=True) or ""
-            annotations = [part.value for part in fields.objects("annotations")]
-            return {**_text_part(type, text), "annotations": annotations, "logprobs": fields.array("logprobs")}
+            annotations = [annotation(entry) for entry in fields.objects("annotations")]
+            logprobs = [logprob(entry) for entry in fields.objects("logprobs")]
+            return {**_text_part(type, text), "annotations": annotations, "logprobs": logprobs}
         case _:
             fallback = "output_text" if role == "assistant" else "input_text"
             return _text_part(fallback if type == "text" else type, fields.string("text", required=True) or "")

@@ -11,22 +11,13 @@ from typing import Any
 
 from skilldeck_daemon.agent.chat_messages import one_or_many
 from skilldeck_daemon.agent.fields import Fields, metadata, refuse
+from skilldeck_daemon.agent.included import REASONING, check_includes
 from skilldeck_daemon.agent.inputs import parse_input
 from skilldeck_daemon.agent.sampling_fields import dry, logit_bias
 from skilldeck_daemon.agent.schemas import check_schema
 from skilldeck_daemon.agent.tools import Tool, parse_tools
 from skilldeck_daemon.agent.tools.choice import ToolChoice, parse_choice
 
-INCLUDES = (
-    "file_search_call.results",
-    "web_search_call.results",
-    "web_search_call.action.sources",
-    "message.input_image.image_url",
-    "computer_call_output.output.image_url",
-    "code_interpreter_call.outputs",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-)
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
@@ -101,12 +92,8 @@ class ResponseRequest:
         if background and not store:
             refuse("background", "A background response must be stored.", "Leave 'store' out or set it to true.")
         tools = parse_tools(fields)
-        include = fields.strings("include")
-        for index, value in enumerate(include):
-            if value not in INCLUDES:
-                hint = f"Use one of: {', '.join(INCLUDES)}."
-                refuse(f"include[{index}]", f"'include[{index}]' is {value[:64]!r}.", hint, "invalid_value")
-        if "reasoning.encrypted_content" in include and store is False and conversation:
+        include = check_includes(fields.strings("include"))
+        if REASONING in include and store is False and conversation:
             refuse("store", "A conversation keeps its items, so 'store' cannot be false.")
         text_format, verbosity = _text(fields)
         effort, summary = _reasoning(fields)
@@ -123,7 +110,7 @@ class ResponseRequest:
             store=store,
             background=background,
             stream=fields.boolean("stream") if stream_field else True,
-            include=frozenset(include),
+            include=include,
             metadata=metadata(fields),
             max_output_tokens=fields.integer("max_output_tokens", minimum=16),
             max_tool_calls=fields.integer("max_tool_calls", minimum=1),

@@ -22,13 +22,13 @@ from skilldeck_daemon.agent.environments import Environments, Mounted
 from skilldeck_daemon.agent.fetched import keep
 from skilldeck_daemon.agent.files import FileLibrary
 from skilldeck_daemon.agent.gather import Sources, gather
+from skilldeck_daemon.agent.included import OUTPUTS, RESULTS, with_included
 from skilldeck_daemon.agent.log import Event
 from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
 from skilldeck_daemon.agent.run import Plan, Run
-from skilldeck_daemon.agent.tools.code_interpreter import with_outputs
 from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
 from skilldeck_daemon.agent.work import Nearby, Web, Work, hosted_auto, prepare
@@ -121,10 +121,33 @@ class Runs:
         Raises:
             SkilldeckError: the request cannot be carried out; nothing was stored or begun.
         """
+        self._accepting()
+        wanted = parse_permission(permission)
+        self._reserve(request.conversation)
+        try:
+            plan = await self.plan(request, wanted, after, nearby)
+            self._accepting()  # fetching what the request names can take long
+            return await self._begin(plan)
+        except BaseException:
+            self._busy_conversations.discard(request.conversation or "")
+            raise
+
+    def _accepting(self) -> None:
         if self._stopping:
             raise Unavailable("The daemon is shutting down.", "Try again when it is back.")
-        plan = await self.plan(request, parse_permission(permission), after, nearby)
-        return await self._begin(plan)
+
+    def _reserve(self, conversation: str | None) -> None:
+        """One response at a time, from before its history is read until its items are added: none misses a turn."""
+        if not conversation:
+            return
+        if conversation in self._busy_conversations:
+            raise BadRequest(
+                f"Another response is being made in conversation {conversation[:100]!r}.",
+                "Wait for its end.",
+                param="conversation",
+                code="conversation_locked",
+            )
+        self._busy_conversations.add(conversation)
 
     async def plan(
         self,
@@ -188,22 +211,9 @@ class Runs:
     async def _begin(self, plan: Plan) -> Run:
         request = plan.request
         run = Run(plan, begun=self._save, ended=self._ended)
-        if request.conversation:
-            if request.conversation in self._busy_conversations:
-                raise BadRequest(
-                    f"Another response is being made in conversation {request.conversation!r}.",
-                    "Wait for its end.",
-                    param="conversation",
-                    code="conversation_locked",
-                )
-            self._busy_conversations.add(request.conversation)
-        try:
-            if request.store:
-                await keep(self._store, plan.files.unsaved)
-                await self._store.responses.create(run.record, request.input, request.background, self._instance)
-        except BaseException:
-            self._busy_conversations.discard(request.conversation or "")
-            raise
+        if request.store:
+            await keep(self._store, plan.files.unsaved)
+            await self._store.responses.create(run.record, request.input, request.background, self._instance)
         self._live[run.id] = run
         run.start()
         self._publish(run)
@@ -229,9 +239,9 @@ class Runs:
                 }
                 await self._store.responses.finish(run.record, [*run.log.events, event], extra)
             if request.conversation:
-                await self._store.conversations.add_items(
-                    request.conversation, run.new_items + with_outputs(run.output)
-                )
+                # A conversation keeps nothing beside its items.
+                made = with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
+                await self._store.conversations.add_items(request.conversation, run.new_items + made)
         finally:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)
@@ -246,12 +256,16 @@ class Runs:
         """The run, while it has not ended."""
         return self._live.get(response_id)
 
-    async def get(self, response_id: str) -> dict[str, Any]:
-        """The Response as it is now."""
+    async def get(self, response_id: str, include: Collection[str] = ()) -> dict[str, Any]:
+        """The Response as it is now, with what `include` asks for beside that."""
         run = self._live.get(response_id)
         if run is not None and run.request.store:
-            return run.response
-        return public(await self._stored(response_id))
+            response, hidden = run.response, run.output.hidden
+        else:
+            response, hidden = public(await self._stored(response_id)), []
+            if include:
+                hidden = (await self._store.responses.extra(response_id)).get("hidden", [])
+        return {**response, "output": with_included(response["output"], include, hidden)} if include else response
 
     async def list(
         self, limit: int = 20, order: str = "desc", after: str = "", conversation: str | None = None
@@ -260,7 +274,9 @@ class Runs:
         page = await self._store.responses.list(limit, order, after, conversation)
         return page.map(summary)
 
-    async def input_items(self, response_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+    async def input_items(
+        self, response_id: str, limit: int = 20, order: str = "desc", after: str = "", include: Collection[str] = ()
+    ) -> Page:
         """The items the response was asked with."""
         await self._stored(response_id)
         items = await self._store.responses.input_items(response_id)
@@ -273,7 +289,7 @@ class Runs:
                     "`after` names no item of this list.", "Pass the last_id of the page before.", param="after"
                 )
             first = places[0] + 1
-        return Page(ordered[first : first + limit], len(ordered) > first + limit)
+        return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
 
     async def detail(self, response_id: str) -> dict[str, Any]:
         """{"response", "input": items, "timeline": {"times", "spans"}} of a live or stored run."""

@@ -64,7 +64,8 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text in which special tokens are written out; none are added."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        # A batch of one: `encode` alone keeps Python's lock, and a long text would stop the whole daemon for seconds.
+        ids: list[int] = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
     def id_of(self, token: str) -> int | None:

@@ -76,14 +76,15 @@ class Gate:
     def _check_host(self, headers: Headers) -> None:
         if self._keys:
             return
-        host = _hostname(headers.get("host", ""))
-        if host in self._hosts or host.endswith(".localhost"):
-            return
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            hint = "Use http://localhost, or allow the name: --allowed-hosts NAME."
-            raise Forbidden(f"This daemon does not answer to the name {host[:100]!r}.", hint) from None
+        for given in headers.getlist("host") or [""]:
+            host = _hostname(given)
+            if host in self._hosts or host.endswith(".localhost"):
+                continue
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                hint = "Use http://localhost, or allow the name: --allowed-hosts NAME."
+                raise Forbidden(f"This daemon does not answer to the name {host[:100]!r}.", hint) from None
 
     def _check_key(self, headers: Headers, path: str) -> None:
         if not self._keys or path in OPEN_PATHS:

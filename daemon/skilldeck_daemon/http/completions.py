@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.agent.completion_request import CompletionBody, Prompt
+from skilldeck_daemon.agent.names import Names
 from skilldeck_daemon.engine.base import ChatFinished, Sampling, TextDelta, TextLogprob, Usage
 from skilldeck_daemon.engine.completion import Completes, CompletionRequest
 from skilldeck_daemon.http.deps import unless_gone
@@ -32,6 +33,8 @@ AHEAD = 64
 """Chunks of several choices that wait for a slow client."""
 AT_ONCE = 64
 """Choices of one request that are generated at the same time."""
+NAMES = Names(others={"input": "prompt"})
+"""Engines tell of a chat's input."""
 Doc = dict[str, Any]
 
 
@@ -102,24 +105,26 @@ class Completion:
         if self._body.echo:
             for choice in self._choices:
                 prompt = choice.prompt
-                choice.echo = prompt if isinstance(prompt, str) else await self._model.prompt_text(prompt)
+                with NAMES.told():
+                    choice.echo = prompt if isinstance(prompt, str) else await self._model.prompt_text(prompt)
 
     def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
 
     async def _generate(self, choice: Choice) -> AsyncGenerator[TextDelta, None]:
-        async with self._room, aclosing(self._model.complete(choice.request)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    yield event
-                else:
-                    choice.finished = event
-        if choice.finished is None or choice.finished.reason in ("error", "cancelled"):
-            error = choice.finished.error if choice.finished is not None else None
-            if isinstance(error, SkilldeckError):
-                raise error
-            raise Unavailable("The answer ended before it was complete.", "Ask again.")
+        with NAMES.told():
+            async with self._room, aclosing(self._model.complete(choice.request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        yield event
+                    else:
+                        choice.finished = event
+            if choice.finished is None or choice.finished.reason in ("error", "cancelled"):
+                error = choice.finished.error if choice.finished is not None else None
+                if isinstance(error, SkilldeckError):
+                    raise error
+                raise Unavailable("The answer ended before it was complete.", "Ask again.")
 
     def _usage(self) -> Doc:
         used = [choice.finished.usage if choice.finished else Usage() for choice in self._choices]

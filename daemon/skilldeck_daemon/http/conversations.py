@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from skilldeck_daemon.http.deps import query_includes
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 
@@ -38,17 +39,18 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/conversations/{conversation_id}/items")
     async def list_items(conversation_id: str, request: Request) -> Response:
-        page = await conversations.items(conversation_id, *paging(request))
+        page = await conversations.items(conversation_id, *paging(request), query_includes(request))
         return JSONResponse(envelope(page, empty=""))
 
     @api.post("/conversations/{conversation_id}/items")
     async def add_items(conversation_id: str, request: Request) -> Response:
-        page = await conversations.add_items(conversation_id, await read_object(request))
+        include = query_includes(request)
+        page = await conversations.add_items(conversation_id, await read_object(request), include)
         return JSONResponse(envelope(page, empty=""))
 
     @api.get("/conversations/{conversation_id}/items/{item_id}")
-    async def get_item(conversation_id: str, item_id: str) -> Response:
-        return JSONResponse(await conversations.item(conversation_id, item_id))
+    async def get_item(conversation_id: str, item_id: str, request: Request) -> Response:
+        return JSONResponse(await conversations.item(conversation_id, item_id, query_includes(request)))
 
     @api.delete("/conversations/{conversation_id}/items/{item_id}")
     async def delete_item(conversation_id: str, item_id: str) -> Response:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
+from skilldeck_daemon.agent.included import check_includes
 from skilldeck_shared.errors import BadRequest
 
 T = TypeVar("T")
@@ -30,6 +31,12 @@ def query_boolean(request: Request, name: str) -> bool:
     if text not in ("true", "false"):
         raise BadRequest(f"'{name}' is {text[:32]!r}.", "Use true or false.", param=name)
     return text == "true"
+
+
+def query_includes(request: Request) -> frozenset[str]:
+    """`include`, as SDKs repeat it."""
+    query = request.query_params
+    return check_includes([*query.getlist("include[]"), *query.getlist("include")])
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T], gone: Callable[[], None]) -> T:

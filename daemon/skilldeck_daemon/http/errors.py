@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
 
@@ -68,6 +69,11 @@ def install(app: FastAPI) -> None:
         if error.status >= 500:
             log.warning("%s %s: %s", request.method, request.url.path, error)
         return error_response(error, request.url.path)
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads this; without it each client that leaves midway is logged as a fault of the daemon.
+        return error_response(BadRequest("The client left before its request was whole."), request.url.path)
 
     @app.exception_handler(HTTPException)
     async def starlettes(request: Request, error: HTTPException) -> JSONResponse:

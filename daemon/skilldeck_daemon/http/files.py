@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.files import FILE_BYTES, check_purpose, expiry
+from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import Form, FormLimits, read_form
 from skilldeck_shared.bundle import MIB
+from skilldeck_shared.errors import BadRequest
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -61,7 +65,7 @@ def router(services: Services) -> APIRouter:
     async def get_content(file_id: str) -> Response:
         file = await files.get(file_id)
         # Never the uploader's media type: a browser would run an uploaded page as ours.
-        return FileResponse(
+        return Download(
             await files.path(file_id),
             media_type="application/octet-stream",
             filename=file["filename"],
@@ -69,6 +73,30 @@ def router(services: Services) -> APIRouter:
         )
 
     return api
+
+
+class Download(FileResponse):
+    """A file, whole or the ranges that are asked for; ranges that are not there are refused like all that is wrong."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: Message | None = None
+
+        async def pass_on(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = message
+            if refused is None:
+                await send(message)
+
+        await super().__call__(scope, receive, pass_on)
+        if refused is None:
+            return
+        error = BadRequest("The Range header names no part of this file.", "Ask for 'bytes=FIRST-LAST'.", param="range")
+        error.status = refused["status"]
+        answer = error_response(error)
+        if "content-range" in (told := Headers(raw=refused["headers"])):
+            answer.headers["content-range"] = told["content-range"]
+        await answer(scope, receive, send)
 
 
 def _expires_after(form: Form) -> int | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from skilldeck_daemon.http.json_text import parse_json
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
@@ -116,7 +115,7 @@ async def read_object(request: Request, limit: int = JSON_BYTES) -> dict[str, An
     """The body as a JSON object; an empty body is an empty object.
 
     Raises:
-        BadRequest: not UTF-8, not JSON (with line and column), no object, NaN or infinite. TooLarge: beyond `limit`.
+        BadRequest: what `parse_json` refuses, or no object. TooLarge: beyond `limit`.
     """
     _check_length(request, limit, None)
     data = bytearray()
@@ -127,38 +126,9 @@ async def read_object(request: Request, limit: int = JSON_BYTES) -> dict[str, An
             _too_large(limit, None)
     if not data.strip():
         return {}
-    value = await asyncio.to_thread(_parse, bytes(data)) if len(data) > FIELD_BYTES else _parse(bytes(data))
+    value = await asyncio.to_thread(parse_json, bytes(data)) if len(data) > FIELD_BYTES else parse_json(bytes(data))
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.", "Send {…}.", code="invalid_type")
-    return value
-
-
-def _parse(data: bytes) -> Any:
-    try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
-    except json.JSONDecodeError as error:
-        raise BadRequest(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
-            "Send a JSON object.",
-            code="invalid_json",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from error
-    except RecursionError as error:
-        raise BadRequest("The body is nested too deeply.", code="invalid_json") from error
-    except ValueError as error:
-        # Python refuses to convert integers of more than 4300 digits.
-        raise BadRequest("The body holds a number that is too long.", code="invalid_json") from error
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise BadRequest(f"The body is not JSON: {name} is no JSON number.", code="invalid_json")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise BadRequest("The body holds a number beyond the range of doubles.", code="invalid_json")
     return value
 
 

@@ -13,9 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.agent import compaction
-from skilldeck_daemon.agent.fields import refuse
-from skilldeck_daemon.agent.request import INCLUDES, ResponseRequest
-from skilldeck_daemon.http.deps import query_boolean, query_integer, unless_gone
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.sse import EventStream
@@ -54,9 +53,9 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/responses/{response_id}")
     async def get_response(request: Request, response_id: str) -> Response:
-        _check_include(request)
+        include = query_includes(request)
         if not query_boolean(request, "stream"):
-            return JSONResponse(await runs.get(response_id))
+            return JSONResponse(await runs.get(response_id, include))
         after = query_integer(request, "starting_after", -1, -1)
         await runs.get(response_id)  # 404 before the stream begins
         return EventStream(runs.replay(response_id, after))
@@ -71,8 +70,7 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/responses/{response_id}/input_items")
     async def list_input_items(request: Request, response_id: str) -> Response:
-        _check_include(request)
-        page = await runs.input_items(response_id, *paging(request))
+        page = await runs.input_items(response_id, *paging(request), query_includes(request))
         return JSONResponse(envelope(page, empty=""))
 
     return api
@@ -80,11 +78,3 @@ def router(services: Services) -> APIRouter:
 
 def _nothing() -> None:
     """A background run outlives its client."""
-
-
-def _check_include(request: Request) -> None:
-    for value in [*request.query_params.getlist("include[]"), *request.query_params.getlist("include")]:
-        if value not in INCLUDES:
-            refuse(
-                "include", f"'include' holds {value[:64]!r}.", f"Use one of: {', '.join(INCLUDES)}.", "invalid_value"
-            )

@@ -1,7 +1,8 @@
 """Server-sent events: one `event:`/`data:` pair an event, `data: [DONE]` at the end.
 
 A comment goes out every 15 seconds of silence, so that proxies keep a stream open while a long prompt is read. A client
-that leaves is noticed at once, not at the next event; `gone` is then called.
+that leaves is noticed at once, not at the next event; `gone` is then called. So it is for a client that takes nothing
+for a minute: a lost one must not keep a model busy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from skilldeck_daemon.http.deps import disconnected
 
 KEEP_ALIVE_S = 15.0
+STALL_S = 60.0
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -79,13 +81,14 @@ class EventStream(Response):
         lock = asyncio.Lock()
 
         async def write(data: bytes, more: bool = True) -> None:
-            async with lock:
+            async with lock, asyncio.timeout(STALL_S):
                 await send({"type": "http.response.body", "body": data, "more_body": more})
 
         async def keep_alive() -> None:
-            while True:
-                await asyncio.sleep(KEEP_ALIVE_S)
-                await write(self._alive)
+            with contextlib.suppress(OSError):  # the next event will notice the same
+                while True:
+                    await asyncio.sleep(KEEP_ALIVE_S)
+                    await write(self._alive)
 
         alive = asyncio.ensure_future(keep_alive())
         try:

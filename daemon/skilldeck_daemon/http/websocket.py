@@ -24,16 +24,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from skilldeck_daemon.agent.fields import Fields
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.http.json_text import parse_json
+from skilldeck_daemon.http.sse import STALL_S
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 LIMIT_S = 3600.0
-STALL_S = 60.0
 MAX_WAITING = 32
 """Requests that wait for their turn; and together at most one body's worth of bytes."""
 POLICY_VIOLATION = 1008
+LONG_TEXT = 64 * 1024
+"""Characters from which reading a request is worth a thread."""
 
 
 class ConnectionLimit(BadRequest):
@@ -143,7 +146,9 @@ class Connection:
             raise Gone from error
 
     async def _refuse(self, error: SkilldeckError) -> None:
-        await self._send({"type": "error", "status": error.status, **error.body()})
+        told = error.body()["error"]
+        # Here, other than over HTTP, the code is never null.
+        await self._send({"type": "error", "status": error.status, "error": {**told, "code": error.code or error.type}})
 
     # -- responses
 
@@ -169,7 +174,7 @@ class Connection:
     async def _start(self, text: str) -> Run:
         continued = None
         try:
-            body = _read_event(text)
+            body = await asyncio.to_thread(_read_event, text) if len(text) > LONG_TEXT else _read_event(text)
             previous = body.get("previous_response_id")
             if self._last is not None and previous == self._last.id:
                 continued = self._last
@@ -183,11 +188,7 @@ class Connection:
 
 def _read_event(text: str) -> dict[str, Any]:
     """The body of a response.create event."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest("The message is not valid JSON.", 'Send {"type": "response.create", …}.') from None
-    fields = Fields(value)
+    fields = Fields(parse_json(text.encode("utf-8", "replace")))
     fields.needed("type", choices=("response.create",))
     fields.refuse("background", why="A connection makes one response after another; use POST /v1/responses.")
     if fields.value.get("generate") is False:

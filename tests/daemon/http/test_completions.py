@@ -98,6 +98,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [1, "a"]}, "prompt[1]"),
     ({"prompt": [[1], []]}, "prompt[1]"),
     ({"prompt": [True]}, "prompt[0]"),
+    ({"prompt": [2**30]}, "prompt"),
     ({"suffix": "x"}, "suffix"),
     ({"best_of": 3}, "best_of"),
     ({"echo": True, "logprobs": 1}, "logprobs"),

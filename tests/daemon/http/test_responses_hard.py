@@ -59,6 +59,42 @@ async def test_encrypted_reasoning_opens_for_this_daemon_only_and_after_a_restar
             assert [text for text in said if text] == ([told] if told else [])
 
 
+async def test_what_is_included_may_be_asked_for_when_items_are_read_back() -> None:
+    """Live, stored, from the conversation and as the next request's input; unasked it is not there."""
+    python = {"type": "code_interpreter", "container": {"type": "auto"}}
+    turns = [Turn(Reasoning("my plan"), Call("python", {"code": "print(6 * 7)"})), Turn("It is 42."), Turn("again")]
+    query = {"include[]": ["reasoning.encrypted_content", "code_interpreter_call.outputs"]}
+    async with running(*turns) as daemon:
+        conversation = (await daemon.http.post("/conversations", json={})).json()["id"]
+        made = await daemon.respond(tools=[python], conversation=conversation)
+
+        def shown(items: list[dict[str, Any]]) -> tuple[bool, Any]:
+            reasoning, call = items[0], items[1]
+            return bool(reasoning.get("encrypted_content")), call["outputs"]
+
+        path = f"/responses/{made['id']}"
+        outputs = [{"type": "logs", "logs": "42\n"}]
+        assert shown(made["output"]) == (False, None)
+        assert (await daemon.http.get(path)).json() == made
+        asked = (await daemon.http.get(path, params=query)).json()
+        assert shown(asked["output"]) == (True, outputs)
+        kept = await daemon.http.get(f"/conversations/{conversation}/items", params={**query, "order": "asc"})
+        assert shown(kept.json()["data"][1:]) == (True, outputs)
+        one = f"/conversations/{conversation}/items/{made['output'][0]['id']}"
+        assert "encrypted_content" not in (await daemon.http.get(one)).json()
+        assert (await daemon.http.get(one, params=query)).json()["encrypted_content"]
+
+        sealed = {**asked["output"][0], "content": []}
+        last = await daemon.respond([{"role": "user", "content": "go"}, sealed, {"role": "user", "content": "on"}])
+        items = await daemon.http.get(f"/responses/{last['id']}/input_items", params={**query, "order": "asc"})
+        assert items.json()["data"][1]["encrypted_content"]
+        assert "my plan" in str(daemon.model.requests[-1]["messages"])
+
+        for place in (path, f"{path}/input_items", f"/conversations/{conversation}/items", one):
+            refused = await daemon.http.get(place, params={"include[]": ["reasoning.encrypted_content", "all"]})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "include[1]"), place
+
+
 async def test_a_compaction_item_that_was_changed_is_refused() -> None:
     async with running(Turn("the summary"), strict=False) as daemon:
         made = await daemon.http.post("/responses/compact", json={"model": "default", "input": "long talk"})

@@ -20,6 +20,10 @@ def with_environment(**environment: Any) -> dict[str, Any]:
     return {"tools": [{"type": "shell", "environment": {"type": "container_auto", **environment}}]}
 
 
+def said(**more: Any) -> dict[str, Any]:
+    return {"input": [{"role": "assistant", "content": [{"type": "output_text", "text": "x", **more}]}]}
+
+
 WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"input": None}, "input"),
     ({"input": 7}, "input"),
@@ -45,6 +49,14 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
         "input[0].content[0].image_url",
     ),
     ({"input": [{"type": "telepathy"}]}, "input[0].type"),
+    (said(annotations=[{"type": "footnote"}]), "input[0].content[0].annotations[0].type"),
+    (
+        said(annotations=[{"type": "file_path", "file_id": "f", "index": -1}]),
+        "input[0].content[0].annotations[0].index",
+    ),
+    (said(logprobs=[{"token": "a"}]), "input[0].content[0].logprobs[0].logprob"),
+    (said(logprobs=[{"token": "a", "logprob": 0, "bytes": [256]}]), "input[0].content[0].logprobs[0].bytes[0]"),
+    ({"input": [{"role": "assistant", "content": "x", "phase": "moon"}]}, "input[0].phase"),
     ({"input": [{"type": "item_reference", "id": "msg_none"}]}, "input[0].id"),
     ({"input": [{"type": "shell_call_output", "call_id": "c", "output": [{}]}]}, "input[0].output[0].outcome"),
     ({"model": 5}, "model"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.context import NO_OUTPUT
 from skilldeck_daemon.agent.fields import Fields, clean, refuse
-from skilldeck_daemon.agent.output import Item, Output
+from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.partial import CommandReader
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool, container_contents
@@ -324,17 +324,3 @@ async def read_figures(container: Container, paths: Sequence[str]) -> list[str]:
         room -= len(data)
         urls.append("data:image/png;base64," + base64.b64encode(data).decode())
     return urls
-
-
-def with_outputs(output: Output) -> list[Item]:
-    """The items of a run for a conversation, which keeps nothing beside them: outputs are in the items."""
-    hidden = {item["call_id"]: item for _, item in output.hidden if item["type"] == "function_call_output"}
-    told = {call_id: item["output"] for call_id, item in hidden.items()}
-    items = []
-    for item in output.items:
-        if item["type"] == "web_search_call" and item["id"] in hidden:
-            item = {**item, "results": hidden[item["id"]]["results"]}
-        if item["type"] == "code_interpreter_call" and item["outputs"] is None and item["id"] in told:
-            item = {**item, "outputs": [{"type": "logs", "logs": told[item["id"]]}]}
-        items.append(item)
-    return items

@@ -1,0 +1,79 @@
+"""JSON as clients send it, made safe for everything behind: what comes out can be stored, copied and sent back.
+
+Refused are NaN, infinities, numbers beyond a double, text that is not UTF-8, and values nested deeper than anything
+behind could copy or write again. Half a surrogate pair, which JSON can spell and UTF-8 cannot, becomes U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from skilldeck_daemon.agent.fields import clean
+from skilldeck_shared.errors import BadRequest
+
+MAX_DEPTH = 200
+"""Arrays and objects inside one another. Copying takes two Python frames a level, of a thousand that there are."""
+
+
+def parse_json(data: bytes) -> Any:
+    """The value.
+
+    Raises:
+        BadRequest: saying what is wrong, with line and column where that helps.
+    """
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise BadRequest(
+            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            "Send a JSON object.",
+            code="invalid_json",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from error
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        # Python refuses to convert integers of more than 4300 digits.
+        raise BadRequest("The body holds a number that is too long.", code="invalid_json") from error
+    # Both can be ruled out without walking through a long body.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH or b"\\ud" in data or b"\\uD" in data:
+        return _walked(value)
+    return value
+
+
+def _walked(root: Any) -> Any:
+    """The value with whole characters only. Raises BadRequest when it is too deep. No recursion: it may be."""
+    holder = [root]
+    waiting: list[tuple[Any, int]] = [(holder, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        if isinstance(value, dict):
+            items = [(clean(key), entry) for key, entry in value.items()]
+            value.clear()
+            value.update(items)
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(entry, str):
+                value[key] = clean(entry)
+            elif isinstance(entry, dict | list):
+                waiting.append((entry, depth + 1))
+    return holder[0]
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest("The body is nested too deeply.", f"At most {MAX_DEPTH} levels.", code="invalid_json")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise BadRequest(f"The body is not JSON: {name} is no JSON number.", code="invalid_json")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise BadRequest("The body holds a number beyond the range of doubles.", code="invalid_json")
+    return value
