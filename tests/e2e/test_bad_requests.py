@@ -102,6 +102,11 @@ def form(parts: list[tuple[str, str | None, bytes]]) -> bytes:
     return body + b"--b--\r\n"
 
 
+def is_form(body: Any) -> bool:
+    """The parts of a form, and no array of JSON."""
+    return isinstance(body, list) and all(isinstance(part, tuple) for part in body)
+
+
 def valid(ids: dict[str, str]) -> list[Wanted]:
     """One valid request or more for every operation; DELETE and the like are made wrong by their ids."""
     skill, file, upload, conv = ids["skill"], ids["file"], ids["upload"], ids["conversation"]
@@ -290,7 +295,7 @@ def wrong(chance: random.Random, wanted: Wanted) -> Wanted:
         )
     elif way == "type":
         wanted = replace(wanted, content_type=chance.choice(TYPES))
-    elif isinstance(wanted.body, list):
+    elif is_form(wanted.body):
         wanted = replace(wanted, body=broken_form(chance, wanted.body))
     elif chance.random() < 0.1:
         raw = json.dumps(wanted.body).encode()
@@ -315,7 +320,7 @@ def send(http: httpx.Client, wanted: Wanted) -> httpx.Response:
             wanted.body,
             "application/json" if wanted.body[:1] == b"{" else "multipart/form-data; boundary=b",
         )
-    elif isinstance(wanted.body, list) and all(isinstance(part, tuple) for part in wanted.body):
+    elif is_form(wanted.body):
         content, kind = form(wanted.body), "multipart/form-data; boundary=b"
     elif wanted.body is not None:
         content = json.dumps(wanted.body).encode()

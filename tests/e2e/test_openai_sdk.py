@@ -93,7 +93,6 @@ def note(response: httpx.Response) -> None:
 
 async def anote(response: httpx.Response) -> None:
     note(response)
-    await contract.hook(response)
 
 
 async def walk(flavour: str, steps: Walk, *turns: Scripted, **settings: Any) -> None:
@@ -341,6 +340,8 @@ async def responses(sdk: Sdk) -> None:
     assert [item["type"] for item in final["output"]] == kinds
     again = await sdk.events(api.retrieve(final["id"], stream=True, starting_after=3))
     assert again == events[4:]
+    seen, resumed = await sdk.helper(api.stream(response_id=final["id"]))
+    assert (len(seen), resumed.id, len(resumed.output)) == (len(events), final["id"], len(final["output"]))
     call = final["output"][3]
     answer = {"type": "function_call_output", "call_id": call["call_id"], "output": "sun"}
     told = [{"role": "user", "content": "look around"}, *final["output"], answer]

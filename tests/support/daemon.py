@@ -1,4 +1,4 @@
-"""A whole daemon inside the test's process, its model played by a script, its answers held against the contract."""
+"""A whole daemon inside the test's process, its model played by a script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import openai
 
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.settings import Settings
-from support import contract
 from support.ordering import check_stream
 from support.scripted_model import Scripted, ScriptedModel
 from support.wait import until
@@ -107,18 +106,15 @@ async def running(
             if load:
                 await until(lambda: daemon.services.models.status().state == "ready")
             key = (values.get("api_key") or ["none"])[0]
-            hooks = {"response": [contract.hook]}
             headers = {"authorization": f"Bearer {key}"}
             async with (
-                httpx.AsyncClient(
-                    base_url=daemon.services.http_url, timeout=60, event_hooks=hooks, headers=headers, verify=False
-                ) as http,
+                httpx.AsyncClient(base_url=daemon.services.http_url, timeout=60, headers=headers, verify=False) as http,
                 openai.AsyncOpenAI(
                     base_url=daemon.services.http_url,
                     api_key=key,
                     max_retries=0,
                     _strict_response_validation=True,
-                    http_client=httpx.AsyncClient(timeout=60, event_hooks=hooks, verify=False),
+                    http_client=httpx.AsyncClient(timeout=60, verify=False),
                 ) as client,
             ):
                 yield Running(daemon, model, client, http)

@@ -1,6 +1,7 @@
 """Answers held against the Open Responses specification (tests/data/openresponses.json), beside OpenAI's.
 
-It knows fewer kinds of items, tools and events than OpenAI: those it does not name are left out of what is compared.
+It knows fewer kinds of items, tools, annotations and events than OpenAI: those it does not name are left out of what is
+compared.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from support.contract import SPEC, any_of, fits
 
 ITEMS = {"message", "function_call", "function_call_output", "reasoning", "compaction"}
 TOOLS = {"function"}
+ANNOTATIONS = {"url_citation"}
 
 
 @functools.cache
@@ -44,9 +46,21 @@ def check_response(response: dict[str, Any]) -> None:
 def check_event(event: dict[str, Any]) -> None:
     """One event of a stream."""
     name = _events().get(event["type"])
-    if name is None or event.get("item", {}).get("type", "message") not in ITEMS:
+    known = dict(event)
+    match event:
+        case {"response": response}:
+            known["response"] = _known(response)
+        case {"item": item}:
+            if item["type"] not in ITEMS:
+                return
+            known["item"] = _item(item)
+        case {"part": part}:
+            known["part"] = _part(part)
+        case {"annotation": annotation}:
+            if annotation["type"] not in ANNOTATIONS:
+                return
+    if name is None:
         return
-    known = {**event, "response": _known(event["response"])} if "response" in event else event
     fits(_validator(name), known, f"{event['type']} (Open Responses)")
 
 
@@ -64,8 +78,17 @@ def _known(response: dict[str, Any]) -> dict[str, Any]:
         text = {**text, "format": {"type": "text"}}
     return {
         **response,
-        "output": [item for item in response["output"] if item["type"] in ITEMS],
+        "output": [_item(item) for item in response["output"] if item["type"] in ITEMS],
         "tools": [tool for tool in response["tools"] if tool["type"] in TOOLS],
         "tool_choice": choice if plain else "auto",
         "text": text,
     }
+
+
+def _item(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "content": [_part(part) for part in item["content"]]} if item.get("content") else item
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    known = [entry for entry in part.get("annotations", []) if entry["type"] in ANNOTATIONS]
+    return {**part, "annotations": known} if "annotations" in part else part
