@@ -173,13 +173,13 @@ class ScriptedModel:
         """Turns not yet played."""
         return len(self._turns)
 
-    def wait(self, predicate: Callable[[ScriptedModel], bool], timeout: float = 20.0) -> None:
+    def wait(self, predicate: Callable[[ScriptedModel], bool], timeout: float = 60.0) -> None:
         """Block until the predicate holds; it is tried whenever something happens here."""
         with self._changed:
             if not self._changed.wait_for(lambda: predicate(self), timeout):
                 raise TimeoutError("the scripted model never reached the expected state")
 
-    async def until(self, predicate: Callable[[ScriptedModel], bool], timeout: float = 20.0) -> None:
+    async def until(self, predicate: Callable[[ScriptedModel], bool], timeout: float = 60.0) -> None:
         """`wait` for tests on an event loop."""
         await asyncio.to_thread(self.wait, predicate, timeout)
 

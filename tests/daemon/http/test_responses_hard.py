@@ -5,38 +5,51 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import SHELL, running, sse
 from support.ordering import check_stream
-from support.scripted_model import Call, Reasoning, Text, Turn, shell
+from support.scripted_model import Call, Hold, Reasoning, Text, Turn, shell
 
 STREAMS = int(os.environ.get("SKILLDECK_TEST_STREAMS", "48"))
 WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 
 
 async def test_many_streams_at_once_are_each_whole_and_in_order() -> None:
-    """SKILLDECK_TEST_STREAMS=256 asks for more; each has reasoning, text, two calls, and an answer of its own."""
+    """SKILLDECK_TEST_STREAMS=256 asks for more; each has reasoning, text, two calls, and an answer of its own.
+
+    No answer ends before every one has begun, so that all of them are really under way at once.
+    """
+    gate = threading.Event()
 
     def turn(body: dict[str, Any]) -> Turn:
         said = body["messages"][-1]["content"]
-        parts = [Reasoning("let me see", chunk=4), Text(f"answer to {said}", chunk=6)]
+        parts = [Reasoning("let me see", chunk=4), Hold(gate), Text(f"answer to {said}", chunk=6)]
         return Turn(*parts, Call("weather", {"city": said}), Call("weather", {"city": "Graz"}))
 
+    unlimited = httpx.Limits(max_connections=None)
     async with running(*[turn] * STREAMS) as daemon:
-        streams = await asyncio.gather(*(daemon.stream(f"question {n}", tools=[WEATHER]) for n in range(STREAMS)))
+        async with httpx.AsyncClient(base_url=daemon.url, timeout=300, limits=unlimited) as http:
+
+            async def one(number: int) -> list[dict[str, Any]]:
+                body = {"model": "default", "input": f"question {number}", "stream": True, "tools": [WEATHER]}
+                async with http.stream("POST", "/responses", json=body) as answer:
+                    return await sse(answer)
+
+            asked = [asyncio.create_task(one(number)) for number in range(STREAMS)]
+            await daemon.model.until(lambda model: len(model.requests) == STREAMS, timeout=240)
+            gate.set()
+            streams = await asyncio.gather(*asked)
         for number, events in enumerate(streams):
-            final = events[-1]["response"]
-            assert [item["type"] for item in final["output"]] == [
-                "reasoning",
-                "message",
-                "function_call",
-                "function_call",
-            ]
+            final = check_stream(events)
+            kinds = [item["type"] for item in final["output"]]
+            assert kinds == ["reasoning", "message", "function_call", "function_call"]
             assert final["output"][1]["content"][0]["text"] == f"answer to question {number}"
         assert len({events[0]["response"]["id"] for events in streams}) == STREAMS
         assert daemon.daemon.services.runs.active == 0

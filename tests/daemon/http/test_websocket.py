@@ -27,7 +27,7 @@ WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": 
 async def connected(daemon: Running, key: str = "none") -> AsyncIterator[ClientConnection]:
     url = daemon.url.replace("http", "ws") + "/responses"
     headers = {"authorization": f"Bearer {key}"}
-    async with websockets.connect(url, additional_headers=headers, proxy=None) as connection:
+    async with websockets.connect(url, additional_headers=headers, proxy=None, open_timeout=60) as connection:
         yield connection
 
 
