@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from skilldeck_daemon.agent.included import check_includes
-from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.errors import BadRequest, Unavailable
 
 T = TypeVar("T")
 
@@ -39,16 +39,23 @@ def query_includes(request: Request) -> frozenset[str]:
     return check_includes([*query.getlist("include[]"), *query.getlist("include")])
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T], gone: Callable[[], None]) -> T:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], gone: Callable[[], None] | None = None) -> T:
     """Await `work`; when the client leaves first, call `gone` (which ends the work soon) and go on waiting.
 
     The request's body must have been read.
+
+    Args:
+        gone: without it the work is cancelled.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(disconnected(request.receive))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if not task.done() and gone is None:
+            task.cancel()
+            await asyncio.wait({task})
+            raise Unavailable("The client has left.")
+        if not task.done() and gone is not None:
             gone()
         return await task
     finally:

@@ -49,7 +49,7 @@ def router(services: Services) -> APIRouter:
     @api.post("/responses/compact")
     async def compact_response(request: Request) -> Response:
         body = await read_object(request, services.settings.max_body_mb << 20)
-        return JSONResponse(await compaction.compact(runs, compaction.parse(body)))
+        return JSONResponse(await unless_gone(request, compaction.compact(runs, compaction.parse(body))))
 
     @api.get("/responses/{response_id}")
     async def get_response(request: Request, response_id: str) -> Response:

@@ -118,6 +118,15 @@ async def test_a_client_that_leaves_cancels_its_run(stream: bool) -> None:
         assert page.data[0]["status"] == "cancelled"
 
 
+async def test_a_client_that_leaves_ends_the_compaction_it_asked_for() -> None:
+    async with running(Turn(Endless())) as daemon:
+        body = {"model": "default", "input": "hi"}
+        request = asyncio.create_task(daemon.http.post("/responses/compact", json=body))
+        await daemon.model.until(lambda model: len(model.requests) == 1)
+        request.cancel()
+        await daemon.model.until(lambda model: model.disconnects == 1)
+
+
 async def test_a_client_that_leaves_does_not_end_a_background_run() -> None:
     gate = threading.Event()
     async with running(Turn("one ", Hold(gate), "two")) as daemon:
