@@ -1,8 +1,8 @@
 """`include` when something is read back: what an item holds only for those who ask for it.
 
-Reasoning is sealed (`reasoning.encrypted_content`), the results of a search are listed (`web_search_call.results`) and an
-interpreter's outputs are shown as far as they were text (`code_interpreter_call.outputs`), whether or not the request
-that made them asked. The other values name tools that are not served here, or what items hold anyway.
+Reasoning is sealed (`reasoning.encrypted_content`), the results of a search are listed (`web_search_call.results`),
+and an interpreter's outputs are shown as far as they were text (`code_interpreter_call.outputs`), whether or not the
+request that made them asked. The other values name tools that are not served here, or what items hold anyway.
 """
 
 from __future__ import annotations
