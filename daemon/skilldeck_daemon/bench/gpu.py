@@ -101,7 +101,7 @@ def _layers(place: Path) -> int:
 # ---------------------------------------------------------------- right
 
 
-def providers(device: str, dtype: Any) -> list[Measure]:
+def providers(device: str, dtype: Any, samples: int = 20) -> list[Measure]:
     """Largest error of every attention provider here, and how long a decoding step takes it."""
     from skilldeck_daemon.engine import attention
 
@@ -126,7 +126,9 @@ def providers(device: str, dtype: Any) -> list[Measure]:
             )
         step = _example([1024] * 32, 1, True, device, dtype)
         measures.append(Measure(RIGHT, f"{name}: largest error", "", (worst,), goal=f"≤ {TOLERANCE}"))
-        measures.append(Measure(RIGHT, f"{name}: step of 32 rows of 1024 tokens", "ms", _times(attend, step, device)))
+        measures.append(
+            Measure(RIGHT, f"{name}: step of 32 rows of 1024 tokens", "ms", _times(attend, step, device, samples))
+        )
     return measures
 
 
@@ -157,7 +159,7 @@ def _copied(value: Any) -> Any:
     return value.clone() if hasattr(value, "clone") else value
 
 
-def _times(attend: Any, arguments: dict[str, Any], device: str, samples: int = 20) -> tuple[float, ...]:
+def _times(attend: Any, arguments: dict[str, Any], device: str, samples: int) -> tuple[float, ...]:
     """Milliseconds of single calls, after a few to warm up."""
     import torch
 
