@@ -23,7 +23,6 @@ from skilldeck_daemon.agent.attachments import Attachments
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.context import (
     Message,
-    decisions,
     shorten,
     split_system,
     system_message,
@@ -36,6 +35,7 @@ from skilldeck_daemon.agent.log import Event, EventLog
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.told import decisions
 from skilldeck_daemon.agent.tools.base import Call, Tool
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.agent.work import Work

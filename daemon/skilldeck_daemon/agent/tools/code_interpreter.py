@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.context import NO_OUTPUT
 from skilldeck_daemon.agent.fields import Fields, clean, refuse
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.partial import CommandReader
+from skilldeck_daemon.agent.told import NO_OUTPUT
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool, container_contents
 from skilldeck_daemon.containers.container import Container

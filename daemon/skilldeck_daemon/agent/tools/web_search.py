@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from skilldeck_daemon.agent.context import web_text
 from skilldeck_daemon.agent.fetch import FetchRefused
 from skilldeck_daemon.agent.fields import Fields, clean, refuse
 from skilldeck_daemon.agent.output import Output
+from skilldeck_daemon.agent.told import web_text
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.agent.web.pages import PageText, PageUnreadable
 from skilldeck_daemon.agent.web.providers import SearchFailed
