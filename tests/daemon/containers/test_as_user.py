@@ -27,6 +27,7 @@ NAMES = [
     "test_lifecycle.py",
     "test_network.py",
     "test_orphans.py",
+    "test_output.py",
     "../test_doctor.py",
 ]
 
