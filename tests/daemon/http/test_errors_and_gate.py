@@ -37,7 +37,7 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
         ("limit=many", "limit"),
         ("order=up", "order"),
         ("after=msg_none", "after"),
-        ("include[]=all", "include"),
+        ("include[]=all", "include[0]"),
     ],
 )
 async def test_wrong_paging_names_the_parameter(query: str, param: str) -> None:

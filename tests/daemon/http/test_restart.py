@@ -9,6 +9,7 @@ from typing import Any
 from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import Running, running
 from support.scripted_model import Call, Fail, Reasoning, Text, Turn, shell
+from support.wait import until
 
 WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
 PYTHON = {"type": "code_interpreter", "container": {"type": "auto"}}
@@ -48,7 +49,7 @@ async def everything(daemon: Running) -> list[str]:
         "more", conversation=conversation, tools=[PYTHON], include=["reasoning.encrypted_content"]
     )
     background = await daemon.respond("later", background=True)
-    await daemon.daemon.services.runs.live(background["id"]).finished()  # type: ignore[union-attr]
+    await until(lambda: not daemon.daemon.services.runs.active)
     failed = await daemon.respond("fail")
     assert failed["status"] == "failed"
     chat = await post("/chat/completions", model="default", messages=[{"role": "user", "content": "x"}], store=True)
