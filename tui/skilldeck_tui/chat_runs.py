@@ -40,6 +40,7 @@ class ChatRuns(ModeScreen):
         permission: str
 
         def animate_live(self, live: bool) -> None: ...
+        def arrived(self) -> None: ...
         def changed(self, topics: set[str]) -> None: ...
 
     def init_runs(self) -> None:
@@ -172,6 +173,7 @@ class ChatRuns(ModeScreen):
         try:
             async for event in self.client.follow_run(turn.run_id, turn.sequence):
                 turn.apply(event)
+                self.arrived()
             detail = await self.client.run(turn.run_id)
             if turn.live:
                 turn.close(detail.response, 0.0)

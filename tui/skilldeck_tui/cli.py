@@ -6,6 +6,7 @@ with the exit codes of `cli_output`. The TUI's own modules are imported only whe
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,7 @@ def root(
     ctx.obj = Context((socket or paths.socket_path()).expanduser().absolute(), start=not no_start)
     if ctx.invoked_subcommand is not None:
         return
+    gc.disable()  # until the first paint
     from skilldeck_tui.app import open_tui
 
     code = open_tui(ctx.obj.socket, start=not no_start, run_id=run_id, screenshot=screenshot)

@@ -16,7 +16,7 @@ from skilldeck_daemon.bench.measure import Measure
 from skilldeck_daemon.bench.report import to_json, to_markdown, to_svg, to_text
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
-SUITES = ("startup", "engine", "containers", "uploads", "store")
+SUITES = ("startup", "engine", "containers", "uploads", "store", "workshop")
 GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour
 
 Suite = Callable[[str, int], Awaitable[list[Measure]]]

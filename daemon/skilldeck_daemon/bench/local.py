@@ -61,13 +61,13 @@ async def _until_ready(daemon: Daemon) -> None:
 
 
 @contextlib.asynccontextmanager
-async def process(home: Path, model: str) -> AsyncIterator[tuple[int, str]]:
+async def process(home: Path, model: str, *more: str) -> AsyncIterator[tuple[int, str]]:
     """`skilldeckd serve` as a process that is starting; yields its pid and the URL of /health."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = ["serve", "--model", model, "--port", str(port), "--data-dir", str(home / "data")]
-    arguments += ["--socket", str(home / "daemon.sock")]
+    arguments += ["--socket", str(home / "daemon.sock"), *more]
     env = {name: value for name, value in os.environ.items() if not name.startswith("SKILLDECK_")}
     env["XDG_CONFIG_HOME"] = str(home / "config")
     with (home / "daemon.log").open("wb") as log:

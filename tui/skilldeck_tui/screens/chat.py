@@ -7,6 +7,7 @@ reads it from the beginning. A message that cannot be sent comes back to the com
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class ChatScreen(ChatRuns, ModeScreen):
         self.permission = ""
         self._timer: Timer | None = None
         self._frames = 0
+        self._painted = 0.0
         self._escaped = 0.0
 
     def body(self) -> Iterable[Widget]:
@@ -101,16 +103,24 @@ class ChatScreen(ChatRuns, ModeScreen):
                 self._timer.pause()
                 self.call_after_refresh(self._paint, True)
 
+    def arrived(self) -> None:
+        """An event came: after a quiet spell it is painted at once, in a stream with the next frame."""
+        if time.monotonic() - self._painted >= FRAME and self.deck.current_mode == self.MODE:
+            self._paint(False)
+
     def _frame(self) -> None:
         if self.deck.current_mode != self.MODE:
             return
         self._frames += 1
-        self._paint(self._frames % TICKS == 0)
+        tick = self._frames % TICKS == 0
+        if tick or time.monotonic() - self._painted >= FRAME / 2:
+            self._paint(tick)
         if self._frames % 300 == 0:
             self.transcript.prune()
 
     def _paint(self, tick: bool) -> None:
         if self.is_running:
+            self._painted = time.monotonic()
             self.transcript.sync(self.deck.clock(), tick=tick)
 
     def changed(self, topics: set[str]) -> None:

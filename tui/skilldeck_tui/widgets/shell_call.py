@@ -42,13 +42,17 @@ class CommandView(Vertical):
         self.item = item
         self.command = command
         self.output = OutputView(command, lines)
+        # Kept, not looked up: an event may come between this widget's composition and that of the row inside.
+        self._text, self._state, self._note = (
+            Static(Content(""), classes=name, markup=False) for name in ("command", "state", "note")
+        )
 
     def compose(self) -> ComposeResult:
         with Horizontal():
-            yield Static(Content(""), classes="command", markup=False)
-            yield Static(Content(""), classes="state", markup=False)
+            yield self._text
+            yield self._state
         yield self.output
-        yield Static(Content(""), classes="note", markup=False)
+        yield self._note
 
     def on_mount(self) -> None:
         self.post_message(self.Ready())
@@ -61,19 +65,20 @@ class CommandView(Vertical):
         text = "\n  ".join(lines)
         if not unfolded and len(whole) > COMMAND_CHARACTERS:
             text += f" ⋯ {len(whole) - COMMAND_CHARACTERS:,} more characters"
-        self.query_one(".command", Static).update(Content.assemble(("$ ", "$muted"), (text, "bold")))
+        self._text.update(Content.assemble(("$ ", "$muted"), (text, "bold")))
         self.clock(now, waiting)
         self.output.sync(force=self.command.outcome is not None)
-        note = self.query_one(".note", Static)
         omitted = self.command.omitted
-        note.display = bool(omitted)
+        self._note.display = bool(omitted)
         if omitted:
-            note.update(Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}"))
+            self._note.update(
+                Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}")
+            )
 
     def clock(self, now: float, waiting: bool) -> None:
-        self.query_one(".state", Static).update(self._state(now, waiting))
+        self._state.update(self._condition(now, waiting))
 
-    def _state(self, now: float, waiting: bool) -> Content:
+    def _condition(self, now: float, waiting: bool) -> Content:
         command, outcome = self.command, self.command.outcome
         spent = duration(command.seconds(now)) if command.started and (command.ended or not outcome) else ""
         took = f" · {spent}" if spent and command.ended else ""
