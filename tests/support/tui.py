@@ -41,6 +41,16 @@ class Deck:
         for key in keys:
             await self._send(events.Key(key, CHARACTERS.get(key, key if len(key) == 1 else None)))
 
+    async def burst(self, *keys: str) -> None:
+        """Keys that a terminal sends at once: they lie in the queue together, however fast the app is."""
+        driver = self.app._driver
+        assert driver is not None
+        for key in keys:
+            event = events.Key(key, CHARACTERS.get(key, key if len(key) == 1 else None))
+            event.set_sender(self.app)
+            driver.send_message(event)
+        await self.handled()
+
     async def paste(self, text: str) -> None:
         await self._send(events.Paste(text))
 

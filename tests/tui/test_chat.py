@@ -150,6 +150,17 @@ async def test_enter_sends_and_ctrl_j_breaks_the_line(fake: FakeDaemon) -> None:
         assert _body(fake)["input"][0]["content"][0]["text"] == "one\ntwo"  # type: ignore[index]
 
 
+async def test_a_line_that_comes_in_one_burst_is_sent_whole(fake: FakeDaemon) -> None:
+    async with deck(fake) as d:
+        d.chat.attach_file(fake.add_file("a.csv", b"x"))
+        await d.shows("⎙ a.csv")
+        # The backspace takes the letter before it, not the attachment.
+        await d.burst("x", "backspace", *"one", "ctrl+j", *"two", "enter", *"next")
+        await d.until(lambda: fake.called("StartRun"))
+        parts = _body(fake)["input"][0]["content"]  # type: ignore[index]
+        assert [part.get("text", part["type"]) for part in parts] == ["one\ntwo", "input_file"]
+
+
 async def test_a_slash_completes_skills_and_narrows_the_request(fake: FakeDaemon) -> None:
     async with deck(fake) as d:
         await d.type("/log")

@@ -91,6 +91,53 @@ async def test_a_broken_manifest_is_shown_at_its_line_and_the_last_version_stays
         await d.hides("goes on serving")
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("link", "'out' is a link that leaves"),
+        ("unreadable", "'data.bin' may not be read."),
+        ("checkout", "more than 500 files"),
+        ("pipe", "'pipe' is not a regular file"),
+    ],
+)
+async def test_a_fault_of_the_folder_is_told_and_the_last_version_stays(
+    fault: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "SKILL.md").write_text(GOOD)
+    fake = FakeDaemon()
+    async with deck(fake, size=(120, 30)) as d:
+        screen = await _open(d)
+        screen.watch_folder(folder)
+        await d.shows("● watching ✓")
+        match fault:
+            case "link":
+                (folder / "out").symlink_to("/etc/hostname")
+            case "pipe":
+                os.mkfifo(folder / "pipe")
+            case "checkout":
+                for number in range(1000):
+                    (folder / f"{number}.txt").write_text("x")
+            case "unreadable":
+                # Not by its mode: to root every file is readable.
+                real = Path.open
+
+                def refuse(self: Path, mode: str = "r", *args: object, **more: object) -> object:
+                    if self.name == "data.bin" and mode == "rb":
+                        raise PermissionError(13, "Permission denied")
+                    return real(self, mode, *args, **more)  # type: ignore[call-overload]
+
+                monkeypatch.setattr(Path, "open", refuse)
+                (folder / "data.bin").write_bytes(b"x")
+        await d.shows("✗ error", says, "Version 1 goes on serving.")
+        assert [len(versions) for versions in fake.versions.values()] == [1]
+        for path in folder.iterdir():
+            if path.name != "SKILL.md":
+                path.unlink()
+        await d.shows("● watching ✓")
+
+
 async def test_a_folder_that_goes_and_comes_back_says_so(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

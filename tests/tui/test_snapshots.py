@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 from pytest_textual_snapshot import SVGImageExtension
+from textual.widgets import Input
 
 from skilldeck_shared.manifest import ManifestError, parse_manifest
 from skilldeck_tui.client import DaemonUnreachable
+from skilldeck_tui.skill_tests import Suite
+from skilldeck_tui.skilltest import Case, Result
 from skilldeck_tui.state import DaemonState, Sample
 from skilldeck_tui.watch import WatchState
 from skilldeck_tui.widgets import approval
@@ -225,6 +228,46 @@ async def test_skills_broken(pictures: Any) -> None:
         await _compare(d, pictures)
 
 
+def _case(name: str) -> Case:
+    return Case("basic.yaml", name, name)
+
+
+async def test_skills_tested(pictures: Any) -> None:
+    fake = FakeDaemon()
+    _library(fake)
+    async with _deck(fake) as d:
+        watch = WatchState(Path("csv-summary"), "current", "csv-summary", version="2")
+        d.app.state.watches = {watch.folder: watch}
+        cases = [_case(name) for name in ("counts rows", "names the region", "says what is missing")]
+        suite = Suite(watch.folder, cases, running=False)
+        failures = [
+            "no command matches 'summarize' (commands: cat SKILL.md)",
+            "the answer does not match 'north': 'I do'",
+        ]
+        for case in cases:
+            result = Result("csv-summary", case, failures if case is cases[1] else [], 2.4, "resp_1")
+            suite.results[suite.key(case)] = result
+        d.app.tests.suites[watch.folder] = suite
+        await _in(d, "f3", "skills")
+        await d.shows("1 of 3 tests failed", "run.py", "name: csv-summary")
+        await _compare(d, pictures)
+
+
+async def test_skills_testing(pictures: Any) -> None:
+    fake = FakeDaemon()
+    _library(fake)
+    async with _deck(fake) as d:
+        watch = WatchState(Path("csv-summary"), "current", "csv-summary", version="2")
+        d.app.state.watches = {watch.folder: watch}
+        cases = [_case(name) for name in ("counts rows", "names the region", "says what is missing")]
+        suite = Suite(watch.folder, cases, started={"basic.yaml:counts rows", "basic.yaml:names the region"})
+        suite.results[suite.key(cases[0])] = Result("csv-summary", cases[0], [], 2.4, "resp_1")
+        d.app.tests.suites[watch.folder] = suite
+        await _in(d, "f3", "skills")
+        await d.shows("Testing 1 of 3", "run.py", "name: csv-summary")
+        await _compare(d, pictures, SIZES[1])
+
+
 async def test_skills_diff(pictures: Any) -> None:
     fake = FakeDaemon()
     _library(fake)
@@ -251,6 +294,61 @@ async def test_files_busy(pictures: Any) -> None:
         await _in(d, "f4", "files")
         await d.shows("orders.csv", "photo.png", "region,amount")
         await _compare(d, pictures)
+
+
+async def test_files_of_which_one_is_no_text(pictures: Any) -> None:
+    fake = FakeDaemon()
+    fake.add_file("photo.png", b"\x89PNG\0" * 2000)
+    async with _deck(fake) as d:
+        await _in(d, "f4", "files")
+        await d.shows("photo.png", "not text")
+        await _compare(d, pictures, SIZES[0])
+
+
+async def test_daemon_without_its_model(pictures: Any) -> None:
+    fake = FakeDaemon()
+    model = {**fake.status["models"][0], "name": "big", "state": "failed"}
+    detail = "big could not be loaded: it needs 24 GB of memory and 16 GB are free."
+    fake.status = {**fake.status, "state": "degraded", "detail": detail, "models": [model]}
+    fake.objects["model"] = {"big": {"id": "big", "object": "model", "state": "failed", "engine": "exllamav2"}}
+    fake.write_log(detail, "error", "skilldeck_daemon.engine")
+    async with _deck(fake) as d:
+        await _in(d, "f5", "daemon")
+        await d.shows("failed", "16 GB are free", "engine")
+        await _compare(d, pictures)
+
+
+async def test_help(pictures: Any) -> None:
+    async with _deck(FakeDaemon()) as d:
+        await d.press("f1")
+        await d.shows("Keys")
+        await _compare(d, pictures)
+
+
+async def test_jump(pictures: Any) -> None:
+    fake = FakeDaemon()
+    _library(fake)
+    async with _deck(fake) as d:
+        await _in(d, "f3", "skills")
+        await d.shows("run.py", "name: csv-summary")
+        await d.press("f6")
+        await d.until(lambda: type(d.app.screen).__name__ == "Jump")
+        await _compare(d, pictures, SIZES[0])
+
+
+async def test_a_question_and_a_path_to_give(pictures: Any) -> None:
+    fake = FakeDaemon()
+    _library(fake)
+    async with _deck(fake) as d:
+        await _in(d, "f3", "skills")
+        await d.shows("run.py", "name: csv-summary")
+        await d.press("d")
+        await d.shows("with all its versions?")
+        await _compare(d, pictures, SIZES[0])
+        await d.press("escape", "a")
+        await d.shows("Add a skill folder")
+        d.app.screen.query_one(Input).cursor_blink = False
+        await _compare(d, pictures, SIZES[2])
 
 
 async def test_daemon_idle(pictures: Any) -> None:

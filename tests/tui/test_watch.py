@@ -360,6 +360,20 @@ async def test_git_and_caches_make_no_version(fake: FakeDaemon, client: Client, 
         assert sorted(fake.contents[state.skill_id, "2"]) == ["SKILL.md", "real.txt", "scripts/run.py"]
 
 
+async def test_what_git_keeps_of_a_thousand_files_is_neither_read_nor_sent(
+    fake: FakeDaemon, client: Client, skill: Path
+) -> None:
+    for number in range(1000):
+        path = skill / f".git/objects/{number % 100:02}/{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    async with watching(fake, client, skill) as w:
+        state = await w.reach(skill, "current", "1")
+        assert sorted(fake.contents[state.skill_id, "1"]) == ["SKILL.md", "scripts/run.py"]
+        (skill / "new.txt").write_text("x")
+        await w.reach(skill, "current", "2")
+
+
 async def test_updates_begin_with_the_present_states(fake: FakeDaemon, client: Client, skill: Path) -> None:
     async with watching(fake, client, skill) as w:
         await w.reach(skill, "current", "1")

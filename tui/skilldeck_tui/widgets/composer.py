@@ -27,7 +27,12 @@ SIGNS = {"skill": ("◆", "$accent"), "file": ("⎙", "$accent"), "path": ("·",
 
 
 class ComposerText(TextArea):
-    """The text itself. While completions are open, the arrows, tab, enter and escape belong to them."""
+    """The text itself. While completions are open, the arrows, tab, enter and escape belong to them.
+
+    These keys are priority bindings (a text area would take them for itself), and those the app runs at once, before
+    letters that were typed earlier but wait in this widget's queue. So each action queues itself behind them: who types
+    fast, or a terminal that sends a line as one burst, gets the whole line sent and not its beginning.
+    """
 
     BINDINGS = [
         *actions.bindings("composer"),
@@ -50,8 +55,6 @@ class ComposerText(TextArea):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("complete", "pick", "dismiss"):
             return self.completing
-        if action == "chip":
-            return not self.text
         if action == "clear":
             return bool(self.text) and not self.selected_text
         return super().check_action(action, parameters)
@@ -65,10 +68,10 @@ class ComposerText(TextArea):
         # Else the text area's own handler goes on: Textual calls it after this one.
 
     def action_newline(self) -> None:
-        self.insert("\n")
+        self.call_later(self.insert, "\n")
 
     def action_clear(self) -> None:
-        self.load_text("")
+        self.call_later(self.load_text, "")
 
     @property
     def composer(self) -> Composer:
@@ -77,22 +80,19 @@ class ComposerText(TextArea):
         return parent
 
     def action_send(self) -> None:
-        if self.completing:
-            self.composer.pick()
-        else:
-            self.composer.send()
+        self.call_later(lambda: self.composer.pick() if self.completing else self.composer.send())
 
     def action_complete(self, step: int) -> None:
-        self.composer.move(step)
+        self.call_later(self.composer.move, step)
 
     def action_pick(self) -> None:
-        self.composer.pick()
+        self.call_later(self.composer.pick)
 
     def action_dismiss(self) -> None:
-        self.composer.close_completions()
+        self.call_later(self.composer.close_completions)
 
     def action_chip(self) -> None:
-        self.composer.drop_last()
+        self.call_later(lambda: self.action_delete_left() if self.text else self.composer.drop_last())
 
     def action_choose_skill(self) -> None:
         self.insert("/" if not self.text or self.text[-1].isspace() else " /")

@@ -44,8 +44,8 @@ class Problem(Static):
             self.border_title = "Works, but"
             self.update(Content("\n".join(clean(text) for text in watch.warnings[:4])))
             return
-        place = f" {watch.line}:{watch.column}" if watch.line else ""
-        self.border_title = f"SKILL.md{place}" if watch.state == "error" else str(watch.folder)
+        placed = watch.state == "error" and watch.line
+        self.border_title = f"SKILL.md {watch.line}:{watch.column}" if placed else str(watch.folder)
         self.update(describe(watch, self.content_size.width or 60))
 
 
@@ -63,7 +63,7 @@ def describe(watch: WatchState, width: int = 60) -> Content:
             parts.append((f"\n{clean(error.hint)}", "$muted"))
     if watch.version:
         parts.append((f"\nVersion {watch.version} goes on serving.", "$muted"))
-    if watch.state == "error":
+    if watch.line:
         parts.append(("\ne", "bold $accent"))
         parts.append((" opens your editor there", "$faint"))
     return Content.assemble(*parts)

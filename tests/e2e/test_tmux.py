@@ -1,0 +1,153 @@
+"""The TUI as a person meets it: in a terminal, typed into, read from its screen, with a real daemon behind it.
+
+tmux is the terminal; each test has a tmux server of its own. The model is scripted, all else is real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from daemon.containers.support import needs_bwrap
+from e2e.test_serve import served
+from skilldeck_daemon.containers.manager import base_for
+from support.scripted_model import ScriptedModel, Turn, shell
+
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+
+GOOD = "---\nname: notes\ndescription: Keeps notes.\n---\n# Notes\n"
+BROKEN = "---\nname: notes\ndescription: a: b\n---\n"
+PATIENCE = 90.0
+
+
+class Tmux:
+    """One window with a program in it."""
+
+    def __init__(self, home: Path, width: int, height: int, command: str, environment: dict[str, str]) -> None:
+        self._server = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
+        size = ["-x", str(width), "-y", str(height)]
+        self._run("new-session", "-d", "-s", "t", *size, "-c", str(home), command, env=environment)
+
+    def _run(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        done = subprocess.run([*self._server, *arguments], env=env, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise AssertionError(f"tmux {arguments[0]}: {done.stderr}")
+        return done.stdout
+
+    def keys(self, *names: str) -> None:
+        """As `tmux send-keys` names them."""
+        self._run("send-keys", "-t", "t", *names)
+
+    def type(self, text: str) -> None:
+        self._run("send-keys", "-t", "t", "-l", text)
+
+    def resize(self, width: int, height: int) -> None:
+        self._run("resize-window", "-t", "t", "-x", str(width), "-y", str(height))
+
+    def screen(self) -> str:
+        return self._run("capture-pane", "-t", "t", "-p")
+
+    def until(self, condition: Callable[[str], bool]) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while not condition(screen := self.screen()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {PATIENCE} s; the terminal shows:\n{screen}")
+            time.sleep(0.1)
+        return screen
+
+    def shows(self, *texts: str) -> str:
+        return self.until(lambda screen: all(text in screen for text in texts))
+
+    def close(self) -> None:
+        subprocess.run([*self._server, "kill-server"], capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    shutil.rmtree(base_for(tmp_path / "data" / "containers"), ignore_errors=True)  # root's daemons keep them elsewhere
+
+
+@pytest.fixture
+def terminal(home: Path) -> Iterator[Callable[..., Tmux]]:
+    opened: list[Tmux] = []
+
+    def open_(width: int = 100, height: int = 30) -> Tmux:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SKILLDECK_", "XDG_", "TMUX"))
+        }
+        places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "STATE", "DATA")}
+        command = f"'{sys.executable}' -m skilldeck_tui.cli --socket '{home / 's'}' --no-start; echo left with $?; cat"
+        opened.append(Tmux(home, width, height, command, {**kept, **places, "LANG": "C.UTF-8", "PWD": str(home)}))
+        return opened[-1]
+
+    yield open_
+    for tmux in opened:
+        tmux.close()
+
+
+@needs_bwrap
+def test_a_skill_is_watched_broken_mended_and_used_by_a_run(home: Path, terminal: Callable[..., Tmux]) -> None:
+    notes = home / "notes"
+    notes.mkdir()
+    (notes / "SKILL.md").write_text(GOOD)
+    turns = Turn(shell("cat /mnt/skills/notes/SKILL.md; echo to stderr >&2; exit 3")), Turn("It keeps **notes**.")
+    with ScriptedModel(*turns) as model, served(home, "--engine", "remote", "--remote-url", model.url):
+        t = terminal()
+        t.shows("No skills yet", "● ready")
+        t.keys("F3")
+        t.shows("add a folder with a SKILL.md")
+        t.keys("a")
+        t.shows("Add a skill folder")
+        t.type(str(notes))
+        t.keys("Enter")
+        t.shows("● watching ✓", "v1")
+        (notes / "SKILL.md").write_text(BROKEN)
+        t.shows("✗ line 3", "SKILL.md 3:15", "Version 1 goes on serving.")
+        (notes / "SKILL.md").write_text(GOOD + "Mended in time.\n")
+        t.shows("● watching ✓", "v1 → v2")
+        t.keys("p")
+        t.until(lambda screen: "v1 → v2" not in screen and "v2" in screen)
+        t.keys("F2")
+        t.shows("Ask for something")
+        t.type("What does it keep?")
+        t.keys("Enter")
+        # The save is in the container of the next request, its output on the screen.
+        t.shows("Mended in time.", "to stderr", "✗ 3", "It keeps notes.")
+        t.resize(50, 24)
+        t.until(lambda screen: "It keeps notes." in screen and max(map(len, screen.splitlines())) <= 50)
+        t.keys("C-q")
+        t.shows("left with 0")
+
+
+def test_a_killed_daemon_leaves_a_dead_socket_and_a_new_one_takes_over(
+    home: Path, terminal: Callable[..., Tmux]
+) -> None:
+    with ScriptedModel(Turn("First answer."), Turn("Second answer."), strict=False) as model:
+        flags = ("--engine", "remote", "--remote-url", model.url)
+        with served(home, *flags) as (process, _):
+            t = terminal()
+            t.shows("● ready")
+            t.type("one")
+            t.keys("Enter")
+            t.shows("First answer.")
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+            t.shows("First answer.", "nothing here is lost")
+        assert (home / "s").exists()
+        t.type("typed meanwhile")
+        t.keys("Enter")
+        t.shows("The daemon is away; the message stays here.", "typed meanwhile")
+        with served(home, *flags):
+            t.shows("● ready", "First answer.")
+            t.keys("Enter")
+            screen = t.shows("Second answer.")
+            assert screen.count("First answer.") == 1
