@@ -206,6 +206,8 @@ async def test_a_run_that_asks_without_a_terminal_says_where_to_answer(fake: Fak
         (["files", "get", "file_x"], 4, "file_x"),
         (["logs", "--level", "loud"], 2, "must be one of"),
         (["nonsense"], 2, "nonsense"),
+        (["--mode", "music"], 2, "chat, skills, files, daemon"),
+        (["--size", "huge"], 2, "120x40"),
     ],
 )
 async def test_wrong_usage_and_wrong_input_have_their_exit_codes(
@@ -404,6 +406,16 @@ async def test_what_a_model_writes_cannot_steer_a_pipe_but_reaches_it_unchanged(
 
     fake.on_run = nasty
     assert (await sh("run", "x")).out == "a\x1b[2Jb\n"
+
+
+async def test_a_picture_of_any_mode_is_taken_without_a_terminal(fake: FakeDaemon, sh: Shell, tmp_path: Path) -> None:
+    fake.add_file("orders.csv", b"region,amount\n")
+    picture = tmp_path / "files.svg"
+    ended = await sh("--screenshot", str(picture), "--mode", "files", "--size", "90x20")
+    assert ended.code == 0, ended.err
+    assert "orders.csv" in picture.read_text()
+    ended = await sh("--screenshot", str(tmp_path / "no" / "folder.svg"))
+    assert (ended.code, "cannot be written" in ended.err) == (5, True)
 
 
 async def test_help_names_the_exit_codes_and_completion_can_be_installed(sh: Shell) -> None:

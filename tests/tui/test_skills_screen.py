@@ -59,6 +59,7 @@ async def test_a_folder_is_added_watched_and_every_save_makes_a_version(tmp_path
     (folder / "SKILL.md").write_text(GOOD)
     memory = Memory(path=tmp_path / "tui.json")
     fake = FakeDaemon()
+    fake.status = {**fake.status, "watched_versions": 50}
     async with deck(fake, memory=memory) as d:
         await _open(d)
         await d.press("a")
@@ -68,7 +69,8 @@ async def test_a_folder_is_added_watched_and_every_save_makes_a_version(tmp_path
         await d.shows("notes", "● watching ✓", "v1")
         (folder / "SKILL.md").write_text(GOOD + "More.\n")
         await d.until(lambda: len(next(iter(fake.versions.values()), [])) == 2)
-        await d.shows("v2")
+        # With the rule by which versions made so go again.
+        await d.shows("v2", "The newest 50 watched versions stay")
         assert Memory.read(tmp_path / "tui.json").watched == [str(folder)]
         await d.press("w")
         await d.until(lambda: not d.app.state.watches)

@@ -314,7 +314,7 @@ async def test_daemon_without_its_model(pictures: Any) -> None:
     fake.write_log(detail, "error", "skilldeck_daemon.engine")
     async with _deck(fake) as d:
         await _in(d, "f5", "daemon")
-        await d.shows("failed", "16 GB are free", "engine")
+        await d.shows("failed", "16 GB are free", "big could not")
         await _compare(d, pictures)
 
 

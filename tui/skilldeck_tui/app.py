@@ -53,7 +53,7 @@ def _screen(mode: str) -> Callable[[], Screen[Any]]:
 
 
 class SkilldeckApp(App[None]):
-    """`client` is shared and closed by whoever made it; `open_run` and `open_session` are shown at the start."""
+    """`client` is shared and closed by whoever made it; `open_run` is shown at the start."""
 
     TITLE = "skilldeck"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
@@ -82,7 +82,6 @@ class SkilldeckApp(App[None]):
         preferences: Preferences | None = None,
         memory: Memory | None = None,
         open_run: str = "",
-        open_session: str = "",
         mode: str = "chat",
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -95,7 +94,7 @@ class SkilldeckApp(App[None]):
         self.state = DaemonState(clock)
         self.watcher = FolderWatcher(client, on_state=self._watched)
         self.tests = SkillTests(client, lambda: self.touch({"tests"}))
-        self.opening = f"run:{open_run}" if open_run else f"session:{open_session}" if open_session else ""
+        self.opening = f"run:{open_run}" if open_run else ""
         self._mode = mode
         self._topics: set[str] = set()
         self._scheduled = False
@@ -344,22 +343,21 @@ def _collect_again() -> None:
     gc.enable()
 
 
-def run(
+def open_tui(
     socket: Path | None = None,
-    run: str | None = None,
-    session: str | None = None,
-    screenshot: Path | None = None,
     *,
-    start: bool = False,
+    start: bool = True,
+    run_id: str = "",
+    screenshot: Path | None = None,
     mode: str = "chat",
     size: tuple[int, int] = (120, 40),
 ) -> int:
     """Open the TUI on the daemon at `socket` and return the exit status.
 
     Args:
-        run, session: what Chat shows first.
-        screenshot: open nothing; draw the screen at `size`, save it as an SVG once what was asked for is loaded.
         start: start a daemon when none runs; else the TUI shows that there is none and waits for it.
+        run_id: what Chat shows first.
+        screenshot: open nothing; draw the screen at `size`, save it as an SVG once what was asked for is loaded.
     Raises:
         SkilldeckError: the configuration is wrong, the daemon did not start, or the picture could not be taken.
     """
@@ -367,9 +365,7 @@ def run(
 
     async def main() -> int:
         client = await _client(socket or paths.socket_path(), start=start)
-        app = SkilldeckApp(
-            client, preferences=preferences, memory=memory, open_run=run or "", open_session=session or "", mode=mode
-        )
+        app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=run_id, mode=mode)
         try:
             if screenshot is not None:
                 from skilldeck_tui.screenshot import take
@@ -383,13 +379,6 @@ def run(
             await client.close()
 
     return asyncio.run(main())
-
-
-def open_tui(
-    socket: Path | None = None, *, start: bool = True, run_id: str = "", screenshot: Path | None = None
-) -> int:
-    """`run` as the `skilldeck` command calls it."""
-    return run(socket, run_id, None, screenshot, start=start)
 
 
 async def _client(path: Path, *, start: bool) -> Client:

@@ -7,12 +7,14 @@ with the exit codes of `cli_output`. The TUI's own modules are imported only whe
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skilldeck_shared import paths
+from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
 from skilldeck_tui import cli_output as out
 from skilldeck_tui.cli_common import Context
@@ -23,6 +25,8 @@ from skilldeck_tui.cli_run import run
 from skilldeck_tui.cli_skills import skills_app, upload, watch
 from skilldeck_tui.cli_test import run_tests
 from skilldeck_tui.cli_web import serve_web
+
+MODES = ("chat", "skills", "files", "daemon")
 
 app = typer.Typer(
     name="skilldeck",
@@ -67,16 +71,29 @@ def root(
     screenshot: Annotated[
         Path | None, typer.Option("--screenshot", help="Write a picture (SVG) of the TUI and end.")
     ] = None,
+    mode: Annotated[str, typer.Option("--mode", help="Open in: chat, skills, files or daemon.")] = "chat",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Of the picture.")] = "120x40",
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """Develop and run Agent Skills with a local model. Without a command, the terminal UI opens."""
     ctx.obj = Context((socket or paths.socket_path()).expanduser().absolute(), start=not no_start)
     if ctx.invoked_subcommand is not None:
         return
+    if mode not in MODES:
+        raise typer.BadParameter(f"must be one of {', '.join(MODES)}", param_hint="--mode")
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", size)
+    if found is None:
+        raise typer.BadParameter("write it as 120x40", param_hint="--size")
     gc.disable()  # until the first paint
     from skilldeck_tui.app import open_tui
 
-    code = open_tui(ctx.obj.socket, start=not no_start, run_id=run_id, screenshot=screenshot)
+    try:
+        code = open_tui(
+            ctx.obj.socket, start=not no_start, run_id=run_id, screenshot=screenshot, mode=mode,
+            size=(int(found[1]), int(found[2])),
+        )  # fmt: skip
+    except SkilldeckError as error:
+        out.fail(error)
     if code:
         raise typer.Exit(code)
 

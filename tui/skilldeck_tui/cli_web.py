@@ -20,7 +20,7 @@ import typer
 
 from skilldeck_shared.errors import Conflict
 from skilldeck_tui import cli_output as out
-from skilldeck_tui.cli_common import context
+from skilldeck_tui.cli_common import Json, context
 
 COOKIE = "skilldeck_token"
 HOSTS = ("127.0.0.1", "localhost")
@@ -29,6 +29,7 @@ HOSTS = ("127.0.0.1", "localhost")
 def serve_web(
     ctx: typer.Context,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes a free port.")] = 0,
+    json: Json = False,
 ) -> None:
     """Show the TUI in a browser on this machine, until Ctrl-C."""
     options = context(ctx)
@@ -38,9 +39,9 @@ def serve_web(
     try:
         server = make_server(shlex.join(command), port)
     except Conflict as error:
-        out.fail(error)
+        out.fail(error, json)
     out.note("Open this address (it holds the key to this session), Ctrl-C ends:")
-    out.data(server.entry)
+    out.data_json({"url": server.entry}) if json else out.data(server.entry)
     server.serve()
 
 

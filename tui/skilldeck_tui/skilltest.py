@@ -254,11 +254,9 @@ async def run_case(client: Client, uploaded: UploadedSkill, case: Case, *, model
             stored = await client.upload_file(path)
             files.append(str(stored["id"]))
             content.append({"type": "input_file", "file_id": stored["id"]})
-        reference = {
-            "type": "skill_reference",
-            "skill_id": uploaded.skill["id"],
-            "version": uploaded.version["version"],
-        }
+        # "latest", which it is, and not its number: a version that a request names by number is kept for ever, and with
+        # tests after every save that would be each of them.
+        reference = {"type": "skill_reference", "skill_id": uploaded.skill["id"], "version": "latest"}
         request = {
             "model": model,
             "input": [{"type": "message", "role": "user", "content": content}],

@@ -11,6 +11,9 @@ from textual.widgets import Static
 
 from skilldeck_tui import actions
 
+KEYS = 18
+WIDTH = 84
+
 
 class Help(ModalScreen[None]):
     BINDINGS = [Binding("escape,q,f1", "leave", "Close")]
@@ -37,12 +40,20 @@ class Help(ModalScreen[None]):
             parts.append((f"{actions.SCOPES[scope]}\n", "bold $accent"))
             for action in actions.of(scope):
                 keys = self.keymap.get(action.id, action.keys)
-                shown = "  ".join(display(key) for key in keys.split(",")[:2]) if keys else "palette"
-                parts += [(f"  {shown:<18}", "bold"), (action.help, "$muted"), (f"  {action.id}\n", "$faint")]
+                both = "  ".join(display(key) for key in keys.split(",")[:2]) if keys else "palette"
+                shown = both if len(both) <= KEYS - 2 else display(keys.split(",")[0])
+                # Where both do not fit on a line the name has one of its own.
+                fits = 2 + KEYS + len(action.help) + 2 + len(action.id) <= self._room()
+                parts += [(f"  {shown:<{KEYS}}", "bold"), (action.help, "$muted")]
+                parts += [("  " if fits else f"\n{'':{2 + KEYS}}", ""), (f"{action.id}\n", "$faint")]
             parts.append("\n")
         parts.append(("The name at the end of a line is for config.toml, where each key can be changed:\n", "$faint"))
         parts.append(('[tui.keys]\n"chat.new" = "ctrl+n"', "$muted"))
         return Content.assemble(*parts)
+
+    def _room(self) -> int:
+        """Columns of text: the box without its border, padding and scrollbar."""
+        return min(WIDTH, int(self.app.size.width * 0.96)) - 8
 
     def action_leave(self) -> None:
         self.dismiss()

@@ -107,7 +107,7 @@ class SkillsScreen(ModeScreen):
     def _show_row(self) -> None:
         row = self.row
         problem = self.query_one(Problem)
-        problem.show(row.watch if row else None)
+        problem.show(row.watch if row else None, str((row and row.skill or {}).get("latest_version") or ""))
         folder = row.folder if row else None
         suite = row.suite if row and not problem.has_class("-error") else None
         self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
@@ -144,7 +144,9 @@ class SkillsScreen(ModeScreen):
         """The rule by which versions go, where there is one that may."""
         kept, rule = self.query_one(".kept", Static), self.state.status.get("watched_versions")
         kept.display = bool(rule) and any(version.get("watched") for version in versions)
-        kept.update(f"The newest {rule} watched versions stay, and all that are default, promoted or used by a run.")
+        kept.update(
+            f"The newest {rule} watched versions stay, and all that are default, promoted or named by a request."
+        )
 
     @on(DataTable.RowHighlighted)
     def _row_highlighted(self) -> None:

@@ -14,6 +14,8 @@ from textual.widgets.data_table import RowDoesNotExist
 from skilldeck_tui.rich_text import rich_text
 
 Cells = Sequence[Content | str]
+LEAST = 8
+"""Columns below which the end of a text says nothing."""
 
 
 class DataRows(DataTable[Text]):
@@ -76,9 +78,9 @@ class DataRows(DataTable[Text]):
         room = (self._room or 1000) - 2 * self.cell_padding
         for position, label in enumerate(self._labels[:-1]):
             room -= max([len(label), *(_width(cells[position]) for _, cells in rows)]) + 2 * self.cell_padding
-        label = self._labels[-1]
-        self.ordered_columns[-1].label = Text(label if room >= len(label) else "")
-        return [(key, (*cells[:-1], _end(cells[-1], room if room >= len(label) else 0))) for key, cells in rows]
+        room = room if room >= max(LEAST, len(self._labels[-1])) else 0
+        self.ordered_columns[-1].label = Text(self._labels[-1] if room else "")
+        return [(key, (*cells[:-1], _end(cells[-1], room))) for key, cells in rows]
 
     def _widths(self, rows: Sequence[Cells]) -> None:
         """As wide as the content. The table's own measuring happens when it is idle, and misses rows that were replaced

@@ -26,14 +26,15 @@ class Problem(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._watch: WatchState | None = None
+        self._served = ""
 
     def on_resize(self) -> None:
         # Lines are cut to the width, which is known only once the box is shown.
-        self.show(self._watch)
+        self.show(self._watch, self._served)
 
-    def show(self, watch: WatchState | None) -> None:
-        """Nothing when all is well."""
-        self._watch = watch
+    def show(self, watch: WatchState | None, served: str = "") -> None:
+        """Nothing when all is well. `served`: the version that the daemon has, also when the watch never saw it."""
+        self._watch, self._served = watch, served
         broken = watch is not None and watch.state in ("error", "gone", "unreadable")
         warned = watch is not None and bool(watch.warnings) and not broken
         self.set_class(broken or warned, "-open")
@@ -46,10 +47,10 @@ class Problem(Static):
             return
         placed = watch.state == "error" and watch.line
         self.border_title = f"SKILL.md {watch.line}:{watch.column}" if placed else str(watch.folder)
-        self.update(describe(watch, self.content_size.width or 60))
+        self.update(describe(watch, served, self.content_size.width or 60))
 
 
-def describe(watch: WatchState, width: int = 60) -> Content:
+def describe(watch: WatchState, served: str, width: int = 60) -> Content:
     parts: list[str | tuple[str, str]] = []
     if watch.state == "gone":
         parts.append(("The folder is gone. It is watched on: put it back and it goes on from there.", ""))
@@ -61,8 +62,8 @@ def describe(watch: WatchState, width: int = 60) -> Content:
         parts += excerpt(watch.folder / "SKILL.md", watch.line, watch.column, width - 7)
         if error and error.hint:
             parts.append((f"\n{clean(error.hint)}", "$muted"))
-    if watch.version:
-        parts.append((f"\nVersion {watch.version} goes on serving.", "$muted"))
+    if version := watch.version or served:
+        parts.append((f"\nVersion {version} goes on serving.", "$muted"))
     if watch.line:
         parts.append(("\ne", "bold $accent"))
         parts.append((" opens your editor there", "$faint"))

@@ -37,6 +37,11 @@ class RunFooter(Vertical):
     def on_mount(self) -> None:
         self.sync(self.now)
 
+    def on_resize(self) -> None:
+        # What fits on a line is known only once there is a width.
+        self._painted = -1
+        self.sync(self.now)
+
     def sync(self, now: float) -> None:
         self.now = now or self.now
         if not self.children or (self.turn.revision == self._painted and not self.turn.live):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from textual.content import Content
 from textual.widgets import Static
 
@@ -26,9 +28,15 @@ class SuitePanel(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
+        self._suite: Suite | None = None
+
+    def on_resize(self) -> None:
+        if self._suite is not None:
+            self.update(describe(self._suite, self.content_size.width))
 
     def show(self, suite: Suite | None, on_save: bool) -> None:
         """Nothing for a skill whose tests were not asked for."""
+        self._suite = suite
         self.set_class(suite is not None, "-open")
         if suite is None:
             return
@@ -39,7 +47,7 @@ class SuitePanel(Static):
         keys = ["t stops"] if suite.running else ["t again"]
         keys += ["o opens the run"] if any(result.run_id for result in suite.results.values()) else []
         self.border_subtitle = " · ".join([*keys, f"T on save: {'on' if on_save else 'off'}"])
-        self.update(describe(suite))
+        self.update(describe(suite, self.content_size.width or 50))
 
 
 def title(suite: Suite) -> str:
@@ -54,7 +62,7 @@ def title(suite: Suite) -> str:
     return f"{failed} of {plural(total, 'test')} failed" if failed else f"{plural(total, 'test')} passed"
 
 
-def describe(suite: Suite) -> Content:
+def describe(suite: Suite, width: int) -> Content:
     lines: list[Content] = []
     if suite.running and suite.cases:
         filled = round(BAR * len(suite.results) / len(suite.cases))
@@ -65,7 +73,7 @@ def describe(suite: Suite) -> Content:
             lines.append(Content.styled(clean(suite.error.hint), "$muted"))
     order = {"failed": 0, "running": 1, "waiting": 2, "passed": 3}
     for case in sorted(suite.cases, key=lambda case: order[_state(suite, case)]):
-        lines += _case(suite, case)
+        lines += _case(suite, case, width)
     return Content("\n").join(lines)
 
 
@@ -76,17 +84,22 @@ def _state(suite: Suite, case: Case) -> str:
     return "running" if suite.running and key in suite.started else "waiting"
 
 
-def _case(suite: Suite, case: Case) -> list[Content]:
+def _case(suite: Suite, case: Case, width: int) -> list[Content]:
     glyph, style = {
         "failed": ("✗", "$error"), "running": ("◌", "$accent"), "waiting": ("·", "$faint"), "passed": ("✓", "$success"),
     }[_state(suite, case)]  # fmt: skip
     result = suite.results.get(suite.key(case))
     took = f"  {duration(result.seconds)}" if result is not None else ""
     lines = [Content.assemble((f"{glyph} ", style), clean(case.name), (took, "$faint"))]
-    return lines + (_why(result) if result is not None else [])
+    return lines + (_why(result, width) if result is not None else [])
 
 
-def _why(result: Result) -> list[Content]:
-    lines = [Content.styled(f"  {clean(failure)}", "$muted") for failure in result.failures[:SHOWN_FAILURES]]
+def _why(result: Result, width: int) -> list[Content]:
+    rows = [
+        row
+        for failure in result.failures[:SHOWN_FAILURES]
+        for row in wrap(clean(failure), max(20, width), initial_indent="  ", subsequent_indent="    ")
+    ]
+    lines = [Content.styled(row, "$muted") for row in rows]
     more = len(result.failures) - SHOWN_FAILURES
     return [*lines, Content.styled(f"  and {more} more", "$faint")] if more > 0 else lines

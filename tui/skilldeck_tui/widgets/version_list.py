@@ -13,7 +13,7 @@ from skilldeck_tui.state import Object
 class VersionList(OptionList):
     DEFAULT_CSS = """
     VersionList {
-        height: auto; max-height: 8; border: none; background: transparent; padding: 0;
+        height: auto; max-height: 8; border: none; background: transparent; padding: 0 0 0 1;
         scrollbar-size-vertical: 1;
     }
     VersionList:focus { border: none; }
