@@ -63,16 +63,26 @@ async def run_and_print(
 ) -> list[Result]:
     """Run the tests of the folders, one folder after the other, printing each result as it comes."""
     results: list[Result] = []
-    for folder in folders:
-        cases = [case for case in load_cases(folder) if only.lower() in case.name.lower()]
+    ended = 0
+
+    def finished(result: Result) -> None:
+        nonlocal ended
+        ended += 1
+        _json_line(result) if as_json else _line(result)
+
+    chosen = [
+        (folder, [case for case in load_cases(folder) if only.lower() in case.name.lower()]) for folder in folders
+    ]
+    total = sum(len(cases) for _, cases in chosen)
+    for folder, cases in chosen:
         results += await run_cases(
             client,
             folder,
             cases,
             model=model,
             jobs=jobs,
-            started=lambda case: out.draw(f"testing {case.name}", -1),
-            finished=_json_line if as_json else _line,
+            started=lambda case: out.draw(f"testing {case.name}", ended / total, f"{ended} of {total}"),
+            finished=finished,
         )
     if only and not results:
         raise EvalError(f"No test's name contains {only!r}.")

@@ -97,7 +97,6 @@ class DaemonScreen(ModeScreen):
                 yield LogPane()
 
     def on_mount(self) -> None:
-        self.set_interval(FRAME, self._frame)
         self.query_one(LogPane).focus()
 
     def on_screen_resume(self) -> None:
@@ -193,6 +192,9 @@ class DaemonScreen(ModeScreen):
                 self._pending.clear()
                 pane.clear()
                 async for record in records:
+                    # One timer for all that comes within a frame; none while nothing comes.
+                    if not self._pending:
+                        self.set_timer(FRAME, self._frame)
                     self._pending.append(record)
         except SkilldeckError:
             # The daemon is away, which the banner says; `changed` reads again once it is back.

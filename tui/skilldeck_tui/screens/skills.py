@@ -107,7 +107,7 @@ class SkillsScreen(ModeScreen):
     def _show_row(self) -> None:
         row = self.row
         problem = self.query_one(Problem)
-        problem.show(row.watch if row else None, str((row and row.skill or {}).get("latest_version") or ""))
+        problem.show(row.watch if row else None, str(((row and row.skill) or {}).get("latest_version") or ""))
         folder = row.folder if row else None
         suite = row.suite if row and not problem.has_class("-error") else None
         self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
