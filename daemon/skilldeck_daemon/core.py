@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from skilldeck_daemon import telemetry
 from skilldeck_daemon.agent import sealed
 from skilldeck_daemon.agent.approvals import Approvals
 from skilldeck_daemon.agent.bus import Bus
@@ -27,9 +28,11 @@ from skilldeck_daemon.agent.environments import Environments
 from skilldeck_daemon.agent.files import FileLibrary
 from skilldeck_daemon.agent.library import SkillLibrary
 from skilldeck_daemon.agent.mcp.servers import McpServers
+from skilldeck_daemon.agent.metrics import Metrics
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.runs import Runs
 from skilldeck_daemon.agent.services import Services
+from skilldeck_daemon.agent.traces import Traces, Tracing
 from skilldeck_daemon.agent.web.pages import Pages
 from skilldeck_daemon.agent.web.providers import Ddgs, SearXNG
 from skilldeck_daemon.agent.work import Web
@@ -54,8 +57,18 @@ COLLECT_SECONDS = 3600.0
 class Core:
     """`services` is there from construction; it may be used while the core is open."""
 
-    def __init__(self, settings: Settings, logs: LogRing | None = None, spare: Child | None = None) -> None:
-        """`spare`: a process for the first engine, when one was started already."""
+    def __init__(
+        self,
+        settings: Settings,
+        logs: LogRing | None = None,
+        spare: Child | None = None,
+        tracing: Callable[[], Tracing | None] = telemetry.from_environment,
+    ) -> None:
+        """
+        Args:
+            spare: a process for the first engine, when one was started already.
+            tracing: finds out where traces go.
+        """
         self.settings = settings
         data = settings.data_dir
         store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs")
@@ -83,6 +96,8 @@ class Core:
         )
         self._documents = Documents(containers, data / "documents")
         self._mcp = McpServers(settings.mcp_servers, settings.private_hosts)
+        metrics = Metrics()
+        self._traces = Traces(tracing)
         runs = Runs(
             store,
             models,
@@ -95,6 +110,7 @@ class Core:
             disk,
             self._web(),
             self._mcp,
+            (metrics.observe, self._traces.observe),
         )
         self.services = Services(
             settings=settings,
@@ -108,6 +124,7 @@ class Core:
             conversations=Conversations(store, bus),
             runs=runs,
             disk=disk,
+            metrics=metrics,
             logs=logs or LogRing(),
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,6 +176,8 @@ class Core:
         stack.push_async_callback(self._documents.close)
         stack.push_async_callback(services.models.close)
         stack.push_async_callback(self._mcp.close)
+        self._traces.open()
+        stack.push_async_callback(self._traces.close)
         stack.push_async_callback(services.runs.close)
         stack.push_async_callback(self._end_tasks)
         self._every("expiry", SWEEP_SECONDS, self._expire)

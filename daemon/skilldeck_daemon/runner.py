@@ -32,6 +32,7 @@ from typing import Any, Literal, Self, TypeVar
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from skilldeck_daemon import telemetry
 from skilldeck_daemon.agent.environments import Mounted
 from skilldeck_daemon.agent.log import Event
 from skilldeck_daemon.agent.request import ResponseRequest
@@ -239,7 +240,7 @@ class Runner:
 
     async def _open(self) -> Core:
         async with contextlib.AsyncExitStack() as stack:
-            core = await stack.enter_async_context(Core(self._settings))
+            core = await stack.enter_async_context(Core(self._settings, tracing=telemetry.of_program))
             await core.load_model()
             self._stack = stack.pop_all()
         self._core = core

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.attachments import Attachments
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.context import (
@@ -107,12 +108,21 @@ class Plan:
 
 
 Save = Callable[["Run"], Awaitable[None]]
+Told = Callable[[Account], None]
 
 
 class Run:
     """One run as surfaces see it. `times` and `timeline` are kept beside the log."""
 
-    def __init__(self, plan: Plan, *, begun: Save, ended: Callable[[Run, Event], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        begun: Save,
+        ended: Callable[[Run, Event], Awaitable[None]],
+        over: Told = lambda account: None,
+    ) -> None:
+        """`ended` stores the end before it is told; `over` is given the account of the run after that."""
         self.id: str = plan.response["id"]
         self.request = plan.request
         self.log = EventLog()
@@ -125,6 +135,7 @@ class Run:
         self._response = plan.response
         self._begun = begun
         self._ended = ended
+        self._over = over
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
         self._hosted_calls = 0
@@ -274,6 +285,7 @@ class Run:
         while True:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room)
             turn = Turn(self.output, self._plan.work, self.request, self._plan.tools, self._hosted_left())
+            begun = time.time()
             try:
                 async with aclosing(self._plan.model.stream(chat)) as events:  # type: ignore[type-var]
                     await turn.read(events)
@@ -284,7 +296,10 @@ class Run:
                 messages = shorter + messages[len(base) :]
                 base = shorter
                 continue
-            self._account(turn.finished)
+            except asyncio.CancelledError:
+                self.timeline.append(turn_entry(begun, ChatFinished("cancelled", Usage())))
+                raise
+            self._account(begun, turn.finished)
             if turn.finished.reason == "error":
                 raise _engine_error(turn.finished.error)
             await turn.close()
@@ -292,27 +307,25 @@ class Run:
 
     async def _execute(self, call: Call) -> None:
         begun = time.time()
-        first = len(self.output.items)
+        first, told = len(self.output.items), len(self.log.events)
         self._hosted_calls += not call.tool.internal
-        await call.tool.execute(call, self.output, self._plan.work)
-        shown = {"name": call.name} if call.tool.internal else {"output_index": first}
-        self.timeline.append({"kind": "call", "call_id": call.call_id, **shown, "start": begun, "end": time.time()})
+        stopped: Stopped | None = "failed"
+        try:
+            await call.tool.execute(call, self.output, self._plan.work)
+            stopped = None
+        except asyncio.CancelledError:
+            stopped = "cancelled"
+            raise
+        finally:
+            verdict = self._plan.work.verdicts.get(call.call_id)
+            event = self.log.events[-1] if len(self.log.events) > told else {}
+            self.timeline.append(call_entry(call, first, begun, verdict, event.get("item") or {}, stopped))
 
-    def _account(self, finished: ChatFinished) -> None:
+    def _account(self, begun: float, finished: ChatFinished) -> None:
         self.usage = add_usage(self.usage, finished.usage)
         self.stop_sequence = finished.stop_sequence
         self._response["usage"] = usage_of(self.usage)
-        self.timeline.append(
-            {
-                "kind": "turn",
-                "end": time.time(),
-                "prefill_s": finished.prefill_s,
-                "decode_s": finished.decode_s,
-                "input_tokens": finished.usage.input_tokens,
-                "cached_tokens": finished.usage.cached_tokens,
-                "output_tokens": finished.usage.output_tokens,
-            }
-        )
+        self.timeline.append(turn_entry(begun, finished))
 
     # -- limits
 
@@ -367,6 +380,7 @@ class Run:
             break
         self.log.add(event)
         self.log.close()
+        self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))
 
 
 class ModelFault(SkilldeckError):

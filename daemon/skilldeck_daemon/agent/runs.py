@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from skilldeck_daemon.agent import history
+from skilldeck_daemon.agent.account import Account
 from skilldeck_daemon.agent.approvals import Approvals, parse_permission
 from skilldeck_daemon.agent.bus import Bus
 from skilldeck_daemon.agent.documents import Documents
@@ -61,7 +62,9 @@ class Runs:
         disk: DiskSkills | None = None,
         web: Web | None = None,
         mcp: McpServers | None = None,
+        observers: Sequence[Callable[[Account], None]] = (),
     ) -> None:
+        """`observers` are given the account of every run, once it is over."""
         self._store = store
         self._models = models
         self._environments = environments
@@ -73,6 +76,7 @@ class Runs:
         self._disk = disk
         self._web = web
         self._mcp = mcp
+        self._observers = observers
         self._instance = ""
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
@@ -210,7 +214,7 @@ class Runs:
 
     async def _begin(self, plan: Plan) -> Run:
         request = plan.request
-        run = Run(plan, begun=self._save, ended=self._ended)
+        run = Run(plan, begun=self._save, ended=self._ended, over=self._over)
         if request.store:
             await keep(self._store, plan.files.unsaved)
             await self._store.responses.create(run.record, request.input, request.background, self._instance)
@@ -246,6 +250,13 @@ class Runs:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)
             self._publish(run)
+
+    def _over(self, account: Account) -> None:
+        for observe in self._observers:
+            try:
+                observe(account)
+            except Exception:
+                log.exception("the account of run %s was not taken", account.id)
 
     def _publish(self, run: Run) -> None:
         self._bus.publish("run", "put", run.id, summary(run.record))

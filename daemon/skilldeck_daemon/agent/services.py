@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skilldeck_daemon.agent.environments import Environments
     from skilldeck_daemon.agent.files import FileLibrary
     from skilldeck_daemon.agent.library import SkillLibrary
+    from skilldeck_daemon.agent.metrics import Metrics
     from skilldeck_daemon.agent.ondisk import DiskSkills
     from skilldeck_daemon.agent.runs import Runs
     from skilldeck_daemon.engine.hub import ModelHub
@@ -61,6 +62,7 @@ class Services:
     conversations: Conversations
     runs: Runs
     disk: DiskSkills
+    metrics: Metrics
     logs: LogSource
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
     started_at: float = field(default_factory=time.time)

@@ -7,11 +7,12 @@ container is a failed call, not half a container.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from skilldeck_daemon.agent.approvals import Approvals
+from skilldeck_daemon.agent.approvals import Approvals, strictest
 from skilldeck_daemon.agent.attachments import Attachment, Attachments
 from skilldeck_daemon.agent.context import Surroundings
 from skilldeck_daemon.agent.environments import Environments, Mounted, numbered, public
@@ -51,6 +52,13 @@ class Nearby:
     skills: tuple[str, ...] = ()
 
 
+class Verdict(NamedTuple):
+    """Whether a call was allowed, and under the policy "ask" the seconds until that was known."""
+
+    allowed: bool
+    asked_s: float | None = None
+
+
 @dataclass
 class Work:
     """The work of one run. Beside the skills of the request's environment it is given `mounts`, and `disk`: those on
@@ -76,6 +84,7 @@ class Work:
     revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
     closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
     fits: Callable[[dict[str, Any]], bool] = lambda function: True  # whether the model can be given a function
+    verdicts: dict[str, Verdict] = field(default_factory=dict)  # by call id
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
@@ -93,7 +102,8 @@ class Work:
 
     async def approve(self, kind: str, commands: list[str], call_id: str) -> str | None:
         """None, or why the commands may not run, for the model."""
-        return await self.approvals.check(
+        asked = time.monotonic()
+        refusal = await self.approvals.check(
             kind,
             commands,
             permission=self.permission,
@@ -105,6 +115,9 @@ class Work:
                 for mount in self.mounted
             },
         )
+        asks = strictest(self.approvals.permission, self.permission) == "ask"
+        self.verdicts[call_id] = Verdict(refusal is None, time.monotonic() - asked if asks else None)
+        return refusal
 
     async def container(self) -> Container:
         """The run's container, made when this is its first use, with the run's files in it."""

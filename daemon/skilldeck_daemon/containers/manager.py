@@ -92,6 +92,8 @@ class Containers:
         self._lock_fd = -1
         self._watchdog: Watchdog | None = None
         self._serial = 0
+        self._starts = 0  # of sandboxes, since this object was made
+        self._restarts = 0  # of containers that are closed by now
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -258,7 +260,8 @@ class Containers:
             "open": len(containers),
             "running": sum(container.running for container in containers),
             "busy": sum(container.busy for container in containers),
-            "restarts": sum(container.restarts for container in containers),
+            "starts": self._starts,
+            "restarts": self._restarts + sum(container.restarts for container in containers),
             "max_containers": self.max_containers,
             "max_memory": self.max_memory,
             "disk_free_bytes": self._watchdog.free() if self._watchdog else 0,
@@ -307,6 +310,7 @@ class Containers:
                 monitor.group = None
             if spec.network.allowed_domains and self.sandbox == "bwrap":
                 proxies.append(Proxy(spec.network.allowed_domains, private=self.allow_private_hosts))
+            self._starts += 1
             return await self._launch(spec, home, monitor, proxies[0] if proxies else None)
 
         async def closed(container: Container, delete: bool) -> None:
@@ -319,6 +323,7 @@ class Containers:
                     await asyncio.to_thread(self._discard, home)
             finally:
                 self._open.pop(spec.id, None)
+                self._restarts += container.restarts
 
         container = Container(spec, home, start=launch, watch=monitor, owner=self._owner, on_closed=closed)
         self._open[spec.id] = container

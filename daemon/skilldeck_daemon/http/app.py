@@ -18,6 +18,7 @@ from skilldeck_daemon.http import (
     files,
     health,
     messages,
+    metrics,
     models,
     responses,
     skills,
@@ -52,4 +53,5 @@ def build(services: Services) -> ASGIApp:
     for router in ROUTERS:
         app.include_router(router(services), prefix="/v1")
     app.include_router(health.router(services))
+    app.include_router(metrics.router(services))
     return Gate(app, services.settings)

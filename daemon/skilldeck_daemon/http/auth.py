@@ -6,6 +6,7 @@
 - A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
   and get CORS headers.
 - A body's size is checked before it is read, and while it is read when the client does not tell its length.
+- A `traceparent` makes the runs of the request part of the client's trace.
 - Every answer carries x-request-id, openai-version and openai-processing-ms.
 """
 
@@ -22,6 +23,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
 from skilldeck_shared.errors import Forbidden, SkilldeckError, TooLarge, Unauthorized
@@ -60,6 +62,7 @@ class Gate:
             self._check_length(headers, limit)
         except SkilldeckError as error:
             return await _refuse(error, scope, receive, tell)
+        PARENT.set(headers.get("traceparent", ""))
         if scope["type"] == "http":
             await self._app(scope, _Counted(receive, limit), tell)
         else:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from skilldeck_daemon.store import schema
 from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
 from skilldeck_daemon.store.database import Database, sqlite_url
-from skilldeck_daemon.store.files import Files, Uploads
+from skilldeck_daemon.store.files import FETCHED, Files, Uploads
 from skilldeck_daemon.store.ids import new_id, now
 from skilldeck_daemon.store.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
 from skilldeck_daemon.store.page import Page
@@ -21,12 +23,20 @@ from skilldeck_daemon.store.responses import Responses
 from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
 from skilldeck_daemon.store.skills import Skills
 
-__all__ = ["Blob", "BlobMissing", "Blobs", "Page", "Store", "new_id", "now", "open_parts", "sqlite_url"]
+__all__ = ["Blob", "BlobMissing", "Blobs", "Counts", "Page", "Store", "new_id", "now", "open_parts", "sqlite_url"]
 
 
 def open_parts(data_dir: Path, database_url: str = "") -> tuple[Database, Blobs]:
     """The database and the blobs that the settings mean; neither is open yet."""
     return Database(database_url or sqlite_url(data_dir / "skilldeck.db")), Blobs(data_dir / "blobs")
+
+
+class Counts(NamedTuple):
+    files: int
+    file_bytes: int
+    skills: int
+    skill_versions: int
+    responses: int
 
 
 class Store:
@@ -57,6 +67,17 @@ class Store:
 
     async def close(self) -> None:
         await self.database.close()
+
+    async def counts(self) -> Counts:
+        """How much there is, as queries find it: a few milliseconds with a hundred thousand files."""
+        listed = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(files.c.purpose != FETCHED)
+        async with self.database.read() as connection:
+            file_count, file_bytes = (await connection.execute(listed)).one()
+            numbers = [
+                (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+                for table in (schema.skills, schema.skill_versions, schema.responses)
+            ]
+        return Counts(file_count, file_bytes, *numbers)
 
     async def collect_blobs(self, grace: float = 3600) -> int:
         """Delete blobs that no row names (and older than `grace` seconds); returns the bytes freed."""

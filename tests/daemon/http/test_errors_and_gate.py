@@ -142,14 +142,6 @@ async def test_health_says_why_tokens_cannot_flow() -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_not_loaded")
 
 
-async def test_metrics_count_what_is_there() -> None:
-    async with running(Turn("x")) as daemon:
-        await daemon.respond()
-        text = (await daemon.http.get(daemon.url.removesuffix("/v1") + "/metrics")).text
-        assert "skilldeck_runs_active 0.0" in text
-        assert 'skilldeck_engine_active{model="scripted"} 0.0' in text
-
-
 def test_beyond_loopback_needs_a_key() -> None:
     with pytest.raises(BadSettings, match="api-key"):
         load_settings(host="0.0.0.0")

@@ -1,0 +1,131 @@
+"""What became of a run, without a word of its text: for those who count (`metrics.py`) and trace (`traces.py`).
+
+The entries of a run's timeline are made here, one when a model turn ends and one when a hosted call does:
+
+    {"kind": "turn", "start", "end", "finish", "prefill_s", "decode_s", "input_tokens", "cached_tokens",
+     "output_tokens"}
+    {"kind": "call", "call_id", "tool", "outcome", "start", "end", "output_index" or "name", "asked_s"?, "exit_codes"?}
+
+Times are unix seconds. A call's outcome is completed, failed, timeout, denied (by permission), invalid (the model wrote
+it wrong) or cancelled. `asked_s` is how long permission took; `exit_codes` are a shell's, null where it was killed for
+its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from skilldeck_daemon.engine.base import ChatFinished, Usage
+from skilldeck_shared.errors import SkilldeckError
+
+if TYPE_CHECKING:
+    from skilldeck_daemon.agent.tools.base import Call
+    from skilldeck_daemon.agent.work import Verdict, Work
+
+Entry = dict[str, Any]
+Stopped = Literal["cancelled", "failed"]
+
+
+@dataclass(frozen=True)
+class Account:
+    """One run that has ended. `skills` are the library's, (name, version); `error` is the code of what failed it."""
+
+    id: str
+    model: str
+    status: str
+    background: bool
+    session: str
+    started: float
+    ended: float
+    usage: Usage
+    error: str | None = None
+    container_id: str = ""
+    skills: tuple[tuple[str, str], ...] = ()
+    timeline: tuple[Entry, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        response: Mapping[str, Any],
+        usage: Usage,
+        error: SkilldeckError | None,
+        times: Sequence[float],
+        timeline: Sequence[Entry],
+        work: Work,
+    ) -> Account:
+        return cls(
+            response["id"],
+            response["model"],
+            response["status"],
+            response["background"],
+            work.session,
+            times[0],
+            times[-1],
+            usage,
+            None if error is None else error.code or type(error).__name__,
+            work.container_id,
+            tuple((mount.name, mount.version) for mount in work.mounted if mount.skill_id),
+            tuple(timeline),
+        )
+
+    @property
+    def rounds(self) -> list[list[Entry]]:
+        """The timeline by rounds: each a turn of the model and the calls it made."""
+        found: list[list[Entry]] = []
+        for entry in self.timeline:
+            if entry["kind"] == "turn" or not found:
+                found.append([])
+            found[-1].append(entry)
+        return found
+
+
+def turn_entry(begun: float, finished: ChatFinished) -> Entry:
+    return {
+        "kind": "turn",
+        "start": begun,
+        "end": time.time(),
+        "finish": finished.reason,
+        "prefill_s": finished.prefill_s,
+        "decode_s": finished.decode_s,
+        "input_tokens": finished.usage.input_tokens,
+        "cached_tokens": finished.usage.cached_tokens,
+        "output_tokens": finished.usage.output_tokens,
+    }
+
+
+def call_entry(
+    call: Call, index: int, begun: float, verdict: Verdict | None, item: Mapping[str, Any], stopped: Stopped | None
+) -> Entry:
+    """
+    Args:
+        index: of its output item, for tools whose calls are shown.
+        item: the one its execution ended with, if any.
+        stopped: how it ended before its time.
+    """
+    shell = item.get("type") == "shell_call_output"
+    codes = [entry["outcome"].get("exit_code") for entry in item["output"]] if shell else []
+    outcome: str = "completed"
+    if stopped is not None:
+        outcome = stopped
+    elif call.problem is not None:
+        outcome = "invalid"
+    elif verdict is not None and not verdict.allowed:
+        outcome = "denied"
+    elif item.get("status") in ("failed", "incomplete"):
+        outcome = "failed"
+    elif None in codes:
+        outcome = "timeout"
+    return {
+        "kind": "call",
+        "call_id": call.call_id,
+        **({"name": call.name} if call.tool.internal else {"output_index": index}),
+        "tool": call.name if call.tool.internal else call.tool.type,
+        "outcome": outcome,
+        "start": begun,
+        "end": time.time(),
+        **({"asked_s": verdict.asked_s} if verdict is not None and verdict.asked_s is not None else {}),
+        **({"exit_codes": codes} if outcome in ("completed", "timeout") and shell else {}),
+    }
