@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseCreatedEvent
@@ -15,7 +16,7 @@ from skilldeck_daemon import Runner, SkillMount
 from skilldeck_daemon.settings import BadSettings
 from skilldeck_shared.errors import BadRequest, Unavailable
 from skilldeck_shared.manifest import ManifestError
-from support.scripted_model import Endless, Scripted, ScriptedModel, Turn, shell
+from support.scripted_model import Call, Endless, Scripted, ScriptedModel, Turn, shell
 
 
 def skill(folder: Path, name: str = "counting", text: str = "one\n") -> Path:
@@ -184,6 +185,24 @@ def test_what_a_closed_runner_kept_is_gone_and_it_says_that_it_is_closed(model: 
     runner.close()
     with pytest.raises(Unavailable, match="closed"):
         runner.run("x")
+
+
+@pytest.mark.parametrize(
+    ("tools", "call"),
+    [
+        ([], shell("touch made")),
+        ([{"type": "code_interpreter", "container": {"type": "auto"}}], Call("python", {"code": "open('made', 'w')"})),
+        ([{"type": "apply_patch"}], Call("apply_patch", {"type": "create_file", "path": "made", "diff": "+x"})),
+    ],
+    ids=["shell", "code_interpreter", "apply_patch"],
+)
+def test_a_runner_that_denies_runs_nothing(model: ScriptedModel, tools: list[Any], call: Call) -> None:
+    play(model, Turn(call), Turn("then not"))
+    with Runner("", engine="remote", remote_url=model.url, permission="deny") as runner:
+        response = runner.run("go", tools=tools)
+    assert response.output_text == "then not"
+    assert "Permission denied" in model.requests[-1]["messages"][-1]["content"]
+    assert response.output[-1].content[0].annotations == []  # type: ignore[union-attr]
 
 
 def test_a_model_that_cannot_load_is_an_error_at_once(tmp_path: Path) -> None:

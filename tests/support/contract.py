@@ -80,7 +80,8 @@ def check(method: str, path: str, status: int, body: Any) -> None:
     if not path.startswith(BASE):
         return
     if status >= 400:
-        assert set(body) == {"error"}, body
+        anthropic = path.startswith(f"{BASE}/messages")
+        assert set(body) == ({"error", "type"} if anthropic else {"error"}), body
         assert set(body["error"]) == ERROR_KEYS, body
         assert isinstance(body["error"]["message"], str), body
         assert body["error"]["message"], body

@@ -13,6 +13,7 @@ import pytest
 import websockets
 
 from skilldeck_daemon.agent.approvals import covered, named_skills
+from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client import Client
 from support.bundles import manifest, zip_bytes
 from support.daemon import SHELL, Running, running, sse
@@ -99,8 +100,6 @@ async def control_socket(daemon: Running, body: dict[str, Any], headers: dict[st
 
 SURFACES: dict[str, tuple[Ask, list[dict[str, Any]]]] = {
     "responses": (plain, [SHELL]),
-    "responses, code": (plain, [SHELL, PYTHON]),
-    "responses, patch": (plain, [SHELL, PATCH]),
     "responses, streamed": (streamed, [SHELL]),
     "responses, background": (background, [SHELL]),
     "chat": (chat, [SHELL]),
@@ -118,6 +117,17 @@ SURFACES: dict[str, tuple[Ask, list[dict[str, Any]]]] = {
     "websocket, mcp": (web_socket, [MCP]),
     "socket, mcp": (control_socket, [MCP]),
 }
+EVERY = {
+    "responses": plain,
+    "responses, streamed": streamed,
+    "responses, background": background,
+    "chat": chat,
+    "chat, streamed": chat_streamed,
+    "websocket": web_socket,
+    "socket": control_socket,
+}
+SURFACES |= {f"{surface}, code": (ask, [SHELL, PYTHON]) for surface, ask in EVERY.items()}
+SURFACES |= {f"{surface}, patch": (ask, [SHELL, PATCH]) for surface, ask in EVERY.items()}
 CALLS = {
     **{
         f"{surface}, web": Call("web_search", {"query": "x"})
@@ -126,8 +136,11 @@ CALLS = {
     **{
         f"{surface}, mcp": Call("far__say", {"text": "ran"}) for surface in ("responses", "chat", "websocket", "socket")
     },
-    "responses, code": Call("python", {"code": "print('r' + 'an')"}),
-    "responses, patch": Call("apply_patch", {"type": "create_file", "path": "ran.txt", "diff": "+ran"}),
+    **{f"{surface}, code": Call("python", {"code": "print('r' + 'an')"}) for surface in EVERY},
+    **{
+        f"{surface}, patch": Call("apply_patch", {"type": "create_file", "path": "ran.txt", "diff": "+ran"})
+        for surface in EVERY
+    },
 }
 
 
@@ -154,7 +167,7 @@ async def test_the_strictest_policy_holds_on_every_surface(operator: str) -> Non
         Web() as web,
         serving() as server,
         running(
-            *[model] * 200,
+            *[model] * 300,
             strict=False,
             permission=operator,
             mcp_servers={"far": {"url": server.url}},
@@ -200,7 +213,7 @@ async def _files(daemon: Running) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("surface", ["responses", "chat", "messages", "websocket"])
+@pytest.mark.parametrize("surface", ["responses", "chat", "messages", "websocket", "socket"])
 async def test_an_unknown_policy_is_refused_on_every_surface(surface: str) -> None:
     async with running(strict=False) as daemon:
         if surface == "websocket":
@@ -210,6 +223,11 @@ async def test_an_unknown_policy_is_refused_on_every_surface(surface: str) -> No
             ) as connection:
                 await connection.send(json.dumps({"type": "response.create", "model": "default", "input": "x"}))
                 error = json.loads(await connection.recv())["error"]
+        elif surface == "socket":
+            async with await Client.connect(daemon.daemon.settings.socket) as client:
+                with pytest.raises(SkilldeckError) as refused:
+                    await client.start_run({"input": "x"}, "never")
+            error = {"param": refused.value.param}
         else:
             asked = {
                 "responses": {"input": "x"},
