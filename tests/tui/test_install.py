@@ -141,6 +141,22 @@ async def test_several_skills_are_named_in_the_refusal_or_all_taken(repository: 
         assert [skill.folder.name for skill in found] == ["count", "report"]
 
 
+async def test_a_folder_that_holds_several_names_what_installs_one_of_them(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "deck" / name).mkdir(parents=True)
+        (tmp_path / "deck" / name / "SKILL.md").write_text(FRONT.format(name))
+    with pytest.raises(BadRequest) as caught:
+        async with fetched(str(tmp_path / "deck")):
+            pass
+    named = caught.value.hint.partition("(")[2].partition(")")[0]
+    async with fetched(named) as (found,):
+        assert (found.folder, found.source) == (tmp_path / "deck/one", str(tmp_path / "deck/one"))
+    for wrong in ("#none", "#../deck"):
+        with pytest.raises(BadRequest):
+            async with fetched(f"{tmp_path / 'deck'}{wrong}"):
+                pass
+
+
 async def test_what_cannot_be_cloned_says_so(repository: Path, tmp_path: Path) -> None:
     for source, ref in ((f"file://{tmp_path}/none", ""), (f"file://{repository}", "no-such-ref")):
         with pytest.raises(FetchFailed):

@@ -74,14 +74,17 @@ class Fetched:
 def parse_source(text: str, ref: str = "") -> Source:
     """Tell a folder, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge) and a URL of a zip.
 
-    `#path` after a URL names the skill's folder inside. Raises BadRequest.
+    `#path` after one names the skill's folder inside. Raises BadRequest.
     """
+    # A folder may have a # in its own name.
     if Path(text).expanduser().is_dir():
         return Source("folder", str(Path(text).expanduser().absolute()))
     url, _, path = text.partition("#")
     path = unquote(path).strip("/")
     if any(part in ("..", ".", "") for part in path.split("/")) and path:
         raise BadRequest(f"The path {path!r} leaves the source.", "Name a folder inside it.", param="source")
+    if path and Path(url).expanduser().is_dir():
+        return Source("folder", str(Path(url).expanduser().absolute()), path)
     parts = urlsplit(url)
     if url.startswith("git+"):
         return Source("git", url[4:], path, ref)
