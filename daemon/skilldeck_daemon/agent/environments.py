@@ -329,6 +329,13 @@ class Environments:
         await self.open(id)
         return public(await self._file(id, file_id))
 
+    async def find_file(self, file_id: str) -> Doc:
+        """The file, in whichever container it is."""
+        file = await self._store.container_files.find(file_id)
+        if file is None:
+            raise NotFound(f"There is no file {file_id[:100]!r}.", param="file_id")
+        return public(file)
+
     async def _file(self, id: str, file_id: str) -> Doc:
         file = await self._store.container_files.get(id, file_id)
         if file is None:

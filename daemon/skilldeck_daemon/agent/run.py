@@ -177,6 +177,10 @@ class Run:
         """What URLs of the conversation led to, when it is not stored."""
         return self._plan.files.unsaved
 
+    async def made(self) -> list[dict[str, Any]]:
+        """container.file objects of what its calls made or changed so far."""
+        return await self._plan.work.produced()
+
     @property
     def session(self) -> str:
         return self._plan.work.session

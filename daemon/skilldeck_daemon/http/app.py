@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from skilldeck_daemon.agent.services import Services
 from skilldeck_daemon.http import (
+    anthropic,
     approvals,
     chat,
     completions,
@@ -54,4 +55,5 @@ def build(services: Services) -> ASGIApp:
         app.include_router(router(services), prefix="/v1")
     app.include_router(health.router(services))
     app.include_router(metrics.router(services))
-    return Gate(app, services.settings)
+    app.include_router(anthropic.router(services), prefix=f"{errors.ANTHROPIC}/v1")
+    return Gate(anthropic.AnthropicPaths(app), services.settings)

@@ -18,6 +18,7 @@ from skilldeck_daemon.http.multipart import FormLimits, read_form, read_object
 from skilldeck_shared.bundle import MIB
 
 if TYPE_CHECKING:
+    from skilldeck_daemon.agent.environments import Environments
     from skilldeck_daemon.agent.services import Services
 
 FORM = FormLimits(lambda name: name == "file", FILE_BYTES, FILE_BYTES + MIB, 20, "file")
@@ -74,14 +75,19 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/containers/{container_id}/files/{file_id}/content")
     async def get_content(container_id: str, file_id: str) -> Response:
-        file, size, name = await environments.open_file(container_id, file_id)
-        headers = {
-            "content-length": str(size),
-            "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
-        }
-        return StreamingResponse(_chunks(file, size), media_type="application/octet-stream", headers=headers)
+        return await container_file(environments, container_id, file_id)
 
     return api
+
+
+async def container_file(environments: Environments, container_id: str, file_id: str) -> Response:
+    """The answer that brings a container's file."""
+    file, size, name = await environments.open_file(container_id, file_id)
+    headers = {
+        "content-length": str(size),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+    }
+    return StreamingResponse(_chunks(file, size), media_type="application/octet-stream", headers=headers)
 
 
 async def _chunks(file: BinaryIO, size: int) -> AsyncIterator[bytes]:

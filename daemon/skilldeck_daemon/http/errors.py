@@ -1,6 +1,6 @@
 """Every error of the HTTP surface as OpenAI's four-key body, unknown routes and methods included.
 
-Under /v1/messages errors have Anthropic's shape instead.
+Of Anthropic's API errors have Anthropic's shape instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class MethodNotAllowed(BadRequest):
 
 
 MESSAGES = "/v1/messages"
-"""Anthropic's paths, whose errors have Anthropic's shape."""
+ANTHROPIC = "/anthropic"
+"""Before the paths that Anthropic's API shares with OpenAI's (see `anthropic.py`)."""
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -57,7 +58,7 @@ def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
         headers["retry-after"] = "1"
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
-    anthropic = path == MESSAGES or path.startswith(f"{MESSAGES}/")
+    anthropic = path == MESSAGES or path.startswith((f"{MESSAGES}/", f"{ANTHROPIC}/"))
     return JSONResponse(anthropic_body(error) if anthropic else error.body(), error.status, headers)
 
 
@@ -96,7 +97,7 @@ def install(app: FastAPI) -> None:
 
 
 def _translated(request: Request, error: HTTPException) -> SkilldeckError:
-    path = f"{request.method} {request.url.path}"
+    path = f"{request.method} {request.url.path.removeprefix(ANTHROPIC)}"
     if error.status_code == 404:
         return NotFound(f"Invalid URL ({path}).", code="unknown_url")
     if error.status_code == 405:

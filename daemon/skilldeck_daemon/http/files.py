@@ -20,6 +20,7 @@ from skilldeck_shared.errors import BadRequest
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
+    from skilldeck_daemon.skills.reader import UploadPart
 
 FORM = FormLimits(lambda name: name == "file", FILE_BYTES, FILE_BYTES + MIB, 20, "file")
 
@@ -33,17 +34,12 @@ def router(services: Services) -> APIRouter:
     async def create_file(request: Request) -> Response:
         async with services.store.blobs.staging() as staging:
             form = await read_form(request, staging, FORM)
-            found = [file.part for file in form.files if file.name == "file"]
-            if not found:
-                refuse("file", "Missing required parameter: 'file'.", code="missing_required_parameter")
-            if len(found) > 1:
-                refuse("file", "More than one file was sent.", "Send one file a request.")
+            part = one_file(form)
             purpose = form.fields.get("purpose", "")
             if not purpose:
                 refuse("purpose", "Missing required parameter: 'purpose'.", code="missing_required_parameter")
             check_purpose(purpose, "purpose")
             seconds = _expires_after(form)
-            part = found[0]
             file = await files.create(part, filename=part.filename, purpose=purpose, expires_seconds=seconds)
         return JSONResponse(file)
 
@@ -97,6 +93,16 @@ class Download(FileResponse):
         if "content-range" in (told := Headers(raw=refused["headers"])):
             answer.headers["content-range"] = told["content-range"]
         await answer(scope, receive, send)
+
+
+def one_file(form: Form) -> UploadPart:
+    """The form's `file`."""
+    found = [file.part for file in form.files if file.name == "file"]
+    if not found:
+        refuse("file", "Missing required parameter: 'file'.", code="missing_required_parameter")
+    if len(found) > 1:
+        refuse("file", "More than one file was sent.", "Send one file a request.")
+    return found[0]
 
 
 def _expires_after(form: Form) -> int | None:

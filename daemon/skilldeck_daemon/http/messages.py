@@ -21,6 +21,7 @@ from skilldeck_daemon.http.deps import unless_gone
 from skilldeck_daemon.http.errors import anthropic_body
 from skilldeck_daemon.http.messages_answer import (
     BlockStream,
+    Made,
     container_of,
     extra,
     message,
@@ -88,9 +89,11 @@ class Answer:
 
     async def whole(self) -> dict[str, Any]:
         """The Message, once the run has ended."""
-        await self._run.finished()
+        made = Made(self._run)
+        async for event in self._run.events():
+            await made.look(event)
         self._raise()
-        return message(self._run, self._body.thinking, await self._container())
+        return message(self._run, self._body.thinking, await self._container(), made)
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """message_start, ping, the blocks, message_delta, message_stop; or an error instead of the last two."""

@@ -1,13 +1,15 @@
 """A run's output as Anthropic Messages tell it: content blocks, whole (`content`) or as stream events (`stream`).
 
 Text, thinking (when it was asked for), tool_use for the client's tools; commands that were run here as server_tool_use
-and bash_code_execution_tool_result, one pair a call. Files that answers cite stand under the extra field `skilldeck` of
-the message, since Messages have no citation of a container's file.
+and bash_code_execution_tool_result, one pair a call, which names the files the call made or changed (their content is
+at /v1/files/{id}/content for Anthropic's SDK). Files that answers cite stand under the extra field `skilldeck` of the
+message as well, since Messages have no citation of a container's file.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +20,9 @@ from skilldeck_daemon.agent.messages_blocks import HOSTED_NAME
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.agent.sealed import seal
 from skilldeck_daemon.http.chat_answer import clients_calls
-from skilldeck_shared.errors import NotFound
+from skilldeck_shared.errors import NotFound, SkilldeckError
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_CODE = 124
 """What `timeout` exits with."""
@@ -49,7 +53,28 @@ def stop_reason(run: Run) -> str:
     return "stop_sequence" if run.stop_sequence is not None else "end_turn"
 
 
-def content(run: Run, thinking: bool) -> list[Doc]:
+class Made:
+    """Which files each call made, found out when its output is there. `ids` are by call id."""
+
+    def __init__(self, run: Run) -> None:
+        self.ids: dict[str, list[str]] = {}
+        self._run = run
+        self._seen: set[tuple[str, int]] = set()
+
+    async def look(self, event: Event) -> None:
+        """Follow the run's events: all of them, in order."""
+        if event["type"] != "response.output_item.done" or event["item"]["type"] != "shell_call_output":
+            return
+        try:
+            now = {(file["id"], file["bytes"]) for file in await self._run.made()}
+        except SkilldeckError as error:  # the call's output is told all the same
+            log.warning("what run %s made cannot be listed: %s", self._run.id, error)
+            return
+        self.ids[event["item"]["call_id"]] = sorted({id for id, _ in now - self._seen})
+        self._seen |= now
+
+
+def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
     """The content blocks of a run that has ended."""
     asked = {id(item) for item in clients_calls(run)}
     blocks: list[Doc] = []
@@ -67,7 +92,7 @@ def content(run: Run, thinking: bool) -> list[Doc]:
             case "shell_call":
                 block = {**command(item), "input": {"command": "\n".join(item["action"]["commands"])}}
             case "shell_call_output":
-                block = command_result(item)
+                block = command_result(item, made)
         if block is not None:
             blocks.append(block)
     return blocks
@@ -90,7 +115,7 @@ def command(item: Doc) -> Doc:
     return {"type": "server_tool_use", "id": item["call_id"], "name": HOSTED_NAME, "input": {}}
 
 
-def command_result(item: Doc) -> Doc:
+def command_result(item: Doc, made: Made) -> Doc:
     """The outputs of one call's commands as one result: texts joined, the first failure's code."""
     entries = item["output"]
     codes = [entry["outcome"].get("exit_code", TIMEOUT_CODE) for entry in entries]
@@ -99,7 +124,7 @@ def command_result(item: Doc) -> Doc:
         "stdout": "".join(entry["stdout"] for entry in entries),
         "stderr": "".join(entry["stderr"] for entry in entries),
         "return_code": next((code for code in codes if code != 0), 0),
-        "content": [],
+        "content": [{"type": "bash_code_execution_output", "file_id": id} for id in made.ids.get(item["call_id"], ())],
     }
     return {"type": "bash_code_execution_tool_result", "tool_use_id": item["call_id"], "content": result}
 
@@ -127,14 +152,14 @@ async def container_of(run: Run, environments: Environments, named: str) -> Doc 
     return {"id": id, "expires_at": datetime.fromtimestamp(expires, UTC).isoformat(), "skills": skills or None}
 
 
-def message(run: Run, thinking: bool, container: Doc | None) -> Doc:
+def message(run: Run, thinking: bool, container: Doc | None, made: Made) -> Doc:
     """The Message of a run that has ended."""
     return {
         "id": message_id(run),
         "type": "message",
         "role": "assistant",
         "model": run.response["model"],
-        "content": content(run, thinking),
+        "content": content(run, thinking, made),
         "stop_reason": stop_reason(run),
         "stop_sequence": run.stop_sequence if stop_reason(run) == "stop_sequence" else None,
         "container": container,
@@ -150,11 +175,13 @@ class BlockStream:
         self._run = run
         self._thinking = thinking
         self._clients = {name for tool in run.request.tools if not tool.hosted for name in tool.names}
+        self._made = Made(run)
         self._count = 0
         self._open: dict[int, int] = {}  # output_index → index of its block
 
     async def follow(self) -> AsyncIterator[Doc]:
         async for event in self._run.events():
+            await self._made.look(event)
             for told in self._event(event):
                 yield told
 
@@ -181,7 +208,7 @@ class BlockStream:
             told = json.dumps({"command": "\n".join(item["action"]["commands"])}, ensure_ascii=False)
             yield self._delta(index, "input_json_delta", partial_json=told)
         elif item["type"] == "shell_call_output":
-            yield from self._start(index, command_result(item))
+            yield from self._start(index, command_result(item, self._made))
         if index not in self._open:
             return
         if item["type"] == "reasoning":

@@ -38,7 +38,7 @@ def router(services: Services) -> APIRouter:
     async def create_skill(request: Request) -> Response:
         async with services.store.blobs.staging() as staging:
             form = await read_form(request, staging, FORM)
-            return JSONResponse(await skills.create(_files(form)))
+            return JSONResponse(await skills.create(uploaded(form)))
 
     @api.get("/skills")
     async def list_skills(request: Request) -> Response:
@@ -65,14 +65,14 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/skills/{skill_id}/content")
     async def get_content(skill_id: str) -> Response:
-        return _download(await skills.content(skill_id))
+        return download(await skills.content(skill_id))
 
     @api.post("/skills/{skill_id}/versions")
     async def create_version(skill_id: str, request: Request) -> Response:
         async with services.store.blobs.staging() as staging:
             form = await read_form(request, staging, FORM)
             default = _flag(form, "default")
-            return JSONResponse(await skills.add_version(skill_id, _files(form), default=default))
+            return JSONResponse(await skills.add_version(skill_id, uploaded(form), default=default))
 
     @api.get("/skills/{skill_id}/versions")
     async def list_versions(skill_id: str, request: Request) -> Response:
@@ -88,12 +88,13 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/skills/{skill_id}/versions/{version}/content")
     async def get_version_content(skill_id: str, version: str) -> Response:
-        return _download(await skills.content(skill_id, version))
+        return download(await skills.content(skill_id, version))
 
     return api
 
 
-def _files(form: Form) -> list[UploadPart]:
+def uploaded(form: Form) -> list[UploadPart]:
+    """The files of a skill's form."""
     parts = []
     for file in form.files:
         if not _is_file_field(file.name):
@@ -110,7 +111,8 @@ def _flag(form: Form, name: str) -> bool:
     return value in ("true", "1")
 
 
-def _download(content: Content) -> Response:
+def download(content: Content) -> Response:
+    """The answer that brings a zip."""
     headers = {
         "content-length": str(content.size),
         "content-disposition": f"attachment; filename*=UTF-8''{quote(content.filename)}",

@@ -99,6 +99,11 @@ class ContainerFiles:
         row = await self._rows.get(id, "", "container_id", "doc")
         return _doc(row) if row is not None and row["container_id"] == container_id else None
 
+    async def find(self, id: str) -> Doc | None:
+        """The file, in whichever container it is."""
+        row = await self._rows.get(id, "", "doc")
+        return _doc(row) if row is not None else None
+
     async def by_path(self, container_id: str, path: str) -> Doc | None:
         """The file at exactly this path."""
         if not storable(container_id):
