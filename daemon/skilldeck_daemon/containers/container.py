@@ -246,6 +246,7 @@ class Container:
         *,
         timeout_ms: int | None = None,
         max_output_length: int | None = None,
+        restart: bool = False,
         on_output: Callable[[str], None] | None = None,
     ) -> CellResult:
         """Runs Python in the container's interpreter, whose variables last from call to call; see `kernels.py`.
@@ -255,6 +256,7 @@ class Container:
         Args:
             timeout_ms: at the limit the code is interrupted; what it wrote is kept.
             max_output_length: characters kept of all it writes.
+            restart: begin with a fresh interpreter.
             on_output: called with text as it is written; must not block or raise.
 
         Raises: `InvalidContainerRequest`, `ContainerGone`, `SandboxUnavailable`, `DiskFull`, `ContainerError`.
@@ -268,6 +270,9 @@ class Container:
                 self.touch()
                 self._watch.admit(0)
                 runtime = await self.ensure_running()
+                if restart:
+                    await self._interpreter.restart(runtime)
+                    runtime = await self.ensure_running()
                 self._watch.began(runtime.init_pid)
 
                 def note() -> str:

@@ -141,6 +141,15 @@ class Interpreter:
                 answer = await asyncio.shield(asyncio.ensure_future(self._end(runtime, job)))
         return answer, timed_out
 
+    async def restart(self, runtime: Runtime) -> None:
+        """Ends the process: the next cell starts a fresh one. What it left in the background ends with it."""
+        job = self._job
+        if job is not None and self._runtime is runtime and self._alive(job):
+            if not await runtime.kill(job):
+                await runtime.stop()
+            await asyncio.wait({job.exited}, timeout=EXIT_GRACE_S)
+        self.close()
+
     def close(self) -> None:
         """Lets go of the process; it ends with the sandbox, or of itself when its socket closes."""
         self._died_unseen = False

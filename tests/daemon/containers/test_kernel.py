@@ -128,6 +128,14 @@ async def test_an_interpreter_that_ends_itself_is_replaced(container: Container)
     assert "killed by signal 11" in (await py(container, "import os; os.kill(os.getpid(), 11)")).text
 
 
+async def test_a_restart_begins_afresh_and_spares_the_shells_processes(container: Container) -> None:
+    assert (await py(container, "'x' in globals()", restart=True)).text == "False\n"
+    await sh(container, "sleep 60 & echo $! > pid")
+    await py(container, "x = 1")
+    assert (await py(container, "'x' in globals()", restart=True)).text == "False\n"
+    assert (await sh(container, "kill -0 $(cat pid) && echo alive")).stdout == "alive\n"
+
+
 async def test_an_interpreter_killed_between_two_cells_is_replaced_and_the_next_says_so(container: Container) -> None:
     await py(container, "x = 1")
     # A signal is delivered when its process is next scheduled: wait until the agent's python3 is the only one.

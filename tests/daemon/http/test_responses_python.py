@@ -162,6 +162,7 @@ async def test_a_model_that_writes_code_instead_of_json_is_understood() -> None:
         ('{"code": "print(1)', "not valid JSON"),
         ('{"source": "1"}', '"code"'),
         ('{"code": "1", "timeout_ms": 0}', '"timeout_ms"'),
+        ('{"code": "1", "restart": "yes"}', '"restart"'),
         ('{"code": "1", "code": "2"}', "more than once"),
     ],
 )
@@ -186,6 +187,13 @@ async def test_a_timeout_and_a_dead_interpreter_are_told_and_survived() -> None:
         assert logs[0].endswith("[timed out after 200 ms]\n")
         assert "exit code 1" in logs[1]
         assert logs[2] == "'new'\n"
+
+
+async def test_the_model_can_begin_with_a_fresh_interpreter() -> None:
+    turns = [Turn(python("x = 1")), Turn(python("'x' in globals()", restart=True)), Turn("ok")]
+    async with running(*turns) as daemon:
+        response = await daemon.respond(tools=[PYTHON], include=OUTPUTS)
+        assert calls(response)[1]["outputs"][0]["logs"] == "False\n"
 
 
 async def test_cancelling_keeps_what_was_written() -> None:

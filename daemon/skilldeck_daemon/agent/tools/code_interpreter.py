@@ -49,6 +49,10 @@ FUNCTION = {
         "properties": {
             "code": {"type": "string", "description": "The code."},
             "timeout_ms": {"type": "integer", "description": "Limit in milliseconds; at it the code is interrupted."},
+            "restart": {
+                "type": "boolean",
+                "description": "Begin with a fresh interpreter: the variables of earlier calls are gone.",
+            },
         },
         "required": ["code"],
         "additionalProperties": False,
@@ -133,7 +137,10 @@ class CodeInterpreterTool(Tool):
         try:
             container = await work.container()
             result = await container.interpret(
-                call.commands[0], timeout_ms=call.timeout_ms or TIMEOUT_MS, on_output=written.append
+                call.commands[0],
+                timeout_ms=call.timeout_ms or TIMEOUT_MS,
+                restart=call.restart,
+                on_output=written.append,
             )
             images = await read_figures(container, result.figures) if INCLUDE in work.include else []
         except asyncio.CancelledError:
@@ -201,6 +208,7 @@ class PythonCall(Call):
     """A call with the item it writes. `commands` holds the code."""
 
     writer: PythonWriter = None  # type: ignore[assignment]
+    restart: bool = False
 
 
 class PythonWriter(CallWriter):
@@ -249,6 +257,7 @@ class PythonWriter(CallWriter):
 
     def close(self, arguments: str, problem: str | None) -> Call:
         timeout_ms = None
+        restart = False
         code = ""
         if arguments.strip() and not arguments.lstrip().startswith("{"):
             # Some models were taught a python tool whose whole argument is the code.
@@ -256,7 +265,7 @@ class PythonWriter(CallWriter):
             arguments = json.dumps({"code": code}, ensure_ascii=False)
         elif problem is None:
             try:
-                code, timeout_ms = read_arguments(arguments)
+                code, timeout_ms, restart = read_arguments(arguments)
             except ValueError as error:
                 problem = str(error)
         if problem is None and not code.startswith(self._code):
@@ -277,6 +286,7 @@ class PythonWriter(CallWriter):
             commands=(code,),
             timeout_ms=timeout_ms,
             writer=self,
+            restart=restart,
         )
 
     def finish(self, status: str, text: str, images: Sequence[str] = ()) -> None:
@@ -295,8 +305,8 @@ class PythonWriter(CallWriter):
         )
 
 
-def read_arguments(text: str) -> tuple[str, int | None]:
-    """(code, timeout_ms); ValueError says in one sentence what is wrong, for the model."""
+def read_arguments(text: str) -> tuple[str, int | None, bool]:
+    """(code, timeout_ms, restart); ValueError says in one sentence what is wrong, for the model."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -309,7 +319,10 @@ def read_arguments(text: str) -> tuple[str, int | None]:
         timeout = int(timeout)
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 1):
         raise ValueError('"timeout_ms" must be a whole number of at least 1.')
-    return clean(code), timeout
+    restart = value.get("restart")
+    if restart is not None and not isinstance(restart, bool):
+        raise ValueError('"restart" must be true or false.')
+    return clean(code), timeout, bool(restart)
 
 
 async def read_figures(container: Container, paths: Sequence[str]) -> list[str]:
