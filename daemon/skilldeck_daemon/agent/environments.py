@@ -128,6 +128,10 @@ class Environments:
             raise
         return public(record)
 
+    def validate(self, record: Doc) -> None:
+        """Whether a container may be made of a record: raises `InvalidContainerRequest` naming its field."""
+        self.containers.validate(_spec(record))
+
     def new_record(
         self, name: str, mounts: Sequence[Mounted], memory: str, domains: Sequence[str], minutes: int = EXPIRES_MINUTES
     ) -> Doc:

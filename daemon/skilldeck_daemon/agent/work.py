@@ -20,11 +20,12 @@ from skilldeck_daemon.agent.gather import Sources, from_file_id
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.tools.base import Tool
-from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool, place_of
+from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool, Place, place_of
 from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool
 from skilldeck_daemon.agent.web.pages import Pages, PageText
 from skilldeck_daemon.agent.web.providers import SearchProvider
 from skilldeck_daemon.containers import WORKDIR, Container, ContainerGone
+from skilldeck_daemon.containers.errors import InvalidContainerRequest
 from skilldeck_shared.errors import NotFound
 
 CITED_FILES = 100
@@ -184,7 +185,7 @@ async def prepare(
     if spec.kind == "container_reference":
         record = await _referenced(work, spec, place.param)
     else:
-        record = await _automatic(work, spec, history, attachments, sources)
+        record = await _automatic(work, place, history, attachments, sources)
     work.container_id = record["id"]
     work.mounted = mounts = [Mounted(**mount) for mount in record["_mounts"]]
     present: set[str] = set()
@@ -213,11 +214,12 @@ async def _referenced(work: Work, spec: EnvironmentSpec, param: str) -> dict[str
 
 async def _automatic(
     work: Work,
-    spec: EnvironmentSpec,
+    place: Place,
     history: list[Item],
     attachments: Attachments,
     sources: Sources,
 ) -> dict[str, Any]:
+    spec = place.spec
     mounts = await work.environments.resolve(spec.skills)
     mounts += work.mounts
     named = {mount.name for mount in mounts}  # what the request brings itself hides what lies on disk
@@ -232,7 +234,13 @@ async def _automatic(
             if fitting is not None:
                 return fitting
         break
-    work._record = work.environments.new_record(f"auto-{work.run_id}", mounts, spec.memory_limit, spec.allowed_domains)
+    record = work.environments.new_record(f"auto-{work.run_id}", mounts, spec.memory_limit, spec.allowed_domains)
+    try:
+        work.environments.validate(record)  # now, not when the model makes its first call
+    except InvalidContainerRequest as error:
+        error.param = f"{place.param.removesuffix('.container_id')}.{error.param}"
+        raise
+    work._record = record
     work._files = list(attachments.files.values())
     return work._record
 

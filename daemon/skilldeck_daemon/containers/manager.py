@@ -274,9 +274,8 @@ class Containers:
         """The uid that container files get, None when it is our own."""
         return self.tools.uid if self.tools is not None and self.tools.setpriv is not None else None
 
-    def _check(self, spec: ContainerSpec) -> None:
-        if self._watchdog is None:
-            raise ContainerError("The containers have not been started.")
+    def validate(self, spec: ContainerSpec) -> None:
+        """Raises `InvalidContainerRequest` for what no container may have here: memory, domains."""
         if spec.memory_bytes > MEMORY_TIERS[self.max_memory]:
             raise InvalidContainerRequest(
                 f"memory_limit {spec.memory_limit} is above this daemon's maximum of {self.max_memory}.",
@@ -284,6 +283,11 @@ class Containers:
                 param="memory_limit",
             )
         Proxy.check(spec.network.allowed_domains)
+
+    def _check(self, spec: ContainerSpec) -> None:
+        if self._watchdog is None:
+            raise ContainerError("The containers have not been started.")
+        self.validate(spec)
         for mount in spec.mounts:
             if not mount.path.is_dir():
                 raise InvalidContainerRequest(

@@ -243,6 +243,10 @@ async def test_a_model_that_never_stops_can_be_cancelled() -> None:
             [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-none"]}}],
             "tools[0].container.file_ids[0]",
         ),
+        (
+            [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "64g"}}],
+            "tools[0].container.memory_limit",
+        ),
         ([PYTHON, PYTHON], "tools[1]"),
         (
             [

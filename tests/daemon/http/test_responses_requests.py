@@ -119,6 +119,11 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
         f"{AUTO}.container_id",
     ),
     (with_environment(memory_limit="2g"), f"{AUTO}.memory_limit"),
+    (with_environment(memory_limit="64g"), f"{AUTO}.memory_limit"),
+    (
+        with_environment(network_policy={"type": "allowlist", "allowed_domains": ["ok.org", "https://x"]}),
+        f"{AUTO}.network_policy.allowed_domains[1]",
+    ),
     (with_environment(file_ids=["file-none"]), f"{AUTO}.file_ids[0]"),
     (with_environment(file_ids=["x"] * 51), f"{AUTO}.file_ids"),
     (with_environment(network_policy={"type": "open"}), f"{AUTO}.network_policy.type"),
