@@ -3,6 +3,7 @@
     with Runner(model="tiny") as runner:
         response = runner.run("Summarise data.csv", skills=[SkillMount("skills/csv-summary")], files=["data.csv"])
         print(response.output_text)
+        runner.save(response, "out")    # the files that the answer names
 
 Responses and stream events are the `openai` package's own types. A runner works from plain code (`run`, `stream`) and
 from any event loop (`arun`, `astream`), from several threads and tasks at once: everything happens on a loop of its
@@ -17,15 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import shutil
 import tempfile
 import threading
 import typing
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -33,56 +32,31 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from skilldeck_daemon import telemetry
-from skilldeck_daemon.agent.environments import Mounted
 from skilldeck_daemon.agent.log import Event
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.work import Nearby
+from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.manager import base_for
 from skilldeck_daemon.core import Core
+from skilldeck_daemon.runner_request import (
+    Ask,
+    File,
+    Files,
+    SkillMount,
+    Skills,
+    attach,
+    body_of,
+    cited,
+    copy_file,
+    give_shell,
+)
 from skilldeck_daemon.settings import BadSettings, Settings, load
 from skilldeck_shared.errors import BadRequest, Unavailable
-from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
+
+__all__ = ["Runner", "SkillMount"]
 
 T = TypeVar("T")
-File = str | Path | tuple[str, bytes]
-Files = Sequence[File]
-Skills = Sequence["SkillMount | str | Path"]
 CLOSE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class SkillMount:
-    """A skill's folder on this machine, mounted at /mnt/skills/NAME (the name in its SKILL.md).
-
-    Edits show at once, in running containers too.
-    """
-
-    path: str | Path
-
-    def read(self, param: str = "skills") -> Mounted:
-        """Validate it. Raises ManifestError (with line and column), or BadRequest when it is no skill's folder."""
-        folder = Path(self.path).expanduser().absolute()
-        try:
-            found = [item for item in folder.iterdir() if item.name.lower() == "skill.md"]
-            if len(found) != 1:
-                raise BadRequest(f"{folder} holds no SKILL.md.", "Give the skill's own folder.", param=param)
-            manifest = parse_manifest(decode_manifest(found[0].read_bytes()), folder.name)
-        except ManifestError as error:
-            error.param = param
-            raise
-        except OSError as error:
-            raise BadRequest(f"The skill {folder} cannot be read: {error.strerror}.", param=param) from error
-        return Mounted(manifest.name, manifest.description, str(folder.resolve()), "", "")
-
-
-@dataclass(frozen=True)
-class _Ask:
-    """The arguments of one run."""
-
-    prompt: str | None
-    skills: Skills
-    files: Files
-    fields: Mapping[str, Any]
 
 
 class RunnerSettings(Settings):
@@ -194,19 +168,19 @@ class Runner:
         Raises:
             SkilldeckError: nothing was run. `BadRequest.param` names the field.
         """
-        return self._loop.wait(self._run(_Ask(prompt, skills, files, fields)))
+        return self._loop.wait(self._run(Ask(prompt, skills, files, fields)))
 
     async def arun(
         self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
     ) -> Response:
         """`run` for async code; cancelling it cancels the run."""
-        return await self._loop.run(self._run(_Ask(prompt, skills, files, fields)))
+        return await self._loop.run(self._run(Ask(prompt, skills, files, fields)))
 
     def stream(
         self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
     ) -> Iterator[ResponseStreamEvent]:
         """The events of a run as they happen. A run whose stream is closed early is cancelled."""
-        events = self._events(_Ask(prompt, skills, files, fields))
+        events = self._events(Ask(prompt, skills, files, fields))
         try:
             while (event := self._loop.wait(_next(events))) is not None:
                 yield event
@@ -218,13 +192,27 @@ class Runner:
         self, prompt: str | None = None, *, skills: Skills = (), files: Files = (), **fields: Any
     ) -> AsyncIterator[ResponseStreamEvent]:
         """`stream` for async code."""
-        events = self._events(_Ask(prompt, skills, files, fields))
+        events = self._events(Ask(prompt, skills, files, fields))
         try:
             while (event := await self._loop.run(_next(events))) is not None:
                 yield event
         finally:
             if not self._closed:
                 await self._loop.run(events.aclose())
+
+    def save(self, response: Response, folder: str | Path) -> list[Path]:
+        """Copy the files that a response cites, made or changed by its commands, into a folder; returns their paths.
+
+        They keep their place under /mnt/data; what has their name in the folder is replaced.
+
+        Raises:
+            SkilldeckError: a file is gone, as with its container after 20 idle minutes.
+        """
+        return self._loop.wait(self._save(response, Path(folder).expanduser().absolute()))
+
+    async def asave(self, response: Response, folder: str | Path) -> list[Path]:
+        """`save` for async code."""
+        return await self._loop.run(self._save(response, Path(folder).expanduser().absolute()))
 
     # -- on the runner's loop
 
@@ -253,18 +241,18 @@ class Runner:
         if self._core is not None:
             await self._stack.aclose()
 
-    async def _start(self, ask: _Ask) -> Any:
+    async def _start(self, ask: Ask) -> Any:
         core = await self._ready()
         mounts = []
         for index, skill in enumerate(ask.skills):
             mount = skill if isinstance(skill, SkillMount) else SkillMount(skill)
             mounts.append(await asyncio.to_thread(mount.read, f"skills[{index}]"))
-        body = _body(ask.prompt, ask.fields)
-        _give_shell(body, needed=bool(mounts))
+        body = body_of(ask.prompt, ask.fields)
+        give_shell(body, needed=bool(mounts))
         request = ResponseRequest.parse(body, stream_field=False)
         if ask.files:
             ids = [await self._store(core, file, f"files[{index}]") for index, file in enumerate(ask.files)]
-            _attach(body, ids)
+            attach(body, ids)
             request = ResponseRequest.parse(body, stream_field=False)
         return await core.services.runs.start(request, nearby=Nearby(mounts=tuple(mounts)))
 
@@ -284,7 +272,7 @@ class Runner:
         stored = await core.services.files.create(chunks(), filename=name, purpose="user_data")
         return str(stored["id"])
 
-    async def _run(self, ask: _Ask) -> Response:
+    async def _run(self, ask: Ask) -> Response:
         run = await self._start(ask)
         try:
             return Response.model_validate(await run.finished())
@@ -292,7 +280,18 @@ class Runner:
             run.cancel()
             raise
 
-    async def _events(self, ask: _Ask) -> AsyncGenerator[ResponseStreamEvent, None]:
+    async def _save(self, response: Response, folder: Path) -> list[Path]:
+        environments = (await self._ready()).services.environments
+        saved = []
+        for container_id, file_id in cited(response):
+            path = (await environments.get_file(container_id, file_id))["path"]
+            file, size, _ = await environments.open_file(container_id, file_id)
+            target = folder / path.removeprefix(WORKDIR + "/")
+            await asyncio.to_thread(copy_file, file, size, target)
+            saved.append(target)
+        return saved
+
+    async def _events(self, ask: Ask) -> AsyncGenerator[ResponseStreamEvent, None]:
         run = await self._start(ask)
         try:
             async for event in run.events():
@@ -349,38 +348,6 @@ def _remove(temporary: Path | None) -> None:
         # A runner of root keeps containers where their user can reach them.
         shutil.rmtree(base_for(temporary / "containers"), ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _body(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
-    body = copy.deepcopy(dict(fields))
-    if prompt is not None:
-        if body.get("input") is not None:
-            raise BadRequest("Both a prompt and 'input' were given.", "Use one of them.", param="input")
-        body["input"] = prompt
-    if body.get("background"):
-        raise BadRequest("A runner has no background: use a thread or a task.", param="background")
-    return body
-
-
-def _give_shell(body: dict[str, Any], *, needed: bool) -> None:
-    tools = body.setdefault("tools", []) or []
-    shells = [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "shell"]
-    if not shells:
-        body["tools"] = [*tools, {"type": "shell", "environment": {"type": "container_auto"}}]
-    elif needed and (shells[0].get("environment") or {}).get("type") != "container_auto":
-        raise BadRequest(
-            "Skills are mounted into a container of their own.", "Use the environment container_auto.", param="skills"
-        )
-
-
-def _attach(body: dict[str, Any], ids: Sequence[str]) -> None:
-    """Files go with the user's last message."""
-    parts: list[Any] = [{"type": "input_file", "file_id": id} for id in ids]
-    items = body.get("input") or []
-    if isinstance(items, str):
-        parts.insert(0, {"type": "input_text", "text": items})
-        items = []
-    body["input"] = [*items, {"type": "message", "role": "user", "content": parts}]
 
 
 def _event_types() -> dict[str, Any]:

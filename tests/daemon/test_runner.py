@@ -68,6 +68,22 @@ def test_a_folder_is_mounted_where_it_lies_read_only_and_files_are_there(
     assert "- counting: Counts." in model.requests[-1]["messages"][0]["content"]
 
 
+async def test_files_that_a_run_made_are_copied_into_a_folder(
+    runner: Runner, model: ScriptedModel, tmp_path: Path
+) -> None:
+    made = shell("mkdir d; printf one > d/a.txt; printf two > a.txt; ln -s /etc/passwd link; printf given > given.txt")
+    play(model, Turn(made), Turn("See a.txt."), Turn(shell("printf 22 > a.txt")), Turn("Again."))
+    response = runner.run("make", files=[("given.txt", b"given")])
+    out = tmp_path / "new/out"
+    assert sorted(runner.save(response, out)) == [out / "a.txt", out / "d/a.txt", out / "given.txt"]
+    assert (out / "d/a.txt").read_text() == "one"
+    (out / "a.txt").chmod(0o400)
+    again = await runner.arun("change", previous_response_id=response.id)
+    assert await runner.asave(again, out) == [out / "a.txt"]
+    assert (out / "a.txt").read_text() == "22"
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
 def test_the_next_run_goes_on_in_the_same_container(runner: Runner, model: ScriptedModel, tmp_path: Path) -> None:
     folder = skill(tmp_path / "counting")
     play(model, Turn(shell("echo kept > kept.txt")), Turn("first"), Turn(shell("cat kept.txt")), Turn("second"))
