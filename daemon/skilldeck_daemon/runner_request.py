@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from openai.types.responses import Response
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from skilldeck_daemon.agent.environments import Mounted
 from skilldeck_shared.errors import BadRequest
@@ -20,6 +22,20 @@ File = str | Path | tuple[str, bytes]
 Files = Sequence[File]
 Skills = Sequence["SkillMount | str | Path"]
 CHUNK = 1 << 20
+# OpenAI's fields, and those of local servers (`sampling_fields.py`).
+KNOWN = (frozenset(ResponseCreateParamsBase.__annotations__) - {"stream", "stream_options"}) | {
+    "dry_allowed_length",
+    "dry_base",
+    "dry_multiplier",
+    "frequency_penalty",
+    "logit_bias",
+    "min_p",
+    "presence_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "top_k",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,11 @@ class Ask:
 
 
 def body_of(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    for name in fields.keys() - KNOWN:
+        # Over HTTP unknown fields are ignored for newer clients' sake; in a program it is a misspelt argument.
+        near = difflib.get_close_matches(name, KNOWN, 1)
+        hint = "Use runner.stream()." if name == "stream" else f"Did you mean {near[0]!r}?" if near else ""
+        raise BadRequest(f"A response has no field {name!r}.", hint, param=name)
     body = copy.deepcopy(dict(fields))
     if prompt is not None:
         if body.get("input") is not None:

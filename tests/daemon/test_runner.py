@@ -162,6 +162,14 @@ def test_bad_input_is_refused_with_the_field_and_nothing_runs(
         (BadRequest, "input", {"input": "twice"}),
         (BadRequest, "background", {"background": True}),
         (BadRequest, "temperature", {"temperature": 9}),
+        (BadRequest, "tool", {"tool": []}),
+        (BadRequest, "stream", {"stream": True}),
+        (BadRequest, "seed", {"seed": "x"}),
+        (BadRequest, "top_k", {"top_k": -1}),
+        (BadRequest, "min_p", {"min_p": 2}),
+        (BadRequest, "dry_base", {"dry_base": 0}),
+        (BadRequest, "stop", {"stop": 3}),
+        (BadRequest, "text.format.type", {"text": {"format": {"type": "x"}}}),
         (BadRequest, "previous_response_id", {"previous_response_id": "resp_none"}),
     ):
         with pytest.raises(error) as caught:
