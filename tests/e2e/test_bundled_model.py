@@ -7,7 +7,10 @@ script's output has to be in the answer; a small model may trip over later ones.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,6 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from skilldeck_daemon import Runner, SkillMount
 from support.daemon import SHELL, Running, running
 from support.wait import until
 
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SKILL = Path(__file__).parents[2] / "skills-examples/csv-summary"
 ORDERS = SKILL / "samples/orders.csv"
+DOCS = SKILL.parents[1] / "docs/in-process.md"
 ASK = "Use the csv-summary skill on orders.csv"
 FIRST_LINE = "rows: 12"
 
@@ -107,9 +110,11 @@ async def test_anthropics_sdk_uses_a_skill_of_its_own(bundled: Running) -> None:
     check(outputs, "".join(block.text for block in message.content if block.type == "text"))
 
 
-async def test_a_runner_uses_a_folder_as_a_skill() -> None:
-    def work() -> None:
-        with Runner(model="tiny") as runner:
-            check_response(runner.run(ASK, skills=[SkillMount(SKILL)], files=[ORDERS], temperature=0))
-
-    await asyncio.to_thread(work)
+async def test_the_documented_runner_program_runs(tmp_path: Path) -> None:
+    (tmp_path / "skills-examples").symlink_to(SKILL.parent)
+    program = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[0]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    output, problems = await process.communicate()
+    assert (process.returncode, FIRST_LINE in output.decode()) == (0, True), (output, problems)
