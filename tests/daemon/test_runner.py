@@ -198,6 +198,17 @@ def test_the_environment_and_config_file_of_the_user_do_not_reach_a_runner(monke
         runner.close()
 
 
+def test_skills_of_the_home_are_offered_when_the_runner_is_told_to(
+    model: ScriptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    skill(tmp_path / ".agents/skills/counting", text="at home\n")
+    for settings, expected in (({"skills": "named"}, "at home\n"), ({}, "")):
+        play(model, Turn(shell("cat /mnt/skills/counting/notes.txt")), Turn("ok"))
+        with Runner("", engine="remote", remote_url=model.url, **settings) as runner:  # type: ignore[arg-type]
+            assert stdout(runner.run("/counting please")) == [expected]
+
+
 def test_what_a_closed_runner_kept_is_gone_and_it_says_that_it_is_closed(model: ScriptedModel) -> None:
     play(model, Turn("bye"))
     with Runner("", engine="remote", remote_url=model.url, permission="deny") as runner:
