@@ -182,6 +182,19 @@ async def test_a_zip_is_unpacked_without_links_and_its_hash_recorded(site: tuple
             assert found.source.endswith("#r-main/skills/zipped")
 
 
+async def test_a_zip_on_disk_is_unpacked_like_one_behind_a_url(tmp_path: Path) -> None:
+    archive = tmp_path / "my skills.zip"
+    archive.write_bytes(zipped({"one/SKILL.md": FRONT.format("one"), "two/SKILL.md": FRONT.format("two")}))
+    async with fetched(f"{archive}#two") as (found,):
+        assert found.folder.name == "two"
+        assert found.source.startswith(f"{archive.as_uri()}@sha256:")
+        assert found.source.endswith("#two")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(BadRequest, match="no zip"):
+        async with fetched(str(tmp_path / "notes.txt")):
+            pass
+
+
 async def test_bad_downloads_are_refused(site: tuple[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
     url, pages = site
     pages["/page"] = b"<html>"

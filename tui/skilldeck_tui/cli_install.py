@@ -13,7 +13,7 @@ from skilldeck_tui.cli_common import Json, connected
 def install(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="A Git URL, the URL of a zip, or a folder; #PATH names a folder inside.")
+        str, typer.Argument(help="A Git URL, a zip or its URL, or a folder; #PATH names a folder inside.")
     ],
     ref: Annotated[str, typer.Option("--ref", help="A branch or tag of the repository.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Install every skill the source holds.")] = False,

@@ -1,4 +1,4 @@
-"""Fetching skills from elsewhere: a Git repository, a zip behind a URL, or a folder.
+"""Fetching skills from elsewhere: a Git repository, a zip (behind a URL or on disk), or a folder.
 
     async with fetched("https://github.com/owner/repo#skills/report") as found:
         found.folder, found.source     # the skill's folder, and where it came from exactly (commit or zip's SHA-256)
@@ -72,7 +72,7 @@ class Fetched:
 
 
 def parse_source(text: str, ref: str = "") -> Source:
-    """Tell a folder, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge) and a URL of a zip.
+    """Tell a folder, a zip, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge) and a zip's URL.
 
     `#path` after one names the skill's folder inside. Raises BadRequest.
     """
@@ -83,8 +83,11 @@ def parse_source(text: str, ref: str = "") -> Source:
     path = unquote(path).strip("/")
     if any(part in ("..", ".", "") for part in path.split("/")) and path:
         raise BadRequest(f"The path {path!r} leaves the source.", "Name a folder inside it.", param="source")
-    if path and Path(url).expanduser().is_dir():
-        return Source("folder", str(Path(url).expanduser().absolute()), path)
+    local = Path(url).expanduser()
+    if path and local.is_dir():
+        return Source("folder", str(local.absolute()), path)
+    if local.is_file():
+        return Source("zip", local.absolute().as_uri(), path)
     parts = urlsplit(url)
     if url.startswith("git+"):
         return Source("git", url[4:], path, ref)
@@ -93,7 +96,7 @@ def parse_source(text: str, ref: str = "") -> Source:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(
             f"{text!r} is no folder and no URL that skills are fetched from.",
-            "Give a folder, a Git URL (https://…/repo.git#path), or the URL of a zip.",
+            "Give a folder, a zip, a Git URL (https://…/repo.git#path), or the URL of a zip.",
             param="source",
         )
     if parts.path.endswith(".git"):
