@@ -148,6 +148,8 @@ async def test_enter_sends_and_ctrl_j_breaks_the_line(fake: FakeDaemon) -> None:
         await d.press("enter")
         await d.until(lambda: fake.called("StartRun"))
         assert _body(fake)["input"][0]["content"][0]["text"] == "one\ntwo"  # type: ignore[index]
+        # Skills of the project in whose folder the TUI runs may be named.
+        assert fake.called("StartRun")[-1].project == str(Path.cwd())
 
 
 async def test_a_line_that_comes_in_one_burst_is_sent_whole(fake: FakeDaemon) -> None:

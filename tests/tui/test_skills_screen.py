@@ -338,3 +338,27 @@ def _nothing() -> os.PathLike[str]:
     from contextlib import nullcontext
 
     return nullcontext()  # type: ignore[return-value]
+
+
+async def test_skills_on_disk_are_listed_with_what_keeps_them_back(tmp_path: Path) -> None:
+    def lying(name: str, **fields: object) -> dict[str, object]:
+        path = str(tmp_path / ".agents/skills" / name)
+        return {
+            "id": f"disk:{path}", "name": name, "description": f"Does {name}.", "path": path, "scope": "project",
+            "project": str(tmp_path), "trusted": True, "offered": True, "warnings": [], **fields,
+        }  # fmt: skip
+
+    fake = FakeDaemon()
+    fake.disk_skills = [lying("ready"), lying("secret", trusted=False, offered=False), lying("twin", offered=False)]
+    async with deck(fake, size=(130, 40)) as d:
+        await _open(d)
+        await d.shows("ready", "○ /ready", "✗ not trusted", "○ hidden", "Does ready.", "Prompts that say /ready")
+        await d.press("down")
+        await d.shows("Does secret.", "skilldeck trust")
+        # They are looked for again whenever the screen comes up.
+        fake.disk_skills = [lying("other")]
+        await d.press("f2")
+        await d.until(lambda: d.app.current_mode == "chat")
+        await _open(d)
+        await d.shows("○ /other")
+        assert [request.path for request in fake.called("ListDiskSkills")][-1] == os.getcwd()

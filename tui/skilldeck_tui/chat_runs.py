@@ -277,7 +277,7 @@ class ChatRuns(ModeScreen):
                     body["conversation"] = id_
                 else:
                     body["previous_response_id"] = id_
-                response = await self.client.start_run(body, self.permission)
+                response = await self.client.start_run(body, self.permission, project=str(Path.cwd()))
             except SkilldeckError as error:
                 self.deck.tell(error)
                 await self._unsend(turn, text_kept, kept)

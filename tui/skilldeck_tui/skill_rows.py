@@ -16,16 +16,19 @@ from skilldeck_tui.watch import WatchState
 
 @dataclass(frozen=True)
 class SkillRow:
-    """`skill` is None for a watched folder that has no version yet; `watch` for a skill nobody watches here, `suite`
-    until its tests are asked for."""
+    """`skill` is None for a watched folder that has no version yet and for a skill that only lies on `disk`; `watch`
+    for a skill nobody watches here, `suite` until its tests are asked for."""
 
     key: str
     skill: Object | None = None
     watch: WatchState | None = None
     suite: Suite | None = None
+    disk: Object | None = None
 
     @property
     def name(self) -> str:
+        if self.disk is not None:
+            return clean(str(self.disk.get("name") or ""))
         if self.skill is not None:
             return clean(str(self.skill.get("name") or ""))
         return self.watch.folder.name if self.watch else ""
@@ -35,6 +38,8 @@ class SkillRow:
         """The skill's folder on this machine, if it is here."""
         if self.watch is not None:
             return self.watch.folder
+        if self.disk is not None:
+            return Path(str(self.disk["path"]))
         source = Path(str((self.skill or {}).get("source") or ""))
         return source if source.is_absolute() and source.is_dir() else None
 
@@ -48,12 +53,13 @@ class SkillRow:
             Content.assemble(f"v{default}", (f" → v{latest}" if ahead else "", "$accent"))
             if default
             else Content.styled("–", "$faint"),
-            Content.assemble(chip(self.watch), mark(self.suite)),
+            Content.assemble(disk_chip(self.disk) if self.disk else chip(self.watch), mark(self.suite)),
             Content.styled(self._source(), "$faint"),
         )
 
     def _source(self) -> str:
         source = str(self.watch.folder if self.watch else (self.skill or {}).get("source") or "")
+        source = str(self.disk["path"]) if self.disk else source
         home = str(Path.home())
         short = f"~{source[len(home) :]}" if source.startswith(home + "/") else source
         return clean(short) or "uploaded"
@@ -83,6 +89,26 @@ def chip(watch: WatchState | None) -> Content:
     raise AssertionError(watch.state)
 
 
+def disk_chip(skill: Object) -> Content:
+    """Whether prompts that name a skill on disk are given it, short."""
+    if not skill.get("trusted"):
+        return Content.styled("✗ not trusted", "$warning")
+    return Content.styled(f"○ /{clean(str(skill['name']))}" if skill.get("offered") else "○ hidden", "$muted")
+
+
+def about_disk(skill: Object) -> Content:
+    """What a skill on disk is for, and how it gets into a request."""
+    name, description = clean(str(skill["name"])), " ".join(clean(str(skill.get("description") or "")).split())
+    if not skill.get("trusted"):
+        how = f"Not offered before you trust the project: skilldeck trust {clean(str(skill.get('project')))}"
+    elif not skill.get("offered"):
+        how = "Hidden by another of its name."
+    else:
+        how = f"Lies on disk. Prompts that say /{name} are given it."
+    warnings = "".join(f"\n{clean(str(text))}" for text in skill.get("warnings") or ())
+    return Content.assemble((name, "bold $foreground"), f"  {description}\n", (how + warnings, "$warning"))
+
+
 def mark(suite: Suite | None) -> Content:
     """How a skill's tests stand, short."""
     if suite is None:
@@ -95,7 +121,7 @@ def mark(suite: Suite | None) -> Content:
 
 
 def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:
-    """Sorted by name; folders without a version last."""
+    """Sorted by name; then folders without a version, then what lies on disk and is not watched."""
     found, used = [], set()
     for skill in state.skills:
         watch = state.skill_watch(skill)
@@ -104,6 +130,8 @@ def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:
         found.append(SkillRow(skill["id"], skill, watch))
     rest = sorted((watch for path, watch in state.watches.items() if path not in used), key=lambda w: str(w.folder))
     found += [SkillRow(f"watch:{watch.folder}", None, watch) for watch in rest]
+    lying = (skill for skill in state.disk if Path(str(skill["path"])) not in state.watches)
+    found += [SkillRow(str(skill["id"]), disk=skill) for skill in lying]
     return [replace(row, suite=suites.get(row.folder)) if row.folder else row for row in found]
 
 

@@ -45,6 +45,7 @@ class DaemonState:
     status: Object = field(default_factory=dict)
     objects: dict[str, dict[str, Object]] = field(default_factory=lambda: {topic: {} for topic in TOPICS})
     watches: dict[Path, WatchState] = field(default_factory=dict)
+    disk: list[Object] = field(default_factory=list)  # skills on disk, when they were last looked for
     history: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
     link: LinkState = "connecting"
     link_error: SkilldeckError | None = None

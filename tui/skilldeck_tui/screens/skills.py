@@ -26,7 +26,7 @@ from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.skill_rows import SkillRow, rows, skill_folders
+from skilldeck_tui.skill_rows import SkillRow, about_disk, rows, skill_folders
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.empty import EmptyState
@@ -88,6 +88,25 @@ class SkillsScreen(ModeScreen):
 
     # ------------------------------------------------------------ showing
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._look_on_disk()
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        self._look_on_disk()
+
+    @work(exclusive=True, group="disk")
+    async def _look_on_disk(self) -> None:
+        """Nobody tells when a skill on disk changes: they are looked for whenever the screen comes up."""
+        try:
+            found, _ = await self.client.disk_skills(str(Path.cwd()))
+        except SkilldeckError:  # the banner tells
+            return
+        if found != self.state.disk:
+            self.state.disk = found
+            self.deck.touch({"skill"})
+
     def changed(self, topics: set[str]) -> None:
         if not topics & {"skill", "watch", "tests", "status"}:
             return
@@ -122,13 +141,13 @@ class SkillsScreen(ModeScreen):
         about, versions, tree = self.query_one(".about", Static), self.query_one(VersionList), self.query_one(FileTree)
         skill = row.skill if row else None
         if skill is None:
-            about.update("")
+            about.update(about_disk(row.disk) if row and row.disk else "")
             self._say_kept([])
             self.query_one(".rule", Static).update("")
             versions.show("", [], "", 0)
             tree.show([])
             self._tree = ("", "")
-            self.query_one(Preview).say("No version yet." if row else "")
+            self.query_one(Preview).say("No version yet." if row and not row.disk else "")
             return
         description = " ".join(clean(str(skill.get("description") or "")).split())
         about.update(Content.assemble((clean(str(skill.get("name"))), "bold $foreground"), f"  {description}"))
@@ -305,6 +324,8 @@ class SkillsScreen(ModeScreen):
     def action_use(self) -> None:
         if (row := self.row) is not None and row.skill is not None:
             self.deck.use_skill(row.skill["id"])
+        elif row is not None and row.disk is not None:
+            self.notify(f"Name it in your prompt: /{row.name}", timeout=4, markup=False)
 
     def action_delete(self) -> None:
         row, versions = self.row, self.query_one(VersionList)
