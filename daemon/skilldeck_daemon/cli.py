@@ -193,9 +193,12 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Samples per arm.")] = 5,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the report there, with its chart.")] = None,
+    mistralrs_python: Annotated[
+        Path | None, typer.Option(help="Interpreter of an environment with the wheel mistralrs, to compare with.")
+    ] = None,
 ) -> None:
     """Measure what is fast here and what is not, each beside a reference in the same run."""
     from skilldeck_daemon import bench as measure
 
     suites = (measure.GPU,) if gpu else suite or ()
-    raise typer.Exit(measure.run(model, suites, rounds, as_json, markdown))
+    raise typer.Exit(measure.run(model, suites, rounds, as_json, markdown, mistralrs_python))

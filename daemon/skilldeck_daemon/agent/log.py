@@ -22,7 +22,7 @@ class EventLog:
         self.events: list[Event] = []
         self.times: list[float] = []
         self.closed = False
-        self._changed: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []  # one a reader that has read all
 
     def append(self, type: str, **fields: Any) -> Event:
         """Add one event; its sequence number is its position."""
@@ -47,9 +47,11 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-        self._changed = None
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for reader in waiting:
+                if not reader.done():  # a reader that left
+                    reader.set_result(None)
 
     async def follow(self, after: int = -1) -> AsyncIterator[Event]:
         """Every event with a sequence number above `after`: those that exist, then those to come."""
@@ -60,7 +62,6 @@ class EventLog:
                 position += 1
             if self.closed:
                 return
-            if self._changed is None:
-                self._changed = asyncio.get_running_loop().create_future()
-            # Shielded: one reader that leaves must not cancel the future of all.
-            await asyncio.shield(self._changed)
+            changed = asyncio.get_running_loop().create_future()
+            self._waiting.append(changed)
+            await changed

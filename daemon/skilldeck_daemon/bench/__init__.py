@@ -7,19 +7,34 @@ this machine says why and the others go on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from skilldeck_daemon.bench.measure import Measure
 from skilldeck_daemon.bench.report import to_json, to_markdown, to_svg, to_text
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
-SUITES = ("startup", "engine", "containers", "uploads", "store", "workshop")
+# In the order of the report; each is a module here with `async def measure(model: str, rounds: int) -> list[Measure]`.
+SUITES = (
+    "startup",
+    "engine",
+    "task",
+    "server",
+    "tools",
+    "containers",
+    "uploads",
+    "workshop",
+    "store",
+    "memory",
+)
 GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour
 
-Suite = Callable[[str, int], Awaitable[list[Measure]]]
+Suite = Callable[..., Coroutine[Any, Any, list[Measure]]]
 
 
 def run(
@@ -28,6 +43,7 @@ def run(
     rounds: int = 5,
     as_json: bool = False,
     markdown: Path | None = None,
+    mistralrs_python: Path | None = None,
 ) -> int:
     """Measure and print; returns the exit status: 1 when a suite could not run.
 
@@ -36,6 +52,7 @@ def run(
         suites: which of SUITES, all when empty; or GPU.
         rounds: samples per arm; costly suites take what they need.
         markdown: also write the report there, and its chart beside it as .svg.
+        mistralrs_python: the interpreter of an environment with the wheel mistralrs; ours when None.
     """
     chosen = tuple(suites) or SUITES
     for name in chosen:
@@ -45,9 +62,10 @@ def run(
     failed = False
     for name in chosen:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
-        suite: Suite = import_module(f"skilldeck_daemon.bench.{name}").measure
+        suite: Suite = import_module(f"{__name__}.{name}").measure
+        extra = {"wheel_python": mistralrs_python} if "wheel_python" in signature(suite).parameters else {}
         try:
-            measures += asyncio.run(_measure(suite, model, rounds))
+            measures += _loop(suite(model, rounds, **extra))
         except SkilldeckError as error:
             failed = True
             print(f"{name} could not be measured: {error}", file=sys.stderr)
@@ -58,5 +76,12 @@ def run(
     return int(failed)
 
 
-async def _measure(suite: Suite, model: str, rounds: int) -> list[Measure]:
-    return await suite(model, rounds)
+def _loop(work: Coroutine[Any, Any, list[Measure]]) -> list[Measure]:
+    """Run it on the event loop that the daemon itself uses."""
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)

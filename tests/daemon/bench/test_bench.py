@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.bench import containers, report, store, uploads
+from skilldeck_daemon.bench import containers, references, report, server, store, uploads
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
+from skilldeck_daemon.engine import registry
 
 
 async def test_arms_are_interleaved_forth_and_back_after_a_warm_up() -> None:
@@ -68,3 +69,30 @@ async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatc
         "list 20 of 8",
     ]
     assert all(min(measure.ours) > 0 for measure in measured)
+
+
+async def test_the_server_is_measured_against_its_own_engine() -> None:
+    measured = await server.measure("tiny", 1, streams=(2,), new=16, reference=False)
+    assert [measure.name for measure in measured] == [
+        "2 streams",
+        "processor time an event, 2 streams",
+        "of it the server's, 2 streams",
+    ]
+    assert measured[0].ratio is not None
+    assert measured[0].ratio > 0
+
+
+async def test_a_reference_that_is_not_here_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text('#!/bin/sh\necho \'{"error": "ValueError: shape mismatch"}\'\n')
+    script.chmod(0o755)
+    with pytest.raises(references.Absent, match="cannot run this model: ValueError: shape mismatch"):
+        async with references.wheel(registry.tiny_dir(), script):
+            pass
+
+
+def test_the_wheel_is_shown_a_llama_with_wide_heads_as_the_mistral_it_computes_like(tmp_path: Path) -> None:
+    shown = references._readable(registry.tiny_dir(), tmp_path / "view")
+    config = json.loads((shown / "config.json").read_text())
+    assert (config["model_type"], config["head_dim"]) == ("mistral", 64)
+    assert (shown / "model.safetensors").read_bytes() == (registry.tiny_dir() / "model.safetensors").read_bytes()
