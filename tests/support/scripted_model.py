@@ -144,7 +144,15 @@ def shell(*commands: str, **more: Any) -> Call:
 class ScriptedModel:
     """The server; see the module's docstring. Thread-safe to read from the test at any time."""
 
-    def __init__(self, *turns: Scripted, name: str = "scripted", strict: bool = True, context: int = 32768) -> None:
+    def __init__(
+        self,
+        *turns: Scripted,
+        name: str = "scripted",
+        strict: bool = True,
+        context: int = 32768,
+        always: Callable[[dict[str, Any]], Answer] | None = None,
+    ) -> None:
+        """`always` answers what comes after the script, without recording it."""
         self.name = name
         self.context = context
         self.strict = strict
@@ -155,6 +163,7 @@ class ScriptedModel:
         self.overrun = 0  # requests that came after the end of the script
         self.url = ""
         self._turns: list[Scripted] = list(turns)
+        self._always = always
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
@@ -258,7 +267,10 @@ class ScriptedModel:
 
         with self._changed:
             scripted: Scripted | None = self._turns.pop(0) if self._turns else None
-        self._note(record)
+        if scripted is None and self._always is not None:
+            scripted = self._always(body)
+        else:
+            self._note(record)
         if scripted is None:
             self.overrun += 1
             return await send_json(writer, 500, error("the script is over", None))

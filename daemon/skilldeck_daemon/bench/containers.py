@@ -65,12 +65,10 @@ async def _calls(
 ) -> list[Measure]:
     tools = containers.tools
     assert tools is not None
-    bare = [*bwrap.drop_prefix(tools), tools.bwrap, "--unshare-user", "--unshare-pid", "--unshare-net"]
-    bare += ["--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]
-    bare += ["--symlink", "usr/bin", "/bin", "--proc", "/proc", "--dev", "/dev", "--", "/bin/sh", "-c", "true"]
+    command = [*bwrap.drop_prefix(tools), tools.bwrap, *bare(), "--", "/bin/sh", "-c", "true"]
 
     async def once() -> None:
-        subprocess.run(bare, check=True, cwd="/")  # noqa: ASYNC221 (the bare cost, without an event loop's)
+        subprocess.run(command, check=True, cwd="/")  # noqa: ASYNC221 (the bare cost, without an event loop's)
 
     async def inside() -> None:
         await container.exec(["true"])
@@ -84,6 +82,15 @@ async def _calls(
     return [
         Measure(SUITE, name, "ms", samples["inside"], "bare `bwrap … true`", samples["bare"], goal="≤ 5 ms"),
         Measure(SUITE, name, "ms", samples["inside"], "no sandbox", samples["without"]),
+    ]
+
+
+def bare(*more: str) -> list[str]:
+    """Arguments for a bwrap that does the least a sandbox must do, and `more`; the command line follows `--`."""
+    return [
+        *("--unshare-user", "--unshare-pid", "--unshare-net", "--ro-bind", "/usr", "/usr"),
+        *("--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/bin", "/bin"),
+        *("--proc", "/proc", "--dev", "/dev", *more),
     ]
 
 

@@ -15,16 +15,14 @@ SUITE = "Start"
 
 
 async def measure(model: str, rounds: int) -> list[Measure]:
-    """Seconds from spawning `skilldeckd serve` to GET /health 200, and its memory then."""
-    memory: list[float] = []
+    """Seconds from spawning `skilldeckd serve` to GET /health 200."""
 
     async def start() -> float:
         with local.temporary_home() as home:
             begun = time.perf_counter()
-            async with local.process(Path(home), model) as (pid, url):
+            async with local.process(Path(home), model) as (_, url):
                 await local.until_healthy(url)
                 seconds = time.perf_counter() - begun
-                memory.append(local.resident_bytes(pid) / 2**20)
             shutil.rmtree(home, ignore_errors=True)
         return seconds
 
@@ -43,5 +41,4 @@ async def measure(model: str, rounds: int) -> list[Measure]:
             samples["bare"],
             goal="≤ 3 s warm" if model == "tiny" else "",
         ),
-        Measure(SUITE, "resident memory when healthy", "MiB", tuple(memory)),
     ]

@@ -11,7 +11,7 @@ from skilldeck_daemon.http.sse import encode
 
 @pytest.mark.parametrize("delta", ["plain", "größe 😀 \u2028", 'a "quoted"\nline\x00', ""])
 def test_an_event_is_one_line_of_json(delta: str) -> None:
-    event = {"type": "response.output_text.delta", "delta": delta, "output_index": 0, "times": [1.5, 1e22], "none": None}
+    event = {"type": "response.output_text.delta", "delta": delta, "times": [1.5, 1e22], "none": None}
     name, data, *rest = encode(event).split(b"\n")
     assert (name, rest) == (b"event: response.output_text.delta", [b"", b""])
     assert json.loads(data.removeprefix(b"data: ")) == event

@@ -1,0 +1,74 @@
+"""Resident memory: the daemon and its engine with the model loaded, after work, and what others take for the model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from pathlib import Path
+
+import httpx
+
+from skilldeck_daemon.bench import local
+from skilldeck_daemon.bench.measure import Measure
+from skilldeck_daemon.bench.references import Absent, transformers_serve, wheel
+from skilldeck_daemon.engine import registry
+
+SUITE = "Memory"
+REQUESTS = 200
+AT_ONCE = 8
+MIB = 2**20
+
+
+async def measure(
+    model: str, rounds: int, *, wheel_python: Path | None = None, requests: int = REQUESTS
+) -> list[Measure]:
+    """MiB when healthy and after `requests`; transformers serve and the wheel beside it."""
+    folder = registry.resolve_model(model)
+    others: list[tuple[str, int]] = []
+    with local.temporary_home() as home:
+        async with local.process(Path(home), model) as (pid, url):
+            await local.until_healthy(url)
+            engine = _children(pid)
+            fresh, loaded = local.resident_bytes(pid), sum(map(local.resident_bytes, engine))
+            await _ask(url.removesuffix("/health") + "/v1", requests)
+            worked, computed = local.resident_bytes(pid), sum(map(local.resident_bytes, _children(pid)))
+    with _or_say("transformers serve"):
+        async with transformers_serve(folder) as server:
+            others.append((server.name, local.resident_bytes(server.pid)))
+    with _or_say("mistralrs"):
+        async with wheel(folder, wheel_python) as child:
+            others.append((child.name, child.resident))
+    whole = ((fresh + loaded) / MIB,)
+    return [
+        *(Measure(SUITE, "daemon and engine, healthy", "MiB", whole, name, (size / MIB,)) for name, size in others),
+        Measure(SUITE, "the daemon", "MiB", (fresh / MIB,)),
+        Measure(SUITE, "its engine's process", "MiB", (loaded / MIB,)),
+        Measure(SUITE, f"the daemon after {requests} requests", "MiB", (worked / MIB,), "healthy", (fresh / MIB,)),
+        Measure(SUITE, f"the engine after {requests} requests", "MiB", (computed / MIB,), "healthy", (loaded / MIB,)),
+    ]
+
+
+@contextlib.contextmanager
+def _or_say(name: str):  # type: ignore[no-untyped-def]
+    try:
+        yield
+    except Absent as error:
+        print(f"{name}: {error}", file=sys.stderr)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    return [int(child) for child in text.split()]
+
+
+async def _ask(url: str, requests: int) -> None:
+    gate = asyncio.Semaphore(AT_ONCE)
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=600) as client:
+
+        async def one(number: int) -> None:
+            async with gate:
+                body = {"model": "default", "input": f"Hello {number}", "max_output_tokens": 16}
+                (await client.post("/responses", json=body)).raise_for_status()
+
+        await asyncio.gather(*(one(number) for number in range(requests)))

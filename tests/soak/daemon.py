@@ -1,0 +1,110 @@
+"""The daemon under load: a process that can be stopped, killed and started again on the same data and port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from skilldeck_daemon.containers.manager import base_for
+
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the daemon held at a moment without runs: bytes resident, open descriptors."""
+
+    life: int
+    seconds: float
+    resident: int
+    descriptors: int
+
+
+class Service:
+    """`skilldeckd serve` with a remote model. `life` counts its starts."""
+
+    def __init__(self, home: Path, model_url: str, *flags: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.life = 0
+        self._home = home
+        self._log = home / "daemon.log"
+        self._begun = time.monotonic()
+        self._command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", str(self.port)]
+        self._command += ["--data-dir", str(home / "data"), "--socket", str(home / "s")]
+        self._command += ["--engine", "remote", "--remote-url", model_url, *flags]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Returns when tokens can flow."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.life += 1
+        deadline = time.monotonic() + START_SECONDS
+        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"{self.url}/health")).status_code == 200:
+                        return
+                if self._process.returncode is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the daemon did not start:\n{self.tail()}")
+                await asyncio.sleep(0.05)
+
+    async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it; a SIGTERM that is not obeyed within START_SECONDS is an error."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(how)
+        try:
+            await asyncio.wait_for(self._process.wait(), START_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+            raise RuntimeError(f"the daemon did not stop:\n{self.tail()}") from None
+
+    async def sample(self) -> Sample:
+        """Wait until no run is live and the descriptors have settled, then look."""
+        assert self._process is not None
+        pid = self._process.pid
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            deadline = time.monotonic() + START_SECONDS
+            while active := _active((await client.get(f"{self.url}/metrics")).text):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{active:g} runs are still live although nobody waits for one")
+                await asyncio.sleep(0.1)
+        counts: list[int] = []
+        while len(counts) < 50 and (len(counts) < 5 or len(set(counts[-5:])) > 1):
+            counts.append(len(os.listdir(f"/proc/{pid}/fd")))
+            await asyncio.sleep(0.1)
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmRSS:"):
+                return Sample(self.life, time.monotonic() - self._begun, int(line.split()[1]) * 1024, counts[-1])
+        raise RuntimeError(f"the daemon is gone:\n{self.tail()}")
+
+    def tail(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
+
+    def remove(self) -> None:
+        """What a root daemon keeps outside its data directory."""
+        shutil.rmtree(base_for(self._home / "data" / "containers"), ignore_errors=True)
+
+
+def _active(metrics: str) -> float:
+    for line in metrics.splitlines():
+        if line.startswith("skilldeck_runs_active"):
+            return float(line.split()[-1])
+    raise RuntimeError("/metrics tells no runs_active")
