@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -26,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
-from skilldeck_shared.errors import Forbidden, SkilldeckError, TooLarge, Unauthorized
+from skilldeck_shared.errors import Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
 
 MIB = 1024 * 1024
 # Multipart uploads stream to disk; their own limits (512 MB a file, 64 MB a part, 50 MB a skill) apply there.
@@ -64,7 +65,12 @@ class Gate:
             return await _refuse(error, scope, receive, tell)
         PARENT.set(headers.get("traceparent", ""))
         if scope["type"] == "http":
-            await self._app(scope, _Counted(receive, limit), tell)
+            try:
+                await self._app(scope, _Counted(receive, limit), tell)
+            except asyncio.CancelledError:
+                # The daemon stops and has waited long enough for this request. Of a 503 clients know to try again.
+                if not tell.told:
+                    await _refuse(Unavailable("The daemon is shutting down."), scope, receive, tell)
         else:
             await self._app(scope, receive, send)
 
@@ -137,9 +143,11 @@ class _Teller:
         self._send = send
         self._origin = origin
         self._begun = time.monotonic()
+        self.told = False  # the answer has begun
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.told = True
             headers = MutableHeaders(scope=message)
             headers.setdefault("x-request-id", f"req_{secrets.token_hex(16)}")
             headers["openai-version"] = API_VERSION
