@@ -133,6 +133,7 @@ class Run:
         self.stop_sequence: str | None = None  # the stop string that ended the last turn, where the engine tells
         self._plan = plan
         self._response = plan.response
+        self._last: dict[str, Any] = {}  # the end, until it is stored: nobody is told of it before
         self._begun = begun
         self._ended = ended
         self._over = over
@@ -149,8 +150,8 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The same with what stays inside, as it is stored."""
-        return {**self._response, "output": copy.deepcopy(self.output.items)}
+        """The same with what stays inside, as it is stored; ahead of `response` while its end is being stored."""
+        return {**self._response, **self._last, "output": copy.deepcopy(self.output.items)}
 
     @property
     def times(self) -> list[float]:
@@ -358,16 +359,16 @@ class Run:
         self.output.abandon()
         self._plan.work.close()
         self.error = error
-        self._response.update(
-            status=ending,
-            error=error_of(error) if error is not None else None,
-            completed_at=int(time.time()) if ending == "completed" else None,
-        )
+        self._last = {
+            "status": ending,
+            "error": error_of(error) if error is not None else None,
+            "completed_at": int(time.time()) if ending == "completed" else None,
+        }
         if error is not None:
             log.warning("run %s failed: %s", self.id, error)
         # The end is stored before it is told; a second cancellation (shutdown) does not interrupt that.
         while True:
-            event = self.log.make(TERMINAL[ending], response=self.response)
+            event = self.log.make(TERMINAL[ending], response=public(self.record))
             saving = asyncio.ensure_future(self._ended(self, event))
             try:
                 while not saving.done():
@@ -379,9 +380,10 @@ class Run:
                 if ending != "failed":
                     ending = "failed"
                     fault = SkilldeckError("The response could not be stored.", "The daemon's log says why.")
-                    self._response.update(status=ending, error=error_of(fault), completed_at=None)
+                    self._last = {"status": ending, "error": error_of(fault), "completed_at": None}
                     continue
             break
+        self._response.update(self._last)
         self.log.add(event)
         self.log.close()
         self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))

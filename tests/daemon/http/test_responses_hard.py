@@ -280,3 +280,25 @@ async def test_an_uploaded_zip_comes_back_the_same_bytes_after_a_restart(tmp_pat
         one = (await daemon.http.get(f"/skills/{skill}/content")).content
     async with running(data_dir=tmp_path / "data") as daemon:
         assert (await daemon.http.get(f"/skills/{skill}/content")).content == one
+
+
+async def test_a_run_is_completed_for_nobody_before_its_end_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Turn("first"), Turn("second")) as daemon:
+        responses = daemon.daemon.services.store.responses
+        stored, storing, finish = asyncio.Event(), asyncio.Event(), responses.finish
+
+        async def slowly(*arguments: Any) -> bool:
+            storing.set()
+            await stored.wait()
+            return await finish(*arguments)
+
+        monkeypatch.setattr(responses, "finish", slowly)
+        begun = await daemon.respond(background=True)
+        await storing.wait()
+        # Had it said "completed", a crash now would take that back, and an answer to it would be refused as too early.
+        assert (await daemon.http.get(f"/responses/{begun['id']}")).json()["status"] == "in_progress"
+        stored.set()
+        live = daemon.daemon.services.runs.live(begun["id"])
+        if live is not None:
+            assert (await live.finished())["status"] == "completed"
+        assert (await daemon.respond(previous_response_id=begun["id"]))["status"] == "completed"
