@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
@@ -75,8 +75,12 @@ class Skills:
         return _version(row)
 
     async def get(self, skill_id: str) -> Doc | None:
-        row = await self._rows.get(skill_id)
-        return (await self._with_versions([row]))[0] if row is not None else None
+        while (row := await self._rows.get(skill_id)) is not None:
+            found = await self._shown([row])
+            if skill_id in found:
+                return found[skill_id]
+            # The version it named was deleted after the row was read: the row names another by now, or is gone.
+        return None
 
     async def _required(self, skill_id: str) -> Doc:
         row = await self.get(skill_id)
@@ -100,27 +104,34 @@ class Skills:
             await connection.execute(update(skill_versions).where(mine).values(promoted=True))
 
     async def _with_versions(self, rows: Docs) -> Docs:
-        """One query for the versions a page of skills shows."""
-        if not rows:
-            return []
+        found = await self._shown(rows)
+        complete = [found.get(row["id"]) or await self.get(row["id"]) for row in rows]
+        return [row for row in complete if row is not None]
+
+    async def _shown(self, rows: Docs) -> dict[str, Doc]:
+        """The rows with the versions they show, by id, in one query; without those whose versions are not there.
+
+        By the numbers in the rows: what the table says by now may name a version that was added in between.
+        """
+        wanted = {(row["id"], row[which]) for row in rows for which in ("default_version", "latest_version")}
+        if not wanted:
+            return {}
         version = skill_versions.c
-        shown = (version.version == skills.c.default_version) | (version.version == skills.c.latest_version)
-        query = (
-            select(*(version[name] for name in _BRIEF))
-            .join(skills, version.skill_id == skills.c.id)
-            .where(skills.c.id.in_([row["id"] for row in rows]), shown)
+        query = select(*(version[name] for name in _BRIEF)).where(
+            # SQLite finds no index for pairs alone.
+            version.skill_id.in_([row["id"] for row in rows]),
+            tuple_(version.skill_id, version.version).in_(sorted(wanted)),
         )
         async with self._db.read() as connection:
             found = [_version(dict(row)) for row in (await connection.execute(query)).mappings()]
         by_key = {(row["skill_id"], row["version"]): row for row in found}
-        complete = []
+        shown = {}
         for row in rows:
             default = by_key.get((row["id"], row["default_version"]))
             latest = by_key.get((row["id"], row["latest_version"]))
-            # Missing only when it was deleted between the two reads: then it is not listed.
             if default is not None and latest is not None:
-                complete.append({**row, "default": default, "latest": latest})
-        return complete
+                shown[row["id"]] = {**row, "default": default, "latest": latest}
+        return shown
 
     async def version(self, skill_id: str, number: int) -> Doc | None:
         """One version, with its files."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, event, insert, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -228,3 +228,53 @@ async def test_a_blob_stored_again_counts_as_new(store: Store) -> None:
     os.utime(store.blobs.path(blob.sha256), (1, 1))
     await store.blobs.put(b"again")
     assert await store.collect_blobs() == 0
+
+
+async def test_a_skill_is_there_while_versions_are_added_and_the_default_moves(store: Store) -> None:
+    version = {"name": "a", "description": "d", "digest": "0" * 64, "origin": "upload", "source": ""}
+    version |= {"watched": False, "files": [], "doc": {}}
+    skill, _ = await store.skills.create(version)
+    over = asyncio.Event()
+
+    async def reader() -> int:
+        count = 0
+        while not over.is_set():
+            found = await store.skills.get(skill["id"])
+            listed = (await store.skills.list(10)).data
+            assert found is not None
+            assert [row["id"] for row in listed] == [skill["id"]]
+            assert found["latest"]["version"] == found["latest_version"]
+            count += 1
+        return count
+
+    readers = [asyncio.ensure_future(reader()) for _ in range(4)]
+    for number in range(2, 22):
+        await store.skills.add_version(skill["id"], version, default=True)
+        await store.skills.delete_version(skill["id"], number - 1)
+    over.set()
+    assert all(await asyncio.gather(*readers))
+
+
+async def test_reads_of_a_page_of_skills_use_indices(store: Store) -> None:
+    statements: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    version = {"name": "a", "description": "d", "digest": "0" * 64, "origin": "upload", "source": ""}
+    version |= {"watched": False, "files": [], "doc": {}}
+    skills = [(await store.skills.create(version))[0] for _ in range(3)]
+    engine = store.database._opened().sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    await store.skills.list(2, after=skills[2]["id"])
+    await store.skills.versions(skills[0]["id"], 2)
+    await store.responses.list(2)
+    event.remove(engine, "before_cursor_execute", note)
+    assert len(statements) >= 4
+    async with store.database.read() as connection:
+        for statement, parameters in statements:
+            plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+            # A scan that ends after its LIMIT is a walk along `seq`, the primary key.
+            scans = [row[3] for row in plan if row[3].startswith("SCAN") and "CONSTANT ROW" not in row[3]]
+            assert not scans or ("ORDER BY" in statement and "LIMIT" in statement), (statement, plan)
+            assert not any("TEMP B-TREE FOR ORDER BY" in row[3] for row in plan), (statement, plan)
