@@ -1,8 +1,8 @@
 """Request bodies: forms streamed to disk, and JSON objects, both with limits that hold while reading.
 
-Contract: no body is held in memory beyond a megabyte (forms) or its limit (JSON); a declared length beyond the limit is
-refused before anything is read; what was written lies in the caller's staging folder, which goes with the request.
-Parsing and hashing happen in a thread.
+Contract: no body is held in memory beyond a few megabytes (forms) or its limit (JSON); a declared length beyond the
+limit is refused before anything is read; what was written lies in the caller's staging folder, which goes with the
+request. Parsing and hashing happen in a thread.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from skilldeck_daemon.http.json_text import parse_json
-from skilldeck_daemon.skills.reader import UploadPart
+from skilldeck_daemon.skills.reader import ZIP_MAGIC, UploadPart
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
 
 JSON_BYTES = 128 * MIB
 FIELD_BYTES = 64 * 1024
-BATCH = 1 << 20
+BATCH = 2 << 20
 # A client that is still sending when it is refused sees a broken pipe instead of the answer; so much is read in vain.
 DRAIN_BYTES = 64 * MIB
 DRAIN_SECONDS = 10
@@ -58,6 +58,8 @@ class FormLimits:
         total_bytes: of the whole body.
         parts: how many files and fields.
         param: the parameter that errors about files name.
+        hash_zips: whether a zip's own SHA-256 is wanted; it costs as much as writing it. Without, `UploadPart.digest`
+            computes it when somebody asks.
     """
 
     file_fields: Callable[[str], bool]
@@ -65,6 +67,7 @@ class FormLimits:
     total_bytes: int
     parts: int
     param: str
+    hash_zips: bool = True
 
 
 async def read_form(request: Request, staging: Path, limits: FormLimits) -> Form:
@@ -98,17 +101,27 @@ async def read_form(request: Request, staging: Path, limits: FormLimits) -> Form
 
 
 async def _feed(request: Request, sink: _Sink, limits: FormLimits) -> None:
+    """One piece is parsed, hashed and written in a thread while the next is received."""
     pending, total = bytearray(), 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > limits.total_bytes:
-            _too_large(limits.total_bytes, limits.param)
-        pending += chunk
-        if len(pending) >= BATCH:
-            data = bytes(pending)
-            pending.clear()
-            await asyncio.to_thread(sink.write, data)
-    await asyncio.to_thread(sink.write, bytes(pending))
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > limits.total_bytes:
+                _too_large(limits.total_bytes, limits.param)
+            pending += chunk
+            if len(pending) >= BATCH:
+                data = bytes(pending)
+                pending.clear()
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(sink.write, data))
+        if writing is not None:
+            await writing
+        await asyncio.to_thread(sink.write, bytes(pending))
+    finally:
+        if writing is not None:  # a thread that still writes must not meet a closed file
+            await asyncio.wait({writing})
 
 
 async def read_object(request: Request, limit: int = JSON_BYTES) -> dict[str, Any]:
@@ -175,7 +188,7 @@ class _Sink:
         self._file: BinaryIO | None = None
         self._path = staging
         self._size = 0
-        self._hash = hashlib.sha256()
+        self._hash: Any = hashlib.sha256()  # None for a file that is not hashed
         self._parser = MultipartParser(
             boundary,
             {
@@ -248,15 +261,19 @@ class _Sink:
                 "Send smaller files.",
                 param=self._limits.param,
             )
+        if self._size == len(chunk) and not self._limits.hash_zips and bytes(chunk[:4]) in ZIP_MAGIC:
+            self._hash = None
         self._file.write(chunk)
-        self._hash.update(chunk)
+        if self._hash is not None:
+            self._hash.update(chunk)
 
     def _part_end(self) -> None:
         if self._file is None:
             self._form.fields[self._name] = _decode(bytes(self._text))
             return
         self.close()
-        part = UploadPart(self._filename or "", self._path, self._size, self._hash.hexdigest())
+        sha256 = self._hash.hexdigest() if self._hash is not None else ""
+        part = UploadPart(self._filename or "", self._path, self._size, sha256)
         self._form.files.append(FileField(self._name, part))
 
     def _end(self) -> None:

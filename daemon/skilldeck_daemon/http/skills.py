@@ -26,7 +26,9 @@ def _is_file_field(name: str) -> bool:
 
 
 # Single files may be larger together than a zip of them; what the version may hold is checked when it is read.
-FORM = FormLimits(_is_file_field, LIMITS.zip_bytes, LIMITS.total_bytes + 4 * MIB, LIMITS.files + 20, "files")
+FORM = FormLimits(
+    _is_file_field, LIMITS.zip_bytes, LIMITS.total_bytes + 4 * MIB, LIMITS.files + 20, "files", hash_zips=False
+)
 
 
 def router(services: Services) -> APIRouter:
