@@ -111,8 +111,9 @@ def to_markdown(measures: Sequence[Measure]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Made by `skilldeckd bench --markdown docs/benchmarks.md`. Every ratio compares two things measured",
-        "alternately in the same run; figures are medians with the middle half in brackets, and from 20 samples on",
+        "Made by `skilldeckd bench --markdown docs/benchmarks.md --mistralrs-python ENV/bin/python`; ENV is an",
+        "environment with the PyPI wheel mistralrs. Every ratio compares two things measured alternately in the same",
+        "run; figures are medians with the middle half in brackets, and from 20 samples on",
         "the 95th percentile. Absolute figures say little about other machines.",
         "",
         f"{about['date']}, skilldeck {about['skilldeck']}, {about['processor']}, {about['cores']} cores,"
