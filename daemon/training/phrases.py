@@ -303,6 +303,7 @@ GREETINGS = {
 }
 GREETING = "Hello! Name a skill and a file, and I will run it."
 NO_SKILL = "No skill here fits that request."
+NO_FILE = "That skill needs a file. Attach one and ask again."
 NO_FIT = {
     "train": [
         "Write a {x} about {y}",

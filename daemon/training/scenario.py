@@ -174,7 +174,7 @@ def catalogue(
     count = count or (rng.randint(6, 8) if rng.random() < 0.18 else rng.choice((1, 2, 2, 3, 3, 4, 5)))
     n_files = rng.choice((0, 1, 1, 1, 2, 2, 3)) if files is None else files
     verbs: set[str] = set()
-    skills = [make_skill(atoms, verbs, steps=steps, placeholder=None if n_files else False)]
+    skills = [make_skill(atoms, verbs, steps=steps, placeholder=None if n_files else rng.random() < 0.5)]
     skills += [make_skill(atoms, verbs) for _ in range(count - 1)]
     named = [file_name(atoms) for _ in range(n_files)]
     if n_files > 1 and rng.random() < 0.3:  # files that begin alike
@@ -187,6 +187,8 @@ def run_turns(atoms: Atoms, skill: Skill, file: str | None) -> list[Message]:
     """Everything after the user's request: read, run (each step), answer."""
     rng = atoms.rng
     turns = [shell_call(f"cat /mnt/skills/{skill.name}/SKILL.md"), tool_result(skill.text)]
+    if file is None and any(hole for _, hole in skill.commands):
+        return [*turns, {"role": "assistant", "content": ph.NO_FILE}]
     lines = skill.lines(file)
     for number, line in enumerate(lines, 1):
         turns.append(shell_call(line))
