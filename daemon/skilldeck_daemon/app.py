@@ -20,6 +20,7 @@ import uvicorn
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.http import app as http
+from skilldeck_daemon.http.patience import PatientProtocol
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.rpc.server import ControlServer
 from skilldeck_daemon.rpc.state import model_object
@@ -87,6 +88,7 @@ class Daemon:
     def _uvicorn(self) -> uvicorn.Config:
         return uvicorn.Config(
             http.build(self.services),
+            http=PatientProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -90,6 +91,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback needs --api-key.")] = None,
     port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL, like postgresql://…; else SQLite in the data directory.")
+    ] = None,
+    blobs_url: Annotated[
+        str | None, typer.Option(help="Where several daemons keep contents, like s3://bucket/prefix.")
+    ] = None,
     socket: Annotated[Path | None, typer.Option(help="Control socket.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Key that clients must send; repeat for several.")] = None,
     allowed_hosts: Annotated[list[str] | None, typer.Option(help="Further host name the API answers to.")] = None,
@@ -136,6 +143,7 @@ async def _serve(settings: Settings) -> None:
     from skilldeck_daemon import logs
     from skilldeck_daemon.app import Daemon
 
+    _more_descriptors()
     daemon = Daemon(settings, logs.configure(settings.log_level), spare)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -155,6 +163,13 @@ async def _engine_process(settings: Settings) -> Child | None:
     from skilldeck_daemon.engine import child
 
     return await child.start()
+
+
+def _more_descriptors() -> None:
+    """The usual soft limit of 1,024 open files is less than a thousand streaming clients need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _object(text: str, flag: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     settings = load_settings(data_dir=data_dir)
     if not settings.database_url and not (settings.data_dir / "skilldeck.db").is_file():
         raise SkilldeckError(f"There is no store in {settings.data_dir}.", "Name the data directory with --data-dir.")
-    database, blobs = open_parts(settings.data_dir, settings.database_url)
+    database, blobs = open_parts(settings.data_dir, settings.database_url, settings.blobs_url)
     report = asyncio.run(checks.check(database, blobs))
     if as_json:
         shown = asdict(report) | {"ok": not report.problems, "orphans": list(report.orphans)}

@@ -45,6 +45,7 @@ from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.skills.trust import Trust
 from skilldeck_daemon.store import Store, backup, sqlite_url
+from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.owner import own
 from skilldeck_shared.errors import Unavailable
 
@@ -207,6 +208,7 @@ class Core:
     async def _expire(self) -> None:
         await self.services.environments.expire()
         await self.services.files.sweep()
+        await self.services.runs.settle()
 
     async def _collect(self) -> None:
         await self.services.store.collect_blobs()
@@ -235,7 +237,8 @@ class Core:
 
 def _open_key(path: Path) -> None:
     try:
-        sealed.open_key(path)
+        with disk_faults(path.parent):
+            sealed.open_key(path)
     except (OSError, ValueError) as error:
         raise Unavailable(
             f"The key {path} cannot be used: {error}.", "Remove it: what was sealed with it is lost."

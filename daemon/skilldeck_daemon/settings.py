@@ -75,6 +75,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default_factory=paths.data_dir)
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data directory.")
+    blobs_url: str = Field("", description="Where several daemons keep contents, like s3://bucket/prefix.")
 
     sandbox: Literal["auto", "bwrap", "none"] = "auto"
     permission: Literal["auto", "ask", "deny"] = Field("auto", description="May the model's commands run?")
@@ -125,6 +126,10 @@ class Settings(BaseSettings):
             )
         if self.web_search == "searxng" and not self.searxng_url.startswith(("http://", "https://")):
             raise ValueError("web_search by searxng needs searxng_url, an http(s) URL")
+        if self.database_url.startswith("postgresql://"):
+            self.database_url = self.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
+        if self.blobs_url and not self.database_url:
+            raise ValueError("blobs_url is for several daemons on one database: set database_url, too")
         if self.engine == "remote" and not self.remote_url:
             raise ValueError("the remote engine needs --remote-url")
         return self

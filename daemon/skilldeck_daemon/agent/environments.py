@@ -23,7 +23,7 @@ from skilldeck_daemon.agent.tools.shell import container_contents
 from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, NetworkPolicy
 from skilldeck_daemon.containers.errors import ArtifactNotFound, ContainerGone, SandboxUnavailable
 from skilldeck_daemon.store import Page, Store
-from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.ids import new_id, steady
 from skilldeck_shared.errors import NotFound
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Environments:
             if container is not None and container.busy:
                 continue
             active = max(record["last_active_at"], container.last_active if container else 0)
-            if active + record["expires_after"]["minutes"] * 60 <= time.time():
+            if active + record["expires_after"]["minutes"] * 60 <= steady():
                 await self.containers.delete(record["id"])
                 await self._save({**record, "status": "expired"})
                 expired.append(record["id"])

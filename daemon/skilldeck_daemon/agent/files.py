@@ -19,6 +19,7 @@ from skilldeck_daemon.agent.fields import Fields, clean, refuse
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.store import Blob, Page, Store, new_id, now
 from skilldeck_daemon.store.files import FETCHED
+from skilldeck_daemon.store.ids import steady
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, TooLarge
 
@@ -121,7 +122,7 @@ class FileLibrary:
 
     async def sweep(self) -> int:
         """Delete expired files and close overdue uploads; returns how many files went."""
-        at, swept = now(), 0
+        at, swept = int(steady()), 0
         for file_id in await self._store.files.expired(at):
             if await self._store.files.delete(file_id):
                 self._bus.publish("file", "delete", file_id)

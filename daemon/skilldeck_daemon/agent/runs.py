@@ -32,6 +32,7 @@ from skilldeck_daemon.agent.response import new_response, public, summary, text_
 from skilldeck_daemon.agent.run import Plan, Run
 from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
+from skilldeck_daemon.agent.unsettled import End, Unsettled
 from skilldeck_daemon.agent.work import Nearby, Web, Work, hosted_auto, prepare
 from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
@@ -81,6 +82,7 @@ class Runs:
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
         self._stopping = False
+        self._unsettled = Unsettled(store)
 
     # -- life
 
@@ -100,6 +102,11 @@ class Runs:
         for run in runs:
             run.cancel()
         await asyncio.gather(*(run.finished() for run in runs))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Store the ends that the store refused."""
+        await self._unsettled.settle()
 
     @property
     def active(self) -> int:
@@ -241,7 +248,13 @@ class Runs:
                     "raw": run.output.raw,
                     "hidden": run.output.hidden,
                 }
-                await self._store.responses.finish(run.record, [*run.log.events, event], extra)
+                end = End(run.record, [*run.log.events, event], extra)
+                try:
+                    await self._store.responses.finish(end.response, end.events, end.extra)
+                except Unavailable:
+                    self._unsettled.keep(end)
+                    raise
+                self._unsettled.drop(run.id)
             if request.conversation:
                 # A conversation keeps nothing beside its items.
                 made = with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
@@ -329,12 +342,14 @@ class Runs:
                 yield event
             return
         await self._stored(response_id)
-        for event in await self._store.responses.events(response_id):
+        end = self._unsettled.get(response_id)
+        for event in end.events if end else await self._store.responses.events(response_id):
             if event["sequence_number"] > after:
                 yield event
 
     async def _stored(self, response_id: str) -> dict[str, Any]:
-        response = await self._store.responses.get(response_id)
+        end = self._unsettled.get(response_id)
+        response = end.response if end else await self._store.responses.get(response_id)
         if response is None:
             raise NotFound(f"Response with id {response_id[:100]!r} not found.", param="response_id")
         return response
@@ -364,6 +379,7 @@ class Runs:
         if run is not None:
             run.cancel()
             await run.finished()
+        self._unsettled.drop(response_id)
         if not await self._store.responses.delete(response_id):
             await self._stored(response_id)
         self._bus.publish("run", "delete", response_id)

@@ -34,12 +34,25 @@ def open_key(path: Path) -> None:
         partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(handle, secrets.token_bytes(32))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(partial, path)
+            try:
+                os.write(handle, secrets.token_bytes(32))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink()
+            raise
     _keys.insert(0, ChaCha20Poly1305(path.read_bytes()))
+
+
+def use_key(key: bytes) -> None:
+    """Use this key (32 bytes) from now on: that of all daemons that share a database."""
+    _keys.insert(0, ChaCha20Poly1305(key))
+
+
+def new_key() -> bytes:
+    return secrets.token_bytes(32)
 
 
 def seal(text: str) -> str:

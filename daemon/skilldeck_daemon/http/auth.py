@@ -27,13 +27,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
-from skilldeck_shared.errors import Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
+from skilldeck_shared.errors import BadRequest, Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
 
 MIB = 1024 * 1024
 # Multipart uploads stream to disk; their own limits (512 MB a file, 64 MB a part, 50 MB a skill) apply there.
 UPLOAD_MIB = 600
 OPEN_PATHS = ("/health", "/")
+BODY_IDLE_SECONDS = 60.0
+"""How long a body may stand still before its request is given up."""
 API_VERSION = "2020-10-01"
+
+
+class TooSlow(BadRequest):
+    """The client stopped in the middle of its request."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class Gate:
@@ -120,16 +129,24 @@ class Gate:
 
 
 class _Counted:
-    """`receive`, refusing more than the limit."""
+    """`receive`, refusing more than the limit and a body that stands still."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive
         self._limit = limit
         self._seen = 0
+        self._whole = False
 
     async def __call__(self) -> Message:
-        message = await self._receive()
+        if self._whole:  # what comes next is that the client leaves, whenever it does
+            return await self._receive()
+        try:
+            async with asyncio.timeout(BODY_IDLE_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlow("The request's body stopped coming.", "Send it again.") from None
         if message["type"] == "http.request":
+            self._whole = not message.get("more_body", False)
             self._seen += len(message.get("body", b""))
             if self._seen > self._limit:
                 raise _too_large(self._limit)

@@ -1,6 +1,8 @@
 """What the daemon keeps: rows in a database (SQLite, or any SQLAlchemy URL) and content-addressed blobs beside it.
 
-What a write returned from survives a kill -9. One daemon owns a store at a time. Nothing here knows a surface.
+What a write returned from survives a kill -9. One daemon owns a store at a time, unless the database is PostgreSQL and
+the blobs are shared (`shared_blobs.py`): then several do, and runs are leased (`leases.py`). Nothing here knows a
+surface.
 """
 
 from __future__ import annotations
@@ -17,18 +19,22 @@ from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
 from skilldeck_daemon.store.database import Database, sqlite_url
 from skilldeck_daemon.store.files import FETCHED, Files, Uploads
 from skilldeck_daemon.store.ids import new_id, now
+from skilldeck_daemon.store.leases import Leases
 from skilldeck_daemon.store.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.responses import Responses
 from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
+from skilldeck_daemon.store.shared_blobs import SharedBlobs
 from skilldeck_daemon.store.skills import Skills
 
 __all__ = ["Blob", "BlobMissing", "Blobs", "Counts", "Page", "Store", "new_id", "now", "open_parts", "sqlite_url"]
 
 
-def open_parts(data_dir: Path, database_url: str = "") -> tuple[Database, Blobs]:
+def open_parts(data_dir: Path, database_url: str = "", blobs_url: str = "") -> tuple[Database, Blobs]:
     """The database and the blobs that the settings mean; neither is open yet."""
-    return Database(database_url or sqlite_url(data_dir / "skilldeck.db")), Blobs(data_dir / "blobs")
+    folder = data_dir / "blobs"
+    blobs = SharedBlobs(folder, blobs_url) if blobs_url else Blobs(folder)
+    return Database(database_url or sqlite_url(data_dir / "skilldeck.db")), blobs
 
 
 class Counts(NamedTuple):
@@ -45,11 +51,13 @@ class Store:
     Args:
         url: an async SQLAlchemy URL (`sqlite_url(path)` for the default).
         blobs: folder of the blobs; created when missing.
+        blobs_url: where they are kept for several daemons (fsspec); the folder is their cache then.
     """
 
-    def __init__(self, url: str, blobs: Path) -> None:
+    def __init__(self, url: str, blobs: Path, blobs_url: str = "") -> None:
         self.database = Database(url)
-        self.blobs = Blobs(blobs)
+        self.blobs = SharedBlobs(blobs, blobs_url) if blobs_url else Blobs(blobs)
+        self.leases = Leases(self.database)
         self.skills = Skills(self.database)
         self.files = Files(self.database)
         self.uploads = Uploads(self.database)

@@ -32,7 +32,7 @@ from typing import IO, Any, cast
 
 from skilldeck_daemon.store import migrations
 from skilldeck_daemon.store.blobs import Blobs
-from skilldeck_daemon.store.faults import disk_faults
+from skilldeck_daemon.store.faults import disk_faults, disk_full
 from skilldeck_daemon.store.owner import LOCK, own
 from skilldeck_shared.errors import Conflict, SkilldeckError
 
@@ -92,6 +92,9 @@ def make(data: Path, target: Path, *, overwrite: bool = False) -> Backup:
             f"{target} cannot be written: {error.strerror or error}.", "Choose another file."
         ) from error
     except sqlite3.Error as error:
+        # SQLite calls a disk that has no room for its shared memory an I/O error.
+        if min(shutil.disk_usage(folder).free for folder in (data, target.parent)) < 1 << 20:
+            raise disk_full(f"{data} or {target.parent}") from error
         raise SkilldeckError(
             f"The database in {data} cannot be read: {error}.", "`skilldeckd fsck` says what is wrong with it."
         ) from error

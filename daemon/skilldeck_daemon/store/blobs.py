@@ -17,13 +17,13 @@ import logging
 import os
 import secrets
 import shutil
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from skilldeck_daemon.store.faults import disk_faults
+from skilldeck_daemon.store.ids import steady
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ class BlobDamaged(SkilldeckError):
 class Writer:
     """One blob being written. Nothing is visible before `commit`; `abort` (or leaving the block) removes the rest."""
 
-    def __init__(self, root: Path, path: Path) -> None:
-        self._root = root
+    def __init__(self, blobs: Blobs, path: Path) -> None:
+        self._blobs = blobs
         self._path = path
         self._file: BinaryIO | None = path.open("xb")
         self._hash = hashlib.sha256()
@@ -78,9 +78,11 @@ class Writer:
 
     def abort(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
             self._path.unlink(missing_ok=True)
+            # What is still in its buffer is not wanted; a full disk must not refuse it here.
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def _flush(self) -> None:
         assert self._file is not None, "written to after commit or abort"
@@ -93,11 +95,12 @@ class Writer:
         assert self._file is not None
         self._file.flush()
         os.fsync(self._file.fileno())
+        sha = self._hash.hexdigest()
+        folders = _name(self._blobs.root, self._path, sha)
         self._file.close()
         self._file = None
-        sha = self._hash.hexdigest()
-        folders = _name(self._root, self._path, sha)
         _sync_folders(folders)
+        self._blobs._keep(sha)
         return Blob(sha, self.size)
 
 
@@ -109,7 +112,6 @@ class Blobs:
         # For what is being written and for short-lived files that belong on this file system.
         self.temporary = root / "tmp"
         self._sound: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
-        self._began = time.time() - time.monotonic()
 
     def prepare(self) -> None:
         """Create the folders and remove what an earlier process left half-written."""
@@ -167,7 +169,7 @@ class Blobs:
     async def writer(self) -> AsyncIterator[Writer]:
         """A `Writer`; leaving the block without `commit` leaves nothing."""
         with disk_faults(self.root):
-            writer = Writer(self.root, self.temporary / secrets.token_hex(12))
+            writer = Writer(self, self.temporary / secrets.token_hex(12))
             try:
                 yield writer
             finally:
@@ -206,12 +208,19 @@ class Blobs:
 
     def _put_staged(self, files: list[tuple[Path, str]]) -> None:
         folders: set[Path] = set()
+        new: list[str] = []
         for path, sha in files:
             if not self._touch(sha):
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
                 folders |= _name(self.root, path, sha)
+                new.append(sha)
         _sync_folders(folders)
+        for sha in new:
+            self._keep(sha)
+
+    def _keep(self, sha256: str) -> None:
+        """A blob that is on the disk under its name goes wherever else it has to be before it counts as stored."""
 
     def _touch(self, sha256: str) -> bool:
         """Whether it is here and whole; if so it counts as new: `collect` leaves it to the row about to be written.
@@ -264,9 +273,7 @@ class Blobs:
     async def collect(self, referenced: Callable[[], set[str]] | set[str], grace: float = GRACE_SECONDS) -> int:
         """Delete blobs not in `referenced` and older than `grace` seconds. Returns the bytes freed."""
         keep = referenced() if callable(referenced) else referenced
-        # A wall clock that jumped ahead would make what was written a moment ago look old.
-        now = min(time.time(), self._began + time.monotonic())
-        return await asyncio.to_thread(self._collect, keep, now - grace)
+        return await asyncio.to_thread(self._collect, keep, steady() - grace)
 
     def _collect(self, keep: set[str], before: float) -> int:
         try:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -23,6 +23,7 @@ from skilldeck_daemon.store.faults import database_faults
 from skilldeck_shared.errors import Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
+MIGRATION_LOCK = 0x736B6964
 # Hundreds of requests may wait for a connection at once, each for milliseconds.
 POOL_TIMEOUT_S = 120
 
@@ -39,6 +40,8 @@ class Database:
         self.url = url
         self._parsed = make_url(url)
         self.sqlite = self._parsed.get_backend_name() == "sqlite"
+        # Only there several daemons may share one database.
+        self.replicated = self._parsed.get_backend_name() == "postgresql"
         self.shown = self._parsed.render_as_string(hide_password=True)
         self._engine: AsyncEngine | None = None
         self._writer = asyncio.Lock()
@@ -60,6 +63,8 @@ class Database:
             async with engine.connect() as connection:
                 await connection.execution_options(skilldeck_write=True)
                 if migrate:
+                    if self.replicated:  # daemons that start together migrate one after the other
+                        await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                     await connection.run_sync(migrations.upgrade)
                 await connection.commit()
         except (DBAPIError, OSError) as error:

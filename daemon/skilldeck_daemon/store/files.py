@@ -80,7 +80,7 @@ class Uploads:
         """False when the upload is no longer pending."""
         async with self._db.write() as connection:
             query = select(uploads.c.seq).where(uploads.c.id == part["upload_id"], uploads.c.status == "pending")
-            if (await connection.execute(query)).first() is None:
+            if (await connection.execute(query.with_for_update())).first() is None:
                 return False
             await self._parts.insert(part, connection)
         return True

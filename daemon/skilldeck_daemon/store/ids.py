@@ -11,6 +11,17 @@ def new_id(prefix: str, separator: str = "_") -> str:
     return f"{prefix}{separator}{secrets.token_hex(24)}"
 
 
+_BEGAN = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def steady() -> float:
+    """Unix seconds for deciding that something is old enough to delete.
+
+    A wall clock that is set ahead while the daemon runs does not move it; the time a machine sleeps does.
+    """
+    return min(time.time(), _BEGAN + time.clock_gettime(time.CLOCK_BOOTTIME))
+
+
 def now() -> int:
     """Unix seconds, the unit of every `…_at` on the wire."""
     return int(time.time())

@@ -243,7 +243,9 @@ class ConversationStore:
         if not storable(id):
             return False
         async with self._db.write() as connection:
-            if (await connection.execute(select(conversations.c.seq).where(conversations.c.id == id))).first() is None:
+            # Locked: two daemons that append at once do it one after the other.
+            there = select(conversations.c.seq).where(conversations.c.id == id).with_for_update()
+            if (await connection.execute(there)).first() is None:
                 return False
             ids = [item["id"] for item in items]
             for start in range(0, len(ids), 500):

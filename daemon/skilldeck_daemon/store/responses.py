@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
@@ -29,6 +29,11 @@ def _columns(response: Doc) -> Doc:
     }
 
 
+def _owned(id: str, instance: str | None) -> ColumnElement[bool]:
+    mine = responses.c.id == id
+    return mine if instance is None else mine & (responses.c.instance == instance)
+
+
 def _conversation(response: Doc) -> str | None:
     conversation = response.get("conversation")
     return conversation.get("id") if isinstance(conversation, dict) else None
@@ -41,9 +46,25 @@ class Responses:
         self._db = db
         self._rows = Rows(db, responses)
 
-    async def create(self, response: Doc, input_items: Docs, background: bool = False, instance: str = "") -> None:
-        """Store a new response and the items it was asked with. `instance` names this start of the daemon."""
+    async def create(
+        self,
+        response: Doc,
+        input_items: Docs,
+        background: bool = False,
+        instance: str = "",
+        *,
+        request: Doc | None = None,
+        lease: int = 0,
+    ) -> None:
+        """Store a new response and the items it was asked with.
+
+        Args:
+            instance: names this start of the daemon, which runs it.
+            request: what another daemon needs to run it anew.
+            lease: seconds until another daemon may claim it (see leases.py).
+        """
         packed = await pack(input_items)
+        again = await pack(request) if request is not None else None
         async with self._db.write() as connection:
             values = {
                 "id": response["id"],
@@ -54,19 +75,29 @@ class Responses:
                 "previous_response_id": response.get("previous_response_id"),
                 **_columns(response),
             }
+            if lease:
+                values["lease_until"] = cast(func.extract("epoch", func.clock_timestamp()), BigInteger) + lease
             await connection.execute(insert(responses).values(**values))
             await _put_part(connection, response["id"], "input", packed)
+            if again is not None:
+                await _put_part(connection, response["id"], "request", again)
 
-    async def update(self, response: Doc) -> bool:
-        """Replace the stored object. False when it was deleted meanwhile."""
-        return await self._rows.update(response["id"], _columns(response))
+    async def update(self, response: Doc, instance: str | None = None) -> bool:
+        """Replace the stored object. False when it was deleted meanwhile, or is no longer run by `instance`."""
+        async with self._db.write() as connection:
+            mine = _owned(response["id"], instance)
+            result = await connection.execute(update(responses).where(mine).values(**_columns(response)))
+            return result.rowcount > 0
 
-    async def finish(self, response: Doc, events: Docs, extra: Doc | None = None) -> bool:
-        """Replace the object and store its log and `extra`, in one transaction. False when it was deleted meanwhile."""
+    async def finish(self, response: Doc, events: Docs, extra: Doc | None = None, instance: str | None = None) -> bool:
+        """Replace the object and store its log and `extra`, in one transaction.
+
+        False when it was deleted meanwhile, or is no longer run by `instance`.
+        """
         log, beside = await pack(events), await pack(extra or {})
         async with self._db.write() as connection:
             result = await connection.execute(
-                update(responses).where(responses.c.id == response["id"]).values(**_columns(response))
+                update(responses).where(_owned(response["id"], instance)).values(**_columns(response))
             )
             if result.rowcount == 0:
                 return False
@@ -96,6 +127,11 @@ class Responses:
         """The items of the request, in order."""
         return await self._part(id, "input") or []
 
+    async def request(self, id: str) -> Doc | None:
+        """What `create` was given to run it anew."""
+        found: Doc | None = await self._part(id, "request")
+        return found
+
     async def delete(self, id: str) -> bool:
         """Delete it with its log. Whether there was one."""
         return await self._rows.delete(id)
@@ -117,24 +153,21 @@ class Responses:
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(responses.c.seq))).all()
         for _, doc in rows:
-            begun = json.loads(doc)
-            error = {"code": "server_error", "message": "The daemon stopped before this response was finished."}
-            shown = {name: value for name, value in begun.items() if not name.startswith("_")}
-            failed = {**begun, "status": "failed", "error": error, "output": _settled(begun.get("output") or [])}
-            opening = {**shown, "output": []}
-            await self.finish(
-                failed,
-                [
-                    {"type": "response.created", "sequence_number": 0, "response": opening},
-                    *_replay_items(failed["output"]),
-                    {
-                        "type": "response.failed",
-                        "sequence_number": 1 + 2 * len(failed["output"]),
-                        "response": {**shown, **{name: failed[name] for name in ("status", "error", "output")}},
-                    },
-                ],
-            )
+            await self.fail(json.loads(doc), "The daemon stopped before this response was finished.")
         return [row[0] for row in rows]
+
+    async def fail(self, begun: Doc, message: str, instance: str | None = None, status: str = "failed") -> bool:
+        """End an unfinished response whose log is lost, with one that a replay can be made of."""
+        error = {"code": "server_error", "message": message} if status == "failed" else None
+        shown = {name: value for name, value in begun.items() if not name.startswith("_")}
+        ended = {**begun, "status": status, "error": error, "output": _settled(begun.get("output") or [])}
+        last = {
+            "type": "response.failed" if status == "failed" else "response.incomplete",
+            "sequence_number": 1 + 2 * len(ended["output"]),
+            "response": {**shown, **{name: ended[name] for name in ("status", "error", "output")}},
+        }
+        first = {"type": "response.created", "sequence_number": 0, "response": {**shown, "output": []}}
+        return await self.finish(ended, [first, *_replay_items(ended["output"]), last], None, instance)
 
     async def _part(self, id: str, kind: str) -> Any:
         if not storable(id):

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -144,11 +145,16 @@ responses = Table(
     Column("conversation_id", String(256), nullable=True),
     Column("previous_response_id", String(256), nullable=True, index=True),
     Column("doc", Text, nullable=False),
+    # Only where several daemons share the database (see leases.py).
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("cancel_asked", Boolean, nullable=False, server_default=false()),
     Index("ix_responses_conversation_id_seq", "conversation_id", "seq"),
     sqlite_autoincrement=True,
 )
 
-# kind: input (list of items), events (the log), extra (times, timeline): zlib over JSON.
+# kind: input (list of items), request (the body of a background one), events (the log), extra (times, timeline): all
+# zlib over JSON.
 response_parts = Table(
     "response_parts",
     metadata,
@@ -239,4 +245,13 @@ tombstones = Table(
     Column("id", String(256), nullable=False),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("kind", "parent", "id"),
+)
+
+# What all daemons of one database must agree on: the key of sealed text.
+shared_values = Table(
+    "shared_values",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("name"),
 )

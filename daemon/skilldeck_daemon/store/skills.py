@@ -47,7 +47,7 @@ class Skills:
         if not storable(skill_id):
             return None
         async with self._db.write() as connection:
-            query = select(skills.c.last_version).where(skills.c.id == skill_id)
+            query = select(skills.c.last_version).where(skills.c.id == skill_id).with_for_update()
             last = (await connection.execute(query)).scalar()
             if last is None:
                 return None
@@ -176,7 +176,7 @@ class Skills:
             return None
         async with self._db.write() as connection:
             query = select(skills.c.default_version, skills.c.latest_version).where(skills.c.id == skill_id)
-            state = (await connection.execute(query)).first()
+            state = (await connection.execute(query.with_for_update())).first()
             count_query = select(func.count()).select_from(skill_versions).where(skill_versions.c.skill_id == skill_id)
             count = (await connection.execute(count_query)).scalar_one()
             if state is None:
