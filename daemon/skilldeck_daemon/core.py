@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from skilldeck_daemon import telemetry
 from skilldeck_daemon.agent import sealed
 from skilldeck_daemon.agent.approvals import Approvals
 from skilldeck_daemon.agent.bus import Bus
+from skilldeck_daemon.agent.claims import BEAT_SECONDS
 from skilldeck_daemon.agent.conversations import Conversations
 from skilldeck_daemon.agent.documents import Documents
 from skilldeck_daemon.agent.environments import Environments
@@ -72,7 +74,7 @@ class Core:
         """
         self.settings = settings
         data = settings.data_dir
-        store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs")
+        store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs", settings.blobs_url)
         bus = Bus()
         # Without a sandbox a command could write through a link into the stored blob.
         mounts = MountCache(data / "skills", store.blobs.require, link=settings.sandbox != "none")
@@ -165,13 +167,17 @@ class Core:
         stack.callback(self.disown)
         if await asyncio.to_thread(backup.complete, self.settings.data_dir):
             log.warning("a restore that was interrupted was carried to its end")
-        _open_key(self.settings.data_dir / "seal.key")
+        shared = services.store.database.replicated
+        if not shared:
+            _open_key(self.settings.data_dir / "seal.key")
         await services.store.open()
         stack.push_async_callback(services.store.close)
+        if shared:
+            sealed.use_key(await services.store.leases.agree("seal.key", sealed.new_key()))
         for id in await services.runs.open(services.instance):
             log.info("response %s was interrupted when the daemon stopped; it is marked failed", id)
         stack.push_async_callback(services.environments.close)
-        await services.environments.start()
+        await services.environments.start(_home(self.settings.data_dir) if shared else "")
         if services.environments.unavailable is not None:
             log.error("commands cannot be run here: %s", services.environments.unavailable)
         stack.push_async_callback(self._documents.close)
@@ -181,6 +187,8 @@ class Core:
         stack.push_async_callback(self._traces.close)
         stack.push_async_callback(services.runs.close)
         stack.push_async_callback(self._end_tasks)
+        if shared:
+            self._every("leases", BEAT_SECONDS, services.runs.beat)
         self._every("expiry", SWEEP_SECONDS, self._expire)
         self._every("collection", COLLECT_SECONDS, self._collect)
 
@@ -233,6 +241,14 @@ class Core:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _home(data_dir: Path) -> str:
+    """A name for this data directory, the same at every start."""
+    path = data_dir / "home.id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 def _open_key(path: Path) -> None:

@@ -24,7 +24,7 @@ from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mo
 from skilldeck_daemon.containers.errors import ArtifactNotFound, ContainerGone, SandboxUnavailable
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id, steady
-from skilldeck_shared.errors import NotFound
+from skilldeck_shared.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,15 @@ Doc = dict[str, Any]
 Docs = list[Doc]
 Ids = list[str]
 EXPIRES_MINUTES = 20
+ORPHANED_SECONDS = 3600
 TOUCH_SECONDS = 15
 """How stale a stored last_active_at may be."""
+
+
+class ContainerElsewhere(Unavailable):
+    """The container is where another daemon runs."""
+
+    code = "container_elsewhere"
 
 
 @dataclass(frozen=True)
@@ -63,19 +70,26 @@ class Environments:
         self._files = files
         self._bus = bus
         self._locks: dict[str, asyncio.Lock] = {}
+        self._home = ""
         self._opened: set[str] = set()  # may hold ids that were closed since
 
     # -- life
 
-    async def start(self) -> None:
-        """Open the sandboxes' root; drop data that no living record names."""
+    async def start(self, home: str = "") -> None:
+        """Open the sandboxes' root; drop data that no living record names.
+
+        Args:
+            home: names this data directory where several daemons share the records; a container stays in its home.
+        """
+        self._home = home
         try:
             await self.containers.start()
         except SandboxUnavailable as error:
             self.unavailable = error
             return
         await self.expire()
-        await self.containers.sweep([record["id"] for record in await self._running()])
+        mine = [record["id"] for record in await self._running() if record.get("_home", "") == home]
+        await self.containers.sweep(mine)
 
     async def close(self) -> None:
         await self.containers.close()
@@ -87,6 +101,9 @@ class Environments:
             container = self.containers.get(record["id"])
             if container is not None and container.busy:
                 continue
+            if record.get("_home", "") != self._home:
+                # Its own daemon does this; when that is gone for good the record is all that is left.
+                record = {**record, "last_active_at": record["last_active_at"] + ORPHANED_SECONDS}
             active = max(record["last_active_at"], container.last_active if container else 0)
             if active + record["expires_after"]["minutes"] * 60 <= steady():
                 await self.containers.delete(record["id"])
@@ -151,6 +168,7 @@ class Environments:
             "name": name,
             "network_policy": policy,
             "_mounts": [vars(mount) for mount in mounts],
+            **({"_home": self._home} if self._home else {}),
         }
 
     async def open_new(self, record: Doc) -> Container:
@@ -195,6 +213,11 @@ class Environments:
         record = await self.record(id)
         if record["status"] != "running":
             raise ContainerGone(f"Container {id!r} has expired: its data is gone.", "Create a new container.")
+        if record.get("_home", "") != self._home:
+            raise ContainerElsewhere(
+                f"Container {id!r} is on another daemon of this store.",
+                "Send all requests that use one container to one daemon (session affinity), or create a new one.",
+            )
         async with self._locks.setdefault(id, asyncio.Lock()):
             container = self.containers.get(id)
             if container is None:

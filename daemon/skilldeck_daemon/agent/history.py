@@ -11,6 +11,7 @@ from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.output import woven
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.responses import UNFINISHED
 from skilldeck_shared.errors import BadRequest, NotFound
 
 if TYPE_CHECKING:
@@ -41,13 +42,17 @@ async def load(store: Store, request: ResponseRequest, live: Mapping[str, Run], 
     if after is not None:
         return History(after.items, after.raw, after.session)
     if request.previous_response_id in live:
-        raise BadRequest(
-            f"Response {request.previous_response_id!r} has not ended yet.",
-            "Wait for its end.",
-            param="previous_response_id",
-            code="previous_response_not_ready",
-        )
+        raise _not_ready(request.previous_response_id)
     return await _chain(store, request.previous_response_id)
+
+
+def _not_ready(response_id: str) -> BadRequest:
+    return BadRequest(
+        f"Response {response_id!r} has not ended yet.",
+        "Wait for its end.",
+        param="previous_response_id",
+        code="previous_response_not_ready",
+    )
 
 
 async def _chain(store: Store, id: str) -> History:
@@ -66,6 +71,8 @@ async def _chain(store: Store, id: str) -> History:
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
+        if response["status"] in UNFINISHED:  # another daemon of this store runs it
+            raise _not_ready(following)
         extra = await store.responses.extra(following)
         output = woven(response["output"], extra.get("hidden", []))
         parts.append(await store.responses.input_items(following) + output)

@@ -138,6 +138,7 @@ class Run:
         self._ended = ended
         self._over = over
         self._task: asyncio.Task[None] | None = None
+        self.abandoned = False
         self._cancelled = False
         self._hosted_calls = 0
 
@@ -207,6 +208,11 @@ class Run:
         if not self._cancelled and self._task is not None and not self.log.closed:
             self._cancelled = True
             self._task.cancel()
+
+    def abandon(self) -> None:
+        """Stop here without an end: another daemon goes on with it. Readers see their stream break off."""
+        self.abandoned = True
+        self.cancel()
 
     def _tell(self, type: str) -> None:
         self.log.append(type, response=self.response)
@@ -383,8 +389,9 @@ class Run:
                     self._last = {"status": ending, "error": error_of(fault), "completed_at": None}
                     continue
             break
-        self._response.update(self._last)
-        self.log.add(event)
+        if not self.abandoned:
+            self._response.update(self._last)
+            self.log.add(event)
         self.log.close()
         self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))
 

@@ -18,6 +18,7 @@ from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.account import Account
 from skilldeck_daemon.agent.approvals import Approvals, parse_permission
 from skilldeck_daemon.agent.bus import Bus
+from skilldeck_daemon.agent.claims import Claims
 from skilldeck_daemon.agent.documents import Documents
 from skilldeck_daemon.agent.environments import Environments, Mounted
 from skilldeck_daemon.agent.fetched import keep
@@ -38,6 +39,7 @@ from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLo
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 Items = list[dict[str, Any]]
 Times = list[float]
 Ids = list[str]
+ELSEWHERE_SECONDS = 0.5
+"""How often a run of another daemon is looked at."""
 
 
 class Runs:
@@ -83,6 +87,7 @@ class Runs:
         self._busy_conversations: set[str] = set()
         self._stopping = False
         self._unsettled = Unsettled(store)
+        self._claims = Claims(store, self._live, self._again)
 
     # -- life
 
@@ -92,21 +97,32 @@ class Runs:
         Args:
             instance: names this start.
         """
-        self._instance = instance
+        self._instance = self._claims.instance = instance
+        if self._claims.shared:
+            return []  # they may be another daemon's; those of one that is gone are claimed
         return await self._store.responses.fail_interrupted(self._instance)
 
     async def close(self) -> None:
-        """Cancel every live run and wait for its end."""
+        """Cancel every live run and wait for its end; where other daemons can, they go on with background ones."""
         self._stopping = True
         runs = list(self._live.values())
+        given_up = {run.id: run for run in runs if self._claims.shared and run.request.background}
         for run in runs:
-            run.cancel()
+            if run.id in given_up:
+                run.abandon()
+            else:
+                run.cancel()
         await asyncio.gather(*(run.finished() for run in runs))
+        await self._claims.release(given_up)
         await self.settle()
+
+    async def beat(self) -> None:
+        """Say that this daemon lives, and go on with what others left (see claims.py)."""
+        await self._claims.beat(claim=not self._stopping and self._models.status().state == "ready")
 
     async def settle(self) -> None:
         """Store the ends that the store refused."""
-        await self._unsettled.settle()
+        await self._unsettled.settle(self._instance)
 
     @property
     def active(self) -> int:
@@ -122,6 +138,7 @@ class Runs:
         *,
         after: Run | None = None,
         nearby: Nearby | None = None,
+        body: dict[str, Any] | None = None,
     ) -> Run:
         """Begin a run; it is stored (unless `store` is false) when this returns.
 
@@ -129,6 +146,7 @@ class Runs:
             permission: "auto", "ask" or "deny"; the operator's policy counts when it is stricter.
             after: the run that `request.previous_response_id` means although it is not stored (WebSocket).
             nearby: what only a caller on this machine may add: its project, folders to mount.
+            body: what the request was read from, so that another daemon can run a background one anew.
         Raises:
             SkilldeckError: the request cannot be carried out; nothing was stored or begun.
         """
@@ -138,7 +156,10 @@ class Runs:
         try:
             plan = await self.plan(request, wanted, after, nearby)
             self._accepting()  # fetching what the request names can take long
-            return await self._begin(plan)
+            again = None
+            if body is not None and request.background and self._claims.shared:
+                again = {"body": body, "permission": permission}
+            return await self._begin(plan, again)
         except BaseException:
             self._busy_conversations.discard(request.conversation or "")
             raise
@@ -152,13 +173,24 @@ class Runs:
         if not conversation:
             return
         if conversation in self._busy_conversations:
-            raise BadRequest(
-                f"Another response is being made in conversation {conversation[:100]!r}.",
-                "Wait for its end.",
-                param="conversation",
-                code="conversation_locked",
-            )
+            raise conversation_locked(conversation)
         self._busy_conversations.add(conversation)
+
+    async def _again(self, response: dict[str, Any]) -> None:
+        """Run a claimed background response from its beginning."""
+        kept = await self._store.responses.request(response["id"])
+        if kept is None:
+            raise Unavailable("It can only be run where it was asked for.")
+        items = await self._store.responses.input_items(response["id"])
+        request = replace(ResponseRequest.parse(kept["body"]), input=items)
+        self._reserve(request.conversation)
+        try:
+            plan = await self.plan(request, parse_permission(kept["permission"]), response_id=response["id"])
+            plan.response["created_at"] = response["created_at"]
+            await self._begin(plan, stored=True)
+        except BaseException:
+            self._busy_conversations.discard(request.conversation or "")
+            raise
 
     async def plan(
         self,
@@ -166,6 +198,7 @@ class Runs:
         permission: str | None = None,
         after: Run | None = None,
         nearby: Nearby | None = None,
+        response_id: str = "",
     ) -> Plan:
         """Look up and validate everything the request names; nothing is begun or stored."""
         model = self._models.get(request.model)
@@ -178,7 +211,7 @@ class Runs:
         earlier = after.pages if after is not None else {}
         sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)
         attachments = await gather(items, sources, paths)
-        id_ = new_id("resp")
+        id_ = response_id or new_id("resp")
         work = Work(id_, past.session or id_, permission, self._approvals, self._environments)
         work.include = request.include
         work.web, work.mcp = self._web, self._mcp
@@ -219,12 +252,16 @@ class Runs:
                     param="input",
                 )
 
-    async def _begin(self, plan: Plan) -> Run:
+    async def _begin(self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False) -> Run:
         request = plan.request
         run = Run(plan, begun=self._save, ended=self._ended, over=self._over)
         if request.store:
             await keep(self._store, plan.files.unsaved)
-            await self._store.responses.create(run.record, request.input, request.background, self._instance)
+        if request.store and not stored:
+            lease = self._claims.lease
+            await self._store.responses.create(
+                run.record, request.input, request.background, self._instance, request=again, lease=lease
+            )
         self._live[run.id] = run
         run.start()
         self._publish(run)
@@ -233,15 +270,15 @@ class Runs:
     # -- what runs tell
 
     async def _save(self, run: Run) -> None:
-        if run.request.store:
-            await self._store.responses.update(run.record)
+        if run.request.store and not run.abandoned:
+            await self._store.responses.update(run.record, self._instance)
         self._publish(run)
 
     async def _ended(self, run: Run, event: Event) -> None:
         """Store a run's end; its terminal event is told when this returns."""
-        request = run.request
+        request, mine = run.request, not run.abandoned
         try:
-            if request.store:
+            if request.store and mine:
                 extra = {
                     "times": run.times,
                     "timeline": run.timeline,
@@ -250,12 +287,13 @@ class Runs:
                 }
                 end = End(run.record, [*run.log.events, event], extra)
                 try:
-                    await self._store.responses.finish(end.response, end.events, end.extra)
+                    taken = await self._store.responses.finish(end.response, end.events, end.extra, self._instance)
                 except Unavailable:
                     self._unsettled.keep(end)
                     raise
                 self._unsettled.drop(run.id)
-            if request.conversation:
+                mine = taken or not self._claims.shared
+            if request.conversation and mine:
                 # A conversation keeps nothing beside its items.
                 made = with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
                 await self._store.conversations.add_items(request.conversation, run.new_items + made)
@@ -283,6 +321,9 @@ class Runs:
     async def get(self, response_id: str, include: Collection[str] = ()) -> dict[str, Any]:
         """The Response as it is now, with what `include` asks for beside that."""
         run = self._live.get(response_id)
+        if run is not None and run.response["status"] not in UNFINISHED:
+            await run.finished()  # an end is told once it is stored
+            run = None
         if run is not None and run.request.store:
             response, hidden = run.response, run.output.hidden
         else:
@@ -341,7 +382,7 @@ class Runs:
             async for event in run.events(after):
                 yield event
             return
-        await self._stored(response_id)
+        await self._elsewhere(await self._stored(response_id))
         end = self._unsettled.get(response_id)
         for event in end.events if end else await self._store.responses.events(response_id):
             if event["sequence_number"] > after:
@@ -354,6 +395,17 @@ class Runs:
             raise NotFound(f"Response with id {response_id[:100]!r} not found.", param="response_id")
         return response
 
+    async def _elsewhere(self, response: dict[str, Any], *, cancel: bool = False) -> dict[str, Any]:
+        """The Response once it has ended, when another daemon runs it; `cancel` asks that one to cancel it."""
+        if not self._claims.shared or response["status"] not in UNFINISHED:
+            return response
+        if cancel:
+            await self._store.leases.ask_cancel(response["id"])
+        while response["status"] in UNFINISHED:
+            await asyncio.sleep(ELSEWHERE_SECONDS)
+            response = await self._stored(response["id"])
+        return response
+
     # -- ending
 
     async def cancel(self, response_id: str, *, background_only: bool = False) -> dict[str, Any]:
@@ -364,10 +416,10 @@ class Runs:
         """
         run = self._live.get(response_id)
         if run is None:
-            response = public(await self._stored(response_id))
+            response = await self._stored(response_id)
             if background_only and not response["background"]:
                 raise _not_background()
-            return response
+            return public(await self._elsewhere(response, cancel=True))
         if background_only and not run.request.background:
             raise _not_background()
         run.cancel()
@@ -379,6 +431,8 @@ class Runs:
         if run is not None:
             run.cancel()
             await run.finished()
+        else:
+            await self._elsewhere(await self._stored(response_id), cancel=True)
         self._unsettled.drop(response_id)
         if not await self._store.responses.delete(response_id):
             await self._stored(response_id)

@@ -43,11 +43,11 @@ class Unsettled:
     def drop(self, response_id: str) -> None:
         self._ends.pop(response_id, None)
 
-    async def settle(self) -> None:
-        """Try to store them; those the store still refuses stay."""
+    async def settle(self, instance: str) -> None:
+        """Try to store them, as long as `instance` owns them; those the store still refuses stay."""
         for response_id, end in list(self._ends.items()):
             try:
-                await self._store.responses.finish(end.response, end.events, end.extra)
+                await self._store.responses.finish(end.response, end.events, end.extra, instance)
             except Unavailable as error:
                 log.warning("the end of run %s is still not stored: %s", response_id, error)
                 return

@@ -32,7 +32,7 @@ def router(services: Services) -> APIRouter:
     async def create_response(request: Request) -> Response:
         body = await read_object(request, services.settings.max_body_mb << 20)
         wanted = ResponseRequest.parse(body)
-        run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"))
+        run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"), body=body)
         gone = _nothing if wanted.background else run.cancel
         if wanted.stream:
             return EventStream(run.events(), gone=gone)

@@ -58,11 +58,20 @@ class Leases:
             rows = (await connection.execute(statement.returning(responses.c.id, responses.c.cancel_asked))).all()
         return Renewed(frozenset(row[0] for row in rows), frozenset(row[0] for row in rows if row[1]))
 
+    async def owned_by_others(self, instance: str, ids: Collection[str]) -> frozenset[str]:
+        """Those of `ids` that somebody else has claimed."""
+        if not ids:
+            return frozenset()
+        query = select(responses.c.id).where(responses.c.id.in_(ids), responses.c.instance != instance)
+        async with self._db.read() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
     async def claim(self, instance: str, seconds: int, limit: int) -> list[Claim]:
         """Take over at most `limit` runs whose lease ran out, oldest first; nobody else gets them."""
         lapsed = (
             select(responses.c.id)
             .where(responses.c.status.in_(UNFINISHED), responses.c.lease_until < _now())
+            .where(responses.c.instance != instance)
             .order_by(responses.c.seq)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -16,7 +16,8 @@ from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.page import Page
-from skilldeck_daemon.store.schema import response_parts, responses
+from skilldeck_daemon.store.schema import conversations, response_parts, responses
+from skilldeck_shared.errors import BadRequest
 
 UNFINISHED = ("queued", "in_progress")
 
@@ -66,6 +67,8 @@ class Responses:
         packed = await pack(input_items)
         again = await pack(request) if request is not None else None
         async with self._db.write() as connection:
+            if lease:
+                await _lock_conversation(connection, _conversation(response))
             values = {
                 "id": response["id"],
                 "created_at": int(response.get("created_at") or 0),
@@ -176,6 +179,25 @@ class Responses:
         async with self._db.read() as connection:
             data = (await connection.execute(query)).scalar()
         return await unpack(data) if data is not None else None
+
+
+def conversation_locked(conversation: str) -> BadRequest:
+    return BadRequest(
+        f"Another response is being made in conversation {conversation!r}.",
+        "Wait for its end.",
+        param="conversation",
+        code="conversation_locked",
+    )
+
+
+async def _lock_conversation(connection: AsyncConnection, conversation: str | None) -> None:
+    """One response at a time in a conversation, whichever daemon makes it."""
+    if conversation is None:
+        return
+    await connection.execute(select(conversations.c.seq).where(conversations.c.id == conversation).with_for_update())
+    busy = select(responses.c.id).where(responses.c.conversation_id == conversation, responses.c.status.in_(UNFINISHED))
+    if (await connection.execute(busy.limit(1))).first() is not None:
+        raise conversation_locked(conversation)
 
 
 def _settled(output: Docs) -> Docs:

@@ -93,7 +93,8 @@ async def test_whatever_was_acknowledged_survives_kill_9_at_any_point(home: Path
                     await asyncio.wait({writing}, timeout=moments.uniform(0, 1.5))
                 else:
                     wanted = before + moments.randrange(1, 60)
-                    await until(lambda: crowd.acknowledged >= wanted or writing.done(), 60)  # noqa: B023
+                    with contextlib.suppress(AssertionError):  # on a busy machine fewer will do
+                        await until(lambda: crowd.acknowledged >= wanted or writing.done(), 20)  # noqa: B023
                 process.send_signal(signal.SIGKILL)
                 over.set()
                 await writing
