@@ -289,9 +289,10 @@ class Runs:
                 try:
                     taken = await self._store.responses.finish(end.response, end.events, end.extra, self._instance)
                 except Unavailable:
-                    self._unsettled.keep(end)
+                    # Any other end becomes this one when it cannot be stored, and only this one is told.
+                    if run.record["status"] == "failed":
+                        self._unsettled.keep(end)
                     raise
-                self._unsettled.drop(run.id)
                 mine = taken or not self._claims.shared
             if request.conversation and mine:
                 # A conversation keeps nothing beside its items.
