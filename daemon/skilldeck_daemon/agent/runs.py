@@ -322,9 +322,6 @@ class Runs:
     async def get(self, response_id: str, include: Collection[str] = ()) -> dict[str, Any]:
         """The Response as it is now, with what `include` asks for beside that."""
         run = self._live.get(response_id)
-        if run is not None and run.response["status"] not in UNFINISHED:
-            await run.finished()  # an end is told once it is stored
-            run = None
         if run is not None and run.request.store:
             response, hidden = run.response, run.output.hidden
         else:
