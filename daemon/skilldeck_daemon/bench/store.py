@@ -18,9 +18,12 @@ from typing import Any
 import httpx
 from sqlalchemy import Table, insert, select
 
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.response import new_response, public
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure, interleaved, timed
+from skilldeck_daemon.engine.base import Sampling
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.schema import response_parts, responses, skill_versions, skills
 
@@ -166,18 +169,13 @@ async def _write(daemon: Daemon, table: Table, rows: Any) -> None:
 
 
 def _response() -> dict[str, Any]:
-    """A stored response of ordinary size (about 1.5 KB)."""
-    return {
-        "id": new_id("resp"),
-        "object": "response",
-        "created_at": 1_700_000_000,
-        "status": "completed",
-        "model": "skilldeck-tiny",
-        "output": [{"id": new_id("msg"), "type": "message", "content": [{"type": "output_text", "text": "x" * 1000}]}],
-        "background": False,
-        "previous_response_id": None,
-        "conversation": None,
-    }
+    """A stored response of ordinary size (about 2 KB)."""
+    part = {"type": "output_text", "text": "x" * 1000, "annotations": [], "logprobs": []}
+    message = {"id": new_id("msg"), "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    made = public(
+        new_response(new_id("resp"), ResponseRequest.parse({"input": "Write."}), "skilldeck-tiny", Sampling())
+    )
+    return {**made, "status": "completed", "completed_at": made["created_at"], "output": [message]}
 
 
 def _ms(samples: tuple[float, ...]) -> tuple[float, ...]:
