@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -369,6 +370,18 @@ async def test_old_turns_leave_the_screen_when_there_are_too_many_lines(
         await d.shows("earlier turns no longer shown")
         assert len(d.chat.transcript.turn_views) < 5
         assert len(d.chat.turns) == 5
+
+
+async def test_a_line_of_an_answer_stays_a_line(fake: FakeDaemon) -> None:
+    async def model(run: FakeRun) -> None:
+        run.text("Result:\nrows: 12\nregion: **north**\n")
+        run.complete()
+
+    fake.on_run = model
+    async with deck(fake) as d:
+        await d.type("go")
+        await d.press("enter")
+        await d.until(lambda: re.search(r"Result:\s*\n.*rows: 12\s*\n.*region: north", d.text()))
 
 
 async def test_a_thousand_deltas_become_one_markdown(fake: FakeDaemon) -> None:

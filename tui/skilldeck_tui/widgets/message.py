@@ -7,6 +7,8 @@ Markdown per delta costs five times as much and falls seconds behind at 1,000 de
 
 from __future__ import annotations
 
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Markdown, Static
@@ -35,7 +37,8 @@ class MessageView(ItemView):
     def compose(self) -> ComposeResult:
         # A message that is complete already needs no streaming.
         self._whole = self.message.done
-        yield Markdown(clean(self.message.text) if self._whole else None, open_links=False)
+        text = clean(self.message.text) if self._whole else None
+        yield Markdown(text, parser_factory=_parser, open_links=False)
         yield Static(Content(""), classes="tail", markup=False)
 
     def on_mount(self) -> None:
@@ -73,6 +76,20 @@ class MessageView(ItemView):
 
     def mark(self, pattern: str) -> None:
         self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
+
+
+def _parser() -> MarkdownIt:
+    """Textual's own choice of Markdown, but a line stays a line: answers often hold what a command printed."""
+    parser = MarkdownIt("gfm-like")
+    parser.core.ruler.push("lines", _keep_lines)
+    return parser
+
+
+def _keep_lines(state: StateCore) -> None:
+    for token in state.tokens:
+        for child in token.children or ():
+            if child.type == "softbreak":
+                child.type = "hardbreak"
 
 
 def split(text: str) -> tuple[str, str]:
