@@ -71,7 +71,11 @@ class Deck:
                 if node is not None:
                     done = asyncio.Event()
                     node.call_later(done.set)
-                    await asyncio.wait_for(done.wait(), 60)
+                    async with asyncio.timeout(60):
+                        # A widget that is removed meanwhile handles nothing any more.
+                        while not done.is_set() and node.is_running:
+                            await asyncio.wait([waiting := asyncio.ensure_future(done.wait())], timeout=0.05)
+                            waiting.cancel()
 
     async def until(self, condition: Callable[[], T], seconds: float = 60.0) -> T:
         """The first true value of `condition`; fails after `seconds`, showing the screen."""

@@ -241,8 +241,9 @@ class Monitor:
 
     def _kill_all(self, init: int, note: str) -> None:
         self._note = note  # first: the call may end, and ask, while the last processes are still dying
+        call = self.since
         for _ in range(20):
             pids = proc.descendants(init)
-            if not pids:
+            if not pids or self.since != call:  # the next call may have begun: its processes are not meant
                 break
             proc.kill_below(init, self._started, pids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -91,10 +92,12 @@ async def test_descriptors_that_come_along_are_closed(
     containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", answer)
     container = await containers.create(ContainerSpec("hostile"))
     await sh(container, "true")
+    gc.collect()  # what other tests left to it would be closed in between
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         assert (await sh(container, "true")).exit_code == 0
-    assert len(os.listdir("/proc/self/fd")) == before
+    # The first call's own pipes may still have been open.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize(
