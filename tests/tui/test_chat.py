@@ -360,7 +360,7 @@ async def test_old_turns_leave_the_screen_when_there_are_too_many_lines(
     session = fake.add_session("Long")
     for number in range(5):
         run = fake.start(f"ask {number}", session_id=session["id"])
-        run.text(f"answer {number}\n" + "line\n" * 20)
+        run.text(f"answer {number}\n" + "line\n" * 12)
         run.complete()
     async with deck(fake) as d:
         d.chat.open(f"session:{session['id']}")
