@@ -238,12 +238,22 @@ def no_fit(atoms: Atoms) -> str:
     return atoms.rng.choice(ph.NO_FIT[atoms.split]).format(x=atoms.atom(), y=atoms.atom())
 
 
+def greeting(rng: random.Random, split: str) -> str:
+    """A greeting; in training with the capitals and the ending as people leave them."""
+    text = rng.choice(ph.GREETINGS[split])
+    if split == "train" and rng.random() < 0.4:
+        varied = text.rstrip("!?.") + rng.choice(("", "!", "?", ".", "!!"))
+        varied = rng.choice((varied, varied.lower(), varied.capitalize()))
+        return text if varied in ph.GREETINGS["held"] else varied
+    return text
+
+
 def plain(rng: random.Random, split: str) -> Conversation:
     """A greeting, or a request that no skill serves."""
     atoms = Atoms(rng, split)
     skills, files = catalogue(atoms, rng.choice((1, 2, 3)))
     if rng.random() < 0.45:
-        text, answer, kind = rng.choice(ph.GREETINGS[split]), ph.GREETING, "greet"
+        text, answer, kind = greeting(rng, split), ph.GREETING, "greet"
         if rng.random() < 0.5:
             skills = []
         if rng.random() < 0.6:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
+import pytest
+from textual.widgets import Static
+
+from skilldeck_tui import completion
+from skilldeck_tui.completion import Candidate
 from support.fake_daemon import FakeDaemon
 from support.tui import Deck, deck
 
@@ -29,6 +36,45 @@ async def test_an_empty_list_offers_the_next_step_and_a_file_is_uploaded(tmp_pat
         await d.type(str(path))
         await d.press("enter")
         await d.shows("orders.csv", "23 B", "region,amount", "north,12")
+
+
+class Lingering(Static):
+    """Takes its time to go; what stands before it in the dialog is gone already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = asyncio.Event()
+
+    async def on_unmount(self) -> None:
+        await self.gone.wait()
+
+
+async def test_completions_that_come_after_the_dialog_was_left_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come between the removal of its widgets and the end of the dialog, where the app once died of them."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(*_args: object, **_options: object) -> list[Candidate]:
+        asked.set()
+        assert answer.wait(60)
+        return []
+
+    async with deck(FakeDaemon()) as d:
+        await _open(d)
+        await d.press("u")
+        await d.shows("Upload a file")
+        monkeypatch.setattr(completion, "paths", slow)
+        await d.type("x")
+        await d.until(asked.is_set)
+        dialog = d.app.screen
+        await dialog.mount(lingering := Lingering())
+        [worker] = [worker for worker in d.app.workers if worker.node is dialog]
+        dialog.dismiss(None)
+        await d.until(lambda: not dialog.query("OptionList"))
+        answer.set()
+        await d.until(lambda: worker.is_finished)
+        lingering.gone.set()
+        assert worker.error is None
+        await d.shows("No files yet")
 
 
 async def test_the_preview_says_what_is_no_text() -> None:

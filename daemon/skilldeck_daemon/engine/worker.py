@@ -202,6 +202,8 @@ class WorkerEngine:
                 raise message.error
             elif isinstance(message, wire.LoadDone):
                 self._caps, self._ready, self.trouble = message.caps, True, ""
+                # What came before the load was said by an engine that did not know its options yet.
+                self._stats = EngineStats(max_batch=message.caps.max_batch)
                 self._up.set()
                 if not loaded.done():
                     loaded.set_result(message.info)

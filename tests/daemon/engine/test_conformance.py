@@ -326,6 +326,7 @@ async def test_caps_and_stats_say_what_is_so(engine: Engine) -> None:
     assert (engine.caps.max_batch, engine.caps.context) == (OPTIONS["max_batch"], 512)
     assert engine.caps.seed
     assert engine.caps.logprobs
+    assert engine.stats().max_batch == OPTIONS["max_batch"]  # at once, not with the worker's next pulse
     await collect(engine, ask(prompt(9), 50))
     stats = engine.stats()
     assert (stats.active, stats.queued, stats.max_batch) == (0, 0, OPTIONS["max_batch"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
 
 EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests"})
+
+
+def is_open(dialog: Screen[Any]) -> bool:
+    """Whether a dialog is on the screen or below another.
+
+    What its worker waited for may come while it closes: its widgets are removed before the worker is cancelled.
+    """
+    return dialog in dialog.app.screen_stack
 
 
 class ModeScreen(Screen[None]):

@@ -18,6 +18,7 @@ from skilldeck_tui import actions
 from skilldeck_tui.client import read_all
 from skilldeck_tui.difference import LIMIT, FileChange, Line, as_patch, changes, lines
 from skilldeck_tui.format import age, clean, plural
+from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.state import Object
 
 if TYPE_CHECKING:
@@ -101,10 +102,12 @@ class DiffScreen(ModalScreen[None]):
                     b = await read_all(client.read_skill_file(id_, change.path, new["version"]), LIMIT)
                 self.rows[change.path] = await asyncio.to_thread(lines, change, a, b)
         except SkilldeckError as error:
-            self.query_one(".diff", Static).update(Content.styled(error.message, "$error"))
+            if is_open(self):
+                self.query_one(".diff", Static).update(Content.styled(error.message, "$error"))
             return
-        self.loaded = True
-        self._list(old, new)
+        if is_open(self):
+            self.loaded = True
+            self._list(old, new)
 
     def _list(self, old: Object, new: Object) -> None:
         options = self.query_one(OptionList)

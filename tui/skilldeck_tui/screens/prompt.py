@@ -15,6 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_tui import completion
+from skilldeck_tui.screens.base import is_open
 
 
 class Prompt(ModalScreen[str | None]):
@@ -64,6 +65,8 @@ class Prompt(ModalScreen[str | None]):
     @work(exclusive=True, group="offer")
     async def _offer(self, value: str) -> None:
         found = await asyncio.to_thread(completion.paths, value, Path.cwd(), folders_only=self.paths == "folder")
+        if not is_open(self):
+            return
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_options(Option(candidate.label) for candidate in found if candidate.label != value)
