@@ -11,6 +11,8 @@ from typing import Any
 from training.trainer import Plan
 
 EXPLAIN = {
+    "base": "an exported folder to go on from instead of starting fresh (the tokenizer must be its own)",
+    "begin": "where in the schedule to begin, 0 to 1 (0.7 with a trained base)",
     "steps": "steps of the schedule",
     "deadline": "minutes; the schedule follows the clock instead of the steps (not reproducible to the bit)",
     "batch_tokens": "tokens of a micro-batch of one worker",

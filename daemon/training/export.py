@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from training.model import hugging_face_weights, restore
+from training.model import Config, TinyLM, from_hugging_face, hugging_face_weights, restore
 
 PACKAGE = Path(__file__).resolve().parents[1] / "skilldeck_daemon" / "engine" / "tiny"
 TEMPLATE = PACKAGE / "chat_template.jinja"
@@ -51,3 +51,10 @@ def export(out: Path, folder: Path) -> None:
         os.chmod(fresh / "model.safetensors", 0o644)
         for file in sorted(fresh.iterdir(), key=lambda f: f.name == "model.safetensors"):
             file.replace(folder / file.name)
+
+
+def adopt(folder: Path, config: Config) -> TinyLM:
+    """The model of an exported folder, to be trained further."""
+    model = from_hugging_face(load_file(folder / "model.safetensors"), config)
+    model.norm.data.div_(SHARPEN)
+    return model

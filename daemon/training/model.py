@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -153,6 +153,25 @@ def hugging_face_weights(model: TinyLM) -> dict[str, Tensor]:
             f"{base}post_attention_layernorm.weight": block.norm2,
         }
     return {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in weights.items()}
+
+
+def from_hugging_face(weights: Mapping[str, Tensor], config: Config) -> TinyLM:
+    """The model that `hugging_face_weights` named, in float32."""
+    model = TinyLM(config)
+    named = {name: weight.float() for name, weight in weights.items()}
+    with torch.no_grad():
+        model.embed.copy_(named["model.embed_tokens.weight"])
+        model.norm.copy_(named["model.norm.weight"])
+        for i, block in enumerate(model.each_block()):
+            base = f"model.layers.{i}."
+            block.qkv.copy_(torch.stack([named[f"{base}self_attn.{kind}_proj.weight"] for kind in "qkv"]))
+            block.out.copy_(named[f"{base}self_attn.o_proj.weight"])
+            block.gate.copy_(named[f"{base}mlp.gate_proj.weight"])
+            block.up.copy_(named[f"{base}mlp.up_proj.weight"])
+            block.down.copy_(named[f"{base}mlp.down_proj.weight"])
+            block.norm1.copy_(named[f"{base}input_layernorm.weight"])
+            block.norm2.copy_(named[f"{base}post_attention_layernorm.weight"])
+    return model
 
 
 def checkpoint(model: TinyLM) -> dict[str, Any]:

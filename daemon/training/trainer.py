@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.data import encode, sample
+from training.export import adopt
 from training.model import Block, Config, TinyLM, restore
 from training.wiring import wire
 
@@ -37,6 +38,8 @@ class Plan:
     """What a run does. Rates are those of the plateau; `decay` is the last share of the run, falling to zero."""
 
     steps: int = 3000
+    base: str = ""  # an exported folder to go on from, instead of a wired start
+    begin: float = 0.0  # where in the schedule the run begins (0 to 1): 0.7 with a base that was trained already
     deadline: float = 0.0  # minutes; more than 0: the schedule follows the clock, not the steps
     batch_tokens: int = 3072  # one worker, one micro-batch
     growth: int = 3  # micro-batches a step at the end (1 at the start)
@@ -186,9 +189,9 @@ class _Worker:
             file.write(text + "\n")
 
     def progress(self, seconds: float) -> float:
-        if self.plan.deadline > 0:
-            return seconds / (60 * self.plan.deadline)
-        return self.step / self.plan.steps
+        plan = self.plan
+        share = seconds / (60 * plan.deadline) if plan.deadline > 0 else self.step / plan.steps
+        return plan.begin + (1 - plan.begin) * share
 
     def run(self) -> None:
         torch.set_num_threads(1)
@@ -292,10 +295,12 @@ def _work(rank: int, *rest: Any) -> None:
 
 
 def start(plan: Plan, out: Path, config: Config) -> TinyLM:
-    """The model to train: the checkpoint in `out`, or a freshly wired one."""
+    """The model to train: the checkpoint in `out`, the plan's base, or a freshly wired one."""
     path = out / "checkpoint.pt"
     if path.exists():
         return restore(torch.load(path, map_location="cpu"))
+    if plan.base:
+        return adopt(Path(plan.base), config)
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
     model = TinyLM(config, plan.seed)
     rng = random.Random(plan.seed)

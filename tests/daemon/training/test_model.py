@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from training.data import encode, sample, segments
-from training.export import PACKAGE, export
+from training.export import PACKAGE, adopt, export
 from training.model import Config, TinyLM, hugging_face_weights, restore
 from training.render import SHELL_CLOSE, SHELL_OPEN
 from training.scenario import loop
@@ -87,6 +87,9 @@ def test_exported_weights_compute_what_was_trained(tmp_path: Path, tokenizer: To
     export(out, tmp_path / "model")
     weights = load_file(str(tmp_path / "model" / "model.safetensors"))
     assert torch.equal(weights["model.embed_tokens.weight"], model.embed.detach().bfloat16())
+    again = adopt(tmp_path / "model", model.config)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight, rtol=0.01, atol=0)  # bfloat16 keeps 8 bits
     assert {file.name for file in (tmp_path / "model").iterdir()} == {
         "chat_template.jinja",
         "config.json",
