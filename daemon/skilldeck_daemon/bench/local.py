@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,33 @@ async def _until_ready(daemon: Daemon) -> None:
         await asyncio.sleep(0.005)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A daemon's process; `url` is that of its server, `log` the file with its output."""
+
+    child: asyncio.subprocess.Process
+    url: str
+    log: Path
+
+    async def healthy(self) -> None:
+        """Wait until GET /health answers 200. Raises NotReady with the end of its log when the process ends before."""
+        deadline = time.monotonic() + READY_SECONDS
+        async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"{self.url}/health")).status_code == 200:
+                        return
+                if self.child.returncode is not None:
+                    said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+                    raise NotReady(f"skilldeckd ended with status {self.child.returncode}: {said}")
+                if time.monotonic() > deadline:
+                    raise NotReady(f"{self.url}/health did not answer 200 within {READY_SECONDS:.0f} s.")
+                await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
-async def process(home: Path, model: str, *more: str) -> AsyncIterator[tuple[int, str]]:
-    """`skilldeckd serve` as a process that is starting; yields its pid and the URL of /health."""
+async def process(home: Path, model: str, *more: str) -> AsyncIterator[Served]:
+    """`skilldeckd serve` as a process that is starting."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -75,24 +100,11 @@ async def process(home: Path, model: str, *more: str) -> AsyncIterator[tuple[int
             sys.executable, "-m", "skilldeck_daemon", *arguments, stdout=log, stderr=log, env=env
         )
     try:
-        yield child.pid, f"http://127.0.0.1:{port}/health"
+        yield Served(child, f"http://127.0.0.1:{port}", home / "daemon.log")
     finally:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
         await child.wait()
-
-
-async def until_healthy(url: str) -> None:
-    """Wait until GET `url` answers 200."""
-    deadline = time.monotonic() + READY_SECONDS
-    async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get(url)).status_code == 200:
-                    return
-            if time.monotonic() > deadline:
-                raise NotReady(f"{url} did not answer 200 within {READY_SECONDS:.0f} s.")
-            await asyncio.sleep(0.01)
 
 
 def resident_bytes(pid: int) -> int:

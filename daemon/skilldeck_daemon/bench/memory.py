@@ -27,11 +27,12 @@ async def measure(
     folder = registry.resolve_model(model)
     others: list[tuple[str, int]] = []
     with local.temporary_home() as home:
-        async with local.process(Path(home), model) as (pid, url):
-            await local.until_healthy(url)
+        async with local.process(Path(home), model) as served:
+            await served.healthy()
+            pid = served.child.pid
             engine = _children(pid)
             fresh, loaded = local.resident_bytes(pid), sum(map(local.resident_bytes, engine))
-            await _ask(url.removesuffix("/health") + "/v1", requests)
+            await _ask(f"{served.url}/v1", requests)
             worked, computed = local.resident_bytes(pid), sum(map(local.resident_bytes, _children(pid)))
     with _or_say("transformers serve"):
         async with transformers_serve(folder) as server:

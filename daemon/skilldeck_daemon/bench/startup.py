@@ -20,8 +20,8 @@ async def measure(model: str, rounds: int) -> list[Measure]:
     async def start() -> float:
         with local.temporary_home() as home:
             begun = time.perf_counter()
-            async with local.process(Path(home), model) as (_, url):
-                await local.until_healthy(url)
+            async with local.process(Path(home), model) as served:
+                await served.healthy()
                 seconds = time.perf_counter() - begun
             shutil.rmtree(home, ignore_errors=True)
         return seconds

@@ -50,10 +50,9 @@ async def measure(
     async with PacedModel().serving() as paced:
         with local.temporary_home() as home:
             remote = ("--engine", "remote", "--remote-url", paced.url)
-            async with local.process(home, NAME, *remote) as (_, health):
-                await local.until_healthy(health)
-                base = health.removesuffix("/health")
-                async with httpx.AsyncClient(base_url=f"{base}/v1", timeout=60, trust_env=False) as http:
+            async with local.process(home, NAME, *remote) as served:
+                await served.healthy()
+                async with httpx.AsyncClient(base_url=f"{served.url}/v1", timeout=60, trust_env=False) as http:
                     bench = Workshop(home, http, paced, rounds)
                     measures = await bench.reload(files, changed)
                     measures += await bench.first_paint()
