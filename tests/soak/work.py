@@ -59,19 +59,7 @@ class Clients:
 
     async def act(self) -> None:
         """One action of any kind. Raises Interrupted, or Fault."""
-        names = (
-            "skill_run",
-            "skill_run",
-            "text",
-            "chained",
-            "background",
-            "cancelled",
-            "left",
-            "file",
-            "skill",
-            "reads",
-        )
-        name = self.random.choice(names)
+        name = self.random.choice(ACTIONS)
         try:
             async with asyncio.timeout(STUCK_SECONDS):
                 await getattr(self, name)()

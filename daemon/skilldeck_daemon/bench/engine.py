@@ -2,7 +2,8 @@
 
 All arms get the same prompts and lengths, greedy, one torch thread. Rates are tokens per second of this process's CPU
 time, which is what an idle core would give and what a busy machine disturbs least; every prompt is new, so that no
-prefix is reused.
+prefix is reused. Guessing tokens (`engine.lookup`) is off but in its own figure, whose prompts are said twice: there it
+is measured against itself without, and against transformers' own prompt lookup.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ PROMPT = 128
 NEW = 128
 BATCH = 8
 GOALS = {1: "≥ 1.0", BATCH: "≥ 1.3"}
+DRAFT = 16
 
 Prompts = list[list[int]]
 Arm = Callable[[Prompts], Awaitable[None]]
+Sample = Callable[[], Awaitable[float]]
 
 
 async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
@@ -37,16 +40,16 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
     before, _ = process_memory()
     begun = time.perf_counter()
     engine = CpuEngine()
-    info = await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "max_batch": BATCH}))
+    info = await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "max_batch": BATCH, "draft_tokens": 0}))
     measures = [
         Measure(SUITE, "load", "s", (time.perf_counter() - begun,), goal="≤ 2 s" if model == "tiny" else ""),
         Measure(SUITE, "memory of the loaded engine", "MiB", ((process_memory()[0] - before) / 2**20,)),
     ]
     source = random.Random(0)
 
-    def rate(arm: Arm, count: int) -> Callable[[], Awaitable[float]]:
+    def rate(arm: Arm, count: int, said: int = 1) -> Sample:
         async def sample() -> float:
-            prompts = [[source.randrange(info.vocab) for _ in range(PROMPT)] for _ in range(count)]
+            prompts = [[source.randrange(info.vocab) for _ in range(PROMPT // said)] * said for _ in range(count)]
             cpu = time.process_time()
             await arm(prompts)
             return count * new / (time.process_time() - cpu)
@@ -60,10 +63,13 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
         print(f"transformers cannot load {folder.name}: {error}", file=sys.stderr)
     else:
         arms["generate"] = lambda prompts: asyncio.to_thread(_generate, reference, prompts, new)
+        arms["lookup"] = lambda prompts: asyncio.to_thread(
+            _generate, reference, prompts, new, prompt_lookup_num_tokens=DRAFT
+        )
         arms["continuous"] = lambda prompts: asyncio.to_thread(_continuous, reference, prompts, new)
     try:
         for count in (1, BATCH):
-            names = [name for name in arms if name != "continuous" or count > 1]
+            names = [name for name in arms if name != "lookup" and (name != "continuous" or count > 1)]
             samples = await interleaved({name: rate(arms[name], count) for name in names}, rounds)
             name = f"{count} request{'s' if count > 1 else ''} at once"
             for other, title in (("generate", "transformers generate"), ("continuous", "its continuous batching")):
@@ -82,9 +88,29 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
                     )
             if len(samples) == 1:
                 measures.append(Measure(SUITE, name, "tokens/CPU-s", samples["ours"], better="higher"))
+        return measures + await _copying(folder, arms, rate, rounds, new)
     finally:
         await engine.unload()
-    return measures
+
+
+async def _copying(
+    folder: Path, arms: dict[str, Arm], rate: Callable[[Arm, int, int], Sample], rounds: int, new: int
+) -> list[Measure]:
+    """One request with guesses, on prompts that say everything twice."""
+    engine = CpuEngine()
+    await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "draft_tokens": DRAFT}))
+    try:
+        copying: dict[str, Arm] = {"ours": lambda prompts: _ours(engine, prompts, new), "without guesses": arms["ours"]}
+        if "lookup" in arms:
+            copying["transformers' prompt lookup"] = arms["lookup"]
+        samples = await interleaved({name: rate(arm, 1, 2) for name, arm in copying.items()}, rounds)
+    finally:
+        await engine.unload()
+    ours = samples.pop("ours")
+    return [
+        Measure(SUITE, "1 request that copies, tokens guessed", "tokens/CPU-s", ours, name, others, better="higher")
+        for name, others in samples.items()
+    ]
 
 
 async def _ours(engine: CpuEngine, prompts: Prompts, new: int) -> None:
@@ -106,7 +132,7 @@ def _transformers(folder: Path) -> Any:
     return model.eval()
 
 
-def _generate(model: Any, prompts: Prompts, new: int) -> None:
+def _generate(model: Any, prompts: Prompts, new: int, **more: int) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -117,6 +143,7 @@ def _generate(model: Any, prompts: Prompts, new: int) -> None:
         do_sample=False,
         eos_token_id=None,
         pad_token_id=0,
+        **more,
     )
     if out.shape[1] != len(prompts[0]) + new:
         raise RuntimeError("generate stopped early")

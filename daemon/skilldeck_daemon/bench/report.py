@@ -116,7 +116,7 @@ def to_markdown(measures: Sequence[Measure]) -> str:
         "run; figures are medians with the middle half in brackets, and from 20 samples on",
         "the 95th percentile. Absolute figures say little about other machines.",
         "",
-        f"{about['date']}, skilldeck {about['skilldeck']}, {about['processor']}, {about['cores']} cores,"
+        f"{about['date']}, skilldeck {about['skilldeck']}, {about['processor']}, {about['cores']} cores"
         f"{', ' + about['card'] if about['card'] else ''}, {about['system']}, Python {about['python']}, {versions}.",
         "",
     ]

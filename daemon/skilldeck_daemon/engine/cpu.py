@@ -2,7 +2,8 @@
 
 That thread owns the model, the cache and every request; the event loop only hands requests over and receives events.
 Each turn of its loop takes cancellations, admits waiting requests while there are rows, computes at most one chunk's
-worth of prompts, then one token for every decoding request. A request that fails (its grammar raises) ends alone; a
+worth of prompts, then one token for every decoding request; for one that is alone also what `lookup` guesses of its
+further tokens, which changes no token, only when it comes. A request that fails (its grammar raises) ends alone; a
 step that fails ends the requests in it and drops the cache, and the engine goes on. Nothing survives `unload`.
 """
 
@@ -39,6 +40,7 @@ from skilldeck_daemon.engine.base import (
     TooLong,
 )
 from skilldeck_daemon.engine.handle import Handle, Mailbox
+from skilldeck_daemon.engine.lookup import Lookup
 from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_daemon.engine.sampling import DeadEnd, RequestSampler, apply_bitmask, choose, logprob
 from skilldeck_daemon.engine.slots import Slot, SlotTable
@@ -62,6 +64,7 @@ class _Job:  # compared by identity: queues remove by it
     new: int = 0
     next: int = 0  # sampled, not yet in the cache
     bitmask: Tensor | None = None
+    lookup: Lookup | None = None
 
 
 class CpuEngine:
@@ -287,17 +290,16 @@ class CpuEngine:
             start = len(job.slot.tokens)
             ids = job.prompt[start : start + budget]
             last = start + len(ids) == len(job.prompt)
-            logits = model.decoder.prefill(model.cache, job.slot.row, ids, start, last)
+            logits = model.decoder.prefill(model.cache, job.slot.row, ids, start, int(last))
             job.slot.tokens.extend(ids)
             budget -= len(ids)
             self._prefill_rate.add(len(ids))
             self._mail.post(job.handle, Prefill(start + len(ids), len(job.prompt)))
             if last:
-                assert logits is not None
                 self._prefilling.popleft()
                 self._table.promote(job.slot)
                 job.first_token = time.monotonic()
-                self._extend([job], logits.unsqueeze(0))
+                self._extend([job], logits)
 
     def _decode(self, model: loading.Loaded) -> None:
         """One token for every decoding request."""
@@ -305,10 +307,37 @@ class CpuEngine:
         if not slots:
             return
         jobs: list[_Job] = [slot.owner for slot in slots]
+        if len(jobs) == 1 and (guess := self._guess(jobs[0])):
+            return self._check(model, jobs[0], guess)
         logits = model.decoder.decode(model.cache, [job.next for job in jobs], [len(slot.tokens) for slot in slots])
         for slot, job in zip(slots, jobs, strict=True):
             slot.tokens.append(job.next)
         self._extend(jobs, logits)
+
+    def _guess(self, job: _Job) -> list[int]:
+        most = min(self._options.draft_tokens, job.max_new - job.new - 1)
+        if most < 1:
+            return []
+        if job.lookup is None:
+            job.lookup = Lookup()
+        assert job.slot is not None
+        return job.lookup.guess(job.slot.tokens, job.next, most)
+
+    def _check(self, model: loading.Loaded, job: _Job, guess: list[int]) -> None:
+        """The job's next token and those guessed after it in one step; kept as far as sampling gives the same."""
+        slot, lookup = job.slot, job.lookup
+        assert slot is not None
+        assert lookup is not None
+        start = len(slot.tokens)
+        logits = model.decoder.prefill(model.cache, slot.row, [job.next, *guess], start, 1 + len(guess))
+        right = 0
+        while True:
+            slot.tokens.append(job.next)
+            self._extend([job], logits[right : right + 1])
+            if job.slot is None or right == len(guess) or job.next != guess[right]:
+                break
+            right += 1
+        lookup.right(right)
 
     def _extend(self, jobs: list[_Job], logits: Tensor) -> None:
         """Sample one token for each job from its row of `logits`, post it, and finish what is finished."""

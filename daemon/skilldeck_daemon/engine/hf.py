@@ -76,13 +76,15 @@ class HfDecoder:
         self.context, self.dtype = context, dtype
         self.vocab = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self._last_only = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self._keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     def shapes(self) -> list[LayerShape]:
         """Found by one forward pass: configs name their head counts in too many ways."""
         view = _View(None)
         view.end = 1
-        self._run(view, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, 1))
+        self._run(
+            view, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, 1), 1
+        )
         count = len(view.seen)
         return [
             LayerShape(k.shape[1], k.shape[3], v.shape[1], v.shape[3]) for k, v in (view.seen[i] for i in range(count))
@@ -93,12 +95,12 @@ class HfDecoder:
         ids = torch.randint(0, self.vocab, (14,), generator=torch.Generator().manual_seed(7)).tolist()
         with torch.inference_mode():
             expected = self.model(torch.tensor([ids]), use_cache=False).logits[0].float()
-        self.prefill(cache, 0, ids[:5], 0, False)
-        self.prefill(cache, 0, ids[5:11], 5, False)
-        self.prefill(cache, 1, ids[:6], 0, False)
-        got = self.decode(cache, [ids[11], ids[6]], [11, 6])
+        self.prefill(cache, 0, ids[:5], 0, 0)
+        middle = self.prefill(cache, 0, ids[5:11], 5, 3)
+        self.prefill(cache, 1, ids[:6], 0, 0)
+        got = torch.cat([middle, self.decode(cache, [ids[11], ids[6]], [11, 6])])
         scale = float(expected.abs().max()) + 1e-6
-        error = float((got - expected[[11, 6]]).abs().max()) / scale
+        error = float((got - expected[[8, 9, 10, 11, 6]]).abs().max()) / scale
         if not error < (1e-3 if self.dtype == torch.float32 else 0.08):
             kind = self.model.config.model_type
             raise BadRequest(
@@ -107,13 +109,15 @@ class HfDecoder:
                 param="model",
             )
 
-    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, logits: bool) -> Tensor | None:
-        """Compute tokens `start`… of `row`; the last one's logits float32 [vocab] when asked for."""
+    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, keep: int) -> Tensor:
+        """Compute tokens `start`… of `row`; the logits of the last `keep` of them, float32 [keep, vocab]."""
         view = _View(cache)
         view.row, view.start, view.end = row, start, start + len(ids)
         allowed = torch.ones(1, len(ids), view.end).tril(start)
-        out = self._run(view, torch.tensor([list(ids)]), torch.arange(start, view.end).unsqueeze(0), allowed)
-        return out[0, -1].float() if logits else None
+        places = torch.arange(start, view.end).unsqueeze(0)
+        # transformers reads a 0 as "all".
+        logits = self._run(view, torch.tensor([list(ids)]), places, allowed, max(keep, 1))[0]
+        return logits[len(logits) - keep :].float()
 
     def decode(self, cache: SlotCache, ids: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """One more token for rows 0..n-1, which hold `lengths` tokens; logits float32 [n, vocab]."""
@@ -122,13 +126,13 @@ class HfDecoder:
         view.start, view.end = max(lengths), max(lengths) + 1
         positions = view.places.unsqueeze(1)
         allowed = (torch.arange(view.end) <= positions).unsqueeze(1)
-        return self._run(view, torch.tensor(ids).unsqueeze(1), positions, allowed)[:, -1].float()
+        return self._run(view, torch.tensor(ids).unsqueeze(1), positions, allowed, 1)[:, -1].float()
 
     @torch.inference_mode()
-    def _run(self, view: _View, ids: Tensor, positions: Tensor, allowed: Tensor) -> Tensor:
+    def _run(self, view: _View, ids: Tensor, positions: Tensor, allowed: Tensor, keep: int) -> Tensor:
         # An additive mask, because eager and SDPA attention both take one.
         mask = torch.zeros(allowed.shape, dtype=self.dtype).masked_fill_(allowed == 0, torch.finfo(self.dtype).min)
-        more = {"logits_to_keep": 1} if self._last_only else {}
+        more = {"logits_to_keep": keep} if self._keeps else {}
         out = self.model(
             input_ids=ids,
             position_ids=positions,

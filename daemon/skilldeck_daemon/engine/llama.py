@@ -152,27 +152,31 @@ class LlamaDecoder:
     def shapes(self) -> list[LayerShape]:
         return [LayerShape(self.kv_heads, self.dim, self.kv_heads, self.dim)] * len(self.layers)
 
-    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, logits: bool) -> Tensor | None:
-        """Compute tokens `start`… of `row`; the last one's logits float32 [vocab] when asked for."""
-        end = start + len(ids)
+    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, keep: int) -> Tensor:
+        """Compute tokens `start`… of `row`; the logits of the last `keep` of them, float32 [keep, vocab]."""
+        count, end, groups = len(ids), start + len(ids), self.heads // self.kv_heads
         mask = None
         if start:
-            mask = torch.ones(len(ids), end, dtype=torch.bool).tril(start)
-        groups = self.heads // self.kv_heads
+            mask = torch.zeros(count, end, dtype=self.dtype)
+            mask.masked_fill_(torch.ones(count, end, dtype=torch.bool).triu(start + 1), -math.inf)
+            mask = mask.repeat(groups, 1)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             cache.k[layer][row, :, start:end] = k.transpose(0, 1)
             cache.v[layer][row, :, start:end] = v.transpose(0, 1)
             keys, values = cache.k[layer][row : row + 1, :, :end], cache.v[layer][row : row + 1, :, :end]
-            if groups > 1:
-                keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
-            out = F.scaled_dot_product_attention(
-                q.transpose(0, 1).unsqueeze(0), keys, values, attn_mask=mask, is_causal=mask is None and len(ids) > 1
-            )
-            return out[0].transpose(0, 1)
+            if mask is None:
+                if groups > 1:
+                    keys, values = keys.repeat_interleave(groups, 1), values.repeat_interleave(groups, 1)
+                out = F.scaled_dot_product_attention(q.transpose(0, 1).unsqueeze(0), keys, values, is_causal=count > 1)
+                return out[0].transpose(0, 1)
+            # The queries that share a key head become that head's query positions: no copy of keys for groups.
+            grouped = q.view(count, self.kv_heads, groups, self.dim).permute(1, 2, 0, 3).flatten(1, 2)
+            out = F.scaled_dot_product_attention(grouped.unsqueeze(0), keys, values, attn_mask=mask)
+            return out.view(self.kv_heads, groups, count, self.dim).permute(2, 0, 1, 3)
 
         hidden = self._forward(torch.tensor(ids), self._rotation[start:end], attend)
-        return self._logits(hidden[-1:])[0] if logits else None
+        return self._logits(hidden[len(ids) - keep :])
 
     def decode(self, cache: SlotCache, ids: Sequence[int], lengths: Sequence[int]) -> Tensor:
         """One more token for rows 0..n-1, which hold `lengths` tokens; logits float32 [n, vocab]."""
@@ -191,7 +195,6 @@ class LlamaDecoder:
                 keys[0, :, at], values[0, :, at] = k[0], v[0]
             else:
                 keys[index, :, places], values[index, :, places] = k, v
-            # The queries that share a key head become that head's query positions: no copy of keys for groups.
             grouped = q.view(rows, self.kv_heads, -1, self.dim)
             return F.scaled_dot_product_attention(
                 grouped, keys[:rows, :, :end], values[:rows, :, :end], attn_mask=mask

@@ -34,7 +34,7 @@ class Decoder(Protocol):
 
     def shapes(self) -> list[LayerShape]: ...
 
-    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, logits: bool) -> Tensor | None: ...
+    def prefill(self, cache: SlotCache, row: int, ids: Sequence[int], start: int, keep: int) -> Tensor: ...
 
     def decode(self, cache: SlotCache, ids: Sequence[int], lengths: Sequence[int]) -> Tensor: ...
 
@@ -45,7 +45,8 @@ class CpuOptions:
 
     context: tokens a request may hold; max_batch: requests computed at once; slots: sequences kept for reuse, at least
     max_batch; queue: requests that may wait; threads: torch threads; prefill_chunk: prompt tokens computed between two
-    decoding steps; dtype: auto, float32, bfloat16 or float16; kv_memory: bytes the cache may take.
+    decoding steps; dtype: auto, float32, bfloat16 or float16; kv_memory: bytes the cache may take; draft_tokens: tokens
+    that `lookup` guesses for a request that is alone, at most (0: none).
     """
 
     context: int = 0
@@ -56,6 +57,7 @@ class CpuOptions:
     prefill_chunk: int = 256
     dtype: str = "auto"
     kv_memory: int = 0
+    draft_tokens: int = 16
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> CpuOptions:

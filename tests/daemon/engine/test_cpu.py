@@ -16,6 +16,7 @@ import pytest
 
 from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.cpu import CpuEngine
+from skilldeck_daemon.engine.lookup import Lookup
 from skilldeck_shared.errors import BadRequest, NotFound
 
 torch = pytest.importorskip("torch")
@@ -214,6 +215,95 @@ def test_importing_the_engine_leaves_transformers_alone(llama: Path) -> None:
         "assert 'transformers' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+# ---------------------------------------------------------------- guesses
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0, logit_bias={7: 5.0}),
+        Sampling(temperature=0.3, seed=5, logit_bias={7: 5.0, 8: 5.0}),
+        Sampling(temperature=0.5, top_p=0.8, seed=6, presence_penalty=0.2, logit_bias={7: 7.0}),
+    ],
+    ids=["greedy", "seeded", "edited"],
+)
+async def test_guessed_tokens_change_nothing_but_the_number_of_steps(
+    monkeypatch: pytest.MonkeyPatch, llama: Path, sampling: Sampling
+) -> None:
+    ids = prompts(1)[0] * 3
+    seen: list[tuple[list[int], list[Any], Finished, int]] = []
+    for draft in (0, 16):
+        engine = CpuEngine()
+        await engine.load(ModelSpec(str(llama), "m", {"draft_tokens": draft}))
+        assert engine._model is not None
+        steps = 0
+        for name in ("prefill", "decode"):
+            compute = getattr(engine._model.decoder, name)
+
+            def counted(*args: Any, compute: Any = compute) -> Any:
+                nonlocal steps
+                steps += 1
+                return compute(*args)
+
+            monkeypatch.setattr(engine._model.decoder, name, counted)
+        events = [event async for event in await engine.submit(GenRequest("r", ids, 150, sampling, logprobs=2))]
+        told = [event for event in events if isinstance(event, Tokens)]
+        last = events[-1]
+        assert isinstance(last, Finished)
+        scores = [score for event in told for score in event.logprobs]
+        seen.append(([token for event in told for token in event.ids], scores, last, steps))
+        # What is kept for the next prompt is what was written, not what was guessed.
+        again = [*ids, *seen[-1][0], 9]
+        _, finished = await collect(engine, "again", again, 4)
+        assert finished.cached == len(again) - 2
+        await engine.unload()
+    (plain, scores, last, steps), (drafted, other_scores, other_last, fewer) = seen
+    assert drafted == plain
+    assert [score.token for score in other_scores] == [score.token for score in scores]
+    for one, other in zip(scores, other_scores, strict=True):
+        assert other.logprob == pytest.approx(one.logprob, abs=1e-3)
+    assert (last.new, last.reason) == (other_last.new, other_last.reason) == (150, "length")
+    assert fewer < 0.8 * steps
+
+
+async def test_guesses_keep_a_stop_token_and_the_lengths_promise(llama: Path, greedy: Any) -> None:
+    engine = CpuEngine()
+    await engine.load(ModelSpec(str(llama), "m"))
+    ids = prompts(1)[0] * 3
+    expected = greedy(llama, ids, 60)
+    for length in range(1, 60, 7):
+        tokens, finished = await collect(engine, f"l{length}", ids, length)
+        assert (tokens, finished.reason) == (expected[:length], "length")
+        stop = expected[length]
+        tokens, finished = await collect(engine, f"s{length}", ids, 60, stop_ids=frozenset({stop}))
+        assert (tokens, finished.reason) == (expected[: expected.index(stop) + 1], "stop")
+    await engine.unload()
+
+
+def test_a_guess_is_what_stood_after_the_same_tokens_the_last_time() -> None:
+    lookup = Lookup()
+    text = [1, 2, 3, 4, 5, 9, 1, 2, 3, 6, 7, 8, 0, 1, 2]
+    assert lookup.guess(text, 3, 4) == [6, 7, 8, 0]
+    assert lookup.guess(text, 3, 2) == [6, 7]
+    assert lookup.guess(text, 5, 4) == []
+    text += [3, 6]
+    assert lookup.guess(text, 7, 8) == [8, 0, 1, 2, 3, 6, 7, 8], "through the end where the text repeats itself"
+    assert Lookup().guess([], 3, 4) == []
+    assert Lookup().guess([3], 3, 4) == []
+
+
+def test_guesses_grow_while_they_are_right() -> None:
+    lookup = Lookup()
+    text = [*range(100), 1, 2]
+    assert len(lookup.guess(text, 3, 64)) == 8
+    lookup.right(8)
+    assert len(lookup.guess(text, 3, 64)) == 16
+    lookup.right(3)
+    assert len(lookup.guess(text, 3, 64)) == 6
+    lookup.right(0)
+    assert len(lookup.guess(text, 3, 64)) == 2
 
 
 # ---------------------------------------------------------------- slots

@@ -18,7 +18,6 @@ from skilldeck_tui import actions
 from skilldeck_tui.format import plural
 from skilldeck_tui.transcript import Item, OtherItem, ReasoningItem, ShellItem, TextItem, Turn, UserItem
 from skilldeck_tui.widgets.item_view import ItemView
-from skilldeck_tui.widgets.message import MessageView
 from skilldeck_tui.widgets.other_item import OtherView
 from skilldeck_tui.widgets.reasoning import ReasoningView
 from skilldeck_tui.widgets.run_footer import RunFooter
@@ -53,6 +52,9 @@ class TurnView(Vertical):
             case ReasoningItem():
                 return ReasoningView(item)
             case TextItem():
+                # Here, not above: Markdown and its highlighting are a tenth of what the first paint would import.
+                from skilldeck_tui.widgets.message import MessageView
+
                 return MessageView(item)
             case ShellItem():
                 return ShellCallView(item, self._lines)
