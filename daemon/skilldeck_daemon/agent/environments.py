@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 from skilldeck_daemon.agent.bus import Bus
 from skilldeck_daemon.agent.fields import Fields
@@ -69,9 +70,10 @@ class Environments:
         self._skills = skills
         self._files = files
         self._bus = bus
-        self._locks: dict[str, asyncio.Lock] = {}
+        # A lock lives while somebody holds it or waits for it: containers come and go without end.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._home = ""
-        self._opened: set[str] = set()  # may hold ids that were closed since
+        self._opened: set[str] = set()  # may hold ids that were closed since the last `_park`
 
     # -- life
 
@@ -250,6 +252,7 @@ class Environments:
 
     async def _park(self) -> None:
         """Make room for one more sandbox: those idle longest end, their data stays."""
+        self._opened = {id for id in self._opened if self.containers.get(id) is not None}
         open_now = self.containers.stats()["open"]
         if open_now < self.containers.max_containers:
             return

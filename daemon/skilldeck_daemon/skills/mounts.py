@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from skilldeck_shared.bundle import Entry
 
@@ -34,7 +35,7 @@ class MountCache:
         self.root = root
         self._link = link
         self._blob = blob
-        self._making: dict[str, asyncio.Lock] = {}
+        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Digests whose tree this process has made or looked through.
         self._sound: set[str] = set()
 
@@ -88,15 +89,17 @@ class MountCache:
 
     async def collect(self, keep: Iterable[str] = (), unused_seconds: float = 7 * 86_400) -> int:
         """Remove trees not in `keep` (digests) that nobody asked for in `unused_seconds`; returns how many."""
-        return await asyncio.to_thread(self._collect, frozenset(keep), time.time() - unused_seconds)
+        removed = await asyncio.to_thread(self._collect, frozenset(keep), time.time() - unused_seconds)
+        self._sound.difference_update(removed)
+        return len(removed)
 
-    def _collect(self, keep: frozenset[str], before: float) -> int:
-        removed = 0
+    def _collect(self, keep: frozenset[str], before: float) -> list[str]:
+        removed = []
         for tree in list(self._trees()):
             if tree.name in keep or tree.stat().st_mtime > before:
                 continue
             _remove(tree)
-            removed += 1
+            removed.append(tree.name)
         return removed
 
     def _trees(self) -> Iterator[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,23 @@ async def test_containers_and_their_files_outlive_the_daemon(tmp_path: Path) -> 
         assert again["output"][1]["output"][0]["stdout"] == "kept\n"
         await daemon.client.containers.delete(id)
         assert not (base / id).exists()
+
+
+async def test_a_deleted_container_leaves_no_lock_behind() -> None:
+    """Two locks a container kept for ever were most of what the daemon grew by: a kilobyte a run."""
+    async with running(*[Turn(shell("echo x > f")), Turn("ok")] * 8) as daemon:
+
+        async def use(times: int) -> int:
+            for _ in range(times):
+                response = await daemon.respond(tools=[SHELL])
+                id = response["output"][0]["environment"]["container_id"]
+                assert len((await daemon.client.containers.files.list(id)).data) == 1
+                await daemon.client.containers.delete(id)
+            gc.collect()
+            return sum(isinstance(found, asyncio.Lock) for found in gc.get_objects())
+
+        before = await use(2)
+        assert await use(6) < before + 6
 
 
 async def test_more_containers_than_sandboxes_take_turns(tmp_path: Path) -> None:
