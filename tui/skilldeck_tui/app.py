@@ -98,6 +98,7 @@ class SkilldeckApp(App[None]):
         self._mode = mode
         self._topics: set[str] = set()
         self._scheduled = False
+        self._shown = 0.0
         self._instance = ""
         self._run_status: dict[str, str] = {}
         self._asked: set[str] = set()
@@ -167,14 +168,19 @@ class SkilldeckApp(App[None]):
     # ------------------------------------------------------------ changes
 
     def touch(self, topics: Iterable[str]) -> None:
-        """Something changed: the visible mode shows it in the next frame."""
+        """Something changed: the visible mode shows it, at once after a quiet spell, else in the next frame."""
         self._topics |= set(topics)
         if self._topics and not self._scheduled and self.is_running:
             self._scheduled = True
-            self.set_timer(FRAME, self._show_changes)
+            wait = self._shown + FRAME - self.monotonic()
+            if wait > 0:
+                self.set_timer(wait, self._show_changes)
+            else:
+                self.call_next(self._show_changes)
 
     def _show_changes(self) -> None:
         self._scheduled = False
+        self._shown = self.monotonic()
         topics, self._topics = self._topics, set()
         if "run" in topics or "approval" in topics:
             self._notices()

@@ -7,6 +7,7 @@ with the exit codes of `cli_output`. The TUI's own modules are imported only whe
 from __future__ import annotations
 
 import gc
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +86,9 @@ def root(
     if found is None:
         raise typer.BadParameter("write it as 120x40", param_hint="--size")
     gc.disable()  # until the first paint
+    # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
+    # drawn under load is decided by `app.FRAME`.
+    os.environ.setdefault("TEXTUAL_FPS", "120")
     from skilldeck_tui.app import open_tui
 
     try:

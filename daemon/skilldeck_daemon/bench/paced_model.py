@@ -33,6 +33,7 @@ class Command:
 
     command: str
     timeout_ms: int = 120_000
+    max_output_length: int | None = None
 
 
 Answer = Paced | Command
@@ -78,7 +79,8 @@ class PacedModel:
         answer = self.answers.pop(0) if self.answers else Paced((".",), 1e6, _set())
         _chunk(writer, {"role": "assistant", "content": ""})
         if isinstance(answer, Command):
-            arguments = json.dumps({"commands": [answer.command], "timeout_ms": answer.timeout_ms})
+            told = {"timeout_ms": answer.timeout_ms, "max_output_length": answer.max_output_length}
+            arguments = json.dumps({"commands": [answer.command], **told})
             function = {"name": "shell", "arguments": arguments}
             _chunk(writer, {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]})
             _chunk(writer, {}, "tool_calls")

@@ -35,8 +35,10 @@ BUNDLED = 490
 CHANGED = (1_000, 1_000_000, 8_000_000)
 SECONDS = 6.0
 IDLE_SECONDS = 10.0
+PAINTED = "for something"
+"""Of the empty message's text: its first letter is drawn apart while the cursor is on it."""
 LINES = (
-    "import time\nbegun = time.time()\nfor n in range({total}):\n"
+    "import time\ntime.sleep(2)\nbegun = time.time()\nfor n in range({total}):\n"
     "    if n % 50 == 0:\n        time.sleep(max(0, begun + n / {rate} - time.time()))\n"
     "    print(f'L{{n:06}}@{{time.time():.4f}}', flush=n % 50 == 49)\n"
 )
@@ -132,7 +134,7 @@ class Workshop:
 
         async def start() -> float:
             async with self._opened() as terminal:
-                painted = await terminal.drawn("Ask for something") - terminal.begun
+                painted = await terminal.drawn(PAINTED) - terminal.begun
                 ready.append((await terminal.drawn("ready") - terminal.begun) * 1000)
             return painted * 1000
 
@@ -152,7 +154,7 @@ class Workshop:
 
     async def idle(self, seconds: float) -> list[Measure]:
         measures = []
-        for mode, keys, shown in (("Chat", "", "Ask for something"), ("Daemon", "\x1b[15~", "tokens/s")):
+        for mode, keys, shown in (("Chat", "", PAINTED), ("Daemon", "\x1b[15~", "tokens/s")):
             samples = []
             async with self._opened() as terminal:
                 await terminal.drawn("ready")
@@ -206,7 +208,8 @@ class Workshop:
         script = LINES.format(total=count, rate=rate)
         go = Paced(("The end.",), 1e6)
         go.go.set()
-        self.paced.answers = [Command(f"python3 - <<'E'\n{script}E"), go]
+        # Of what a command prints half its limit goes out live, so the limit is more than twice what is printed.
+        self.paced.answers = [Command(f"python3 - <<'E'\n{script}E", max_output_length=100 * count), go]
         async with self._watched("Print", shell=True) as terminal:
             before, begun = terminal.processor_seconds(), time.perf_counter()
             await terminal.drawn("The end.")

@@ -66,6 +66,7 @@ class ChatScreen(ChatRuns, ModeScreen):
         self._timer: Timer | None = None
         self._frames = 0
         self._painted = 0.0
+        self._unpainted = False
         self._escaped = 0.0
 
     def body(self) -> Iterable[Widget]:
@@ -105,6 +106,7 @@ class ChatScreen(ChatRuns, ModeScreen):
 
     def arrived(self) -> None:
         """An event came: after a quiet spell it is painted at once, in a stream with the next frame."""
+        self._unpainted = True
         if time.monotonic() - self._painted >= FRAME and self.deck.current_mode == self.MODE:
             self._paint(False)
 
@@ -113,14 +115,15 @@ class ChatScreen(ChatRuns, ModeScreen):
             return
         self._frames += 1
         tick = self._frames % TICKS == 0
-        if tick or time.monotonic() - self._painted >= FRAME / 2:
+        if tick or self._unpainted:
             self._paint(tick)
         if self._frames % 300 == 0:
             self.transcript.prune()
 
     def _paint(self, tick: bool) -> None:
         if self.is_running:
-            self._painted = time.monotonic()
+            if self._unpainted:  # the frames of the spinner do not make an event wait
+                self._painted, self._unpainted = time.monotonic(), False
             self.transcript.sync(self.deck.clock(), tick=tick)
 
     def changed(self, topics: set[str]) -> None:

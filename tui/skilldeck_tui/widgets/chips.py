@@ -62,9 +62,10 @@ class Chips(Horizontal):
             word = "asks first" if permission == "ask" else "runs no commands"
             chips.append((Content.styled(f"⚑ {word}", "$warning"), "", 0))
         if chips != self._shown:
-            self._shown = chips
+            self._shown = []  # until they are there: a later call may cancel this one in the middle
             await self.query(Chip).remove()
             await self.mount_all(Chip(*chip) for chip in chips)
+            self._shown = chips
 
 
 def _file(attachment: Attachment) -> Content:
