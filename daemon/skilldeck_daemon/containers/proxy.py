@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import re
 import socket
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
 from skilldeck_daemon.containers.tls import server_name
+from skilldeck_shared.addresses import is_public
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ _METHOD = re.compile(r"[A-Z]{1,32}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e]*)?\r\n")
 _HOP_BY_HOP = {"connection", "proxy-connection", "keep-alive", "proxy-authorization", "te", "upgrade", "host"}
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Refused(Exception):
@@ -54,23 +52,6 @@ def normal(host: str) -> str:
     if len(host) > 253 or not _HOST.fullmatch(host):
         raise ValueError(host)
     return host
-
-
-def is_public(address: IPAddress) -> bool:
-    """Whether an address is on the public internet, looking through the IPv6 forms that carry an IPv4 address."""
-    inner: list[IPAddress] = [address]
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return is_public(address.ipv4_mapped)
-        if address.sixtofour:
-            inner.append(address.sixtofour)
-        if address.teredo:
-            inner += address.teredo
-        if address in ipaddress.ip_network("64:ff9b::/96"):
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if address in ipaddress.ip_network("64:ff9b:1::/48"):
-            return False
-    return all(one.is_global and not one.is_multicast for one in inner)
 
 
 class Proxy:
@@ -259,7 +240,7 @@ class Proxy:
             raise Refused(502, f"{host} cannot be resolved: {error}") from error
         addresses = [entry[4][0] for entry in found]
         if host not in self._private:
-            addresses = [one for one in addresses if is_public(ipaddress.ip_address(str(one)))]
+            addresses = [one for one in addresses if is_public(str(one))]
             if not addresses:
                 raise Refused(403, f"{host} resolves to an address that is not public")
         for address in addresses:

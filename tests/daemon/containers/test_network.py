@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import ssl
@@ -24,8 +23,9 @@ from skilldeck_daemon.containers import (
     NetworkPolicy,
     proxy,
 )
-from skilldeck_daemon.containers.proxy import Proxy, is_public, normal
+from skilldeck_daemon.containers.proxy import Proxy, normal
 from skilldeck_daemon.containers.tls import server_name
+from skilldeck_shared.addresses import is_public
 
 Start = Callable[..., Awaitable[Containers]]
 OPEN = "exec 3<>/dev/tcp/127.0.0.1/3128; "
@@ -93,10 +93,13 @@ def test_a_domain_that_is_none_is_named(bad: str) -> None:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("::127.0.0.1", False),
+        ("2001:0:7f00:1::", False),
+        ("192.88.99.1", False),
     ],
 )
 def test_which_addresses_are_public(address: str, answer: bool) -> None:
-    assert is_public(ipaddress.ip_address(address)) is answer
+    assert is_public(address) is answer
 
 
 def hello(name: str | None) -> bytes:
