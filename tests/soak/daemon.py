@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from skilldeck_daemon.bench.local import NotReady, Served
 from skilldeck_daemon.containers.manager import base_for
 
 START_SECONDS = 180.0
@@ -54,15 +54,10 @@ class Service:
                 *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.life += 1
-        deadline = time.monotonic() + START_SECONDS
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-            while True:
-                with contextlib.suppress(httpx.TransportError):
-                    if (await client.get(f"{self.url}/health")).status_code == 200:
-                        return
-                if self._process.returncode is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the daemon did not start:\n{self.tail()}")
-                await asyncio.sleep(0.05)
+        try:
+            await Served(self._process, self.url, self._log).healthy(START_SECONDS)
+        except NotReady as error:
+            raise RuntimeError(f"the daemon did not start: {error}\n{self.tail()}") from None
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; a SIGTERM that is not obeyed within START_SECONDS is an error."""

@@ -252,12 +252,12 @@ class Environments:
 
     async def _park(self) -> None:
         """Make room for one more sandbox: those idle longest end, their data stays."""
-        self._opened = {id for id in self._opened if self.containers.get(id) is not None}
+        known = {id: found for id in self._opened if (found := self.containers.get(id)) is not None}
+        self._opened = set(known)
         open_now = self.containers.stats()["open"]
         if open_now < self.containers.max_containers:
             return
-        known = [self.containers.get(id) for id in self._opened]
-        idle = [container for container in known if container is not None and not container.busy]
+        idle = [container for container in known.values() if not container.busy]
         surplus = open_now - self.containers.max_containers + 1
         for container in sorted(idle, key=lambda entry: entry.last_active)[:surplus]:
             self._opened.discard(container.spec.id)

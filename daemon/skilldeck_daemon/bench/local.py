@@ -69,9 +69,9 @@ class Served:
     url: str
     log: Path
 
-    async def healthy(self) -> None:
+    async def healthy(self, seconds: float = READY_SECONDS) -> None:
         """Wait until GET /health answers 200. Raises NotReady with the end of its log when the process ends before."""
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + seconds
         async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
             while True:
                 with contextlib.suppress(httpx.TransportError):
@@ -81,7 +81,7 @@ class Served:
                     said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
                     raise NotReady(f"skilldeckd ended with status {self.child.returncode}: {said}")
                 if time.monotonic() > deadline:
-                    raise NotReady(f"{self.url}/health did not answer 200 within {READY_SECONDS:.0f} s.")
+                    raise NotReady(f"{self.url}/health did not answer 200 within {seconds:.0f} s.")
                 await asyncio.sleep(0.01)
 
 

@@ -64,7 +64,7 @@ class _Job:  # compared by identity: queues remove by it
     new: int = 0
     next: int = 0  # sampled, not yet in the cache
     bitmask: Tensor | None = None
-    lookup: Lookup | None = None
+    lookup: Lookup = field(default_factory=Lookup)
 
 
 class CpuEngine:
@@ -318,16 +318,13 @@ class CpuEngine:
         most = min(self._options.draft_tokens, job.max_new - job.new - 1)
         if most < 1:
             return []
-        if job.lookup is None:
-            job.lookup = Lookup()
         assert job.slot is not None
         return job.lookup.guess(job.slot.tokens, job.next, most)
 
     def _check(self, model: loading.Loaded, job: _Job, guess: list[int]) -> None:
         """The job's next token and those guessed after it in one step; kept as far as sampling gives the same."""
-        slot, lookup = job.slot, job.lookup
+        slot = job.slot
         assert slot is not None
-        assert lookup is not None
         start = len(slot.tokens)
         logits = model.decoder.prefill(model.cache, slot.row, [job.next, *guess], start, 1 + len(guess))
         right = 0
@@ -337,7 +334,7 @@ class CpuEngine:
             if job.slot is None or right == len(guess) or job.next != guess[right]:
                 break
             right += 1
-        lookup.right(right)
+        job.lookup.right(right)
 
     def _extend(self, jobs: list[_Job], logits: Tensor) -> None:
         """Sample one token for each job from its row of `logits`, post it, and finish what is finished."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 GRAM = 3
 """Tokens that must agree. With two, most guesses in prose are wrong; with four, copies begin later."""
-FIRST = 8
+FIRST, LONGEST = 8, 64
 
 
 class Lookup:
@@ -33,12 +33,11 @@ class Lookup:
         place = self._after.get((*text[1 - GRAM :], token))
         if place is None:
             return []
-        found = [*text[place : place + min(most, self._length)], token]
         # Where the text repeats itself to its end, the guess goes on through that end.
-        while len(found) <= min(most, self._length):
-            found.append(found[len(found) - (len(text) + 1 - place)])
-        return found[: min(most, self._length)]
+        period = len(text) + 1 - place
+        places = (place + step % period for step in range(min(most, self._length)))
+        return [text[at] if at < len(text) else token for at in places]
 
     def right(self, count: int) -> None:
         """So many tokens of the last guess were the text's."""
-        self._length = min(max(2 * count, 2), 64)
+        self._length = min(max(2 * count, 2), LONGEST)
