@@ -15,7 +15,7 @@ import copy
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -109,6 +109,7 @@ class Plan:
 
 Save = Callable[["Run"], Awaitable[None]]
 Told = Callable[[Account], None]
+Gate = AbstractAsyncContextManager[None]
 
 
 class Run:
@@ -121,8 +122,12 @@ class Run:
         begun: Save,
         ended: Callable[[Run, Event], Awaitable[None]],
         over: Told = lambda account: None,
+        gate: Gate | None = None,
     ) -> None:
-        """`ended` stores the end before it is told; `over` is given the account of the run after that."""
+        """`ended` stores the end before it is told; `over` is given the account of the run after that.
+
+        `gate` is held from the first turn to the last; what waits for it can be cancelled like any other run.
+        """
         self.id: str = plan.response["id"]
         self.request = plan.request
         self.log = EventLog()
@@ -137,6 +142,7 @@ class Run:
         self._begun = begun
         self._ended = ended
         self._over = over
+        self._gate = gate or contextlib.nullcontext()
         self._task: asyncio.Task[None] | None = None
         self.abandoned = False
         self._cancelled = False
@@ -227,7 +233,8 @@ class Run:
                 self._response["status"] = "in_progress"
                 await self._begun(self)
             self._tell("response.in_progress")
-            ending = await self._loop()
+            async with self._gate:
+                ending = await self._loop()
         except asyncio.CancelledError:
             ending = "cancelled"
         except SkilldeckError as raised:
@@ -393,7 +400,8 @@ class Run:
             self._response.update(self._last)
             self.log.add(event)
         self.log.close()
-        self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))
+        if not self.abandoned:
+            self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))
 
 
 class ModelFault(SkilldeckError):

@@ -30,7 +30,7 @@ from skilldeck_daemon.agent.mcp.servers import McpServers
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
-from skilldeck_daemon.agent.run import Plan, Run
+from skilldeck_daemon.agent.run import Gate, Plan, Run
 from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
 from skilldeck_daemon.agent.unsettled import End, Unsettled
@@ -69,7 +69,7 @@ class Runs:
         mcp: McpServers | None = None,
         observers: Sequence[Callable[[Account], None]] = (),
     ) -> None:
-        """`observers` are given the account of every run, once it is over."""
+        """`observers` are given the account of every run that ends here, once it is over."""
         self._store = store
         self._models = models
         self._environments = environments
@@ -139,6 +139,7 @@ class Runs:
         after: Run | None = None,
         nearby: Nearby | None = None,
         body: dict[str, Any] | None = None,
+        gate: Gate | None = None,
     ) -> Run:
         """Begin a run; it is stored (unless `store` is false) when this returns.
 
@@ -147,6 +148,7 @@ class Runs:
             after: the run that `request.previous_response_id` means although it is not stored (WebSocket).
             nearby: what only a caller on this machine may add: its project, folders to mount.
             body: what the request was read from, so that another daemon can run a background one anew.
+            gate: held while it runs; it waits for it once it has begun.
         Raises:
             SkilldeckError: the request cannot be carried out; nothing was stored or begun.
         """
@@ -159,7 +161,7 @@ class Runs:
             again = None
             if body is not None and request.background and self._claims.shared:
                 again = {"body": body, "permission": permission}
-            return await self._begin(plan, again)
+            return await self._begin(plan, again, gate=gate)
         except BaseException:
             self._busy_conversations.discard(request.conversation or "")
             raise
@@ -252,9 +254,11 @@ class Runs:
                     param="input",
                 )
 
-    async def _begin(self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False) -> Run:
+    async def _begin(
+        self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False, gate: Gate | None = None
+    ) -> Run:
         request = plan.request
-        run = Run(plan, begun=self._save, ended=self._ended, over=self._over)
+        run = Run(plan, begun=self._save, ended=self._ended, over=self._over, gate=gate)
         if request.store:
             await keep(self._store, plan.files.unsaved)
         if request.store and not stored:
@@ -276,28 +280,31 @@ class Runs:
 
     async def _ended(self, run: Run, event: Event) -> None:
         """Store a run's end; its terminal event is told when this returns."""
-        request, mine = run.request, not run.abandoned
+        request = run.request
         try:
-            if request.store and mine:
+            turn: Items = []
+            if request.conversation:
+                # A conversation keeps nothing beside its items.
+                turn = run.new_items + with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
+            if request.store and not run.abandoned:
                 extra = {
                     "times": run.times,
                     "timeline": run.timeline,
                     "raw": run.output.raw,
                     "hidden": run.output.hidden,
                 }
-                end = End(run.record, [*run.log.events, event], extra)
+                end = End(run.record, [*run.log.events, event], extra, turn)
                 try:
-                    taken = await self._store.responses.finish(end.response, end.events, end.extra, self._instance)
+                    taken = await self._store.responses.finish(end.response, end.events, extra, self._instance, turn)
                 except Unavailable:
                     # Any other end becomes this one when it cannot be stored, and only this one is told.
                     if run.record["status"] == "failed":
                         self._unsettled.keep(end)
                     raise
-                mine = taken or not self._claims.shared
-            if request.conversation and mine:
-                # A conversation keeps nothing beside its items.
-                made = with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
-                await self._store.conversations.add_items(request.conversation, run.new_items + made)
+                if not taken and self._claims.shared:
+                    run.abandoned = True  # another daemon has it, and tells its end
+            elif request.conversation and not run.abandoned:
+                await self._store.conversations.add_items(request.conversation, turn)
         finally:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)

@@ -25,6 +25,7 @@ class End:
     response: Doc
     events: list[Doc]
     extra: Doc
+    turn: list[Doc]
 
 
 class Unsettled:
@@ -47,7 +48,7 @@ class Unsettled:
         """Try to store them, as long as `instance` owns them; those the store still refuses stay."""
         for response_id, end in list(self._ends.items()):
             try:
-                await self._store.responses.finish(end.response, end.events, end.extra, instance)
+                await self._store.responses.finish(end.response, end.events, end.extra, instance, end.turn)
             except Unavailable as error:
                 log.warning("the end of run %s is still not stored: %s", response_id, error)
                 return

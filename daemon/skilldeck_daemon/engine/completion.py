@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
+    Caps,
     ChatFinished,
     Engine,
     EngineDead,
@@ -45,6 +46,9 @@ class CompletionRequest:
 @runtime_checkable
 class Completes(Protocol):
     """A model that continues text."""
+
+    @property
+    def caps(self) -> Caps: ...
 
     def complete(self, request: CompletionRequest) -> AsyncIterator[TextDelta | ChatFinished]:
         """An async generator; closing it cancels the request. Raises TooLong before the first event."""

@@ -1,7 +1,8 @@
 """/chat/completions: create (plain and streamed), and stored completions: list, retrieve, update, delete, messages.
 
-A completion is one run for each choice; a client that leaves cancels them. With `store` the completion is stored before
-the client sees its end. A run that fails is an HTTP error, and an `error` event in a stream that has begun.
+A completion is one run for each choice, no more of them at once than the model computes; a client that leaves cancels
+them. With `store` the completion is stored before the client sees its end. A run that fails is an HTTP error, and an
+`error` event in a stream that has begun.
 """
 
 from __future__ import annotations
@@ -130,9 +131,11 @@ class Completion:
     async def start(self, permission: str | None) -> None:
         """Begin all runs, or none: raises what is wrong, in Chat's names."""
         with self._body.names.told():
+            model = self._services.models.get(self._body.requests[0].model)
+            gate = asyncio.Semaphore(max(1, model.caps.max_batch))
             try:
                 for request in self._body.requests:
-                    self._runs.append(await self._services.runs.start(request, permission))
+                    self._runs.append(await self._services.runs.start(request, permission, gate=gate))
             except BaseException:
                 self.cancel()
                 raise

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 AHEAD = 64
 """Chunks of several choices that wait for a slow client."""
-AT_ONCE = 64
-"""Choices of one request that are generated at the same time."""
 NAMES = Names(others={"input": "prompt"})
 """Engines tell of a chat's input."""
 Doc = dict[str, Any]
@@ -91,7 +89,7 @@ class Completion:
         self._model = model
         self._body = body
         self._choices = choices
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room = asyncio.Semaphore(max(1, model.caps.max_batch))  # an engine's queue is everybody's
         self._tasks: list[asyncio.Task[None]] = []
         self._head: Doc = {
             "id": new_id("cmpl", "-"),

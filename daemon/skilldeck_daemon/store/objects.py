@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, pack, unpack
@@ -243,19 +244,7 @@ class ConversationStore:
         if not storable(id):
             return False
         async with self._db.write() as connection:
-            # Locked: two daemons that append at once do it one after the other.
-            there = select(conversations.c.seq).where(conversations.c.id == id).with_for_update()
-            if (await connection.execute(there)).first() is None:
-                return False
-            ids = [item["id"] for item in items]
-            for start in range(0, len(ids), 500):
-                same = conversation_items.c.id.in_(ids[start : start + 500])
-                await connection.execute(
-                    delete(conversation_items).where(conversation_items.c.conversation_id == id, same)
-                )
-            if items:
-                await connection.execute(insert(conversation_items), _item_rows(id, items))
-        return True
+            return await append_items(connection, id, items)
 
     async def items(self, id: str, limit: int, order: str = "desc", after: str = "") -> Page:
         return _docs(await self._items.list(limit, order, after, parent=id, columns=("doc",)))
@@ -274,6 +263,23 @@ class ConversationStore:
 
     async def delete_item(self, id: str, item_id: str) -> bool:
         return await self._items.delete(item_id, id)
+
+
+async def append_items(connection: AsyncConnection, conversation: str, items: Docs) -> bool:
+    """`ConversationStore.add_items` inside a transaction."""
+    # Locked: two daemons that append at once do it one after the other.
+    there = select(conversations.c.seq).where(conversations.c.id == conversation).with_for_update()
+    if (await connection.execute(there)).first() is None:
+        return False
+    ids = [item["id"] for item in items]
+    for start in range(0, len(ids), 500):
+        same = conversation_items.c.id.in_(ids[start : start + 500])
+        await connection.execute(
+            delete(conversation_items).where(conversation_items.c.conversation_id == conversation, same)
+        )
+    if items:
+        await connection.execute(insert(conversation_items), _item_rows(conversation, items))
+    return True
 
 
 def _item_rows(id: str, items: Docs) -> list[dict[str, Any]]:

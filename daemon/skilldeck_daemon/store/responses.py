@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack
 from skilldeck_daemon.store.ids import storable
+from skilldeck_daemon.store.objects import append_items
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import conversations, response_parts, responses
 from skilldeck_shared.errors import BadRequest
@@ -92,10 +93,17 @@ class Responses:
             result = await connection.execute(update(responses).where(mine).values(**_columns(response)))
             return result.rowcount > 0
 
-    async def finish(self, response: Doc, events: Docs, extra: Doc | None = None, instance: str | None = None) -> bool:
-        """Replace the object and store its log and `extra`, in one transaction.
+    async def finish(
+        self,
+        response: Doc,
+        events: Docs,
+        extra: Doc | None = None,
+        instance: str | None = None,
+        turn: Docs | None = None,
+    ) -> bool:
+        """Replace the object, store its log and `extra`, and add `turn` to its conversation, in one transaction.
 
-        False when it was deleted meanwhile, or is no longer run by `instance`.
+        False, with nothing stored, when it was deleted meanwhile, or is no longer run by `instance`.
         """
         log, beside = await pack(events), await pack(extra or {})
         async with self._db.write() as connection:
@@ -106,6 +114,9 @@ class Responses:
                 return False
             await _put_part(connection, response["id"], "events", log)
             await _put_part(connection, response["id"], "extra", beside)
+            conversation = _conversation(response)
+            if conversation is not None and turn:
+                await append_items(connection, conversation, turn)  # one that was deleted meanwhile stays deleted
         return True
 
     async def get(self, id: str) -> Doc | None:

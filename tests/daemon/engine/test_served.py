@@ -107,6 +107,19 @@ async def test_a_custom_tools_grammar_holds(served: Running, syntax: str, defini
         assert holds.fullmatch(call["input"]), call["input"]
 
 
+async def test_more_choices_than_the_engine_takes_at_once_wait_for_each_other(served: Running) -> None:
+    # 8 computed, 64 waiting: beyond that the engine refuses.
+    body = {"model": "default", "n": 100, "max_tokens": 1}
+    for path, asked in (
+        ("/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/completions", {"prompt": "hi"}),
+    ):
+        answer = await served.http.post(path, json={**body, **asked})
+        assert answer.status_code == 200, answer.text
+        assert [choice["index"] for choice in answer.json()["choices"]] == list(range(100))
+        assert answer.json()["usage"]["completion_tokens"] == 100
+
+
 async def test_a_strict_schema_holds(served: Running) -> None:
     form = {"type": "json_schema", "name": "pick", "schema": PICK, "strict": True}
     for seed in range(5):

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from skilldeck_shared.errors import Unavailable
 from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import SHELL, running, sse
 from support.ordering import check_stream
@@ -302,3 +303,21 @@ async def test_a_run_is_completed_for_nobody_before_its_end_is_stored(monkeypatc
         if live is not None:
             assert (await live.finished())["status"] == "completed"
         assert (await daemon.respond(previous_response_id=begun["id"]))["status"] == "completed"
+
+
+async def test_what_a_refused_end_adds_to_its_conversation_is_stored_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(Turn("first")) as daemon:
+        runs, responses = daemon.daemon.services.runs, daemon.daemon.services.store.responses
+        conversation = (await daemon.http.post("/conversations", json={})).json()["id"]
+
+        async def refused(*arguments: Any) -> bool:
+            raise Unavailable("The disk is full.")
+
+        with monkeypatch.context() as full:
+            full.setattr(responses, "finish", refused)
+            ended = await daemon.respond(conversation=conversation)
+        assert ended["status"] == "failed"
+        items = f"/conversations/{conversation}/items"
+        assert (await daemon.http.get(items)).json()["data"] == []
+        await runs.settle()
+        assert [item["role"] for item in (await daemon.http.get(items)).json()["data"]] == ["assistant", "user"]

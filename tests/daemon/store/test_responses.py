@@ -54,6 +54,20 @@ async def test_a_deleted_response_is_gone_and_stays_gone(store: Store) -> None:
     assert await store.responses.events("resp_1") == []
 
 
+async def test_an_end_and_its_turn_of_the_conversation_are_stored_together_or_not_at_all(store: Store) -> None:
+    await store.conversations.create({"id": "conv_1", "created_at": 1}, [])
+    begun = response("resp_1", conversation={"id": "conv_1"})
+    await store.responses.create(begun, [], instance="one")
+    done = {**begun, "status": "completed"}
+    with pytest.raises(KeyError):
+        await store.responses.finish(done, [{"n": 1}], None, "one", [{"id": "msg_1"}, {"no": "id"}])
+    assert await store.responses.get("resp_1") == begun
+    assert not await store.responses.finish(done, [{"n": 1}], None, "two", [{"id": "msg_1"}])
+    assert await store.conversations.all_items("conv_1") == []
+    assert await store.responses.finish(done, [{"n": 1}], None, "one", [{"id": "msg_1"}])
+    assert await store.conversations.all_items("conv_1") == [{"id": "msg_1"}]
+
+
 async def test_lists_page_by_order_of_creation_and_conversation(store: Store) -> None:
     for index in range(7):
         conversation = {"conversation": {"id": "conv_1"}} if index % 2 else {}
