@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import Iterator
@@ -37,11 +38,13 @@ class CannotListen(Unavailable):
 
 
 class Daemon:
-    """One daemon. `services` is there from construction; `stopping` is set when a client asked it to end."""
+    """One daemon. `services` is there from construction; `stopping` is set when a client asked it to end, `loaded` once
+    the model it was started with is there or cannot be."""
 
     def __init__(self, settings: Settings, logs: LogRing | None = None, spare: Child | None = None) -> None:
         self.settings = settings
         self.stopping = asyncio.Event()
+        self.loaded = asyncio.Event()
         self.core = Core(settings, logs, spare)
         self.services = self.core.services
         self._stack = contextlib.AsyncExitStack()
@@ -115,6 +118,19 @@ class Daemon:
         else:
             if info is not None:
                 self.services.bus.publish("model", "put", info.name, model_object(info))
+        finally:
+            self.loaded.set()
+
+
+def collect_less() -> None:
+    """What is there now stays, and the garbage collector looks at it no more.
+
+    It is 300,000 objects, and every full pass over them stopped all streams for 0.1 s. The events of running responses
+    stay too: a pass after each 10,000 new objects instead of 700 saved another tenth of a run's processor time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 class _Server(uvicorn.Server):

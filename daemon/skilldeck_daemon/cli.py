@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -139,9 +140,10 @@ def _run(work: Callable[[], Any]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    gc.disable()  # until it listens: all that is imported by then stays
     spare = await _engine_process(settings)
     from skilldeck_daemon import logs
-    from skilldeck_daemon.app import Daemon
+    from skilldeck_daemon.app import Daemon, collect_less
 
     _more_descriptors()
     daemon = Daemon(settings, logs.configure(settings.log_level), spare)
@@ -149,11 +151,19 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, daemon.stopping.set)
     await daemon.start()
+    collect_less()
+    settling = asyncio.create_task(_then(daemon.loaded, collect_less))
     try:
         print(f"skilldeckd {__version__} listens on {daemon.services.http_url} and {settings.socket}", flush=True)
         await daemon.serve()
     finally:
+        settling.cancel()
         await daemon.stop()
+
+
+async def _then(event: asyncio.Event, act: Callable[[], None]) -> None:
+    await event.wait()
+    act()
 
 
 async def _engine_process(settings: Settings) -> Child | None:

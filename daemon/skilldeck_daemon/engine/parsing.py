@@ -136,6 +136,7 @@ class TextParser:
         if self._parse_calls:
             markers += [self._calls["open"], RAW_OPEN]
         self._markers = [marker for marker in markers if marker]
+        self._firsts = {marker[0] for marker in self._markers}
 
     @property
     def calls(self) -> int:
@@ -194,6 +195,10 @@ class TextParser:
                 return False
             if verdict:
                 return True
+        if self._firsts.isdisjoint(self._buffer):  # nearly every piece: no marker in it or at its end
+            self._write(TextDelta, self._buffer)
+            self._buffer = ""
+            return False
         found = [(self._buffer.find(marker), -len(marker), marker) for marker in self._markers]
         hits = sorted(hit for hit in found if hit[0] >= 0)
         held = held_back(self._buffer, self._markers)

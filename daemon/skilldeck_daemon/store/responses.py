@@ -65,8 +65,9 @@ class Responses:
             request: what another daemon needs to run it anew.
             lease: seconds until another daemon may claim it (see leases.py).
         """
-        packed = await pack(input_items)
-        again = await pack(request) if request is not None else None
+        parts = {"input": await pack(input_items)}
+        if request is not None:
+            parts["request"] = await pack(request)
         async with self._db.write() as connection:
             if lease:
                 await _lock_conversation(connection, _conversation(response))
@@ -82,9 +83,7 @@ class Responses:
             if lease:
                 values["lease_until"] = cast(func.extract("epoch", func.clock_timestamp()), BigInteger) + lease
             await connection.execute(insert(responses).values(**values))
-            await _put_part(connection, response["id"], "input", packed)
-            if again is not None:
-                await _put_part(connection, response["id"], "request", again)
+            await connection.execute(insert(response_parts), _part_rows(response["id"], parts))
 
     async def update(self, response: Doc, instance: str | None = None) -> bool:
         """Replace the stored object. False when it was deleted meanwhile, or is no longer run by `instance`."""
@@ -105,15 +104,16 @@ class Responses:
 
         False, with nothing stored, when it was deleted meanwhile, or is no longer run by `instance`.
         """
-        log, beside = await pack(events), await pack(extra or {})
+        parts = {"events": await pack(events), "extra": await pack(extra or {})}
         async with self._db.write() as connection:
             result = await connection.execute(
                 update(responses).where(_owned(response["id"], instance)).values(**_columns(response))
             )
             if result.rowcount == 0:
                 return False
-            await _put_part(connection, response["id"], "events", log)
-            await _put_part(connection, response["id"], "extra", beside)
+            mine = response_parts.c.response_id == response["id"]
+            await connection.execute(delete(response_parts).where(mine, response_parts.c.kind.in_(parts)))
+            await connection.execute(insert(response_parts), _part_rows(response["id"], parts))
             conversation = _conversation(response)
             if conversation is not None and turn:
                 await append_items(connection, conversation, turn)  # one that was deleted meanwhile stays deleted
@@ -232,7 +232,5 @@ def _replay_items(output: Docs) -> Docs:
     return events
 
 
-async def _put_part(connection: AsyncConnection, id: str, kind: str, data: bytes) -> None:
-    where = (response_parts.c.response_id == id) & (response_parts.c.kind == kind)
-    await connection.execute(delete(response_parts).where(where))
-    await connection.execute(insert(response_parts).values(response_id=id, kind=kind, data=data))
+def _part_rows(id: str, parts: dict[str, bytes]) -> list[Doc]:
+    return [{"response_id": id, "kind": kind, "data": data} for kind, data in parts.items()]
