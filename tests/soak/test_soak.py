@@ -1,4 +1,4 @@
-"""The soak in small: the same clients, tides and restarts as `python -m soak`, for a minute."""
+"""The soak in small: the same clients, tides and restarts as `python -m soak`, for two minutes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLIENTS = 16
 @needs_bwrap
 @pytest.mark.slow
 async def test_nothing_is_lost_and_nothing_hangs_over_restarts(tmp_path: Path) -> None:
-    result = await soak(tmp_path, seconds=40, clients=CLIENTS, tide=5, seed=7)
+    result = await soak(tmp_path, seconds=120, clients=CLIENTS, tide=5, seed=7)
     assert result.faults == []
     assert result.ledger.lost == []
     assert result.restarts >= 1

@@ -1,15 +1,18 @@
 """What a run gives its tools: the container with the skills and files of the request, and permission to run commands.
 
 A container_auto request uses the container that the history used when it is still there and has what is asked for;
-else a new one is made with the first call, so that an answer without commands costs nothing. A failed start of a
-container is a failed call, not half a container.
+else a new one is made with the first call, while the model still writes what to run in it; an answer without commands
+costs nothing. A failed start of a container is a failed call, not half a container.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from skilldeck_daemon.agent.approvals import Approvals, strictest
@@ -88,6 +91,7 @@ class Work:
     verdicts: dict[str, Verdict] = field(default_factory=dict)  # by call id
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)
+    _coming: asyncio.Task[Container] | None = None  # the container of the call that is being written
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
 
     def cite(self, results: Iterable[dict[str, str]]) -> None:
@@ -120,8 +124,27 @@ class Work:
         self.verdicts[call_id] = Verdict(refusal is None, time.monotonic() - asked if asks else None)
         return refusal
 
+    def expect_container(self) -> None:
+        """The model has begun a call: get the container ready meanwhile. What goes wrong is told by `container`.
+
+        A new one takes 30 ms, which passes while the arguments are written. Under "ask" nothing starts unasked.
+        """
+        if self._coming is None and strictest(self.approvals.permission, self.permission) == "auto":
+            self._coming = asyncio.create_task(self._ready(start=True))
+            self._coming.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody asks
+            self.closing.append(partial(_stop, self._coming))
+
     async def container(self) -> Container:
         """The run's container, made when this is its first use, with the run's files in it."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            with contextlib.suppress(ContainerGone):  # idle ones give way to others; its data is still there
+                container = await coming
+                if not container.closed:
+                    return container
+        return await self._ready()
+
+    async def _ready(self, *, start: bool = False) -> Container:
         if self._record is not None:
             record = self._record
             await self.environments.open_new(record)
@@ -134,6 +157,8 @@ class Work:
         if self._marks is None:
             present = await self.environments.sync(self.container_id, container)
             self._marks = {file["path"]: file["_mtime_ns"] for file in present}
+        if start:
+            await container.start()
         return container
 
     async def produced(self) -> list[dict[str, Any]]:
@@ -146,6 +171,10 @@ class Work:
             return []
         made = [file for file in files if self._marks.get(file["path"]) != file["_mtime_ns"]]
         return [public(file) for file in made if not _hidden(file["path"])][:CITED_FILES]
+
+
+def _stop(task: asyncio.Task[Container]) -> None:
+    task.cancel()
 
 
 def _hidden(path: str) -> bool:

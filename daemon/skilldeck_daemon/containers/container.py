@@ -134,6 +134,14 @@ class Container:
                 self.touch()
         return runtime
 
+    async def start(self) -> None:
+        """Starts the sandbox ahead of a call, when it is not up. Raises as `exec` does."""
+        self.touch()
+        async with self._lock:
+            self.touch()
+            self._watch.admit(0)
+            await self.ensure_running()
+
     # -- commands ----------------------------------------------------------------------------------------
 
     async def exec(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
+import threading
 import zipfile
 from typing import Any
 
 import pytest
 
 from support.daemon import SHELL, Running, running
-from support.scripted_model import Call, Endless, Turn, shell
+from support.scripted_model import Call, Endless, Hold, Raw, Turn, shell
 from support.wait import until
 
 LOCAL: dict[str, Any] = {"type": "shell", "environment": {"type": "local"}}
@@ -278,6 +280,61 @@ async def test_a_model_that_never_stops_writing_a_command_can_be_cancelled() -> 
         await daemon.model.until(lambda model: len(model.requests) == 1)
         cancelled = await daemon.client.responses.cancel(run["id"])
         assert cancelled.status == "cancelled"
+
+
+def half_written(gate: threading.Event, text: str = '{"commands": ["echo hi"]}') -> Turn:
+    """A shell call whose arguments come once the gate is open."""
+
+    def line(delta: dict[str, Any]) -> Raw:
+        call = {"index": 0, **delta}
+        return Raw("data: " + json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}))
+
+    begun = {"id": "call_1", "type": "function", "function": {"name": "shell", "arguments": ""}}
+    return Turn(line(begun), Hold(gate), line({"function": {"arguments": text}}), finish="tool_calls")
+
+
+async def test_the_container_starts_while_the_call_is_being_written() -> None:
+    gate = threading.Event()
+    async with running(half_written(gate), Turn("ok")) as daemon:
+        containers = daemon.daemon.services.environments.containers
+        asked = asyncio.create_task(daemon.respond(tools=[SHELL]))
+        await until(lambda: containers.stats()["running"] == 1)
+        (record,) = (await daemon.client.containers.list()).data
+        container = containers.get(record.id)
+        assert container is not None
+        # Another run may need its place meanwhile.
+        await container.close(delete=False)
+        gate.set()
+        assert outputs(await asked)[0]["stdout"] == "hi\n"
+        assert [entry.id for entry in (await daemon.client.containers.list()).data] == [record.id]
+
+
+@pytest.mark.parametrize("permission", ["ask", "deny"])
+async def test_no_container_starts_for_a_call_that_may_be_refused(permission: str) -> None:
+    gate = threading.Event()
+    async with running(half_written(gate), Turn("ok"), permission=permission) as daemon:
+        asked = asyncio.create_task(daemon.respond(tools=[SHELL], background=True))
+        await daemon.model.until(lambda model: len(model.requests) == 1)
+        response = await asked
+        await until(lambda: len(daemon.daemon.services.runs.live(response["id"]).response["output"]) == 1)  # type: ignore[union-attr]
+        assert (await daemon.client.containers.list()).data == []
+        await daemon.client.responses.cancel(response["id"])
+
+
+async def test_cancelling_while_the_container_of_a_call_starts_ends_both() -> None:
+    async with running(*[half_written(threading.Event()) for _ in range(5)]) as daemon:
+        for _ in range(5):
+            response = await daemon.respond(tools=[SHELL], background=True)
+            live = daemon.daemon.services.runs.live(response["id"])
+            assert live is not None
+            async for event in live.events():
+                if event["type"] == "response.output_item.added":
+                    break
+            assert (await daemon.client.responses.cancel(response["id"])).status == "cancelled"
+        # Made whole or not at all.
+        for record in (await daemon.client.containers.list()).data:
+            files = await daemon.http.get(f"/containers/{record.id}/files")
+            assert files.status_code == 200, files.text
 
 
 async def test_an_expired_container_is_refused_by_name() -> None:

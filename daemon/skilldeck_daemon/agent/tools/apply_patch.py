@@ -80,6 +80,8 @@ class ApplyPatchTool(Tool):
         return [{"type": "function", "function": FUNCTION}]
 
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
+        if self.hosted:
+            work.expect_container()
         return PatchWriter(self, output, call_id)
 
     async def execute(self, call: Call, output: Output, work: Work) -> None:

@@ -122,6 +122,7 @@ class CodeInterpreterTool(Tool):
         return [{"type": "function", "function": FUNCTION}]
 
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
+        work.expect_container()
         return PythonWriter(self, output, work, call_id)
 
     async def execute(self, call: Call, output: Output, work: Work) -> None:

@@ -100,6 +100,7 @@ class ShellTool(Tool):
         where: dict[str, Any] = {"type": "local"}
         if self.hosted:
             where = {"type": "container_reference", "container_id": work.container_id}
+            work.expect_container()
         return ShellWriter(self, output, call_id, where)
 
     async def execute(self, call: Call, output: Output, work: Work) -> None:
