@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import socket
 from collections.abc import Iterator
@@ -120,17 +119,6 @@ class Daemon:
                 self.services.bus.publish("model", "put", info.name, model_object(info))
         finally:
             self.loaded.set()
-
-
-def collect_less() -> None:
-    """What is there now stays, and the garbage collector looks at it no more.
-
-    It is 300,000 objects, and every full pass over them stopped all streams for 0.1 s. The events of running responses
-    stay too: a pass after each 10,000 new objects instead of 700 saved another tenth of a run's processor time.
-    """
-    gc.freeze()
-    gc.set_threshold(10_000)
-    gc.enable()
 
 
 class _Server(uvicorn.Server):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from skilldeck_daemon import cli_store
+from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import SkilldeckError
@@ -140,10 +140,11 @@ def _run(work: Callable[[], Any]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
+    heap.few_arenas()
     gc.disable()  # until it listens: all that is imported by then stays
     spare = await _engine_process(settings)
     from skilldeck_daemon import logs
-    from skilldeck_daemon.app import Daemon, collect_less
+    from skilldeck_daemon.app import Daemon
 
     _more_descriptors()
     daemon = Daemon(settings, logs.configure(settings.log_level), spare)
@@ -151,8 +152,8 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, daemon.stopping.set)
     await daemon.start()
-    collect_less()
-    settling = asyncio.create_task(_then(daemon.loaded, collect_less))
+    heap.collect_less()
+    settling = asyncio.create_task(_then(daemon.loaded, heap.collect_less))
     try:
         print(f"skilldeckd {__version__} listens on {daemon.services.http_url} and {settings.socket}", flush=True)
         await daemon.serve()

@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 
-from skilldeck_daemon.app import Daemon, collect_less
+from skilldeck_daemon import heap
+from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.settings import Settings
 from skilldeck_shared.errors import Unavailable
 
@@ -48,7 +49,7 @@ async def in_process(home: Path, **settings: Any) -> AsyncIterator[tuple[Daemon,
         async with httpx.AsyncClient(base_url=daemon.services.http_url, timeout=600, trust_env=False) as client:
             if values["model"]:
                 await _until_ready(daemon)
-            collect_less()  # as `skilldeckd serve` does
+            heap.collect_less()  # as `skilldeckd serve` does
             yield daemon, client
     finally:
         await daemon.stop()

@@ -76,7 +76,9 @@ class HfDecoder:
         self.context, self.dtype = context, dtype
         self.vocab = int(self.model.get_output_embeddings().weight.shape[0])
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self._keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        known = inspect.signature(self.model.forward).parameters
+        self._keeps = "logits_to_keep" in known
+        self._cache_name = "cache" if "cache" in known else "past_key_values"  # its older name
 
     def shapes(self) -> list[LayerShape]:
         """Found by one forward pass: configs name their head counts in too many ways."""
@@ -132,12 +134,13 @@ class HfDecoder:
     def _run(self, view: _View, ids: Tensor, positions: Tensor, allowed: Tensor, keep: int) -> Tensor:
         # An additive mask, because eager and SDPA attention both take one.
         mask = torch.zeros(allowed.shape, dtype=self.dtype).masked_fill_(allowed == 0, torch.finfo(self.dtype).min)
-        more = {"logits_to_keep": keep} if self._keeps else {}
+        more: dict[str, Any] = {self._cache_name: view}
+        if self._keeps:
+            more["logits_to_keep"] = keep
         out = self.model(
             input_ids=ids,
             position_ids=positions,
             attention_mask=mask.unsqueeze(1),
-            past_key_values=view,
             use_cache=True,
             **more,
         )

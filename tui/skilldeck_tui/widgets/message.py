@@ -1,11 +1,13 @@
 """The assistant's text, streamed.
 
-What arrived since the last frame is plain text at the end ("the tail"); at a blank line outside a code fence it is
-committed to the Markdown widget, and when the message is complete the Markdown is rendered once as a whole. Rendering
-Markdown per delta costs five times as much and falls seconds behind at 1,000 deltas/s.
+What arrived since the last frame is plain text at the end ("the tail"); a few times a second what ends at a blank line
+outside a code fence is committed to the Markdown widget, and when the message is complete the Markdown is rendered once
+as a whole. Rendering Markdown per delta costs five times as much and falls seconds behind at 1,000 deltas/s.
 """
 
 from __future__ import annotations
+
+import time
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
@@ -16,6 +18,10 @@ from textual.widgets import Markdown, Static
 from skilldeck_tui.format import clean
 from skilldeck_tui.transcript import TextItem
 from skilldeck_tui.widgets.item_view import ItemView
+
+COMMIT_SECONDS = 0.3
+"""Between two commits. Each mounts widgets and lays out all blocks of the message anew, which a fast stream would ask
+for in every second frame."""
 
 
 class MessageView(ItemView):
@@ -32,6 +38,7 @@ class MessageView(ItemView):
         self.message = item
         self._seen = 0
         self._tail = ""
+        self._committed = 0.0
         self._whole = False
 
     def compose(self) -> ComposeResult:
@@ -67,12 +74,25 @@ class MessageView(ItemView):
             return
         self._tail += "".join(message.pieces[self._seen :])
         self._seen = len(message.pieces)
+        self._commit()
+        tail.update(Content(clean(self._tail).rstrip("\n")))
+
+    def _commit(self) -> bool:
+        """Give what is complete to the Markdown, when it is time. Whether there was any."""
+        if time.monotonic() - self._committed < COMMIT_SECONDS:
+            return False
         commit, self._tail = split(self._tail)
         if commit:
+            self._committed = time.monotonic()
             markdown = self.query_one(Markdown)
             markdown.display = True
             markdown.append(clean(commit))
-        tail.update(Content(clean(self._tail).rstrip("\n")))
+        return bool(commit)
+
+    def tick(self, now: float) -> None:
+        # A stream that pauses leaves no paragraph behind.
+        if self._tail and not self.message.done and self._commit():
+            self.query_one(".tail", Static).update(Content(clean(self._tail).rstrip("\n")))
 
     def mark(self, pattern: str) -> None:
         self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
