@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.composer import ComposerText
 from skilldeck_tui.widgets.shell_call import ShellCallView
 from skilldeck_tui.widgets.transcript_view import TranscriptView
@@ -156,7 +157,7 @@ async def test_enter_sends_and_ctrl_j_breaks_the_line(fake: FakeDaemon) -> None:
 async def test_a_line_that_comes_in_one_burst_is_sent_whole(fake: FakeDaemon) -> None:
     async with deck(fake) as d:
         d.chat.attach_file(fake.add_file("a.csv", b"x"))
-        await d.shows("⎙ a.csv")
+        await d.shows("▤ a.csv")
         # The backspace takes the letter before it, not the attachment.
         await d.burst("x", "backspace", *"one", "ctrl+j", *"two", "enter", *"next")
         await d.until(lambda: fake.called("StartRun"))
@@ -192,14 +193,14 @@ async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
         await d.type("see @ord")
         await d.shows("orders.csv  on the daemon")
         await d.press("tab")
-        await d.shows("⎙ orders.csv 4 B ×")
+        await d.shows("▤ orders.csv 4 B ×")
         assert d.chat.composer.text.text == "see orders.csv "
         await d.type("and @data")
         await d.shows("▸ data/")
         await d.press("enter")
         await d.shows("data/report.txt")
         await d.press("enter")
-        await d.shows("⎙ report.txt 5 B ×")
+        await d.shows("▤ report.txt 5 B ×")
         await d.press("enter")
         await d.until(lambda: fake.called("StartRun"))
         parts = _body(fake)["input"][0]["content"]  # type: ignore[index]
@@ -207,7 +208,7 @@ async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
         ids = [part["file_id"] for part in parts if part["type"] == "input_file"]
         assert ids[0] == stored["id"]
         assert fake.file_data[ids[1]] == b"local"
-        await d.shows("⎙ orders.csv  ⎙ report.txt")
+        await d.shows("▤ orders.csv  ▤ report.txt")
 
 
 async def test_a_pasted_path_becomes_an_attachment_and_other_text_stays_text(fake: FakeDaemon, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ async def test_a_pasted_path_becomes_an_attachment_and_other_text_stays_text(fak
         text = d.chat.query_one(ComposerText)
         await d.until(lambda: text.has_focus)
         await d.paste(f"'{path}'\n")
-        await d.shows("⎙ my data.csv 4 B ×")
+        await d.shows("▤ my data.csv 4 B ×")
         assert text.text == ""
         await d.paste("/no/such/file")
         await d.until(lambda: text.text == "/no/such/file")
@@ -400,3 +401,16 @@ async def test_a_thousand_deltas_become_one_markdown(fake: FakeDaemon) -> None:
         await d.press("enter")
         await d.shows("word999")
         assert d.chat.turns[0].items[0].plain().count("## Part") == 100
+
+
+async def test_what_goes_with_a_message_wraps_and_a_click_takes_it_off(fake: FakeDaemon) -> None:
+    files = [fake.add_file(f"report-of-the-{word}-region.csv", b"a\n") for word in ("north", "south", "west")]
+    async with deck(fake, size=(60, 30)) as d:
+        for file in files:
+            d.chat.attach_file(file)
+        await d.shows("north-region.csv 2 B ×", "south-region.csv 2 B ×", "west-region.csv 2 B ×")
+        chips = d.chat.query_one(Chips)
+        await d.until(lambda: chips.size.height == 3)
+        await d.pilot.click(chips, offset=(4, 1))
+        await d.hides("south-region.csv")
+        assert [a.file_id for a in d.chat.composer.draft.attachments] == [files[0]["id"], files[2]["id"]]

@@ -104,7 +104,7 @@ async def test_a_file_goes_to_the_chat_and_its_id_to_the_clipboard() -> None:
         await d.until(lambda: d.app.clipboard == stored["id"])
         await d.press("t")
         await d.until(lambda: d.app.current_mode == "chat")
-        await d.shows("⎙ orders.csv 4 B ×")
+        await d.shows("▤ orders.csv 4 B ×")
 
 
 async def test_deleting_asks_first() -> None:

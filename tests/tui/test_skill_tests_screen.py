@@ -57,7 +57,7 @@ async def test_tests_run_from_the_list_and_a_failure_says_why_and_opens_its_run(
         await _watching(d, skill)
         await d.press("t")
         await d.shows("1 of 2 tests failed", "✗ names the file", "does not match 'orders'", "✓ counts lines")
-        await d.shows("✗ 1/2 tests", "t again · o opens the run")
+        await d.shows("✗ 1/2 tests", "t again · o run")
         fake.on_run = _answers("12 lines in orders.csv.")
         await d.press("t")
         await d.shows("2 tests passed", "✓ 2/2 tests")
@@ -107,7 +107,7 @@ async def test_every_save_runs_the_tests_again_when_asked_and_the_choice_is_kept
     async with deck(fake, size=(120, 40), memory=memory) as d:
         await _watching(d, skill)
         await d.press("T")
-        await d.shows("1 of 2 tests failed", "T on save: on")
+        await d.shows("1 of 2 tests failed", "T on save on")
         assert Memory.read(tmp_path / "tui.json").tested == [str(skill)]
         fake.on_run = _answers("12 lines in orders")
         (skill / "SKILL.md").write_text(FRONT + "Say the file's name.\n")
@@ -120,7 +120,7 @@ async def test_every_save_runs_the_tests_again_when_asked_and_the_choice_is_kept
             (skill_,) = json.loads(call.request_json)["tools"][0]["environment"]["skills"]
             assert skill_["version"] == "latest"
         await d.press("T")
-        await d.shows("T on save: off")
+        await d.shows("T on save off")
         assert Memory.read(tmp_path / "tui.json").tested == []
 
 

@@ -352,7 +352,7 @@ async def test_skills_on_disk_are_listed_with_what_keeps_them_back(tmp_path: Pat
     fake.disk_skills = [lying("ready"), lying("secret", trusted=False, offered=False), lying("twin", offered=False)]
     async with deck(fake, size=(130, 40)) as d:
         await _open(d)
-        await d.shows("ready", "○ /ready", "✗ not trusted", "○ hidden", "Does ready.", "Prompts that say /ready")
+        await d.shows("ready", "○ on disk", "✗ not trusted", "○ hidden", "Does ready.", "Prompts that say /ready")
         await d.press("down")
         await d.shows("Does secret.", "skilldeck trust")
         # They are looked for again whenever the screen comes up.
@@ -360,5 +360,5 @@ async def test_skills_on_disk_are_listed_with_what_keeps_them_back(tmp_path: Pat
         await d.press("f2")
         await d.until(lambda: d.app.current_mode == "chat")
         await _open(d)
-        await d.shows("○ /other")
+        await d.shows("○ on disk", "other", "Does other.")
         assert [request.path for request in fake.called("ListDiskSkills")][-1] == os.getcwd()

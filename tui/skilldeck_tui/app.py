@@ -72,7 +72,15 @@ class SkilldeckApp(App[None]):
     .-theme-ansi-dark .tab.-active, .-theme-ansi-light .tab.-active { text-style: bold reverse; }
     .-theme-ansi-dark OptionList > .option-list--option-highlighted { text-style: reverse; }
     .-theme-ansi-light OptionList > .option-list--option-highlighted { text-style: reverse; }
-    CommandPalette > Vertical { border: round $border; background: $surface; }
+    CommandPalette > Vertical { width: 84; max-width: 96%; margin-top: 2; }
+    CommandPalette #--input { border: round $primary; background: $surface; }
+    CommandPalette #--input.--list-visible { border-bottom: round $primary; }
+    /* An emoji, of whose width terminals disagree. */
+    CommandPalette SearchIcon { display: none; }
+    CommandPalette CommandList {
+        border: round $border; background: $surface; text-wrap: nowrap; text-overflow: ellipsis; max-height: 70vh;
+    }
+    * { scrollbar-size-vertical: 1; }
     """
 
     def __init__(

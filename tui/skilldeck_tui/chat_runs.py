@@ -231,7 +231,7 @@ class ChatRuns(ModeScreen):
 
     def _chips(self) -> None:
         if self.is_running:
-            self.composer.show_soon(self.permission)
+            self.composer.show(self.permission)
 
     # ------------------------------------------------------------ sending
 

@@ -7,15 +7,29 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.dom import DOMNode
 
 from skilldeck_tui import actions
 from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.help import display
 from skilldeck_tui.theme import NAMES
 from skilldeck_tui.widgets.transcript_view import TranscriptView
 
 if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
+
+
+NAME, KEY = 26, 10
+WIDE = 72
+"""Columns of a name and of its key; what it does follows, where the screen is `WIDE`."""
+
+
+def row(name: Content | str, key: str, help: str = "") -> Content:
+    """An entry on one line: twice as many are seen at once as with the explanation below each."""
+    named = name if isinstance(name, Content) else Content(name)
+    gap = " " * max(2, NAME - len(named))
+    return Content.assemble(named, gap, (f"{key:<{KEY}}", "$accent not bold"), (help, "$muted not bold"))
 
 
 class ActionCommands(Provider):
@@ -25,8 +39,9 @@ class ActionCommands(Provider):
     def _app(self) -> SkilldeckApp:
         return cast("SkilldeckApp", self.app)
 
-    def _entries(self) -> Iterator[tuple[str, str, DOMNode, str]]:
-        screen = self._app.mode_screen()
+    def _entries(self) -> Iterator[tuple[str, str, str, DOMNode, str]]:
+        """Name, key, explanation, where it acts, and the action."""
+        screen, wide = self._app.mode_screen(), self._app.size.width >= WIDE
         targets: list[tuple[str, DOMNode]] = [("app", self.app)]
         if isinstance(screen, ModeScreen):
             targets.insert(0, (screen.MODE, screen))
@@ -36,9 +51,9 @@ class ActionCommands(Provider):
                 if action.palette:
                     keys = self._app.preferences.keys.get(action.id, action.keys).split(",")[0]
                     name = f"{actions.SCOPES[scope]}: {action.title}" if scope != "app" else action.title
-                    yield f"{name}  ({keys})" if keys else name, action.help, target, action.action
+                    yield name, display(keys), action.help if wide else "", target, action.action
         for theme in NAMES:
-            yield f"Theme: {theme}", "Use this theme.", self.app, f"use_theme('{theme}')"
+            yield f"Theme: {theme}", "", "", self.app, f"use_theme('{theme}')"
 
     async def _run(self, target: DOMNode, action: str) -> None:
         if action.startswith("use_theme"):
@@ -48,12 +63,13 @@ class ActionCommands(Provider):
             await self.app.run_action(action, target)
 
     async def discover(self) -> Hits:
-        for name, text, target, action in self._entries():
+        for name, key, help_, target, action in self._entries():
             if not name.startswith("Theme:"):
-                yield DiscoveryHit(name, partial(self._run, target, action), help=text)
+                yield DiscoveryHit(row(name, key, help_), partial(self._run, target, action), text=name)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
-        for name, text, target, action in self._entries():
+        for name, key, help_, target, action in self._entries():
             if (score := matcher.match(name)) > 0:
-                yield Hit(score, matcher.highlight(name), partial(self._run, target, action), help=text)
+                shown = row(matcher.highlight(name), key, help_)
+                yield Hit(score, shown, partial(self._run, target, action), text=name)

@@ -53,7 +53,9 @@ class SkillRow:
             Content.assemble(f"v{default}", (f" → v{latest}" if ahead else "", "$accent"))
             if default
             else Content.styled("–", "$faint"),
-            Content.assemble(disk_chip(self.disk) if self.disk else chip(self.watch), mark(self.suite)),
+            Content.assemble(
+                disk_chip(self.disk) if self.disk else chip(self.watch, short=bool(self.suite)), mark(self.suite)
+            ),
             Content.styled(self._source(), "$faint"),
         )
 
@@ -65,19 +67,20 @@ class SkillRow:
         return clean(short) or "uploaded"
 
 
-def chip(watch: WatchState | None) -> Content:
-    """The state of a watched folder, short."""
+def chip(watch: WatchState | None, *, short: bool = False) -> Content:
+    """The state of a watched folder; `short` where something that matters more stands beside it."""
     if watch is None:
         return Content.styled("–", "$faint")
     match watch.state:
         case "current":
             style = "$warning" if watch.warnings else "$success"
-            return Content.assemble(("● watching", "$muted"), (" ✓" if not watch.warnings else " !", style))
+            words = "●" if short else "● watching"
+            return Content.assemble((words, "$muted"), (" !" if watch.warnings else "" if short else " ✓", style))
         case "starting" | "settling":
             return Content.styled(f"◌ {watch.state}", "$accent")
         case "uploading":
-            done = f" {watch.done / 1000:.0f}/{watch.total / 1000:.0f} KB" if watch.total else ""
-            return Content.styled(f"↑ uploading{done}", "$accent")
+            done = f"{watch.done / 1000:,.0f}/{watch.total / 1000:,.0f} KB" if watch.total else "uploading"
+            return Content.styled(f"↑ {done}", "$accent")
         case "error":
             return Content.styled(f"✗ line {watch.line}" if watch.line else "✗ error", "$error")
         case "offline":
@@ -93,7 +96,7 @@ def disk_chip(skill: Object) -> Content:
     """Whether prompts that name a skill on disk are given it, short."""
     if not skill.get("trusted"):
         return Content.styled("✗ not trusted", "$warning")
-    return Content.styled(f"○ /{clean(str(skill['name']))}" if skill.get("offered") else "○ hidden", "$muted")
+    return Content.styled("○ on disk" if skill.get("offered") else "○ hidden", "$muted")
 
 
 def about_disk(skill: Object) -> Content:
@@ -114,10 +117,10 @@ def mark(suite: Suite | None) -> Content:
     if suite is None:
         return Content("")
     if suite.running:
-        return Content.styled(f"  ◌ {len(suite.results)}/{len(suite.cases) or '…'} tests", "$accent")
+        return Content.styled(f" ◌ {len(suite.results)}/{len(suite.cases) or '…'} tests", "$accent")
     if suite.error is not None or suite.failed:
-        return Content.styled(f"  ✗ {suite.passed}/{len(suite.cases)} tests" if suite.cases else "  ✗ tests", "$error")
-    return Content.styled(f"  ✓ {suite.passed}/{len(suite.cases)} tests", "$success")
+        return Content.styled(f" ✗ {suite.passed}/{len(suite.cases)} tests" if suite.cases else " ✗ tests", "$error")
+    return Content.styled(f" ✓ {suite.passed}/{len(suite.cases)} tests", "$success")
 
 
 def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:

@@ -11,11 +11,11 @@ from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from skilldeck_tui.client import Client
 from skilldeck_tui.state import TOPICS, DaemonState
 from skilldeck_tui.widgets.banner import Banner
+from skilldeck_tui.widgets.key_line import KeyLine
 from skilldeck_tui.widgets.status_line import StatusLine
 from skilldeck_tui.widgets.topbar import Tab, TopBar
 
@@ -45,7 +45,6 @@ class ModeScreen(Screen[None]):
     DEFAULT_CSS = """
     ModeScreen { layout: vertical; }
     ModeScreen > .body { height: 1fr; width: 1fr; }
-    ModeScreen Footer { background: $background; }
     """
 
     @property
@@ -66,7 +65,7 @@ class ModeScreen(Screen[None]):
         with Container(classes="body"):
             yield from self.body()
         yield StatusLine()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def body(self) -> Iterable[Widget]:
         raise NotImplementedError

@@ -56,6 +56,7 @@ class ChatScreen(ChatRuns, ModeScreen):
     ChatScreen #welcome { display: none; }
     ChatScreen.-empty #welcome { display: block; }
     ChatScreen.-empty TranscriptView { display: none; }
+    ChatScreen.-narrow ApprovalBox .choices { layout: grid; grid-size: 3; grid-rows: 1; height: 2; }
     """
 
     def __init__(self) -> None:
@@ -141,7 +142,7 @@ class ChatScreen(ChatRuns, ModeScreen):
         self.transcript.waiting({str(a.get("call_id")) for a in here})
         if not here and self.focused is None:
             self.composer.text.focus()
-        self.composer.show_soon(self.permission)
+        self.composer.show(self.permission)
         self._paint(True)
 
     def second(self) -> None:
@@ -240,7 +241,7 @@ class ChatScreen(ChatRuns, ModeScreen):
 
     @on(Composer.DraftChanged)
     def _draft_changed(self) -> None:
-        self.composer.show_soon(self.permission)
+        self.composer.show(self.permission)
 
     @on(Composer.AttachAsked)
     def _attach_asked(self, event: Composer.AttachAsked) -> None:

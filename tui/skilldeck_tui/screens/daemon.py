@@ -160,7 +160,8 @@ class DaemonScreen(ModeScreen):
                     " Load a larger one for real work: o."
                 )
         note = self.query_one("#model-note", Static)
-        note.display = bool(text)
+        # On a narrow screen the rows of what runs need its place.
+        note.display = bool(text) and not (self.has_class("-narrow") and self.state.containers)
         note.update(Content(clean(text)))
 
     def _gauges(self) -> None:

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_shared.errors import SkilldeckError
@@ -20,6 +20,7 @@ from skilldeck_tui.difference import LIMIT, FileChange, Line, as_patch, changes,
 from skilldeck_tui.format import age, clean, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.state import Object
+from skilldeck_tui.widgets.key_line import KeyLine
 
 if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
@@ -45,7 +46,6 @@ class DiffScreen(ModalScreen[None]):
     DiffScreen VerticalScroll Static { width: 1fr; height: auto; }
     DiffScreen.-narrow Horizontal { layout: vertical; }
     DiffScreen.-narrow #changed { width: 1fr; height: auto; max-height: 8; padding: 0; }
-    DiffScreen Footer { background: $background; }
     """
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-normal")]
 
@@ -62,7 +62,7 @@ class DiffScreen(ModalScreen[None]):
             yield OptionList(id="changed", markup=False)
             with VerticalScroll():
                 yield Static("", classes="diff", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         self.compare()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
@@ -12,6 +14,7 @@ from textual.widgets import Static
 from skilldeck_tui import actions
 
 KEYS = 18
+NARROW = 60
 WIDTH = 84
 
 
@@ -22,6 +25,7 @@ class Help(ModalScreen[None]):
     Help > VerticalScroll {
         width: 84; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface;
         border: round $border; border-title-color: $accent;
+        border-subtitle-color: $faint;
     }
     """
 
@@ -31,23 +35,31 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as box:
-            box.border_title = "Keys"
+            box.border_title, box.border_subtitle = "Keys", "esc closes"
             yield Static(self._text(), markup=False)
 
+    def on_resize(self) -> None:
+        self.query_one(Static).update(self._text())
+
     def _text(self) -> Content:
+        room = self._room()
+        column = KEYS if room >= NARROW else KEYS - 5
         parts: list[str | tuple[str, str]] = []
         for scope in self.scopes:
             parts.append((f"{actions.SCOPES[scope]}\n", "bold $accent"))
             for action in actions.of(scope):
                 keys = self.keymap.get(action.id, action.keys)
                 both = "  ".join(display(key) for key in keys.split(",")[:2]) if keys else "palette"
-                shown = both if len(both) <= KEYS - 2 else display(keys.split(",")[0])
-                # Where both do not fit on a line the name has one of its own.
-                fits = 2 + KEYS + len(action.help) + 2 + len(action.id) <= self._room()
-                parts += [(f"  {shown:<{KEYS}}", "bold"), (action.help, "$muted")]
-                parts += [("  " if fits else f"\n{'':{2 + KEYS}}", ""), (f"{action.id}\n", "$faint")]
+                shown = both if len(both) <= column - 2 else display(keys.split(",")[0])
+                parts.append((f"  {shown:<{column}}", "bold"))
+                indent = f"\n{'':{2 + column}}"
+                lines = wrap(action.help, max(16, room - 2 - column))
+                parts.append((indent.join(lines), "$muted"))
+                # Where the name does not fit behind the text it has a line of its own.
+                fits = 2 + column + len(lines[-1]) + 2 + len(action.id) <= room
+                parts += [("  " if fits else indent, ""), (f"{action.id}\n", "$faint")]
             parts.append("\n")
-        parts.append(("The name at the end of a line is for config.toml, where each key can be changed:\n", "$faint"))
+        parts.append(("The names are for config.toml, where each key can be changed:\n", "$faint"))
         parts.append(('[tui.keys]\n"chat.new" = "ctrl+n"', "$muted"))
         return Content.assemble(*parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -29,12 +30,23 @@ class Jump(ModalScreen[Widget | None]):
     def __init__(self, widgets: Iterable[Widget]) -> None:
         super().__init__()
         self.places = dict(zip(LETTERS, widgets, strict=False))
+        self._labels = {letter: Static(Content(letter), markup=False) for letter in self.places}
 
     def compose(self) -> ComposeResult:
-        for letter, widget in self.places.items():
-            label = Static(Content(letter), markup=False)
+        yield from self._labels.values()
+
+    def on_resize(self) -> None:
+        # After the screen below has found its places; what it hides now cannot be jumped to.
+        self.call_after_refresh(self._place)
+
+    def on_mount(self) -> None:
+        self._place()
+
+    def _place(self) -> None:
+        for letter, label in self._labels.items():
+            widget = self.places[letter]
+            label.display = widget in targets(widget.screen)
             label.absolute_offset = Offset(widget.region.x + 1, widget.region.y)
-            yield label
 
     def on_key(self, event: Key) -> None:
         if event.key in self.places:
@@ -45,7 +57,7 @@ class Jump(ModalScreen[Widget | None]):
         self.dismiss(None)
 
 
-def targets(screen: Screen[None]) -> list[Widget]:
+def targets(screen: Screen[Any]) -> list[Widget]:
     """What can take the focus and is on the screen, from the top left."""
     shown = [widget for widget in screen.focus_chain if widget.region.area]
     return sorted(shown, key=lambda widget: (widget.region.y, widget.region.x))

@@ -35,7 +35,7 @@ class Prompt(ModalScreen[str | None]):
     Prompt Input { margin: 1 0 0 0; border: round $border; height: 3; background: transparent; }
     Prompt Input:focus { border: round $primary; }
     Prompt OptionList { height: auto; max-height: 8; background: transparent; border: none; padding: 0; display: none; }
-    Prompt .error { color: $error; height: auto; }
+    Prompt .error { color: $error; height: auto; display: none; }
     """
 
     def __init__(self, title: str, detail: str = "", *, value: str = "", paths: str | None = None) -> None:
@@ -58,7 +58,7 @@ class Prompt(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _changed(self) -> None:
-        self.query_one(".error", Static).update("")
+        self._refuse("")
         if self.paths:
             self._offer(self.query_one(Input).value)
 
@@ -101,9 +101,14 @@ class Prompt(ModalScreen[str | None]):
             good = path.is_dir() if self.paths == "folder" else path.is_file()
             if not good:
                 kind = "folder" if self.paths == "folder" else "file"
-                self.query_one(".error", Static).update(f"There is no {kind} {value!r}.")
+                self._refuse(f"There is no {kind} “{value}”.")
                 return
         self.dismiss(value)
+
+    def _refuse(self, why: str) -> None:
+        error = self.query_one(".error", Static)
+        error.display = bool(why)
+        error.update(why)
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -52,6 +52,7 @@ class SkillsScreen(ModeScreen):
     SkillsScreen #detail .rule { color: $faint; padding: 0 1; height: 1; }
     SkillsScreen FileTree { margin: 0 0 0 1; }
     SkillsScreen Preview { margin: 1 0 0 0; }
+    SkillsScreen.-normal #list { width: 44; }
     SkillsScreen.-narrow #detail { display: none; }
     SkillsScreen.-narrow.-detail #detail { display: block; }
     SkillsScreen.-narrow.-detail #list { display: none; }
@@ -75,7 +76,7 @@ class SkillsScreen(ModeScreen):
         yield EmptyState("No skills yet", text, steps, id="welcome")
         with Horizontal(classes="columns"):
             with Vertical(id="list"):
-                yield DataRows(("Skill", "Version", "State", "Source"), elastic=True)
+                yield DataRows(("Skill", "Version", "State", "Source"))
                 yield Problem()
                 yield SuitePanel()
             with Vertical(id="detail"):

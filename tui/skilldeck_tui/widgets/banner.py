@@ -11,7 +11,7 @@ from skilldeck_tui.state import DaemonState
 
 class Banner(Static):
     DEFAULT_CSS = """
-    Banner { display: none; height: auto; max-height: 3; padding: 0 2; }
+    Banner { display: none; height: auto; max-height: 5; padding: 0 2; }
     Banner.-degraded { display: block; background: $warning 20%; color: $text-warning; }
     Banner.-stuck { display: block; background: $error 20%; color: $text-error; }
     Banner.-recovered { display: block; background: $success 20%; color: $text-success; }

@@ -1,71 +1,62 @@
-"""What goes with the next message: attached files and chosen skills, each removable."""
+"""What goes with the next message: attached files and chosen skills, each removable by a click.
+
+One text that wraps between chips, never inside one: what goes with a message must be seen before it is sent.
+"""
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
-from textual.containers import Horizontal
 from textual.content import Content
-from textual.events import Click
 from textual.message import Message
+from textual.style import Style
 from textual.widgets import Static
 
 from skilldeck_tui.draft import Attachment, Draft
 from skilldeck_tui.format import clean, plural, size
+from skilldeck_tui.lines import in_lines
 from skilldeck_tui.state import DaemonState
 
 
-class Chip(Static):
+class Chips(Static):
+    DEFAULT_CSS = "Chips { height: auto; min-height: 1; max-height: 6; padding: 0 1; color: $muted; }"
+
     class Removed(Message):
-        """`index` within the attachments or the skills."""
+        """`index` within the attachments ("file") or the skills ("skill")."""
 
         def __init__(self, kind: str, index: int) -> None:
             super().__init__()
             self.kind, self.index = kind, index
 
-    def __init__(self, content: Content, kind: str = "", index: int = 0) -> None:
-        super().__init__(content, markup=False)
-        self.kind, self.index = kind, index
-        self.tooltip = "Click to remove" if kind else None
-
-    def on_click(self, event: Click) -> None:
-        event.stop()
-        if self.kind:
-            self.post_message(self.Removed(self.kind, self.index))
-
-
-class Chips(Horizontal):
-    DEFAULT_CSS = """
-    Chips { height: 1; padding: 0 1; overflow-x: hidden; }
-    Chips Chip { width: auto; margin: 0 1 0 0; color: $muted; }
-    Chips Chip:hover { color: $foreground; }
-    """
-
     def __init__(self) -> None:
-        super().__init__()
-        self._shown: list[tuple[Content, str, int]] = []
+        super().__init__("", markup=False)
+        self.auto_links = False
+        self._chips: list[Content] = []
 
-    def compose(self) -> ComposeResult:
-        yield from ()
+    def on_resize(self) -> None:
+        room = self.content_size.width or 80
+        lines = in_lines([chip.truncate(room, ellipsis=True) for chip in self._chips], " ", room)
+        self.update(Content("\n").join(lines))
 
-    async def show(self, draft: Draft, state: DaemonState, permission: str) -> None:
-        chips: list[tuple[Content, str, int]] = []
-        for index, attachment in enumerate(draft.attachments):
-            chips.append((_file(attachment), "file", index))
-        for index, skill_id in enumerate(draft.skills):
+    def show(self, draft: Draft, state: DaemonState, permission: str) -> None:
+        chips = [_removable(_file(attachment), "file", at) for at, attachment in enumerate(draft.attachments)]
+        for at, skill_id in enumerate(draft.skills):
             name = str((state.get("skill", skill_id) or {}).get("name") or skill_id)
-            chips.append((Content.assemble(("◆ ", "$accent"), clean(name), (" ×", "$faint")), "skill", index))
+            chips.append(_removable(Content.assemble(("◆ ", "$accent"), clean(name), (" ×", "$faint")), "skill", at))
         if not draft.skills:
             number = len(draft.chosen(state))
             text = f"all {plural(number, 'skill')}" if number > 1 else f"{number} skill" if number else "no skills yet"
-            chips.append((Content.assemble(("◇ ", "$faint"), (text, "$faint")), "", 0))
+            chips.append(Content.assemble(("◇ ", "$faint"), (text, "$faint")))
         if permission:
             word = "asks first" if permission == "ask" else "runs no commands"
-            chips.append((Content.styled(f"⚑ {word}", "$warning"), "", 0))
-        if chips != self._shown:
-            self._shown = []  # until they are there: a later call may cancel this one in the middle
-            await self.query(Chip).remove()
-            await self.mount_all(Chip(*chip) for chip in chips)
-            self._shown = chips
+            chips.append(Content.styled(f"⚑ {word}", "$warning"))
+        self._chips = chips
+        self.on_resize()
+
+    def action_drop(self, kind: str, index: int) -> None:
+        self.post_message(self.Removed(kind, index))
+
+
+def _removable(chip: Content, kind: str, index: int) -> Content:
+    return chip.stylize(Style.from_meta({"@click": f"drop('{kind}',{index})"}))
 
 
 def _file(attachment: Attachment) -> Content:
@@ -75,4 +66,4 @@ def _file(attachment: Attachment) -> Content:
     if not attachment.ready:
         share = f"{attachment.sent / attachment.size:.0%}" if attachment.size else "…"
         return Content.assemble(("↑ ", "$accent"), name, (f" {share}", "$faint"))
-    return Content.assemble(("⎙ ", "$accent"), name, (f" {size(attachment.size)} ×", "$faint"))
+    return Content.assemble(("▤ ", "$accent"), name, (f" {size(attachment.size)} ×", "$faint"))

@@ -20,10 +20,10 @@ from textual.widgets.option_list import Option
 from skilldeck_tui import actions, completion
 from skilldeck_tui.draft import Draft
 from skilldeck_tui.state import DaemonState
-from skilldeck_tui.widgets.chips import Chip, Chips
+from skilldeck_tui.widgets.chips import Chips
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
-SIGNS = {"skill": ("◆", "$accent"), "file": ("⎙", "$accent"), "path": ("·", "$muted"), "folder": ("▸", "$muted")}
+SIGNS = {"skill": ("◆", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"), "folder": ("▸", "$muted")}
 
 
 class ComposerText(TextArea):
@@ -146,13 +146,9 @@ class Composer(Vertical):
     def text(self) -> ComposerText:
         return self.query_one(ComposerText)
 
-    async def show(self, permission: str) -> None:
+    def show(self, permission: str) -> None:
         """Bring the chips up to date."""
-        await self.query_one(Chips).show(self.draft, self.state, permission)
-
-    @work(exclusive=True, group="chips")
-    async def show_soon(self, permission: str) -> None:
-        await self.show(permission)
+        self.query_one(Chips).show(self.draft, self.state, permission)
 
     def send(self) -> None:
         text = self.text.text.strip()
@@ -177,8 +173,8 @@ class Composer(Vertical):
             self.draft.skills.append(skill_id)
             self.post_message(self.DraftChanged())
 
-    @on(Chip.Removed)
-    def _chip_removed(self, event: Chip.Removed) -> None:
+    @on(Chips.Removed)
+    def _chip_removed(self, event: Chips.Removed) -> None:
         event.stop()
         entries = self.draft.attachments if event.kind == "file" else self.draft.skills
         if event.index < len(entries):

@@ -19,8 +19,12 @@ LEAST = 8
 
 
 class DataRows(DataTable[Text]):
-    """`show(rows)` with (key, cells); rows keep the order given. With `elastic` the last column takes the room that the
-    others leave: longer text loses its beginning (of a path the end tells most), and without room the column goes."""
+    """`show(rows)` with (key, cells); rows keep the order given.
+
+    Every column but two is as wide as its content. The last takes the room that the others leave: longer text loses its
+    beginning (of a path the end tells most), and without room the column goes. Where that is not enough, the first is
+    cut at its end: a long name must not push what is said of it off the screen.
+    """
 
     BINDINGS = [
         Binding("home,g", "scroll_top", "First", show=False),
@@ -35,10 +39,10 @@ class DataRows(DataTable[Text]):
     DataRows:focus > .datatable--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
     """
 
-    def __init__(self, columns: Sequence[str], *, elastic: bool = False, **kwargs: str) -> None:
+    def __init__(self, columns: Sequence[str], **kwargs: str) -> None:
         super().__init__(cursor_type="row", show_row_labels=False, **kwargs)  # type: ignore[arg-type]
         self._labels = tuple(columns)
-        self._elastic, self._room = elastic, 0
+        self._room = 0
         self._given: list[tuple[str, Cells]] = []
         self._shown: dict[str, Cells] = {}
         self._theme = ""
@@ -48,15 +52,14 @@ class DataRows(DataTable[Text]):
             self.add_column(label, key=label, width=len(label))
 
     def on_resize(self) -> None:
-        if self._elastic and self._room != self.scrollable_content_region.width:
+        if self._room != self.scrollable_content_region.width:
             self.show(self._given)
 
     def show(self, rows: Sequence[tuple[str, Cells]]) -> None:
         self._given = list(rows)
         if not self.columns:
             return
-        if self._elastic:
-            rows = self._fitted(rows)
+        rows = self._fitted(rows)
         new = dict(rows)
         self._widths([cells for _, cells in rows])
         if list(new) == list(self._shown) and self._theme == self.app.theme:
@@ -75,12 +78,18 @@ class DataRows(DataTable[Text]):
 
     def _fitted(self, rows: Sequence[tuple[str, Cells]]) -> list[tuple[str, Cells]]:
         self._room = self.scrollable_content_region.width
-        room = (self._room or 1000) - 2 * self.cell_padding
-        for position, label in enumerate(self._labels[:-1]):
-            room -= max([len(label), *(_width(cells[position]) for _, cells in rows)]) + 2 * self.cell_padding
-        room = room if room >= max(LEAST, len(self._labels[-1])) else 0
-        self.ordered_columns[-1].label = Text(self._labels[-1] if room else "")
-        return [(key, (*cells[:-1], _end(cells[-1], room))) for key, cells in rows]
+        padding = 2 * self.cell_padding
+        widths = [
+            max([len(label), *(_width(cells[position]) for _, cells in rows)])
+            for position, label in enumerate(self._labels)
+        ]
+        left = (self._room or 1000) - sum(width + padding for width in widths[:-1])
+        last = left - padding
+        last = last if last >= min(widths[-1], max(LEAST, len(self._labels[-1]))) else 0
+        self.ordered_columns[-1].label = Text(self._labels[-1] if last else "")
+        # A column without width still has its padding.
+        first = max(LEAST, widths[0] + min(0, left if last else left - padding))
+        return [(key, (_begin(cells[0], first), *cells[1:-1], _end(cells[-1], last))) for key, cells in rows]
 
     def _widths(self, rows: Sequence[Cells]) -> None:
         """As wide as the content. The table's own measuring happens when it is idle, and misses rows that were replaced
@@ -110,6 +119,14 @@ class DataRows(DataTable[Text]):
 
 def _width(cell: Content | str) -> int:
     return cell_len(cell if isinstance(cell, str) else cell.plain)
+
+
+def _begin(cell: Content | str, room: int) -> Content | str:
+    """The beginning of a text that is too long."""
+    if _width(cell) <= room:
+        return cell
+    rest = cell[: room - 1]
+    return f"{rest}…" if isinstance(rest, str) else Content.assemble(rest, Content.styled("…", "$faint"))
 
 
 def _end(cell: Content | str, room: int) -> Content | str:

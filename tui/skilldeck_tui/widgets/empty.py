@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from textual.content import Content
 from textual.widgets import Static
+
+Steps = Sequence[tuple[str, str]]
 
 
 class EmptyState(Static):
@@ -18,18 +21,29 @@ class EmptyState(Static):
     }
     """
 
-    def __init__(self, title: str, text: str, steps: Sequence[tuple[str, str]] = (), **kwargs: str) -> None:
-        super().__init__(empty(title, text, steps), markup=False, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, title: str, text: str, steps: Steps = (), **kwargs: str) -> None:
+        super().__init__("", markup=False, **kwargs)  # type: ignore[arg-type]
+        self._said: tuple[str, str, Steps] = (title, text, steps)
 
-    def say(self, title: str, text: str, steps: Sequence[tuple[str, str]] = ()) -> None:
-        self.update(empty(title, text, steps))
+    def say(self, title: str, text: str, steps: Steps = ()) -> None:
+        self._said = (title, text, steps)
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        self.update(empty(*self._said, self.content_size.width or 80))
 
 
-def empty(title: str, text: str, steps: Sequence[tuple[str, str]]) -> Content:
-    parts: list[Content | str | tuple[str, str]] = [(f"{title}\n", "bold $foreground"), (f"{text}\n", "$muted")]
-    # Lines of one length stay two columns when they are centred.
-    keys, texts = (max((len(step[column]) for step in steps), default=0) for column in (0, 1))
-    for key, what in steps:
-        parts += ["\n", f"{'':>{keys - len(key)}}", (f" {key} ", "bold $accent on $panel"),
-                  (f"  {what:<{texts}}", "$muted")]  # fmt: skip
+def empty(title: str, text: str, steps: Steps, width: int = 80) -> Content:
+    """Lines to be centred. Those of the steps have one length, so that they stay two columns however they wrap."""
+    parts: list[Content | str | tuple[str, str]] = [(title, "bold $foreground")]
+    for line in text.split("\n"):
+        parts += [(f"\n{row}", "$muted") for row in wrap(line, max(16, width))]
+    parts += ["\n"] if steps else []
+    keys = max((len(key) for key, _ in steps), default=0)
+    rows = [(key, wrap(what, max(12, width - keys - 4))) for key, what in steps]
+    longest = max((len(row) for _, wrapped in rows for row in wrapped), default=0)
+    for key, wrapped in rows:
+        for at, row in enumerate(wrapped):
+            chip = f" {key:<{keys}} " if at == 0 else " " * (keys + 2)
+            parts += ["\n", (chip, "bold $accent on $panel" if at == 0 else ""), (f"  {row:<{longest}}", "$muted")]
     return Content.assemble(*parts)

@@ -14,8 +14,8 @@ class FindBar(Horizontal):
 
     BINDINGS = [
         Binding("escape", "close", "Close", show=False, priority=True),
-        Binding("down,ctrl+n", "step(1)", "Next", show=False),
-        Binding("up,ctrl+p", "step(-1)", "Previous", show=False),
+        Binding("down", "step(1)", "Next", show=False),
+        Binding("up", "step(-1)", "Previous", show=False),
     ]
     DEFAULT_CSS = """
     FindBar { display: none; height: 1; background: $panel; padding: 0 1; }

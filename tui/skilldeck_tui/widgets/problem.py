@@ -17,7 +17,7 @@ _READ = 256 * 1024
 class Problem(Static):
     DEFAULT_CSS = """
     Problem {
-        display: none; height: auto; max-height: 14; padding: 0 1; border: round $error 50%;
+        display: none; height: auto; max-height: 16; padding: 0 1; border: round $error 50%;
         border-title-color: $error;
     }
     Problem.-open { display: block; }
@@ -82,11 +82,12 @@ def excerpt(path: Path, line: int | None, column: int | None, width: int = 60) -
     rows = text.split("\n")
     width = max(16, width)
     # A long line is shown from where its fault can be seen.
-    start = max(0, (column or 1) - width + 8)
+    start = 0 if (column or 1) < width else (column or 1) - width + 8
     parts = []
     for number in range(max(1, line - AROUND), min(len(rows), line + AROUND) + 1):
         here = number == line
-        shown = clean(rows[number - 1])[start:]
+        shown = clean(rows[number - 1])
+        shown = f"…{shown[start + 1 :]}" if start and len(shown) > start else shown[start:]
         shown = shown if len(shown) <= width else shown[: width - 1] + "…"
         parts.append((f"\n{number:>4} │ ", "$faint"))
         parts.append((shown, "bold" if here else "$muted"))

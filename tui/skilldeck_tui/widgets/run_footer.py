@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_tui.format import SPINNER, clean, duration, plural
+from skilldeck_tui.lines import in_lines
 from skilldeck_tui.transcript import ShellItem, Turn
 
 KINDS = ("wait", "prefill", "generate", "call")
@@ -94,7 +95,8 @@ class RunFooter(Vertical):
             parts.append(plural(commands, "command"))
         if turn.model and (self.size.width or 80) >= 70:
             parts.append(clean(turn.model))
-        return Content.assemble((f"{glyph} ", style), (" · ".join(parts), "$faint"))
+        lines = in_lines([Content.styled(part, "$faint") for part in parts], " · ", (self.content_size.width or 80) - 2)
+        return Content.assemble((f"{glyph} ", style), Content("\n  ").join(lines))
 
 
 def timeline(turn: Turn, width: int = 80) -> Content:
@@ -102,26 +104,21 @@ def timeline(turn: Turn, width: int = 80) -> Content:
     total = sum(span.end - span.start for span in turn.timeline)
     if total <= 0:
         return Content("")
-    cells_in_all = BAR if width >= 80 else BAR // 2
     bar: list[tuple[str, str]] = []
     owed = 0.0
     for span in turn.timeline:
-        owed += (span.end - span.start) / total * cells_in_all
+        owed += (span.end - span.start) / total * BAR
         cells = round(owed)
         owed -= cells
         if cells > 0:
             bar.append(("━" * cells, STYLES[span.kind]))
-    lines, used = [Content.assemble(*bar)], cells_in_all
+    labels = []
     for kind in KINDS:
         seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
         if seconds <= 0:
             continue
-        label = Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint"))
-        # A line ends between two kinds, never inside one.
-        if used + 3 + len(label) > width:
-            lines.append(label)
-            used = len(label)
-        else:
-            lines[-1] = Content.assemble(lines[-1], "   " if lines[-1].plain else "", label)
-            used += 3 + len(label)
-    return Content("\n").join(lines)
+        labels.append(Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint")))
+    drawn = Content.assemble(*bar)
+    lines = in_lines([drawn, *labels], "   ", width)
+    # Beside the bar stand all of them or none.
+    return Content("\n").join(lines if len(lines) == 1 else [drawn, *in_lines(labels, "   ", width)])

@@ -40,6 +40,9 @@ def status(state: DaemonState, width: int) -> Content:
 def _parts(state: DaemonState) -> list[tuple[str, str]]:
     if not state.loaded:
         return [("waiting for the daemon", "$faint")]
+    if not state.connected:
+        # Rates and queues of a daemon that may be dead would be read as those of now.
+        return [(" · ".join(str(m.get("name") or "") for m in state.engines), "$muted"), ("as last heard", "$faint")]
     engines = state.engines
     if not engines:
         return [("no model loaded", "$warning"), *_rest(state)]

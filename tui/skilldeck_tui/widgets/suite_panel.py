@@ -45,8 +45,8 @@ class SuitePanel(Static):
         self.set_class(not bad and not suite.running and bool(suite.results), "-passed")
         self.border_title = title(suite)
         keys = ["t stops"] if suite.running else ["t again"]
-        keys += ["o opens the run"] if any(result.run_id for result in suite.results.values()) else []
-        self.border_subtitle = " · ".join([*keys, f"T on save: {'on' if on_save else 'off'}"])
+        keys += ["o run"] if any(result.run_id for result in suite.results.values()) else []
+        self.border_subtitle = " · ".join([*keys, f"T on save {'on' if on_save else 'off'}"])
         self.update(describe(suite, self.content_size.width or 50))
 
 

@@ -41,4 +41,4 @@ class UserMessage(ItemView):
         self.query_one(".text", Static).update(Content.assemble((f"{sign} ", "bold $accent"), text))
         files = self.query_one(".files", Static)
         files.display = bool(self.asked.files)
-        files.update(Content("  " + "  ".join(f"⎙ {clean(name)}" for name in self.asked.files)))
+        files.update(Content("  " + "  ".join(f"▤ {clean(name)}" for name in self.asked.files)))
