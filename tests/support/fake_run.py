@@ -68,9 +68,9 @@ class FakeRun:
     def begin_text(self) -> FakeMessage:
         return FakeMessage(self)
 
-    def shell(self, commands: Sequence[str], *, container: str = "cntr_1") -> FakeCall:
+    def shell(self, commands: Sequence[str], *, container: str = "cntr_1", limit: int | None = None) -> FakeCall:
         """A shell call, complete; its output item is begun and goes on through the returned call."""
-        return FakeCall(self, list(commands), container)
+        return FakeCall(self, list(commands), container, limit)
 
     # ------------------------------------------------------------ ends
 
@@ -152,13 +152,13 @@ class FakeMessage:
 
 
 class FakeCall:
-    def __init__(self, run: FakeRun, commands: list[str], container: str) -> None:
+    def __init__(self, run: FakeRun, commands: list[str], container: str, limit: int | None) -> None:
         self.run = run
         call_id = run.new_id("call")
         environment = {"type": "container_reference", "container_id": container}
         item: Object = {
             "id": run.new_id("sh"), "type": "shell_call", "call_id": call_id, "status": "in_progress",
-            "action": {"commands": [], "timeout_ms": None, "max_output_length": None}, "environment": environment,
+            "action": {"commands": [], "timeout_ms": None, "max_output_length": limit}, "environment": environment,
         }  # fmt: skip
         index = run.begin_item(item)
         for number, command in enumerate(commands):

@@ -26,7 +26,7 @@ async def test_an_empty_list_offers_the_next_step_and_a_file_is_uploaded(tmp_pat
     fake = FakeDaemon()
     async with deck(fake) as d:
         await _open(d)
-        await d.shows("No files yet", "u   upload a file")
+        await d.shows("No files yet", "u    upload a file")
         await d.press("u")
         await d.shows("Upload a file")
         await d.type(str(tmp_path / "missing"))

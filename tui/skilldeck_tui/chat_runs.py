@@ -92,6 +92,7 @@ class ChatRuns(ModeScreen):
         self.turns = turns
         self.loading_session = False
         await self.transcript.show(turns, more=self._more)
+        self.transcript.prune()
         for turn in turns:
             if turn.live:
                 self._read(turn)

@@ -24,6 +24,7 @@ class OutputBuffer:
         self.lines: list[tuple[Stream, str]] = []
         self.first = 0
         self.bytes = {"stdout": 0, "stderr": 0}
+        self.characters = 0
         self.revision = 0
         self._open = False
         self._raw = ""
@@ -45,6 +46,7 @@ class OutputBuffer:
     def write(self, stream: Stream, text: str) -> None:
         if not text:
             return
+        self.characters += len(text)
         self.bytes[stream] += len(text.encode("utf-8", "replace"))
         self.revision += 1
         first, *rest = text.split("\n")

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, effective, live_part
 from skilldeck_tui.client import RunDetail, RunEvent
 from skilldeck_tui.output import OutputBuffer
 
@@ -110,10 +111,16 @@ class Command:
     ended: float = 0.0
     outcome: int | str | None = None
     omitted: int = 0
+    limit: int = DEFAULT_MAX_OUTPUT  # characters of output, as the call has it
 
     @property
     def running(self) -> bool:
         return bool(self.started) and not self.ended and self.outcome is None
+
+    @property
+    def silent(self) -> bool:
+        """Whether it may go on printing, of which nothing comes before it ends."""
+        return self.running and self.output.characters >= live_part(self.limit)
 
     def seconds(self, now: float) -> float:
         return (self.ended or now) - self.started if self.started else 0.0
@@ -132,8 +139,9 @@ class ShellItem(Item):
     waiting: bool = False
 
     def command(self, index: int) -> Command:
+        limit = (self.raw.get("action") or {}).get("max_output_length")
         while len(self.commands) <= index:
-            self.commands.append(Command())
+            self.commands.append(Command(limit=effective(limit)))
         return self.commands[index]
 
     def plain(self) -> str:
@@ -376,8 +384,10 @@ class Turn:
         if isinstance(item, ReasoningItem):
             item.ended = at
         if isinstance(item, ShellItem):
-            for position, text in enumerate((raw.get("action") or {}).get("commands") or []):
-                item.command(position).text = str(text)
+            action = raw.get("action") or {}
+            for position, text in enumerate(action.get("commands") or []):
+                command = item.command(position)
+                command.text, command.limit = str(text), effective(action.get("max_output_length"))
             self._environment(raw)
         item.finish(raw)
         return item

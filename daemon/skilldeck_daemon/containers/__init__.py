@@ -26,7 +26,6 @@ from skilldeck_daemon.containers.kernels import CellResult
 from skilldeck_daemon.containers.listeners import OnCommand, OnOutput
 from skilldeck_daemon.containers.manager import Containers
 from skilldeck_daemon.containers.spec import (
-    DEFAULT_MAX_OUTPUT,
     DEFAULT_TIMEOUT_MS,
     MEMORY_TIERS,
     SKILLS,
@@ -41,7 +40,6 @@ from skilldeck_daemon.containers.spec import (
 )
 
 __all__ = [
-    "DEFAULT_MAX_OUTPUT",
     "DEFAULT_TIMEOUT_MS",
     "MEMORY_TIERS",
     "SKILLS",

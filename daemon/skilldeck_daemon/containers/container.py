@@ -24,14 +24,13 @@ from skilldeck_daemon.containers.listeners import Listeners, OnCommand, OnOutput
 from skilldeck_daemon.containers.output import Capture, Drain, Pump
 from skilldeck_daemon.containers.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import (
-    DEFAULT_MAX_OUTPUT,
     DEFAULT_TIMEOUT_MS,
-    MAX_OUTPUT,
     CommandResult,
     ContainerSpec,
     Entry,
     Stream,
 )
+from skilldeck_shared.output_limits import effective
 
 TERM_GRACE_S = 0.25
 REST_BYTES = 4 * 1024 * 1024
@@ -411,5 +410,5 @@ def _limits(commands: Sequence[str], timeout_ms: int | None, max_output_length: 
     if max_output_length is not None and max_output_length < 0:
         raise InvalidContainerRequest("max_output_length must not be negative.", param="max_output_length")
     timeout = DEFAULT_TIMEOUT_MS if timeout_ms is None else timeout_ms
-    length = DEFAULT_MAX_OUTPUT if max_output_length is None else min(max_output_length, MAX_OUTPUT)
+    length = effective(max_output_length)
     return timeout / 1000, length

@@ -13,12 +13,11 @@ import os
 from collections.abc import Callable
 
 from skilldeck_daemon.containers.spec import Stream
+from skilldeck_shared.output_limits import live_part
 
 READ_SIZE = 256 * 1024
 MARKER_ROOM = 48
 """Characters set aside for one omission marker."""
-SMALLEST_TAIL = 200
-"""Below this budget there is a head only: a marker would leave nothing to read."""
 DRAIN_PAUSE_S = 0.05
 DRAIN_MOST = 64
 """Pipes of one container that are drained. Processes could collect the ends of ever more calls; the oldest are closed
@@ -49,7 +48,7 @@ class Capture:
     def __init__(self, limit: int, emit: Callable[[Stream, str], None]) -> None:
         self.limit = limit
         self._emit = emit
-        self._head_left = limit if limit < SMALLEST_TAIL else limit // 2
+        self._head_left = live_part(limit)
         self._tail_limit = limit - self._head_left
         self._streams: dict[Stream, _Stream] = {"stdout": _Stream(), "stderr": _Stream()}
 

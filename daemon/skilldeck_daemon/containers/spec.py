@@ -17,10 +17,6 @@ MEMORY_TIERS = {"1g": 1 * GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
 
 DEFAULT_TIMEOUT_MS = 600_000
 """Per command, when the call names none."""
-DEFAULT_MAX_OUTPUT = 65_536
-"""Characters of stdout and stderr together, per command, when the call names none."""
-MAX_OUTPUT = 10_000_000
-"""The largest `max_output_length`; more is cut to this, so that a call's memory stays bounded."""
 
 Stream = Literal["stdout", "stderr"]
 

@@ -13,6 +13,7 @@ from daemon.containers.support import needs_bwrap, sh
 from skilldeck_daemon.containers import Container, Output
 from skilldeck_daemon.containers.output import Capture
 from skilldeck_daemon.containers.spec import Stream
+from skilldeck_shared.output_limits import live_part
 
 
 def run(limit: int, chunks: Iterable[tuple[Stream, bytes]], note: str = "") -> tuple[str, str, int, dict[str, str]]:
@@ -135,3 +136,11 @@ async def test_a_slow_listener_loses_nothing(container: Container) -> None:
 
     result = await sh(container, "seq 200000", max_output_length=5_000_000, on_output=slow)
     assert "".join(seen) == result.stdout == "".join(f"{n}\n" for n in range(1, 200_001))
+
+
+@given(st.integers(0, 2000), st.integers(1, 4000))
+def test_what_leaves_before_the_end_is_the_live_part_of_the_limit(limit: int, written: int) -> None:
+    live: list[str] = []
+    capture = Capture(limit, lambda stream, text: live.append(text))
+    capture.feed("stdout", b"x" * written)
+    assert len("".join(live)) == min(written, live_part(limit))

@@ -90,7 +90,7 @@ class OutputView(Widget):
         if force or output.first != self._first:
             self._rows, self._kept, self._fixed, self._first = [], 0, output.first, output.first
             if output.first:
-                self._rows.append(("mark", f"⋯ {plural(output.first, 'earlier line')} not kept"))
+                self._rows.append(("mark", f"⋯ {plural(output.first, 'earlier line')} not kept · the daemon has them"))
                 self._kept = 1
         del self._rows[self._kept :]
         for stream, text in output.lines[self._fixed - output.first : output.closed - output.first]:

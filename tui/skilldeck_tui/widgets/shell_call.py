@@ -69,8 +69,12 @@ class CommandView(Vertical):
         self.clock(now, waiting)
         self.output.sync(force=self.command.outcome is not None)
         omitted = self.command.omitted
-        self._note.display = bool(omitted)
-        if omitted:
+        self._note.display = bool(omitted) or self.command.silent
+        if self.command.silent:
+            # Else it would look as if the command did nothing any more.
+            shown = f"{self.command.output.characters:,} of at most {self.command.limit:,} characters"
+            self._note.update(Content(f"… {shown} shown live; if it prints more, the end comes when it ends"))
+        elif omitted:
             self._note.update(
                 Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}")
             )
