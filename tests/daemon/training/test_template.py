@@ -42,6 +42,11 @@ def test_template_and_training_write_the_same_text(template: Any, make: Any, spl
         assert render(template, messages, conversation.functions) == wanted
 
 
+def test_both_files_that_hold_the_template_hold_the_same() -> None:
+    described = json.loads((TEMPLATE.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert described["chat_template"] == TEMPLATE.read_text(encoding="utf-8")
+
+
 def test_the_guide_is_left_out_and_the_catalogue_kept(template: Any) -> None:
     text = render(template, system_message([("pear", "Peels pears: quickly")], ["a b.csv"], GUIDE))
     assert "helpful" not in text
