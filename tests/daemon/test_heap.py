@@ -1,0 +1,53 @@
+"""The process's memory: threads share two arenas, and what is loaded is not looked at again."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import ctypes, gc, threading
+from skilldeck_daemon import heap
+{call}
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+def work():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+def arenas(call: str) -> int:
+    done = subprocess.run([sys.executable, "-c", CODE.format(call=call)], capture_output=True, text=True, check=True)
+    return done.stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the arenas are glibc's")
+def test_all_threads_share_two_arenas() -> None:
+    assert arenas("") > 2, "eight threads at once would make more"
+    assert arenas("heap.few_arenas()") <= 2
+
+
+def test_what_is_loaded_is_not_looked_at_again() -> None:
+    code = """
+import gc
+from skilldeck_daemon import heap
+gc.disable()
+kept = [[] for _ in range(1000)]
+heap.collect_less()
+print(gc.isenabled(), gc.get_freeze_count() > 1000, any(kept[0] is found for found in gc.get_objects()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]
