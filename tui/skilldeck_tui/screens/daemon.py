@@ -57,6 +57,7 @@ class DaemonScreen(ModeScreen):
     DaemonScreen.-wide #things { width: 2fr; }
     DaemonScreen .heading { height: 1; color: $accent; padding: 0 0 0 0; }
     DaemonScreen .note { height: auto; color: $faint; padding: 0 0 1 0; }
+    DaemonScreen #which { height: auto; color: $muted; padding: 0 0 1 0; }
     DaemonScreen Models { height: auto; max-height: 8; margin: 0 0 1 0; }
     DaemonScreen Containers { height: auto; max-height: 10; margin: 0 0 1 0; }
     DaemonScreen #cfiles { height: 1fr; }
@@ -65,7 +66,7 @@ class DaemonScreen(ModeScreen):
     DaemonScreen ProgressBar { display: none; height: 1; }
     DaemonScreen.-loading ProgressBar { display: block; }
     DaemonScreen.-narrow .columns { layout: vertical; }
-    DaemonScreen.-narrow #things { height: 12; }
+    DaemonScreen.-narrow #things { height: 14; }
     DaemonScreen.-narrow #running { height: 1fr; }
     DaemonScreen.-narrow #vram, DaemonScreen.-no-vram #vram { display: none; }
     """
@@ -79,6 +80,7 @@ class DaemonScreen(ModeScreen):
     def body(self) -> Iterable[Widget]:
         with Horizontal(classes="columns"):
             with Vertical(id="things"):
+                yield Static("", id="which", markup=False)
                 yield Static("Models", classes="heading")
                 yield Models(("Model", "Engine", "State", "Context"))
                 yield ProgressBar(show_eta=False)
@@ -112,6 +114,9 @@ class DaemonScreen(ModeScreen):
         now = self.deck.clock()
         if "link" in topics and self.state.link == "recovered":
             self._follow_log()
+        if topics & {"status", "link"}:
+            text = which(self.state.status, self.client.path, self.has_class("-narrow"))
+            self.query_one("#which", Static).update(text)
         if topics & {"model", "status"}:
             self._models()
         if topics & {"container", "status"}:
@@ -350,6 +355,19 @@ class DaemonScreen(ModeScreen):
                 await self.client.unload_model(name)
 
         self.app.push_screen(Confirm(f"Unload “{name}”?", "Its runs end.", yes="Unload"), self.deck.doing(unload))
+
+
+def which(status: Object, socket: Path | None, narrow: bool) -> Content:
+    """Which daemon this is: where it is reached, its process, its data. There may be several on one machine."""
+    if not status:
+        return Content("")
+    lines = [clean(str(status.get("http_url") or "no HTTP")), f"pid {status.get('pid')}"]
+    if narrow:
+        return Content.styled(" · ".join(lines), "$muted")
+    home = str(Path.home())
+    for place in (clean(str(status.get("data_dir") or "")), clean(str(socket or ""))):
+        lines += [f"~{place[len(home) :]}" if place.startswith(home + "/") else place] if place else []
+    return Content.assemble((lines[0], "$foreground"), *(Content.styled(f"\n{line}", "$faint") for line in lines[1:]))
 
 
 def _container(container: Object, now: float) -> tuple[Content | str, ...]:
