@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
-from skilldeck_daemon.http.sse import encode
+from skilldeck_daemon.http import sse
+from skilldeck_daemon.http.sse import EventStream, encode
 
 
 @pytest.mark.parametrize("delta", ["plain", "größe 😀 \u2028", 'a "quoted"\nline\x00', ""])
@@ -21,3 +25,64 @@ def test_an_event_is_one_line_of_json(delta: str) -> None:
 def test_half_a_character_is_replaced_and_the_stream_goes_on() -> None:
     data = encode({"type": "t", "delta": "a\ud83d"}).split(b"\ndata: ")[1]
     assert json.loads(data) == {"type": "t", "delta": "a?"}
+
+
+class Client:
+    """The other end of an answer. With `takes`, it makes room for so many messages and then for none."""
+
+    def __init__(self, takes: int = 10**6) -> None:
+        self.bodies: list[bytes] = []
+        self.left = False
+        self.commented = asyncio.Event()  # twice
+        self._takes = takes
+
+    async def send(self, message: Any) -> None:
+        self.bodies.append(message.get("body", b""))
+        if self.bodies.count(b": keep-alive\n\n") == 2:
+            self.commented.set()
+        if len(self.bodies) > self._takes:
+            await asyncio.Event().wait()
+
+    async def receive(self) -> Any:
+        await asyncio.Event().wait()
+
+    async def read(self, events: AsyncIterator[dict[str, Any]]) -> None:
+        def gone() -> None:
+            self.left = True
+
+        await EventStream(events, gone=gone)({"type": "http"}, self.receive, self.send)
+
+
+async def test_a_silence_is_filled_with_comments_and_a_busy_stream_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "KEEP_ALIVE_S", 1.0)
+    client = Client()
+    silent = asyncio.Event()
+
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            yield {"type": "t"}
+        silent.set()
+        await client.commented.wait()
+        yield {"type": "last"}
+
+    reading = asyncio.create_task(client.read(events()))
+    await silent.wait()
+    assert b": keep-alive\n\n" not in client.bodies
+    await reading
+    assert client.bodies[-3:] == [b": keep-alive\n\n", encode({"type": "last"}), sse.DONE]
+    assert not client.left
+
+
+@pytest.mark.parametrize("takes", [1, 2], ids=["of the events", "of the comments"])
+async def test_a_client_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch, takes: int) -> None:
+    monkeypatch.setattr(sse, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(sse, "STALL_S", 0.1)
+    client = Client(takes)
+
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "first"}
+        await asyncio.Event().wait()
+
+    await asyncio.wait_for(client.read(events()), 60)
+    assert client.left
