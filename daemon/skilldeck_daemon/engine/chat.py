@@ -48,6 +48,7 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.completion import CompletionRequest, complete
+from skilldeck_daemon.engine.deltas import joined
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar import Grammars
@@ -278,7 +279,7 @@ class TokenChatModel:
         try:
             async for event in handle:
                 if isinstance(event, Tokens):
-                    for shown in turn.tokens(event):
+                    for shown in joined(turn.tokens(event)):
                         yield shown
                     if turn.over and not told:
                         told = True

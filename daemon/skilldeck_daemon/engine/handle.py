@@ -10,11 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from skilldeck_daemon.engine.base import Event, Finished
+from skilldeck_daemon.engine.base import Event, Finished, Tokens
 
 
 class Handle:
-    """Iterate it once; it ends after `Finished`. Events after `Finished` are dropped."""
+    """Iterate it once; it ends after `Finished`. Events after `Finished` are dropped.
+
+    Tokens that come before the earlier ones are read join them.
+    """
 
     def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.id = request_id
@@ -27,7 +30,11 @@ class Handle:
         """Add an event; on the loop's own thread."""
         if not self._finished:
             self._finished = isinstance(event, Finished)
-            self._events.append(event)
+            last = self._events[-1] if self._events else None
+            if isinstance(event, Tokens) and isinstance(last, Tokens):
+                self._events[-1] = Tokens(last.ids + event.ids, last.logprobs + event.logprobs)
+            else:
+                self._events.append(event)
             if self._waiting is not None:
                 if not self._waiting.done():  # a reader that left
                     self._waiting.set_result(None)
