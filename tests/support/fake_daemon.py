@@ -322,6 +322,11 @@ class FakeDaemon(ControlBase):
         await self._received("ListDiskSkills", stream)
         await stream.send_message(pb.DiskSkills(json=[json.dumps(skill) for skill in self.disk_skills]))
 
+    def _tell_disk(self, project: str, trusted: bool) -> None:
+        for skill in self.disk_skills:
+            if skill.get("project") == project:
+                skill |= {"trusted": trusted, "offered": trusted}
+
     async def ListTrusted(self, stream: Any) -> None:
         await self._received("ListTrusted", stream)
         projects = [json.dumps({"path": path, "trusted_at": 0}) for path in sorted(self.trusted)]
@@ -330,6 +335,7 @@ class FakeDaemon(ControlBase):
     async def TrustProject(self, stream: Any) -> None:
         request = await self._received("TrustProject", stream)
         self.trusted.add(request.path)
+        self._tell_disk(request.path, True)
         await stream.send_message(_json({"path": request.path, "trusted": True}))
 
     async def UntrustProject(self, stream: Any) -> None:
@@ -337,6 +343,7 @@ class FakeDaemon(ControlBase):
         if request.path not in self.trusted:
             raise to_grpc(NotFound(f"The project {request.path!r} is not trusted.", param="project"))
         self.trusted.remove(request.path)
+        self._tell_disk(request.path, False)
         await stream.send_message(_json({"path": request.path, "trusted": False}))
 
     async def UploadSkill(self, stream: Any) -> None:

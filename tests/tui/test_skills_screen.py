@@ -16,6 +16,7 @@ from skilldeck_tui.screens.skills import SkillsScreen
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.version_list import VersionList
 from support.fake_daemon import FakeDaemon
+from support.pictures import disk_skill
 from support.tui import Deck, deck
 
 GOOD = "---\nname: notes\ndescription: Keeps notes.\n---\n# Notes\n"
@@ -354,7 +355,7 @@ async def test_skills_on_disk_are_listed_with_what_keeps_them_back(tmp_path: Pat
         await _open(d)
         await d.shows("ready", "○ on disk", "✗ not trusted", "○ hidden", "Does ready.", "Prompts that say /ready")
         await d.press("down")
-        await d.shows("Does secret.", "skilldeck trust")
+        await d.shows("Does secret.", "trust the project")
         # They are looked for again whenever the screen comes up.
         fake.disk_skills = [lying("other")]
         await d.press("f2")
@@ -362,3 +363,36 @@ async def test_skills_on_disk_are_listed_with_what_keeps_them_back(tmp_path: Pat
         await _open(d)
         await d.shows("○ on disk", "other", "Does other.")
         assert [request.path for request in fake.called("ListDiskSkills")][-1] == os.getcwd()
+
+
+async def test_a_project_is_trusted_from_the_list_and_its_skills_complete_in_the_chat(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    fake.add_skill("notes", {"SKILL.md": b"---\nname: notes\ndescription: d\n---\n"})
+    fake.disk_skills = [disk_skill("release-notes", trusted=False, offered=False)]
+    async with deck(fake, size=(130, 40)) as d:
+        await d.type("/re")
+        await d.press("ctrl+c")
+        assert "release-notes" not in d.text()
+        await _open(d)
+        await d.shows("release-notes", "✗ not trusted")
+        await d.press("G", "r")
+        await d.shows("Trust the skills of “/home/ann/shop”?")
+        await d.press("n")
+        assert not fake.trusted
+        await d.press("r")
+        await d.shows("Trust (y)")
+        await d.press("y")
+        await d.shows("○ on disk", "Prompts that say /release-notes")
+        assert fake.trusted == {"/home/ann/shop"}
+        await d.press("f2")
+        await d.until(lambda: d.app.current_mode == "chat")
+        await d.type("/re")
+        await d.shows("◇ release-notes  on disk")
+        await d.press("enter")
+        # It is not chosen by id: the prompt names it, and what was uploaded stays as it is.
+        await d.until(lambda: d.chat.composer.text.text == "/release-notes ")
+        assert d.chat.composer.draft.skills == []
+        await _open(d)
+        await d.press("r")
+        await d.shows("✗ not trusted")
+        assert not fake.trusted

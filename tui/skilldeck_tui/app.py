@@ -152,6 +152,7 @@ class SkilldeckApp(App[None]):
         if self._instance and snapshot.instance != self._instance:
             self.watcher.recheck()
         first, self._instance = not self._instance, snapshot.instance
+        self.look_on_disk()
         self._run_status = {run["id"]: str(run.get("status")) for run in snapshot.runs}
         self.set_timer(RECOVERED_SECONDS, self._settle)
         if first and self.opening:
@@ -172,6 +173,18 @@ class SkilldeckApp(App[None]):
         self.touch({"watch"})
         if state.state == "current" and state.made and str(state.folder) in self.memory.tested:
             self.tests.start(state.folder)
+
+    @work(exclusive=True, group="disk")
+    async def look_on_disk(self) -> None:
+        """Nobody tells when a skill on disk changes: they are looked for when the daemon is found, and whenever Skills
+        comes up."""
+        try:
+            found, _ = await self.client.disk_skills(str(Path.cwd()))
+        except SkilldeckError:  # the banner tells
+            return
+        if found != self.state.disk:
+            self.state.disk = found
+            self.touch({"skill"})
 
     # ------------------------------------------------------------ changes
 

@@ -7,10 +7,12 @@ that fails is told to the person; none ends the program.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
+from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client import RunDetail
@@ -41,7 +43,6 @@ class ChatRuns(ModeScreen):
 
         def animate_live(self, live: bool) -> None: ...
         def arrived(self) -> None: ...
-        def changed(self, topics: set[str]) -> None: ...
 
     def init_runs(self) -> None:
         self.current = ""
@@ -73,7 +74,7 @@ class ChatRuns(ModeScreen):
         self._reading.clear()
         self.workers.cancel_group(self, "read")
         self.loading_session = bool(key)
-        self.changed({"session"})
+        self.show_state({"session"})
         self._load(key)
 
     @work(exclusive=True, group="load")
@@ -87,16 +88,18 @@ class ChatRuns(ModeScreen):
                 turns = await self._chain(key.removeprefix("run:"))
         except SkilldeckError as error:
             self.deck.tell(error)
-        if self.current != key:
+        if self.current != key or not self.is_running:
             return
         self.turns = turns
         self.loading_session = False
-        await self.transcript.show(turns, more=self._more)
-        self.transcript.prune()
+        # Parts are missing when the screen is on its way out: who quits while a session loads is shown no traceback.
+        with suppress(NoMatches):
+            await self.transcript.show(turns, more=self._more)
+            self.transcript.prune()
         for turn in turns:
             if turn.live:
                 self._read(turn)
-        self.changed({"run"})
+        self.show_state({"run"})
         self.animate_live(bool(self.live))
 
     async def _session(self, session_id: str, after: str = "") -> tuple[list[Turn], bool]:
@@ -133,6 +136,8 @@ class ChatRuns(ModeScreen):
             return
         if self.current == key:
             self._more = more
+            # Of runs that began in one second, some may have been taken for new ones.
+            turns = [turn for turn in turns if turn.run_id not in self.run_ids]
             self.turns[:0] = turns
             await self.transcript.prepend(turns, more=more)
 
@@ -160,7 +165,7 @@ class ChatRuns(ModeScreen):
             await self.transcript.add(turn)
             if turn.live:
                 self._read(turn)
-            self.changed({"run"})
+            self.show_state({"run"})
 
     # ------------------------------------------------------------ reading
 

@@ -18,9 +18,9 @@ _TOKEN = re.compile(r"(?:^|(?<=\s))([@/])([^\s@]*)$")
 
 @dataclass(frozen=True)
 class Candidate:
-    """`value` is a skill id, a file id or a path."""
+    """`value` is a skill id, the name of a skill on disk, a file id or a path."""
 
-    kind: Literal["skill", "file", "path", "folder"]
+    kind: Literal["skill", "disk", "file", "path", "folder"]
     value: str
     label: str
     note: str = ""
@@ -32,13 +32,20 @@ def token(before: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def skills(word: str, known: Iterable[dict[str, Any]]) -> list[Candidate]:
-    """Skills whose name holds the word; those that begin with it first."""
-    rows = [
-        Candidate("skill", str(s["id"]), str(s.get("name", "")), " ".join(str(s.get("description") or "").split()))
-        for s in known
-    ]
+def skills(word: str, known: Iterable[dict[str, Any]], disk: Iterable[dict[str, Any]] = ()) -> list[Candidate]:
+    """Skills whose name holds the word; those that begin with it first. Of `disk` those that prompts may name; an
+    uploaded skill hides one of its name."""
+    rows = [Candidate("skill", str(s["id"]), str(s.get("name", "")), _about(s)) for s in known]
+    names = {row.label for row in rows}
+    for skill in disk:
+        name = str(skill.get("name", ""))
+        if skill.get("offered") and name not in names:
+            rows.append(Candidate("disk", name, name, f"on disk · {_about(skill)}"))
     return rank(word, rows)
+
+
+def _about(skill: dict[str, Any]) -> str:
+    return " ".join(str(skill.get("description") or "").split())
 
 
 def files(word: str, known: Iterable[dict[str, Any]], folder: Path) -> list[Candidate]:

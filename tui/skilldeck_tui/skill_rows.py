@@ -103,7 +103,7 @@ def about_disk(skill: Object) -> Content:
     """What a skill on disk is for, and how it gets into a request."""
     name, description = clean(str(skill["name"])), " ".join(clean(str(skill.get("description") or "")).split())
     if not skill.get("trusted"):
-        how = f"Not offered before you trust the project: skilldeck trust {clean(str(skill.get('project')))}"
+        how = f"Not offered before you trust the project {clean(str(skill.get('project')))}: r"
     elif not skill.get("offered"):
         how = "Hidden by another of its name."
     else:

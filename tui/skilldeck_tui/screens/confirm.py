@@ -25,9 +25,9 @@ class Confirm(ModalScreen[bool]):
     Confirm Button { margin: 0 0 0 1; min-width: 10; }
     """
 
-    def __init__(self, question: str, detail: str = "", *, yes: str = "Delete") -> None:
+    def __init__(self, question: str, detail: str = "", *, yes: str = "Delete", no: str = "Keep") -> None:
         super().__init__()
-        self.question, self.detail, self.yes = question, detail, yes
+        self.question, self.detail, self.yes, self.no = question, detail, yes, no
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -35,7 +35,7 @@ class Confirm(ModalScreen[bool]):
             if self.detail:
                 yield Static(Content.styled(self.detail, "$muted"), markup=False)
             with Horizontal():
-                yield Button("Keep (n)", id="no", compact=True)
+                yield Button(f"{self.no} (n)", id="no", compact=True)
                 yield Button(f"{self.yes} (y)", id="yes", variant="error", compact=True)
 
     def on_mount(self) -> None:

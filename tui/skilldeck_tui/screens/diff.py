@@ -174,6 +174,9 @@ class DiffScreen(ModalScreen[None]):
             options.highlighted = ((options.highlighted or 0) + step) % options.option_count
 
     def action_copy(self) -> None:
+        if not self.loaded:
+            self.notify("Still comparing.", timeout=2)
+            return
         text = "".join(as_patch(change.path, self.rows[change.path]) for change in self.changed)
         cast("SkilldeckApp", self.app).copy(text, "the diff")
 

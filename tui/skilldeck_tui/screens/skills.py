@@ -91,22 +91,11 @@ class SkillsScreen(ModeScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._look_on_disk()
+        self.deck.look_on_disk()
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()
-        self._look_on_disk()
-
-    @work(exclusive=True, group="disk")
-    async def _look_on_disk(self) -> None:
-        """Nobody tells when a skill on disk changes: they are looked for whenever the screen comes up."""
-        try:
-            found, _ = await self.client.disk_skills(str(Path.cwd()))
-        except SkilldeckError:  # the banner tells
-            return
-        if found != self.state.disk:
-            self.state.disk = found
-            self.deck.touch({"skill"})
+        self.deck.look_on_disk()
 
     def changed(self, topics: set[str]) -> None:
         if not topics & {"skill", "watch", "tests", "status"}:
@@ -132,7 +121,9 @@ class SkillsScreen(ModeScreen):
         suite = row.suite if row and not problem.has_class("-error") else None
         self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
         skill = row.skill if row else None
-        key = (skill["id"], skill.get("latest_version"), skill.get("default_version")) if skill else (row and row.key,)
+        key: tuple[object, ...] = (row and row.key, row and str(row.disk))
+        if skill:
+            key = (skill["id"], skill.get("latest_version"), skill.get("default_version"))
         if key != self._detail:
             self._detail = key
             self._load(row)
@@ -142,6 +133,9 @@ class SkillsScreen(ModeScreen):
         about, versions, tree = self.query_one(".about", Static), self.query_one(VersionList), self.query_one(FileTree)
         skill = row.skill if row else None
         if skill is None:
+            # What the row before asked for must not be shown below this one's name.
+            for group in ("tree", "preview"):
+                self.workers.cancel_group(self, group)
             about.update(about_disk(row.disk) if row and row.disk else "")
             self._say_kept([])
             self.query_one(".rule", Static).update("")
@@ -199,7 +193,8 @@ class SkillsScreen(ModeScreen):
 
     @on(FileTree.Chosen)
     def _file_chosen(self, event: FileTree.Chosen) -> None:
-        self._preview(*self._tree, event.path, event.bytes)
+        if self._tree[0]:
+            self._preview(*self._tree, event.path, event.bytes)
 
     @work(exclusive=True, group="preview")
     async def _preview(self, skill_id: str, version: str, path: str, total: int) -> None:
@@ -321,6 +316,29 @@ class SkillsScreen(ModeScreen):
     async def _promote(self, skill: Object, version: str) -> None:
         await self.client.set_default_version(skill["id"], version)
         self.notify(f"v{version} is the default now.", timeout=3)
+
+    def action_trust(self) -> None:
+        disk = self.row.disk if self.row else None
+        project = str((disk or {}).get("project") or "")
+        if disk is None or not project:
+            self.notify("Only skills that lie on disk in a project need to be trusted.", timeout=4)
+            return
+        if disk.get("trusted"):
+            self.deck.attempt(self._trust(project, False))
+            return
+
+        async def trust(yes: bool | None) -> None:
+            if yes:
+                await self._trust(project, True)
+
+        question = f"Trust the skills of “{clean(project)}”?"
+        detail = "The model is given them and may run their scripts, in its sandbox, when a prompt names them."
+        self.app.push_screen(Confirm(question, detail, yes="Trust", no="Not now"), self.deck.doing(trust))
+
+    async def _trust(self, project: str, trusted: bool) -> None:
+        await (self.client.trust(project) if trusted else self.client.untrust(project))
+        self.notify(f"{project} is {'trusted' if trusted else 'no longer trusted'}.", timeout=3, markup=False)
+        self.deck.look_on_disk()
 
     def action_use(self) -> None:
         if (row := self.row) is not None and row.skill is not None:

@@ -23,7 +23,10 @@ from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.chips import Chips
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
-SIGNS = {"skill": ("◆", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"), "folder": ("▸", "$muted")}
+SIGNS = {
+    "skill": ("◆", "$accent"), "disk": ("◇", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"),
+    "folder": ("▸", "$muted"),
+}  # fmt: skip
 
 
 class ComposerText(TextArea):
@@ -205,7 +208,7 @@ class Composer(Vertical):
     @work(exclusive=True, group="completion")
     async def _complete(self, sign: str, word: str) -> None:
         if sign == "/":
-            found = completion.skills(word, self.state.skills)
+            found = completion.skills(word, self.state.skills, self.state.disk)
         else:
             found = await asyncio.to_thread(completion.files, word, self.state.files, Path.cwd())
         # The text may have moved on meanwhile.
@@ -239,6 +242,11 @@ class Composer(Vertical):
         start = column - len(asked[1]) - 1
         if candidate.kind == "folder":
             self.text.replace(f"@{candidate.label}", (row, start), (row, column))
+            return
+        if candidate.kind == "disk":
+            # The daemon gives a skill on disk to a prompt that says its name so.
+            self.text.replace(f"/{candidate.value} ", (row, start), (row, column))
+            self.close_completions()
             return
         # Within a sentence the name stays, or it would say "summarise" of nothing; a message that begins with it loses
         # nothing.

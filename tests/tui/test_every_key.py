@@ -1,0 +1,329 @@
+"""Every binding of every screen, dialog and widget, pressed: each must do what its line in `CASES` says can be seen.
+
+A binding without a line fails the test of its owner, so none is added that nothing presses. What can be seen is a list
+of lines (`seen`): where the app is, what has the focus, what was called, copied and written, and the screen. An
+expectation is text that appears, or `~name` for a line `name=…` that changes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.widgets import Input, OptionList
+
+import skilldeck_tui.screens
+import skilldeck_tui.widgets
+from skilldeck_tui.app import SkilldeckApp
+from skilldeck_tui.preferences import Preferences
+from skilldeck_tui.screens.daemon import Containers, Models
+from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.widgets.log_pane import LogPane
+from skilldeck_tui.widgets.session_list import SessionList
+from skilldeck_tui.widgets.shell_call import ShellCallView
+from skilldeck_tui.widgets.version_list import VersionList
+from support.fake_daemon import FakeDaemon
+from support.pictures import NOW, answered, go, library, working
+from support.tui import Deck, deck
+
+Scene = Callable[[Deck], Awaitable[None]]
+FREE_KEY = "f10"
+
+
+# ------------------------------------------------------------ what is there
+
+
+def owners() -> dict[str, type[DOMNode]]:
+    found: dict[str, type[DOMNode]] = {"SkilldeckApp": SkilldeckApp}
+    for package in (skilldeck_tui.screens, skilldeck_tui.widgets):
+        for info in pkgutil.iter_modules(package.__path__):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            for name, value in vars(module).items():
+                mine = isinstance(value, type) and issubclass(value, DOMNode) and value.__module__ == module.__name__
+                if mine and value.__dict__.get("BINDINGS"):
+                    found[name] = value
+    return found
+
+
+def library_and_runs() -> FakeDaemon:
+    fake = FakeDaemon()
+    library(fake)
+    skill = next(iter(fake.objects["skill"]))
+    fake.add_version(skill, {"SKILL.md": b"---\nname: csv-summary\ndescription: d\n---\n", "more.txt": b"more\n"})
+    answered(fake)
+    working(fake)
+    session = fake.add_session("Many")["id"]
+    for number in range(22):
+        run = fake.start(f"ask {number}", session_id=session)
+        run.response["created_at"] = int(NOW) - 60 + number
+        run.text("done")
+        run.complete()
+    for number in range(40):
+        fake.add_file(f"orders-{number}.csv", b"region,amount\n")
+    fake.add_container("auto-7f3a", {"report.md": b"# Report\n"})
+    for number in range(5):
+        fake.write_log(f"{number} ms, 200", "info", "skilldeck_daemon.http")
+    return fake
+
+
+def seen(d: Deck) -> list[str]:
+    app, chat, focused = d.app, d.chat, d.app.focused
+    calls = Counter(name for name, _ in d.fake.calls)
+    views = chat.transcript.item_views
+    row = getattr(focused, "cursor_row", getattr(focused, "highlighted", None))
+    options = [option.highlighted for option in app.screen.query(OptionList)]
+    diff = app.screen if isinstance(app.screen, DiffScreen) else None
+    log = [(pane.level, pane.following, pane._match) for pane in app.screen.query(LogPane)]
+    return [
+        f"mode={app.current_mode}", f"screen={type(app.screen).__name__}", f"focus={type(focused).__name__}",
+        f"which={focused.id if focused else ''}", f"theme={app.theme}", f"copied={app.clipboard}",
+        f"exited={app._exit}", f"session={chat.current}", f"turns={len(chat.turns)}", f"row={row}",
+        f"options={options}", f"typed={chat.composer.text.text!r}", f"draft={chat.composer.draft}",
+        f"completing={chat.composer.text.completing}", f"match={chat.transcript._match}",
+        f"item={views.index(chat.transcript._cursor) if chat.transcript._cursor in views else -1}",
+        f"scroll={getattr(focused, 'scroll_offset', None)}", f"log={log}",
+        f"input={[line.value for line in app.screen.query(Input)]}",
+        f"files={sorted(path.name for path in Path.cwd().iterdir())}",
+        f"diff={(diff.older, diff.newer) if diff else None}", f"sidebar={chat.query_one('#sidebar').display}",
+        f"text={d.text()}", *(f"call={name} {count}" for name, count in calls.items()), *d.text().splitlines(),
+    ]  # fmt: skip
+
+
+def holds(expected: str, before: list[str], after: list[str]) -> bool:
+    if expected.startswith("~"):
+        name = expected[1:] + "="
+        return [line for line in before if line.startswith(name)] != [line for line in after if line.startswith(name)]
+    return "\n".join(before).count(expected) < "\n".join(after).count(expected)
+
+
+# ------------------------------------------------------------ scenes
+
+
+async def files(d: Deck) -> None:
+    await go(d, "f4", "files")
+    await d.shows("orders-0.csv", "region,amount")
+
+
+async def daemon(d: Deck) -> None:
+    await go(d, "f5", "daemon")
+    await d.shows("auto-7f3a", "report.md", "4 ms, 200")
+
+
+async def skills(d: Deck) -> None:
+    await go(d, "f3", "skills")
+    await d.shows("files in v3")
+
+
+async def chat(d: Deck) -> None:
+    d.chat.open(next(row.key for row in d.chat.rows if row.title == "Orders of March"))
+    await d.shows("Two rows had no region.")
+
+
+async def live(d: Deck) -> None:
+    d.chat.open(next(row.key for row in d.chat.rows if row.title == "Failing hosts"))
+    await d.shows("host-39")
+
+
+async def many(d: Deck) -> None:
+    d.chat.open(next(row.key for row in d.chat.rows if row.title == "Many"))
+    await d.shows("ask 21")
+
+
+async def middle(d: Deck) -> None:
+    d.chat.open(d.chat.rows[1].key)
+    await d.until(lambda: d.chat.turns)
+
+
+def then(scene: Scene, *keys: str, until: Callable[[Deck], object] = lambda d: True) -> Scene:
+    async def both(d: Deck) -> None:
+        await scene(d)
+        await d.press(*keys)
+        await d.until(lambda: until(d))
+
+    return both
+
+
+def on(scene: Scene, widget: type[Any]) -> Scene:
+    async def focused(d: Deck) -> None:
+        await scene(d)
+        d.app.screen.query_one(widget).focus()
+        await d.until(lambda: isinstance(d.app.focused, widget))
+
+    return focused
+
+
+async def transcript(d: Deck) -> None:
+    await chat(d)
+    d.chat.transcript.focus()
+    d.chat.transcript.select(d.chat.query(ShellCallView).first())
+    await d.handled()
+
+
+async def matching(d: Deck) -> None:
+    await then(chat, "ctrl+f")(d)
+    await d.type("region")
+    await d.until(lambda: d.chat.transcript._match >= 0)
+
+
+async def log_matching(d: Deck) -> None:
+    await then(daemon, "slash")(d)
+    await d.type("200")
+    await d.until(lambda: d.app.screen.query_one(LogPane)._match >= 0)
+    await d.press("enter")
+    await d.until(lambda: isinstance(d.app.focused, LogPane))
+
+
+async def asking(d: Deck) -> None:
+    run = d.fake.start("Clean", session_id=d.fake.add_session("Cleaning")["id"])
+    call = run.shell(["rm -r out"])
+    d.fake.put("approval", {**d.fake.add_approval(run, ["rm -r out"]), "call_id": call.call["call_id"]})
+    d.chat.open(f"session:{run.session_id}")
+    await d.until(lambda: type(d.app.focused).__name__ == "ApprovalBox")
+
+
+async def prompt(d: Deck) -> None:
+    for name in ("reports", "release-notes"):
+        Path(name).mkdir(exist_ok=True)
+    await then(skills, "a", until=lambda d: d.app.screen.query(Input))(d)
+    await d.type("re")
+    await d.shows("release-notes/", "reports/")
+
+
+async def attached(d: Deck) -> None:
+    d.chat.attach_file(d.fake.objects["file"][next(iter(d.fake.objects["file"]))])
+    await d.shows("▤ orders")
+
+
+def typed(text: str, until: Callable[[Deck], object] = lambda d: True) -> Scene:
+    async def write(d: Deck) -> None:
+        await d.type(text)
+        await d.until(lambda: until(d))
+
+    return write
+
+
+def opened(name: str) -> Callable[[Deck], bool]:
+    return lambda d: type(d.app.screen).__name__ == name
+
+
+completing = typed("/", lambda d: d.chat.composer.text.completing)
+diffing = then(skills, "v", until=lambda d: isinstance(d.app.screen, DiffScreen) and d.app.screen.loaded)
+top = then(transcript, "g", until=lambda d: d.chat.transcript.scroll_y == 0)
+middle_item = then(transcript, "up", "up", "down")
+bottom = then(files, "end", until=lambda d: getattr(d.app.focused, "cursor_row", 0) > 0)
+
+CASES: dict[str, dict[str, tuple[Scene, str]]] = {
+    "SkilldeckApp": {
+        "show_help_screen": (files, "screen=Help"), "mode('chat')": (files, "mode=chat"),
+        "mode('skills')": (files, "mode=skills"), "mode('files')": (daemon, "mode=files"),
+        "mode('daemon')": (files, "mode=daemon"), "command_palette": (files, "screen=CommandPalette"),
+        "next_approval": (files, "Nothing waits for approval."), "jump": (files, "screen=Jump"),
+        "next_theme": (files, "theme=skilldeck-light"), "save_picture": (files, "Saved as"),
+        "quit": (files, "exited=True"),
+    },
+    "ChatScreen": {
+        "new_session": (chat, "What shall it do?"), "previous": (middle, "~session"), "next": (middle, "~session"),
+        "toggle_sidebar": (chat, "sidebar=False"), "attach": (chat, "screen=Prompt"), "find": (chat, "focus=Input"),
+        "escape": (chat, "focus=TranscriptView"), "stop": (live, "call=CancelRun"), "rename": (chat, "screen=Prompt"),
+        "export_markdown": (transcript, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
+        "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
+    },
+    "Confirm": {
+        "answer(True)": (then(files, "d", until=opened("Confirm")), "call=DeleteFile"),
+        "answer(False)": (then(files, "d", until=opened("Confirm")), "screen=FilesScreen"),
+        "app.focus_next": (then(files, "d", until=opened("Confirm")), "which=yes"),
+    },
+    "Models": {"screen.unload": (on(daemon, Models), "screen=Confirm")},
+    "Containers": {
+        "screen.kill": (on(daemon, Containers), "screen=Confirm"), "screen.save": (on(daemon, Containers), "report.md"),
+    },
+    "DaemonScreen": {
+        "level": (daemon, "warning and above"), "find": (daemon, "focus=Input"),
+        "follow": (daemon, "paused, f follows"), "load": (daemon, "screen=Prompt"),
+    },
+    "DiffScreen": {
+        "close": (diffing, "screen=SkillsScreen"), "shift(-1)": (diffing, "~diff"),
+        "shift(1)": (then(diffing, "left_square_bracket"), "~diff"), "swap": (diffing, "~diff"),
+        "file(1)": (diffing, "~row"), "file(-1)": (diffing, "~row"), "copy": (diffing, "copied=---"),
+    },
+    "FilesScreen": {
+        "upload": (files, "screen=Prompt"), "attach": (files, "mode=chat"), "copy_id": (files, "copied=file"),
+        "delete": (files, "screen=Confirm"),
+    },
+    "Help": {"leave": (then(files, "f1", until=opened("Help")), "screen=FilesScreen")},
+    "Jump": {"leave": (then(files, "f6", until=opened("Jump")), "screen=FilesScreen")},
+    "Prompt": {
+        "leave": (prompt, "screen=SkillsScreen"), "complete": (prompt, "~input"), "move(1)": (prompt, "~options"),
+        "move(-1)": (then(prompt, "down", "down"), "~options"),
+    },
+    "SkillsScreen": {
+        "add_folder": (skills, "screen=Prompt"), "upload_examples": (skills, "call=UploadSkill"),
+        "toggle_watch": (skills, "screen=Prompt"), "diff": (skills, "screen=DiffScreen"),
+        "promote": (skills, "call=SetDefaultVersion"), "edit": (skills, "has no folder here"),
+        "test": (skills, "Tests run from"), "test_on_save": (skills, "Tests run from"),
+        "trust": (skills, "need to be trusted"),
+        "open_run": (skills, "No test of this skill"), "use": (skills, "mode=chat"),
+        "delete": (skills, "screen=Confirm"), "back": (on(skills, VersionList), "focus=DataRows"),
+    },
+    "ApprovalBox": {
+        **{f"decide('{kind}')": (asking, "call=DecideApproval") for kind in ("once", "session", "always", "deny")},
+        "decide('note')": (asking, "focus=Input"), "later": (asking, "focus=ComposerText"),
+    },
+    "ComposerText": {
+        "send": (typed("hi"), "call=StartRun"), "newline": (typed("hi"), "~typed"),
+        "choose_skill": (typed("hi "), "completing=True"), "complete(-1)": (completing, "~options"),
+        "complete(1)": (completing, "~options"), "pick": (completing, "◆ csv-summary ×"),
+        "dismiss": (completing, "completing=False"), "chip": (attached, "~draft"), "clear": (typed("hi"), "typed=''"),
+    },
+    "DataRows": {
+        "scroll_top": (bottom, "row=0"), "scroll_bottom": (files, "row=39"), "cursor_down": (files, "row=1"),
+        "cursor_up": (bottom, "row=38"),
+    },
+    "FindBar": {
+        "close": (matching, "focus=TranscriptView"), "step(1)": (matching, "~match"), "step(-1)": (matching, "~match"),
+    },
+    "LogPane": {
+        "match(1)": (log_matching, "~log"), "match(-1)": (log_matching, "~log"),
+        "copy": (on(daemon, LogPane), "~copied"),
+    },
+    "SessionList": {"delete_session": (on(chat, SessionList), "screen=Confirm")},
+    "TranscriptView": {
+        "cursor(-1)": (middle_item, "~item"), "cursor(1)": (middle_item, "~item"), "fold": (transcript, "~text"),
+        "copy": (transcript, "copied=$"), "copy_all": (transcript, "copied=#"), "export_item": (transcript, ".md"),
+        "find": (transcript, "focus=Input"), "match(1)": (then(matching, "enter"), "~match"),
+        "match(-1)": (then(matching, "enter"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
+        "edge(1)": (top, "~scroll"), "write": (transcript, "focus=ComposerText"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize("owner", sorted(owners()))
+async def test_every_key_does_what_can_be_seen(owner: str) -> None:
+    bindings = list(Binding.make_bindings(owners()[owner].__dict__["BINDINGS"]))
+    actions = {binding.action for binding in bindings}
+    assert actions == set(CASES.get(owner, {})), "each action needs a line in CASES, and each line an action"
+    for binding in bindings:
+        key, keys = binding.key, {}
+        if key.startswith("unbound_"):
+            key, keys = FREE_KEY, {str(binding.id): FREE_KEY}
+        scene, expected = CASES[owner][binding.action]
+        async with deck(
+            library_and_runs(), size=(130, 40), clock=lambda: NOW, preferences=Preferences(keys=keys, notify=False)
+        ) as d:
+            await scene(d)
+            await d.handled()
+            before = seen(d)
+            await d.press(key)
+            try:
+                await d.until(lambda: d.app._exit or holds(expected, before, seen(d)))  # noqa: B023
+            except AssertionError as error:
+                raise AssertionError(f"{owner}: {key} ({binding.action}) did not show {expected!r}\n{error}") from None
+            assert holds(expected, before, seen(d)), f"{key}: {expected}"
