@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -107,7 +109,9 @@ class DiffScreen(ModalScreen[None]):
             return
         if is_open(self):
             self.loaded = True
-            self._list(old, new)
+            # When the whole app ends, the screen is open to the last but its parts are gone.
+            with suppress(NoMatches):
+                self._list(old, new)
 
     def _list(self, old: Object, new: Object) -> None:
         options = self.query_one(OptionList)
