@@ -268,7 +268,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "toggle_watch": (skills, "screen=Prompt"), "diff": (skills, "screen=DiffScreen"),
         "promote": (skills, "call=SetDefaultVersion"), "edit": (skills, "has no folder here"),
         "test": (skills, "Tests run from"), "test_on_save": (skills, "Tests run from"),
-        "trust": (skills, "need to be trusted"),
+        "trust": (skills, "Only skills"),
         "open_run": (skills, "No test of this skill"), "use": (skills, "mode=chat"),
         "delete": (skills, "screen=Confirm"), "back": (on(skills, VersionList), "focus=DataRows"),
     },
