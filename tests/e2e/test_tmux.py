@@ -123,6 +123,8 @@ def test_a_skill_is_watched_broken_mended_and_used_by_a_run(home: Path, terminal
         t.shows("✗ line 3", "SKILL.md 3:15", "Version 1 goes on serving.")
         (notes / "SKILL.md").write_text(GOOD + "Mended in time.\n")
         t.shows("● watching ✓", "v1 → v2")
+        # The row tells of the new version before the list of versions has it under the cursor, where p finds it.
+        t.until(lambda screen: any("v2" in line and "latest" in line for line in screen.splitlines()))
         t.keys("p")
         t.until(lambda screen: "v1 → v2" not in screen and "v2" in screen)
         t.keys("F2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import time
@@ -32,6 +33,18 @@ async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < end, "the condition never came true"
         await asyncio.sleep(0.01)
+
+
+def descriptors() -> int:
+    """How many this process has open, after what waits for the garbage collector is closed: another test may have left
+    some, whose closing in between would hide a leak."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def descriptors_are_back(before: int) -> None:
+    """A transport closes its descriptor in a later turn of the loop; one that leaks never comes back."""
+    await until(lambda: descriptors() <= before, within=30)
 
 
 def processes(mark: str) -> list[str]:

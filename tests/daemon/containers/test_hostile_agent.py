@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from daemon.containers.support import needs_bwrap, sh, until
+from daemon.containers.support import descriptors, descriptors_are_back, needs_bwrap, sh, until
 from skilldeck_daemon.containers import (
     Container,
     Containers,
@@ -72,7 +70,7 @@ async def test_what_it_answers_to_a_command_ends_its_sandbox_only(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
 ) -> None:
     containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", answer)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     container = await containers.create(ContainerSpec("hostile"))
     pid = container.init_pid
     await sh(container, "true")
@@ -81,7 +79,7 @@ async def test_what_it_answers_to_a_command_ends_its_sandbox_only(
     assert (await sh(container, "echo next")).stdout == "next\n"
     assert container.restarts == 1
     await containers.delete("hostile")
-    assert len(os.listdir("/proc/self/fd")) <= before
+    await descriptors_are_back(before)
     assert list(containers.base.iterdir()) == [containers.base / ".lock"]
 
 
@@ -92,12 +90,10 @@ async def test_descriptors_that_come_along_are_closed(
     containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", answer)
     container = await containers.create(ContainerSpec("hostile"))
     await sh(container, "true")
-    gc.collect()  # what other tests left to it would be closed in between
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(20):
         assert (await sh(container, "true")).exit_code == 0
-    # The first call's own pipes may still have been open.
-    assert len(os.listdir("/proc/self/fd")) <= before
+    await descriptors_are_back(before)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +115,11 @@ async def test_a_listener_that_is_none_is_refused_and_nothing_is_left(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: str
 ) -> None:
     containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", begin, HONEST)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     policy = NetworkPolicy(("example.org",))
     with pytest.raises(SandboxUnavailable, match="malformed"):
         await containers.create(ContainerSpec("hostile", network=policy))
-    assert len(os.listdir("/proc/self/fd")) <= before
+    await descriptors_are_back(before)
     monkeypatch.undo()
     container = await containers.create(ContainerSpec("next", network=policy))
     assert (await sh(container, "echo next")).stdout == "next\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.containers.support import MIB, needs_bwrap, sh, until
+from daemon.containers.support import MIB, descriptors, descriptors_are_back, needs_bwrap, sh, until
 from skilldeck_daemon.containers import (
     ContainerError,
     ContainerGone,
@@ -243,14 +242,14 @@ async def _closed(containers: Containers) -> ContainerSpec:
 async def test_fifty_containers_and_then_every_descriptor_is_back(containers: Containers) -> None:
     await (await containers.create(ContainerSpec("warm"))).exec(["true"])
     await containers.delete("warm")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     made = [await containers.create(ContainerSpec(f"c{number}")) for number in range(50)]
     answers = await asyncio.gather(*(sh(container, "echo $((6 * 7))") for container in made))
     assert [answer.stdout for answer in answers] == ["42\n"] * 50
     pids = [container.init_pid for container in made]
     await asyncio.gather(*(containers.delete(f"c{number}") for number in range(50)))
     await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    assert len(os.listdir("/proc/self/fd")) <= before
+    await descriptors_are_back(before)
     assert names(containers.base) == []
     assert containers.stats()["running"] == 0
 

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from daemon.containers.support import needs_bwrap, processes, sh, until
+from daemon.containers.support import descriptors, descriptors_are_back, needs_bwrap, processes, sh, until
 from skilldeck_daemon.containers import Containers, ContainerSpec, bwrap, orphans
 
 pytestmark = needs_bwrap
@@ -70,7 +70,7 @@ async def test_what_an_earlier_daemon_left_in_the_middle_of_a_start_ends_with_th
 
 async def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing(start_containers: Start) -> None:
     containers = await start_containers(f"starts-{os.urandom(8).hex()}")  # a name that no other process can have
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for number in range(30):
         start = asyncio.create_task(containers.create(ContainerSpec(f"c{number}")))
         await asyncio.wait({start}, timeout=random.uniform(0, 0.08))
@@ -83,4 +83,4 @@ async def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing(start_cont
     container = await containers.create(ContainerSpec("next"))
     assert (await sh(container, "echo next")).stdout == "next\n"
     await containers.delete("next")
-    assert len(os.listdir("/proc/self/fd")) <= before
+    await descriptors_are_back(before)

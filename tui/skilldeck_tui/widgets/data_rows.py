@@ -52,6 +52,9 @@ class DataRows(DataTable[Text]):
             self.add_column(label, key=label, width=len(label))
 
     def on_resize(self) -> None:
+        # A frame may come between the new size and this event: the table then paints rows it kept for the old width,
+        # and does not look at them again by itself.
+        self.refresh()
         if self._room != self.scrollable_content_region.width:
             self.show(self._given)
 
