@@ -51,3 +51,21 @@ print(gc.isenabled(), gc.get_freeze_count() > 1000, any(kept[0] is found for fou
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "False"]
+
+
+def test_garbage_that_outlived_a_few_passes_goes_with_the_next_two_hundred_thousand_objects() -> None:
+    code = """
+import gc, weakref
+from skilldeck_daemon import heap
+class Cycle: pass
+heap.collect_less()
+cycle = Cycle()
+cycle.itself = cycle
+kept = [[] for _ in range(150_000)]
+gone = weakref.ref(cycle)
+del cycle
+kept += [[] for _ in range(200_000)]
+print(gone() is None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -55,11 +55,14 @@ class Tmux:
     def screen(self) -> str:
         return self._run("capture-pane", "-t", "t", "-p")
 
+    def size(self) -> str:
+        return self._run("display-message", "-t", "t", "-p", "#{window_width}x#{window_height}").strip()
+
     def until(self, condition: Callable[[str], bool]) -> str:
         deadline = time.monotonic() + PATIENCE
         while not condition(screen := self.screen()):
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {PATIENCE} s; the terminal shows:\n{screen}")
+                raise AssertionError(f"not within {PATIENCE} s; the terminal of {self.size()} shows:\n{screen}")
             time.sleep(0.1)
         return screen
 
@@ -71,7 +74,7 @@ class Tmux:
         deadline = time.monotonic() + PATIENCE
         while not all(text in (screen := self.screen()) for text in texts):
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {PATIENCE} s; the terminal shows:\n{screen}")
+                raise AssertionError(f"not within {PATIENCE} s; the terminal of {self.size()} shows:\n{screen}")
             self.keys(key)
             time.sleep(0.5)
 

@@ -330,7 +330,7 @@ async def test_items_are_copied_and_exported(fake: FakeDaemon, tmp_path: Path, m
         d.chat.transcript.focus()
         await d.press("up", "c")
         await d.until(lambda: d.app.clipboard == "the answer")
-        await d.press("ctrl+e")
+        await d.press("f9")
         await d.until(lambda: (tmp_path / "copy-me.md").exists())
         assert "the answer" in (tmp_path / "copy-me.md").read_text("utf-8")
         await d.press("C")

@@ -232,7 +232,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "new_session": (chat, "What shall it do?"), "previous": (middle, "~session"), "next": (middle, "~session"),
         "toggle_sidebar": (chat, "sidebar=False"), "attach": (chat, "screen=Prompt"), "find": (chat, "focus=Input"),
         "escape": (chat, "focus=TranscriptView"), "stop": (live, "call=CancelRun"), "rename": (chat, "screen=Prompt"),
-        "export_markdown": (transcript, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
+        "export_markdown": (chat, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
         "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
     },
     "Confirm": {

@@ -84,7 +84,7 @@ ACTIONS = (
     Action("chat", "cancel", "escape", "Stop", "Twice: stop the run.", call="escape", palette=False),
     Action("chat", "stop", "", "Stop the run", "Cancel the run that is shown.", call="stop"),
     Action("chat", "rename", "ctrl+r", "Rename", "Name this session."),
-    Action("chat", "export_markdown", "ctrl+e", "Export", "Save the transcript as Markdown."),
+    Action("chat", "export_markdown", "f9", "Export", "Save the transcript as Markdown."),
     Action("chat", "export_json", "", "Export as JSON", "Save the transcript as JSON."),
     Action("chat", "earlier", "ctrl+home", "Earlier", "Load earlier runs of this session.", priority=True),
     Action("chat", "permission", "f7", "Permission", "Ask before each command, refuse all, or as the daemon says.",

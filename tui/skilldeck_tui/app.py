@@ -64,7 +64,6 @@ class SkilldeckApp(App[None]):
     }
     COMMANDS = {ActionCommands}
     ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "f9"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("app")]
     CSS = """
     Toast { background: $panel; }

@@ -203,7 +203,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         mark = self.query_one(".mark", Static)
         mark.display = bool(self.pruned or self.more)
         if self.pruned:
-            mark.update(Content(f"⋯ {plural(self.pruned, 'earlier turn')} no longer shown · ctrl+e exports all"))
+            mark.update(Content(f"⋯ {plural(self.pruned, 'earlier turn')} no longer shown · f9 exports all"))
         elif self.more:
             mark.update(Content("⋯ earlier turns · ctrl+home loads them"))
 
