@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_tui.widgets import message
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.composer import ComposerText
 from skilldeck_tui.widgets.shell_call import ShellCallView
@@ -414,3 +415,29 @@ async def test_what_goes_with_a_message_wraps_and_a_click_takes_it_off(fake: Fak
         await d.pilot.click(chips, offset=(4, 1))
         await d.hides("south-region.csv")
         assert [a.file_id for a in d.chat.composer.draft.attachments] == [files[0]["id"], files[2]["id"]]
+
+
+async def test_a_stream_too_fast_to_read_is_plain_until_it_ends(
+    fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(message, "HURRY", 1)
+    run = fake.start("ask", session_id=fake.add_session("Fast")["id"])
+    text = run.begin_text()
+    text.delta("# Before\n\n")
+    async with deck(fake) as d:
+        d.chat.open(d.chat.rows[0].key)
+        await d.until(lambda: len(d.chat.query("MarkdownH1")) == 1)
+        for number in range(3):
+            text.delta(f"**bold {number}**\n\n")
+            await d.shows(f"**bold {number}**")
+        assert len(d.chat.query(".committed")) == 3
+        text.delta("the **end**")
+        text.finish()
+        await d.shows("the end")
+        assert not d.chat.query(".committed")
+        assert "**" not in d.text()
+        assert [d.text().count(f"bold {number}") for number in range(3)] == [1, 1, 1]
+        assert (
+            d.text().index("Before") < d.text().index("bold 0") < d.text().index("bold 2") < d.text().index("the end")
+        )

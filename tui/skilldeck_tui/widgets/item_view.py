@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from textual.containers import Vertical
 from textual.events import Click
+from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
 from skilldeck_tui.transcript import Item
 
 
-class ItemView(Vertical):
+class Stack(Vertical):
+    """A column as high as what is in it, whatever room there is."""
+
+    DEFAULT_CSS = "Stack { height: auto; }"
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return super().get_content_height(unbounded(container), viewport, width)
+
+
+def unbounded(container: Size) -> Size:
+    """The room that content as high as it likes is arranged in.
+
+    Textual keeps each arrangement by the room there was. That of a transcript grows with every line that is streamed,
+    and all the blocks above, which nobody had changed, would be arranged anew in each frame.
+    """
+    return Size(container.width, 0)
+
+
+class ItemView(Stack):
     """Shows `item`; `sync` brings it up to date, at most once a frame. Never focusable: the transcript has a cursor."""
 
     DEFAULT_CSS = """

@@ -3,6 +3,9 @@
 What arrived since the last frame is plain text at the end ("the tail"); a few times a second what ends at a blank line
 outside a code fence is committed to the Markdown widget, and when the message is complete the Markdown is rendered once
 as a whole. Rendering Markdown per delta costs five times as much and falls seconds behind at 1,000 deltas/s.
+
+Of a stream too fast to be read, what is committed stays plain text until the end: each block of Markdown takes 8 ms to
+mount, and a plain text of any length less than one of them.
 """
 
 from __future__ import annotations
@@ -13,15 +16,23 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.geometry import Size
 from textual.widgets import Markdown, Static
 
 from skilldeck_tui.format import clean
 from skilldeck_tui.transcript import TextItem
-from skilldeck_tui.widgets.item_view import ItemView
+from skilldeck_tui.widgets.item_view import ItemView, unbounded
 
 COMMIT_SECONDS = 0.3
 """Between two commits. Each mounts widgets and lays out all blocks of the message anew, which a fast stream would ask
 for in every second frame."""
+HURRY = 3_000
+"""Characters a second from which a stream is too fast to be read: 500 words."""
+
+
+class Blocks(Markdown):
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return super().get_content_height(unbounded(container), viewport, width)
 
 
 class MessageView(ItemView):
@@ -29,7 +40,7 @@ class MessageView(ItemView):
     /* Blocks of Markdown bring their own margin below. (A rule for the last child would cost a restyling of all.) */
     MessageView { padding: 0 1; margin: 0; }
     MessageView Markdown { padding: 0; margin: 0; height: auto; }
-    MessageView .tail { height: auto; margin: 0 0 1 0; color: $foreground; }
+    MessageView .plain { height: auto; margin: 0 0 1 0; color: $foreground; }
     MessageView.-found { background: $warning 12%; }
     """
 
@@ -40,13 +51,14 @@ class MessageView(ItemView):
         self._tail = ""
         self._committed = 0.0
         self._whole = False
+        self._hurried = False
 
     def compose(self) -> ComposeResult:
         # A message that is complete already needs no streaming.
         self._whole = self.message.done
         text = clean(self.message.text) if self._whole else None
-        yield Markdown(text, parser_factory=_parser, open_links=False)
-        yield Static(Content(""), classes="tail", markup=False)
+        yield Blocks(text, parser_factory=_parser, open_links=False)
+        yield _plain("", "tail")
 
     def on_mount(self) -> None:
         if self._whole:
@@ -62,40 +74,58 @@ class MessageView(ItemView):
             self.painted = -1
             self.call_after_refresh(self.sync, now)
             return
-        message, tail = self.message, self.query_one(".tail", Static)
-        if message.done:
-            if not self._whole:
-                self._whole = True
-                text = clean(message.text)
-                tail.display = False
-                markdown = self.query_one(Markdown)
-                markdown.display = bool(text.strip())
-                markdown.update(text)
-            return
+        message = self.message
         self._tail += "".join(message.pieces[self._seen :])
         self._seen = len(message.pieces)
-        self._commit()
-        tail.update(Content(clean(self._tail).rstrip("\n")))
+        if not message.done:
+            self._commit()
+        elif not self._whole:
+            self._whole = True
+            # The last of a fast stream is seen before all of it is rendered, which takes half a second for 60 blocks.
+            self.call_after_refresh(self._render_whole)
+        self._show_tail()
+
+    def _show_tail(self) -> None:
+        self.query_one(".tail", Static).update(Content(clean(self._tail).rstrip("\n")))
+
+    async def _render_whole(self) -> None:
+        text, markdown = clean(self.message.text), self.query_one(Markdown)
+        with self.app.batch_update():
+            await markdown.update(text)
+            markdown.display = bool(text.strip())
+            self.query_one(".tail").display = False
+            await self.query(".committed").remove()
 
     def _commit(self) -> bool:
         """Give what is complete to the Markdown, when it is time. Whether there was any."""
-        if time.monotonic() - self._committed < COMMIT_SECONDS:
+        now = time.monotonic()
+        passed = now - self._committed
+        if passed < COMMIT_SECONDS:
             return False
         commit, self._tail = split(self._tail)
         if commit:
-            self._committed = time.monotonic()
-            markdown = self.query_one(Markdown)
-            markdown.display = True
-            markdown.append(clean(commit))
+            # Not by the first, which may be all that was written before anybody looked.
+            self._hurried = self._hurried or (self._committed > 0 and len(commit) / passed > HURRY)
+            self._committed = now
+            if self._hurried:
+                self.mount(_plain(clean(commit).rstrip("\n"), "committed"), before=".tail")
+            else:
+                markdown = self.query_one(Markdown)
+                markdown.display = True
+                markdown.append(clean(commit))
         return bool(commit)
 
     def tick(self, now: float) -> None:
         # A stream that pauses leaves no paragraph behind.
         if self._tail and not self.message.done and self._commit():
-            self.query_one(".tail", Static).update(Content(clean(self._tail).rstrip("\n")))
+            self._show_tail()
 
     def mark(self, pattern: str) -> None:
         self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
+
+
+def _plain(text: str, name: str) -> Static:
+    return Static(Content(text), classes=f"plain {name}", markup=False)
 
 
 def _parser() -> MarkdownIt:

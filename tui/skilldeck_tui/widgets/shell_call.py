@@ -8,7 +8,7 @@ $ ls missing                                  ✗ 2 · 12 ms  failed
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, size
 from skilldeck_tui.transcript import Command, ShellItem
-from skilldeck_tui.widgets.item_view import ItemView
+from skilldeck_tui.widgets.item_view import ItemView, Stack
 from skilldeck_tui.widgets.output_view import OutputView
 
 COMMAND_LINES = 8
@@ -24,9 +24,8 @@ COMMAND_CHARACTERS = 600
 """A small model can fall into repeating itself inside a command."""
 
 
-class CommandView(Vertical):
+class CommandView(Stack):
     DEFAULT_CSS = """
-    CommandView { height: auto; }
     CommandView > Horizontal { height: auto; }
     CommandView .command { width: 1fr; height: auto; }
     CommandView .state { width: auto; height: 1; padding: 0 0 0 2; }

@@ -17,7 +17,7 @@ from textual.widgets import Static
 from skilldeck_tui import actions
 from skilldeck_tui.format import plural
 from skilldeck_tui.transcript import Item, OtherItem, ReasoningItem, ShellItem, TextItem, Turn, UserItem
-from skilldeck_tui.widgets.item_view import ItemView
+from skilldeck_tui.widgets.item_view import ItemView, Stack
 from skilldeck_tui.widgets.other_item import OtherView
 from skilldeck_tui.widgets.reasoning import ReasoningView
 from skilldeck_tui.widgets.run_footer import RunFooter
@@ -27,9 +27,7 @@ from skilldeck_tui.widgets.user_message import UserMessage
 MAX_LINES = 100_000
 
 
-class TurnView(Vertical):
-    DEFAULT_CSS = "TurnView { height: auto; }"
-
+class TurnView(Stack):
     def __init__(self, turn: Turn, lines: int) -> None:
         super().__init__()
         self.turn = turn
