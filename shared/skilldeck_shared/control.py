@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError
+from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import Connection, H2Protocol, Stream
 
 from skilldeck_shared import errors
@@ -89,6 +89,8 @@ class _LimitedStream(Stream):
 
 
 def _create_stream(connection: Connection, *, stream_id: int | None = None, wrapper: Any = None) -> Stream:
+    if not hasattr(connection, "_transport"):  # the other end closed it between the call's beginning and now
+        raise StreamTerminatedError("Connection lost")
     return _LimitedStream(
         connection, connection._connection, connection._transport, stream_id=stream_id, wrapper=wrapper
     )

@@ -93,9 +93,9 @@ def terminal(home: Path) -> Iterator[Callable[..., Tmux]]:
     opened: list[Tmux] = []
 
     def open_(width: int = 100, height: int = 30) -> Tmux:
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SKILLDECK_", "XDG_", "TMUX"))
-        }
+        # The workers of the test run are told a size of 80×24, which would go before the terminal's own.
+        left = ("SKILLDECK_", "XDG_", "TMUX", "COLUMNS", "LINES")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
         places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "STATE", "DATA")}
         command = f"'{sys.executable}' -m skilldeck_tui.cli --socket '{home / 's'}' --no-start; echo left with $?; cat"
         opened.append(Tmux(home, width, height, command, {**kept, **places, "LANG": "C.UTF-8", "PWD": str(home)}))

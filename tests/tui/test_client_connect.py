@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from grpclib.protocol import H2Protocol
 
 from skilldeck_tui import connect as connecting
 from skilldeck_tui.client import Client, DaemonUnreachable, VersionMismatch
 from skilldeck_tui.connect import DaemonFailed, DaemonNotInstalled, connect, log_file, wait_ready
+from skilldeck_tui.transport import ConnectionLost, SocketChannel
 from support.fake_daemon import FakeDaemon
 from support.wait import until
 
@@ -107,3 +109,19 @@ async def test_a_state_directory_that_cannot_be_used_says_so(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with pytest.raises(DaemonFailed, match="state directory"):
         await connect(socket)
+
+
+async def test_a_daemon_that_hangs_up_before_the_first_call_is_a_lost_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = SocketChannel.__connect__
+
+    async def then_lost(channel: SocketChannel) -> H2Protocol:
+        protocol = await connected(channel)
+        protocol.connection_lost(None)
+        return protocol
+
+    monkeypatch.setattr(SocketChannel, "__connect__", then_lost)
+    async with FakeDaemon().listening(tmp_path / "s") as socket:
+        with pytest.raises(ConnectionLost, match="was lost"):
+            await Client.connect(socket)

@@ -1,7 +1,8 @@
 """A client that costs next to nothing, in a process of its own: `python -m skilldeck_daemon.bench.sse_client`.
 
 Each line of stdin is one round, {"host", "port", "path", "bodies": [JSON texts]}: all bodies are posted at once and
-their streams read to the end without being parsed. Answers with one line: {"seconds", "tokens", "events"}.
+their streams read to the end without being parsed. Answers with one line: {"seconds", "streaming", "tokens", "events"},
+`streaming` being the seconds from the first delta of any stream to the last.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from typing import Any
 
 USAGE = re.compile(rb'"(?:output|completion)_tokens":\s*(\d+)')
+DELTA = b'delta"'  # ends the type of a Responses event, and is the name of the field in a chunk of Chat
 TAIL = 16 * 1024
 
 
@@ -24,6 +26,7 @@ class Stream(asyncio.Protocol):
     def __init__(self, head: bytes) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self.events = 0
+        self.first = self.last = 0.0
         self.tail = b""
         self._head = head
         self._edge = b""
@@ -34,6 +37,9 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.events += (self._edge + data).count(b"\ndata: {")
         self._edge = data[-7:]  # one less than what is counted, so that nothing is counted twice
+        if DELTA in data:
+            self.last = time.perf_counter()
+            self.first = self.first or self.last
         self.tail = (self.tail + data)[-TAIL:]
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -65,6 +71,7 @@ async def play(round: dict[str, Any]) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     return {
         "seconds": seconds,
+        "streaming": max(stream.last for stream in streams) - min(stream.first for stream in streams),
         "tokens": sum(stream.tokens for stream in streams),
         "events": sum(stream.events for stream in streams),
         "refused": [stream.tail[-300:].decode("utf-8", "replace") for stream in streams if not stream.tokens][:1],

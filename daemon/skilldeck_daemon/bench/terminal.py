@@ -30,7 +30,7 @@ class NotDrawn(Unavailable):
 
 def client_environment(home: Path) -> dict[str, str]:
     """The environment of a client that knows nobody: no settings, no memory, no daemon but the one it is given."""
-    left = ("SKILLDECK_", "XDG_", "PYTHON")  # the last: a client starts from compiled modules, as an installed one does
+    left = ("SKILLDECK_", "XDG_", "COLUMNS", "LINES", "PYTHON")  # the last: it starts compiled, as an installed one
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return {
         **kept, "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),

@@ -73,14 +73,19 @@ async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_server_is_measured_against_its_own_engine() -> None:
-    measured = await server.measure("tiny", 1, streams=(2,), new=16, reference=False)
+    measured = await server.measure("tiny", 1, streams=(2,), new=64, reference=False)
     assert [measure.name for measure in measured] == [
-        "2 streams",
-        "processor time an event, 2 streams",
+        "2 streams, first token to last",
+        "2 streams, the whole request of 64 tokens",
+        "processor time a token, 2 streams",
         "of it the server's, 2 streams",
+        "processor time a run beside its tokens, 2 streams",
     ]
-    assert measured[0].ratio is not None
-    assert measured[0].ratio > 0
+    streaming, whole, *_ = measured
+    assert streaming.ratio is not None
+    assert streaming.ratio > 0
+    # A request begins before its first token and ends after its last.
+    assert whole.ours[0] < 2 * streaming.ours[0]
 
 
 async def test_a_reference_that_is_not_here_says_so(tmp_path: Path) -> None:
