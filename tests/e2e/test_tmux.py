@@ -97,7 +97,7 @@ def terminal(home: Path) -> Iterator[Callable[..., Tmux]]:
         left = ("SKILLDECK_", "XDG_", "TMUX", "COLUMNS", "LINES")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
         places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "STATE", "DATA")}
-        command = f"'{sys.executable}' -m skilldeck_tui.cli --socket '{home / 's'}' --no-start; echo left with $?; cat"
+        command = f"'{sys.executable}' -m skilldeck_tui --socket '{home / 's'}' --no-start; echo left with $?; cat"
         opened.append(Tmux(home, width, height, command, {**kept, **places, "LANG": "C.UTF-8", "PWD": str(home)}))
         return opened[-1]
 

@@ -60,7 +60,7 @@ class Shell:
             raise result.exception
         return Ended(result.exit_code, result.stdout, result.stderr)
 
-    async def start(self, *args: str, code: str = "from skilldeck_tui.cli import main; main()") -> Process:
+    async def start(self, *args: str, code: str = "from skilldeck_tui.__main__ import main; main()") -> Process:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-c", f"import sys; sys.argv[0] = 'skilldeck'; {code}", *args,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -363,9 +363,9 @@ class SkilldeckApp(App[None]):
 
 
 def _collect_again() -> None:
-    """`cli` starts without the garbage collector, which would look at all that is being imported again and again: a
-    tenth of the time until the first paint. What is there now stays, and need not be looked at ever. What comes later
-    is looked at less often: beside a fast stream there was a pass over all of it each second, of 20 to 100 ms."""
+    """The garbage collector is off until now (`__main__`). What is there stays, and need not be looked at ever. What
+    comes later is looked at less often: beside a fast stream there was a pass over all of it each second, of 20 to
+    100 ms."""
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()

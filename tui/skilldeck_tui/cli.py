@@ -79,13 +79,13 @@ def root(
     """Develop and run Agent Skills with a local model. Without a command, the terminal UI opens."""
     ctx.obj = Context((socket or paths.socket_path()).expanduser().absolute(), start=not no_start)
     if ctx.invoked_subcommand is not None:
+        gc.enable()  # see `__main__`
         return
     if mode not in MODES:
         raise typer.BadParameter(f"must be one of {', '.join(MODES)}", param_hint="--mode")
     found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", size)
     if found is None:
         raise typer.BadParameter("write it as 120x40", param_hint="--size")
-    gc.disable()  # until the first paint
     # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
     # drawn under load is decided by `app.FRAME`.
     os.environ.setdefault("TEXTUAL_FPS", "120")
@@ -100,12 +100,3 @@ def root(
         out.fail(error)
     if code:
         raise typer.Exit(code)
-
-
-def main() -> None:
-    """The `skilldeck` command."""
-    app()
-
-
-if __name__ == "__main__":
-    main()

@@ -33,7 +33,7 @@ def serve_web(
 ) -> None:
     """Show the TUI in a browser on this machine, until Ctrl-C."""
     options = context(ctx)
-    command = [sys.executable, "-m", "skilldeck_tui.cli", "--socket", str(options.socket)]
+    command = [sys.executable, "-m", "skilldeck_tui", "--socket", str(options.socket)]
     if not options.start:
         command.append("--no-start")
     try:

@@ -20,7 +20,7 @@ from skilldeck_shared.errors import Unavailable
 PATIENCE = 120.0
 KEPT = 1 << 20
 SIZE = (120, 40)
-CLIENT = (sys.executable, "-m", "skilldeck_tui.cli")
+CLIENT = (sys.executable, "-m", "skilldeck_tui")
 """The client is another program: the daemon's package knows it by name only."""
 
 
