@@ -96,6 +96,9 @@ class Daemon:
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=3,
+            # Clients keep a connection for 4 or 5 seconds: a server that gives up after as many closes some of them
+            # just when the next request is on its way.
+            timeout_keep_alive=75,
             ws_max_size=self.settings.max_body_mb << 20,
             h11_max_incomplete_event_size=64 * 1024,
         )

@@ -293,13 +293,21 @@ def half_written(gate: threading.Event, text: str = '{"commands": ["echo hi"]}')
     return Turn(line(begun), Hold(gate), line({"function": {"arguments": text}}), finish="tool_calls")
 
 
+async def listed(daemon: Running) -> Any:
+    """The one container, once its record is there: that is written when it runs."""
+    while not (records := (await daemon.client.containers.list()).data):
+        await asyncio.sleep(0.01)
+    (record,) = records
+    return record
+
+
 async def test_the_container_starts_while_the_call_is_being_written() -> None:
     gate = threading.Event()
     async with running(half_written(gate), Turn("ok")) as daemon:
         containers = daemon.daemon.services.environments.containers
         asked = asyncio.create_task(daemon.respond(tools=[SHELL]))
         await until(lambda: containers.stats()["running"] == 1)
-        (record,) = (await daemon.client.containers.list()).data
+        record = await listed(daemon)
         container = containers.get(record.id)
         assert container is not None
         # Another run may need its place meanwhile.
