@@ -295,7 +295,9 @@ def half_written(gate: threading.Event, text: str = '{"commands": ["echo hi"]}')
 
 async def listed(daemon: Running) -> Any:
     """The one container, once its record is there: that is written when it runs."""
-    while not (records := (await daemon.client.containers.list()).data):
+    for _ in range(1000):
+        if records := (await daemon.client.containers.list()).data:
+            break
         await asyncio.sleep(0.01)
     (record,) = records
     return record
