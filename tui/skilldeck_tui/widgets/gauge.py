@@ -28,6 +28,6 @@ class Gauge(Vertical):
         yield Sparkline([], summary_function=max)
 
     def show(self, value: str, history: Sequence[float]) -> None:
-        self.query_one(Static).update(Content.assemble((f"{self.label} ", "$faint"), (value, "bold")))
+        self.query_one(Static).update(Content.assemble((f"{self.label} ", "$faint"), (value, "bold")), layout=False)
         # A line needs two points, and a flat zero should be drawn as one.
         self.query_one(Sparkline).data = [*history, 0.0][: len(history)] if len(history) > 1 else [0.0, 0.0]

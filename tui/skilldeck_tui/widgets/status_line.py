@@ -14,9 +14,13 @@ class StatusLine(Static):
 
     def __init__(self) -> None:
         super().__init__(markup=False)
+        self._shown = Content("")
 
     def show(self, state: DaemonState) -> None:
-        self.update(status(state, max(20, self.size.width - 2)))
+        content = status(state, max(20, self.size.width - 2))
+        if not content.is_same(self._shown):
+            self._shown = content
+            self.update(content, layout=False)  # it is one line always: nothing else moves
 
 
 def status(state: DaemonState, width: int) -> Content:
