@@ -441,3 +441,25 @@ async def test_a_stream_too_fast_to_read_is_plain_until_it_ends(
         assert (
             d.text().index("Before") < d.text().index("bold 0") < d.text().index("bold 2") < d.text().index("the end")
         )
+
+
+async def test_who_goes_from_session_to_session_while_answers_end_keeps_the_app(fake: FakeDaemon) -> None:
+    first, second = (fake.add_session(name)["id"] for name in ("A", "B"))
+    other = fake.start("other", session_id=second)
+    other.text("elsewhere")
+    other.complete()
+    async with deck(fake) as d:
+        for number in range(12):
+            run = fake.start(f"ask {number}", session_id=first)
+            text = run.begin_text()
+            text.delta("one\n\ntwo\n\n" * 20)
+            d.chat.open(f"session:{first}")
+            await asyncio.sleep(0.15)
+            text.delta("**end**")
+            text.finish()
+            run.complete()
+            await asyncio.sleep(0.01 * number)
+            d.chat.open(f"session:{second}")
+            await asyncio.sleep(0.1)
+        assert d.app.is_running
+        await d.shows("elsewhere")

@@ -10,13 +10,17 @@ mount, and a plain text of any length less than one of them.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.geometry import Size
+from textual.widget import MountError
 from textual.widgets import Markdown, Static
 
 from skilldeck_tui.format import clean
@@ -52,6 +56,7 @@ class MessageView(ItemView):
         self._committed = 0.0
         self._whole = False
         self._hurried = False
+        self._rendering: asyncio.Task[None] | None = None
 
     def compose(self) -> ComposeResult:
         # A message that is complete already needs no streaming.
@@ -82,19 +87,26 @@ class MessageView(ItemView):
         elif not self._whole:
             self._whole = True
             # The last of a fast stream is seen before all of it is rendered, which takes half a second for 60 blocks.
-            self.call_after_refresh(self._render_whole)
+            self.call_after_refresh(self._begin_whole)
         self._show_tail()
 
     def _show_tail(self) -> None:
         self.query_one(".tail", Static).update(Content(clean(self._tail).rstrip("\n")))
 
+    def _begin_whole(self) -> None:
+        # A task of its own. This widget's removal waits for its messages, which so must not wait for blocks that are
+        # removed with it; and a worker would be cancelled with it, and the blocks' own tasks by that.
+        self._rendering = asyncio.create_task(self._render_whole())
+
     async def _render_whole(self) -> None:
-        text, markdown = clean(self.message.text), self.query_one(Markdown)
-        with self.app.batch_update():
-            await markdown.update(text)
-            markdown.display = bool(text.strip())
-            self.query_one(".tail").display = False
-            await self.query(".committed").remove()
+        # Another session may have been opened meanwhile, before this and while the blocks are mounted.
+        with suppress(NoMatches, MountError):
+            text, markdown = clean(self.message.text), self.query_one(Markdown)
+            with self.app.batch_update():
+                await markdown.update(text)
+                markdown.display = bool(text.strip())
+                self.query_one(".tail").display = False
+                await self.query(".committed").remove()
 
     def _commit(self) -> bool:
         """Give what is complete to the Markdown, when it is time. Whether there was any."""

@@ -6,6 +6,7 @@ turns are removed from the screen (never from the daemon) and a mark says so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
@@ -152,7 +153,9 @@ class TranscriptView(VerticalScroll, can_focus=True):
     async def show(self, turns: Sequence[Turn], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
         self._cursor, self._matches, self._match, self.pruned = None, [], -1, 0
-        await self.query(TurnView).remove()
+        # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
+        # app waits for those, and would end with them.
+        await asyncio.shield(self.query(TurnView).remove())
         self.turn_views = [TurnView(turn, self.lines) for turn in turns]
         await self._turns.mount_all(self.turn_views)
         self.more = more
