@@ -45,7 +45,7 @@ async def test_the_arms_and_the_conversation_are_measured(tmp_path: Path, monkey
     await engine.load(ModelSpec(str(folder), "bench", {"context": 2048, "max_batch": 2}))
     async with running(load=False, model=str(folder), model_name="", engine="cpu", engine_process="off") as daemon:
         await until(lambda: daemon.daemon.services.models.status().state == "ready", 60)
-        bench = Bench(engine, backend, folder, 12, 5, daemon.url.removesuffix("/v1"))
+        bench = Bench(engine, backend, folder, 12, 24, daemon.url.removesuffix("/v1"))
         measured = await gpu.arms(bench, (1, 2), 1)
     assert [measure.name for measure in measured] == [
         f"{what}, {count}" for count in ("1 request at once", "2 requests at once") for what in ("engine", "daemon")
