@@ -33,7 +33,7 @@ class ItemView(Stack):
     """Shows `item`; `sync` brings it up to date, at most once a frame. Never focusable: the transcript has a cursor."""
 
     DEFAULT_CSS = """
-    ItemView { height: auto; margin: 0 0 1 0; padding: 0 1; border-left: blank; }
+    ItemView { margin: 0 0 1 0; padding: 0 1; border-left: blank; }
     ItemView.-cursor { border-left: outer $primary; }
     """
 

@@ -79,12 +79,14 @@ class MessageView(ItemView):
             self.painted = -1
             self.call_after_refresh(self.sync, now)
             return
+        if self._whole:
+            return
         message = self.message
         self._tail += "".join(message.pieces[self._seen :])
         self._seen = len(message.pieces)
         if not message.done:
             self._commit()
-        elif not self._whole:
+        else:
             self._whole = True
             # The last of a fast stream is seen before all of it is rendered, which takes half a second for 60 blocks.
             self.call_after_refresh(self._begin_whole)
