@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 @asynccontextmanager
 async def _open(socket: Path, mode: str = "chat") -> AsyncIterator[Deck]:
     client = Client(SocketChannel(socket), socket)
-    app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory(), mode=mode)
+    app = SkilldeckApp(lambda: client, preferences=Preferences(notify=False), memory=Memory(), mode=mode)
     try:
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
             yield Deck(app, pilot, FakeDaemon())

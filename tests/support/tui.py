@@ -114,7 +114,7 @@ async def deck(
     options.setdefault("preferences", Preferences(notify=False))
     options.setdefault("memory", Memory())
     async with fake.client() as client:
-        app = SkilldeckApp(client, clock=clock, **options)
+        app = SkilldeckApp(lambda: client, clock=clock, **options)
         async with app.run_test(size=size, notifications=toasts) as pilot:
             made = Deck(app, pilot, fake)
             await made.until(lambda: app.state.loaded and app.mode_screen() is not None and app.state.connected)

@@ -166,7 +166,7 @@ async def test_a_lost_daemon_is_told_and_everything_is_read_again_when_it_is_bac
     message.delta("one ")
     path = tmp_path / "s"
     client = Client(SocketChannel(path), path)
-    app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
+    app = SkilldeckApp(lambda: client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         d = Deck(app, pilot, fake)
         async with fake.listening(path):
@@ -206,7 +206,7 @@ async def test_a_screenshot_is_taken_without_a_terminal(tmp_path: Path) -> None:
     run.text("There are **12** lines.")
     run.complete()
     async with fake.client() as client:
-        app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
+        app = SkilldeckApp(lambda: client, preferences=Preferences(notify=False), memory=Memory(), open_run=run.id)
         await take(app, tmp_path / "out.svg")
     picture = (tmp_path / "out.svg").read_text("utf-8")
     assert picture.startswith("<svg")
@@ -215,7 +215,7 @@ async def test_a_screenshot_is_taken_without_a_terminal(tmp_path: Path) -> None:
 
 async def test_a_screenshot_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     async with FakeDaemon().client() as client:
-        app = SkilldeckApp(client, preferences=Preferences(notify=False), memory=Memory())
+        app = SkilldeckApp(lambda: client, preferences=Preferences(notify=False), memory=Memory())
         with pytest.raises(SkilldeckError, match="cannot be written"):
             await take(app, tmp_path / "no" / "out.svg")
 
@@ -226,7 +226,7 @@ def test_a_notice_holds_no_control_characters_of_its_text() -> None:
 
 def test_the_tui_imports_neither_the_daemon_nor_what_it_needs() -> None:
     code = (
-        "import sys, json, skilldeck_tui.app, skilldeck_tui.__main__, skilldeck_tui.screens.diff\n"
+        "import sys, json, skilldeck_tui.app, skilldeck_tui.cli, skilldeck_tui.watch, skilldeck_tui.screens.diff\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,30 +1,33 @@
 """The TUI: four modes over one connection to the daemon.
 
-It owns the connection, the mirrored state and the folder watcher; screens show them. A lost daemon never ends it: what
-is on the screen stays, and everything is read again when the daemon is back. Nothing in here loads the daemon or its
-dependencies.
+It owns the mirrored state and the folder watcher; screens show them. A lost daemon never ends it: what is on the screen
+stays, and everything is read again when the daemon is back. Nothing in here loads the daemon or its dependencies, and
+what only the connection and the watcher need (gRPC, protobuf, watchfiles, yaml: a quarter of what there is to import)
+is loaded after the first paint, beside the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import socket as socketlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import work
 from textual.app import App
 from textual.binding import BindingType
 from textual.screen import Screen
 
-from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.client import Client, Snapshot
+from skilldeck_tui.client_types import Snapshot
 from skilldeck_tui.notices import notice
+from skilldeck_tui.opening import Opening
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
@@ -33,8 +36,10 @@ from skilldeck_tui.screens.help import Help
 from skilldeck_tui.skill_tests import SkillTests
 from skilldeck_tui.state import BUSY, DaemonState
 from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
-from skilldeck_tui.transport import SocketChannel
-from skilldeck_tui.watch import FolderWatcher, WatchState
+
+if TYPE_CHECKING:
+    from skilldeck_tui.client import Client
+    from skilldeck_tui.watch import FolderWatcher, WatchState
 
 FRAME = 1 / 30
 RECOVERED_SECONDS = 3.0
@@ -53,7 +58,7 @@ def _screen(mode: str) -> Callable[[], Screen[Any]]:
 
 
 class SkilldeckApp(App[None]):
-    """`client` is shared and closed by whoever made it; `open_run` is shown at the start."""
+    """`client` gives the connection, always the same, closed by whoever made it; `open_run` is shown at the start."""
 
     TITLE = "skilldeck"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
@@ -62,6 +67,7 @@ class SkilldeckApp(App[None]):
         "files": _screen("files"),
         "daemon": _screen("daemon"),
     }
+    DEFAULT_MODE = "chat"
     COMMANDS = {ActionCommands}
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("app")]
@@ -84,7 +90,7 @@ class SkilldeckApp(App[None]):
 
     def __init__(
         self,
-        client: Client,
+        client: Callable[[], Client],
         *,
         preferences: Preferences | None = None,
         memory: Memory | None = None,
@@ -93,13 +99,12 @@ class SkilldeckApp(App[None]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self.client = client
+        self._connected = client
         self.preferences = preferences or Preferences()
         self.memory = memory or Memory()
         self.clock = clock
         self.monotonic = time.monotonic
         self.state = DaemonState(clock)
-        self.watcher = FolderWatcher(client, on_state=self._watched)
         self.tests = SkillTests(client, lambda: self.touch({"tests"}))
         self.opening = f"run:{open_run}" if open_run else ""
         self._mode = mode
@@ -116,15 +121,20 @@ class SkilldeckApp(App[None]):
             self.set_keymap(self.preferences.keys)
 
     def on_mount(self) -> None:
-        self.switch_mode("chat")
-        if self._mode != "chat":
+        if self._mode != self.current_mode:
             self.switch_mode(self._mode)
+        self.set_interval(1.0, self._second)
+        self.call_after_refresh(self._begin)
+
+    @work(group="begin")
+    async def _begin(self) -> None:
+        await asyncio.to_thread(import_module, "skilldeck_tui.client")
         self._follow()
+        await asyncio.to_thread(import_module, "skilldeck_tui.watch")
         for folder in self.memory.watched:
             self.watcher.add(Path(folder))
         self._watch()
-        self.set_interval(1.0, self._second)
-        self.call_after_refresh(_collect_again)
+        _collect_again()
 
     async def on_unmount(self) -> None:
         await self.tests.close()
@@ -132,6 +142,16 @@ class SkilldeckApp(App[None]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Two weaker shades of the text, for every theme: `$muted` for what is read second, `$faint` for third."""
         return shades(self.current_theme)
+
+    @property
+    def client(self) -> Client:
+        return self._connected()
+
+    @cached_property
+    def watcher(self) -> FolderWatcher:
+        from skilldeck_tui.watch import FolderWatcher
+
+        return FolderWatcher(self.client, on_state=self._watched)
 
     # ------------------------------------------------------------ the daemon
 
@@ -363,60 +383,69 @@ class SkilldeckApp(App[None]):
 
 
 def _collect_again() -> None:
-    """The garbage collector is off until now (`__main__`). What is there stays, and need not be looked at ever. What
-    comes later is looked at less often: beside a fast stream there was a pass over all of it each second, of 20 to
-    100 ms."""
+    """The garbage collector is off until all is loaded (`__main__`). What is there stays, and need not be looked at.
+    What comes later is looked at less often: beside a fast stream there was a pass over all of it each second, of 20
+    to 100 ms."""
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
 
 
-def open_tui(
-    socket: Path | None = None,
-    *,
-    start: bool = True,
-    run_id: str = "",
-    screenshot: Path | None = None,
-    mode: str = "chat",
-    size: tuple[int, int] = (120, 40),
-) -> int:
-    """Open the TUI on the daemon at `socket` and return the exit status.
+def open_tui(opening: Opening) -> int:
+    """Open the TUI and return the exit status.
 
-    Args:
-        start: start a daemon when none runs; else the TUI shows that there is none and waits for it.
-        run_id: what Chat shows first.
-        screenshot: open nothing; draw the screen at `size`, save it as an SVG once what was asked for is loaded.
+    `opening.start`: a daemon is started when none listens; else the TUI shows that there is none and waits for it.
+    `run_id` is what Chat shows first. With `screenshot` nothing is opened: the screen is drawn at `size` and saved as
+    an SVG once what was asked for is loaded.
+
     Raises:
         SkilldeckError: the configuration is wrong, the daemon did not start, or the picture could not be taken.
     """
-    preferences, memory = Preferences.read(), Memory.read()
+    preferences, memory, path = Preferences.read(), Memory.read(), opening.socket
+
+    @cache
+    def client() -> Client:
+        from skilldeck_tui.client import Client
+        from skilldeck_tui.transport import SocketChannel
+
+        # Without a handshake: the app shows a daemon that is away, or of another release, and waits for it.
+        return Client(SocketChannel(path), path)
 
     async def main() -> int:
-        client = await _client(socket or paths.socket_path(), start=start)
-        app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=run_id, mode=mode)
+        if opening.start and not _listens(path):
+            await _start(path)
+        app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=opening.run_id, mode=opening.mode)
         try:
-            if screenshot is not None:
+            if opening.screenshot is not None:
                 from skilldeck_tui.screenshot import take
 
-                await client.hello()
-                await take(app, screenshot, size=size)
+                await client().hello()
+                await take(app, opening.screenshot, size=opening.size)
                 return 0
             await app.run_async()
             return app.return_code or 0
         finally:
-            await client.close()
+            await client().close()
 
     return asyncio.run(main())
 
 
-async def _client(path: Path, *, start: bool) -> Client:
-    if start:
-        from skilldeck_tui import cli_output
-        from skilldeck_tui.connect import connect
-
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections there; a daemon that does need not be waited for before the first paint."""
+    with socketlib.socket(socketlib.AF_UNIX) as probe:
         try:
-            return await connect(path, start=True, report=cli_output.waiting)
-        finally:
-            cli_output.progress_off()
-    # Made without a handshake: the app shows a daemon that is away and waits for it.
-    return Client(SocketChannel(path), path)
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+async def _start(path: Path) -> None:
+    from skilldeck_tui import cli_output
+    from skilldeck_tui.connect import connect
+
+    try:
+        started = await connect(path, start=True, report=cli_output.waiting)
+    finally:
+        cli_output.progress_off()
+    await started.close()

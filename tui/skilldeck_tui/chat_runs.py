@@ -15,7 +15,7 @@ from textual import work
 from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.client import RunDetail
+from skilldeck_tui.client_types import RunDetail
 from skilldeck_tui.draft import Attachment, Object
 from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import ModeScreen

@@ -1,21 +1,19 @@
 """`skilldeck`: the terminal UI, and everything it can do as commands.
 
 Without a command it opens the TUI. Commands write data to stdout and everything else to stderr, take `--json`, and end
-with the exit codes of `cli_output`. The TUI's own modules are imported only when it opens, so commands start fast.
+with the exit codes of `cli_output`. The TUI's own modules are imported only when it opens, so commands start fast, and
+the usual start of the TUI does not come by here (`opening`).
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from skilldeck_shared import paths
-from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
 from skilldeck_tui import cli_output as out
 from skilldeck_tui.cli_common import Context
@@ -26,8 +24,7 @@ from skilldeck_tui.cli_run import run
 from skilldeck_tui.cli_skills import skills_app, upload, watch
 from skilldeck_tui.cli_test import run_tests
 from skilldeck_tui.cli_web import serve_web
-
-MODES = ("chat", "skills", "files", "daemon")
+from skilldeck_tui.opening import MODES, Opening, at, opens
 
 app = typer.Typer(
     name="skilldeck",
@@ -77,7 +74,7 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version.")] = False,
 ) -> None:
     """Develop and run Agent Skills with a local model. Without a command, the terminal UI opens."""
-    ctx.obj = Context((socket or paths.socket_path()).expanduser().absolute(), start=not no_start)
+    ctx.obj = Context(at(socket), start=not no_start)
     if ctx.invoked_subcommand is not None:
         gc.enable()  # see `__main__`
         return
@@ -86,17 +83,6 @@ def root(
     found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", size)
     if found is None:
         raise typer.BadParameter("write it as 120x40", param_hint="--size")
-    # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
-    # drawn under load is decided by `app.FRAME`.
-    os.environ.setdefault("TEXTUAL_FPS", "120")
-    from skilldeck_tui.app import open_tui
-
-    try:
-        code = open_tui(
-            ctx.obj.socket, start=not no_start, run_id=run_id, screenshot=screenshot, mode=mode,
-            size=(int(found[1]), int(found[2])),
-        )  # fmt: skip
-    except SkilldeckError as error:
-        out.fail(error)
-    if code:
+    opening = Opening(ctx.obj.socket, not no_start, run_id, screenshot, mode, (int(found[1]), int(found[2])))
+    if code := opens(opening):
         raise typer.Exit(code)

@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TextIO
 import typer
 
 from skilldeck_shared.errors import BadRequest, Conflict, Forbidden, NotFound, SkilldeckError, TooLarge
+from skilldeck_tui.client_types import DaemonUnreachable
 from skilldeck_tui.format import clean
-from skilldeck_tui.transport import DaemonUnreachable
 
 OK, FAILED, USAGE, UNREACHABLE, INVALID, BROKEN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -73,6 +73,11 @@ def data_json(value: Any) -> None:
 
 def fail(error: SkilldeckError, as_json: bool = False) -> NoReturn:
     """Say what went wrong and end with its exit code."""
+    raise typer.Exit(explain(error, as_json))
+
+
+def explain(error: SkilldeckError, as_json: bool = False) -> int:
+    """Say what went wrong; returns the exit code that belongs to it."""
     progress_off()
     if as_json:
         body = error.body() | {"title": error.title, "hint": error.hint}
@@ -84,7 +89,7 @@ def fail(error: SkilldeckError, as_json: bool = False) -> NoReturn:
         note(f"{paint('error:', 'red')} {error.title}")
         if error.hint:
             note(f"  {error.hint}", "dim")
-    raise typer.Exit(exit_code(error))
+    return exit_code(error)
 
 
 def perform(work: Coroutine[Any, Any, int | None], as_json: bool = False) -> None:

@@ -31,6 +31,8 @@ from skilldeck_shared.proto.control_grpc import ControlStub
 from skilldeck_shared.version import __version__
 from skilldeck_tui.client_types import (
     Change,
+    ConnectionLost,
+    DaemonUnreachable,
     Hello,
     Link,
     LoadProgress,
@@ -50,7 +52,7 @@ from skilldeck_tui.client_types import (
     run_event,
     update,
 )
-from skilldeck_tui.transport import ConnectionLost, DaemonUnreachable, SocketChannel, Stream, call, upload
+from skilldeck_tui.transport import SocketChannel, Stream, call, upload
 
 __all__ = [
     "Change",

@@ -1,6 +1,7 @@
-"""What the client of the control socket hands out, and how it is made from the wire's messages.
+"""What the client of the control socket hands out and raises, and how it is made from the wire's messages.
 
-OpenAI objects are plain dicts (`Object`), exactly as HTTP gives them; the rest are frozen dataclasses.
+OpenAI objects are plain dicts (`Object`), exactly as HTTP gives them; the rest are frozen dataclasses. Importing this
+loads nothing of gRPC: what only shows such objects starts without it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from skilldeck_shared.errors import SkilldeckError
-from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_shared.errors import SkilldeckError, Unavailable
+
+if TYPE_CHECKING:
+    from skilldeck_shared.proto import control_pb2 as pb
 
 Object = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -20,6 +23,18 @@ Progress = Callable[[int, int], None]
 TERMINAL_EVENTS = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
 )
+
+
+class DaemonUnreachable(Unavailable):
+    """Nobody answers on the control socket."""
+
+    code = "daemon_unreachable"
+
+
+class ConnectionLost(DaemonUnreachable):
+    """The daemon went away in the middle of a call; whether the call took effect is unknown."""
+
+    code = "connection_lost"
 
 
 class VersionMismatch(SkilldeckError):

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError, Unavailable
-from skilldeck_tui.client import Client, DaemonUnreachable, Snapshot
-from skilldeck_tui.client_types import Object
+from skilldeck_tui.client import Client
+from skilldeck_tui.client_types import DaemonUnreachable, Object, Snapshot
 
 START_SECONDS = 60.0
 """From a cold disk, importing torch alone has taken 20 s."""

@@ -11,10 +11,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.client import Client
-from skilldeck_tui.skilltest import Case, Result, load_cases, run_cases
+
+if TYPE_CHECKING:
+    from skilldeck_tui.client import Client
+    from skilldeck_tui.skilltest import Case, Result
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Suite:
 class SkillTests:
     """Call everything in the event loop; `changed` is called after each step and must not block."""
 
-    def __init__(self, client: Client, changed: Callable[[], None]) -> None:
+    def __init__(self, client: Callable[[], Client], changed: Callable[[], None]) -> None:
         self.suites: dict[Path, Suite] = {}
         self._client = client
         self._changed = changed
@@ -78,13 +81,15 @@ class SkillTests:
             suite.results[suite.key(result.case)] = result
             self._changed()
 
+        from skilldeck_tui.skilltest import load_cases, run_cases
+
         try:
             if before is not None:
                 before.cancel()
                 await asyncio.wait([before])
             suite.cases = await asyncio.to_thread(load_cases, suite.folder)
             self._changed()
-            await run_cases(self._client, suite.folder, suite.cases, started=started, finished=finished)
+            await run_cases(self._client(), suite.folder, suite.cases, started=started, finished=finished)
         except SkilldeckError as error:
             suite.error = error
         finally:

@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.client import Change, Link, Snapshot
-from skilldeck_tui.watch import WatchState
+from skilldeck_tui.client_types import Change, Link, Snapshot
+
+if TYPE_CHECKING:
+    from skilldeck_tui.watch_folder import WatchState
 
 Object = dict[str, Any]
 TOPICS = ("skill", "file", "run", "session", "container", "approval", "model")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, effective, live_part
-from skilldeck_tui.client import RunDetail, RunEvent
+from skilldeck_tui.client_types import RunDetail, RunEvent
 from skilldeck_tui.output import OutputBuffer
 
 Object = dict[str, Any]

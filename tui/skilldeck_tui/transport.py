@@ -24,24 +24,13 @@ from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
 from skilldeck_shared.control import LimitedProtocol, from_grpc
-from skilldeck_shared.errors import SkilldeckError, Unavailable
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.client_types import ConnectionLost, DaemonUnreachable
 
 AHEAD = 1024
 CALL_SECONDS = 60.0
 
 T = TypeVar("T")
-
-
-class DaemonUnreachable(Unavailable):
-    """Nobody answers on the control socket."""
-
-    code = "daemon_unreachable"
-
-
-class ConnectionLost(DaemonUnreachable):
-    """The daemon went away in the middle of a call; whether the call took effect is unknown."""
-
-    code = "connection_lost"
 
 
 class SocketChannel(Channel):

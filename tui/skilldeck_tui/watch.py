@@ -21,7 +21,8 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from skilldeck_shared.bundle import ignored
-from skilldeck_tui.client import Client, Link, Snapshot
+from skilldeck_tui.client import Client
+from skilldeck_tui.client_types import Link, Snapshot
 from skilldeck_tui.watch_folder import Folder, WatchState, identify
 
 log = logging.getLogger(__name__)

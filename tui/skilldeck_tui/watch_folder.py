@@ -22,7 +22,8 @@ from typing import Literal
 
 from skilldeck_shared.bundle import ChangedWhileReading, Tree, scan
 from skilldeck_shared.errors import Busy, SkilldeckError, Unavailable
-from skilldeck_tui.client import Client, DaemonUnreachable
+from skilldeck_tui.client import Client
+from skilldeck_tui.client_types import DaemonUnreachable
 from skilldeck_tui.upload import Scanned, read_manifest, send_folder
 
 log = logging.getLogger(__name__)

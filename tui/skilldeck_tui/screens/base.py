@@ -12,7 +12,6 @@ from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 
-from skilldeck_tui.client import Client
 from skilldeck_tui.state import TOPICS, DaemonState
 from skilldeck_tui.widgets.banner import Banner
 from skilldeck_tui.widgets.key_line import KeyLine
@@ -21,6 +20,7 @@ from skilldeck_tui.widgets.topbar import Tab, TopBar
 
 if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
+    from skilldeck_tui.client import Client
 
 EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests"})
 
@@ -46,6 +46,13 @@ class ModeScreen(Screen[None]):
     ModeScreen { layout: vertical; }
     ModeScreen > .body { height: 1fr; width: 1fr; }
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Textual sets the class of the width at the first resize, and styles everything anew for it: 15 ms of a start.
+        width = self.app.size.width
+        fits = [name for least, name in self.HORIZONTAL_BREAKPOINTS if least <= width]
+        self.set_class(True, fits[-1], update=False)
 
     @property
     def deck(self) -> SkilldeckApp:

@@ -61,6 +61,7 @@ class ChatScreen(ChatRuns, ModeScreen):
 
     def __init__(self) -> None:
         super().__init__()
+        self.set_class(True, "-empty", update=False)
         self.init_runs()
         self.rows: list[Session] = []
         self.permission = ""
@@ -82,7 +83,6 @@ class ChatScreen(ChatRuns, ModeScreen):
                 yield Composer(self.state)
 
     def on_mount(self) -> None:
-        self.add_class("-empty")
         self._timer = self.set_interval(FRAME, self._frame, pause=True)
         self.query_one(Composer).text.focus()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
@@ -26,6 +27,10 @@ class FileTree(Tree[Object]):
         super().__init__("")
         self.show_root = False
         self.guide_depth = 2
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        # Textual counts the lines when it draws them, and never draws a tree that is none high.
+        return self.last_line + 1
 
     def show(self, files: list[Object], keep: bool = False) -> None:
         """`files` as `Client.skill_tree` gives them. SKILL.md is chosen, or with `keep` the file that was before."""

@@ -12,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from skilldeck_tui import actions
-from skilldeck_tui.client import LogRecord
+from skilldeck_tui.client_types import LogRecord
 from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.output_view import crop
 

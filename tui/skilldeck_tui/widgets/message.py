@@ -66,6 +66,8 @@ class MessageView(ItemView):
         yield _plain("", "tail")
 
     def on_mount(self) -> None:
+        if not self.children:  # the app ends meanwhile: nothing is composed any more
+            return
         if self._whole:
             self.query_one(".tail").display = False
             self.painted = self.item.revision
