@@ -431,11 +431,10 @@ async def test_a_stream_too_fast_to_read_is_plain_until_it_ends(
         for number in range(3):
             text.delta(f"**bold {number}**\n\n")
             await d.shows(f"**bold {number}**")
-        assert len(d.chat.query(".committed")) == 3
+        assert "**bold 0**" in d.text()
         text.delta("the **end**")
         text.finish()
         await d.shows("the end")
-        assert not d.chat.query(".committed")
         assert "**" not in d.text()
         assert [d.text().count(f"bold {number}") for number in range(3)] == [1, 1, 1]
         assert (

@@ -130,6 +130,8 @@ class SkilldeckApp(App[None]):
     async def _begin(self) -> None:
         await asyncio.to_thread(import_module, "skilldeck_tui.client")
         self._follow()
+        # Else the first answer's first words would wait for Markdown and its highlighting to be loaded.
+        await asyncio.to_thread(import_module, "skilldeck_tui.widgets.message")
         await asyncio.to_thread(import_module, "skilldeck_tui.watch")
         for folder in self.memory.watched:
             self.watcher.add(Path(folder))

@@ -57,8 +57,8 @@ def at(socket: Path | None) -> Path:
 def opens(opening: Opening) -> int:
     """Open the TUI until it ends; returns the exit status. An error is told on stderr."""
     # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
-    # drawn under load is decided by `app.FRAME`.
-    os.environ.setdefault("TEXTUAL_FPS", "120")
+    # drawn under load is decided by `app.FRAME`, and the clock stands still while there is nothing to draw.
+    os.environ.setdefault("TEXTUAL_FPS", "500")
     from skilldeck_tui.app import open_tui
 
     try:

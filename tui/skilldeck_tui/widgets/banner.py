@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import Static
 
 from skilldeck_tui.format import one_line
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.text_block import TextBlock
 
 
-class Banner(Static):
+class Banner(TextBlock):
     DEFAULT_CSS = """
     Banner { display: none; height: auto; max-height: 5; padding: 0 2; }
     Banner.-degraded { display: block; background: $warning 20%; color: $text-warning; }
@@ -17,15 +17,12 @@ class Banner(Static):
     Banner.-recovered { display: block; background: $success 20%; color: $text-success; }
     """
 
-    def __init__(self) -> None:
-        super().__init__(markup=False)
-
     def show(self, state: DaemonState) -> None:
         kind, text = message(state)
         for name in ("degraded", "stuck", "recovered"):
             self.set_class(kind == name, f"-{name}")
         if kind:
-            self.update(Content(text))
+            self.write(Content(text))
 
 
 def message(state: DaemonState) -> tuple[str, str]:

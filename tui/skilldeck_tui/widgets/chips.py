@@ -8,15 +8,15 @@ from __future__ import annotations
 from textual.content import Content
 from textual.message import Message
 from textual.style import Style
-from textual.widgets import Static
 
 from skilldeck_tui.draft import Attachment, Draft
 from skilldeck_tui.format import clean, plural, size
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.text_block import TextBlock
 
 
-class Chips(Static):
+class Chips(TextBlock):
     DEFAULT_CSS = "Chips { height: auto; min-height: 1; max-height: 6; padding: 0 1; color: $muted; }"
 
     class Removed(Message):
@@ -27,14 +27,14 @@ class Chips(Static):
             self.kind, self.index = kind, index
 
     def __init__(self) -> None:
-        super().__init__("", markup=False)
+        super().__init__()
         self.auto_links = False
         self._chips: list[Content] = []
 
     def on_resize(self) -> None:
         room = self.content_size.width or 80
         lines = in_lines([chip.truncate(room, ellipsis=True) for chip in self._chips], " ", room)
-        self.update(Content("\n").join(lines))
+        self.write(Content("\n").join(lines))
 
     def show(self, draft: Draft, state: DaemonState, permission: str) -> None:
         chips = [_removable(_file(attachment), "file", at) for at, attachment in enumerate(draft.attachments)]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import Any
 
 from textual.content import Content
-from textual.widgets import Static
+
+from skilldeck_tui.widgets.text_block import TextBlock
 
 Steps = Sequence[tuple[str, str]]
 
 
-class EmptyState(Static):
+class EmptyState(TextBlock):
     """`steps` are (key, what it does)."""
 
     DEFAULT_CSS = """
@@ -21,8 +23,8 @@ class EmptyState(Static):
     }
     """
 
-    def __init__(self, title: str, text: str, steps: Steps = (), **kwargs: str) -> None:
-        super().__init__("", markup=False, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, title: str, text: str, steps: Steps = (), **options: Any) -> None:
+        super().__init__(**options)
         self._said: tuple[str, str, Steps] = (title, text, steps)
 
     def say(self, title: str, text: str, steps: Steps = ()) -> None:
@@ -30,7 +32,7 @@ class EmptyState(Static):
         self.on_resize()
 
     def on_resize(self) -> None:
-        self.update(empty(*self._said, self.content_size.width or 80))
+        self.write(empty(*self._said, self.content_size.width or 80))
 
 
 def empty(title: str, text: str, steps: Steps, width: int = 80) -> Content:

@@ -1,11 +1,10 @@
 """The assistant's text, streamed.
 
-What arrived since the last frame is plain text at the end ("the tail"); a few times a second what ends at a blank line
-outside a code fence is committed to the Markdown widget, and when the message is complete the Markdown is rendered once
-as a whole. Rendering Markdown per delta costs five times as much and falls seconds behind at 1,000 deltas/s.
+What arrives is plain text at the end ("the tail"); a few times a second what ends at a blank line outside a code fence
+goes on to the Markdown widget, and when the message is complete the Markdown is rendered once as a whole. Rendering
+Markdown per delta costs five times as much and falls seconds behind at 1,000 deltas/s.
 
-Of a stream too fast to be read, what is committed stays plain text until the end: each block of Markdown takes 8 ms to
-mount, and a plain text of any length less than one of them.
+A stream too fast to be read stays plain text until its end: each block of Markdown takes 8 ms to mount.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from contextlib import suppress
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
-from textual.content import Content
 from textual.css.query import NoMatches
 from textual.geometry import Size
-from textual.widget import MountError
-from textual.widgets import Markdown, Static
+from textual.widget import AwaitMount, MountError
+from textual.widgets import Markdown
 
 from skilldeck_tui.format import clean
 from skilldeck_tui.transcript import TextItem
 from skilldeck_tui.widgets.item_view import ItemView, unbounded
+from skilldeck_tui.widgets.stream_text import StreamText
 
 COMMIT_SECONDS = 0.3
 """Between two commits. Each mounts widgets and lays out all blocks of the message anew, which a fast stream would ask
@@ -35,6 +34,9 @@ HURRY = 3_000
 
 
 class Blocks(Markdown):
+    def __init__(self, text: str) -> None:
+        super().__init__(text, parser_factory=_parser, open_links=False)
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return super().get_content_height(unbounded(container), viewport, width)
 
@@ -44,58 +46,51 @@ class MessageView(ItemView):
     /* Blocks of Markdown bring their own margin below. (A rule for the last child would cost a restyling of all.) */
     MessageView { padding: 0 1; margin: 0; }
     MessageView Markdown { padding: 0; margin: 0; height: auto; }
-    MessageView .plain { height: auto; margin: 0 0 1 0; color: $foreground; }
+    MessageView StreamText { margin: 0 0 1 0; }
     MessageView.-found { background: $warning 12%; }
     """
 
     def __init__(self, item: TextItem) -> None:
         super().__init__(item)
         self.message = item
+        self._stream = StreamText()
+        self._blocks: Blocks | None = None  # made when there is something for it: the first word need not wait for it
         self._seen = 0
         self._tail = ""
         self._committed = 0.0
-        self._whole = False
+        self._whole = item.done
         self._hurried = False
         self._rendering: asyncio.Task[None] | None = None
 
     def compose(self) -> ComposeResult:
-        # A message that is complete already needs no streaming.
-        self._whole = self.message.done
-        text = clean(self.message.text) if self._whole else None
-        yield Blocks(text, parser_factory=_parser, open_links=False)
-        yield _plain("", "tail")
+        if self._whole:  # a message that is complete already needs no streaming
+            yield Blocks(clean(self.message.text))
+        else:
+            yield self._stream
 
     def on_mount(self) -> None:
-        if not self.children:  # the app ends meanwhile: nothing is composed any more
-            return
-        if self._whole:
-            self.query_one(".tail").display = False
-            self.painted = self.item.revision
-        else:
-            self.query_one(Markdown).display = False
-            self.sync(0)
+        self.sync(0)
 
     def paint(self, now: float) -> None:
-        if not self.children or not self.query_one(Markdown).is_mounted:
+        if self._whole:
+            return
+        if not self.children or not (self._blocks is None or self._blocks.is_mounted):
             # A Markdown that is not mounted yet would replace what it is given now by its first content.
             self.painted = -1
             self.call_after_refresh(self.sync, now)
             return
-        if self._whole:
-            return
         message = self.message
-        self._tail += "".join(message.pieces[self._seen :])
+        new = "".join(message.pieces[self._seen :])
         self._seen = len(message.pieces)
-        if not message.done:
-            self._commit()
+        self._tail += new
+        if not message.done and self._commit():
+            self._stream.write(self._tail)
         else:
+            self._stream.append(new)
+        if message.done:
             self._whole = True
             # The last of a fast stream is seen before all of it is rendered, which takes half a second for 60 blocks.
             self.call_after_refresh(self._begin_whole)
-        self._show_tail()
-
-    def _show_tail(self) -> None:
-        self.query_one(".tail", Static).update(Content(clean(self._tail).rstrip("\n")))
 
     def _begin_whole(self) -> None:
         # A task of its own. This widget's removal waits for its messages, which so must not wait for blocks that are
@@ -105,43 +100,46 @@ class MessageView(ItemView):
     async def _render_whole(self) -> None:
         # Another session may have been opened meanwhile, before this and while the blocks are mounted.
         with suppress(NoMatches, MountError):
-            text, markdown = clean(self.message.text), self.query_one(Markdown)
+            text = clean(self.message.text)
             with self.app.batch_update():
-                await markdown.update(text)
-                markdown.display = bool(text.strip())
-                self.query_one(".tail").display = False
-                await self.query(".committed").remove()
+                if self._blocks is not None:
+                    await self._blocks.update(text)
+                elif text.strip():
+                    await self._mount_blocks(text)
+                self._stream.display = False
+
+    def _mount_blocks(self, text: str) -> AwaitMount:
+        self._blocks = Blocks(text)
+        return self.mount(self._blocks, before=self._stream)
 
     def _commit(self) -> bool:
-        """Give what is complete to the Markdown, when it is time. Whether there was any."""
+        """Give what is complete to the Markdown, when it is time. Whether any of the tail went."""
         now = time.monotonic()
         passed = now - self._committed
-        if passed < COMMIT_SECONDS:
+        if self._hurried or passed < COMMIT_SECONDS or not (self._blocks is None or self._blocks.is_mounted):
             return False
-        commit, self._tail = split(self._tail)
-        if commit:
-            # Not by the first, which may be all that was written before anybody looked.
-            self._hurried = self._hurried or (self._committed > 0 and len(commit) / passed > HURRY)
-            self._committed = now
-            if self._hurried:
-                self.mount(_plain(clean(commit).rstrip("\n"), "committed"), before=".tail")
-            else:
-                markdown = self.query_one(Markdown)
-                markdown.display = True
-                markdown.append(clean(commit))
-        return bool(commit)
+        commit, rest = split(self._tail)
+        if not commit:
+            return False
+        # Not by the first, which may be all that was written before anybody looked.
+        self._hurried = self._committed > 0 and len(commit) / passed > HURRY
+        self._committed = now
+        if self._hurried:
+            return False
+        self._tail = rest
+        if self._blocks is None:
+            self._mount_blocks(clean(commit))
+        else:
+            self._blocks.append(clean(commit))
+        return True
 
     def tick(self, now: float) -> None:
         # A stream that pauses leaves no paragraph behind.
         if self._tail and not self.message.done and self._commit():
-            self._show_tail()
+            self._stream.write(self._tail)
 
     def mark(self, pattern: str) -> None:
         self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
-
-
-def _plain(text: str, name: str) -> Static:
-    return Static(Content(text), classes=f"plain {name}", markup=False)
 
 
 def _parser() -> MarkdownIt:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, one_line
 from skilldeck_tui.transcript import ReasoningItem
 from skilldeck_tui.widgets.item_view import ItemView
+from skilldeck_tui.widgets.text_block import TextBlock
 
 
 class ReasoningView(ItemView):
@@ -23,8 +23,8 @@ class ReasoningView(ItemView):
         self.folded = True
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(""), classes="head", markup=False)
-        yield Static(Content(""), classes="body", markup=False)
+        yield TextBlock(classes="head")
+        yield TextBlock(classes="body")
 
     def on_mount(self) -> None:
         self.sync(0)
@@ -42,11 +42,11 @@ class ReasoningView(ItemView):
         else:
             last = one_line(text.rstrip().rsplit("\n", 1)[-1], 100) if self.folded else ""
             head = f"{'▸' if self.folded else '▾'} thinking · {words}  {last}"
-        self.query_one(".head", Static).update(Content(head))
-        body = self.query_one(".body", Static)
+        self.query_one(".head", TextBlock).write(Content(head))
+        body = self.query_one(".body", TextBlock)
         body.display = not self.folded
         if not self.folded:
-            body.update(Content(clean(text).strip()))
+            body.write(Content(clean(text).strip()))
 
     def toggle(self) -> None:
         self.folded = not self.folded

@@ -5,11 +5,12 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Static
 
 from skilldeck_tui.format import SPINNER, clean, duration, plural
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.transcript import ShellItem, Turn
+from skilldeck_tui.widgets.settled import settled
+from skilldeck_tui.widgets.text_block import TextBlock
 
 KINDS = ("wait", "prefill", "generate", "call")
 STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
@@ -18,6 +19,7 @@ BAR = 32
 
 
 class RunFooter(Vertical):
+    virtual_size = settled()
     DEFAULT_CSS = """
     RunFooter { height: auto; margin: 0 0 1 0; padding: 0 2; }
     RunFooter Static { height: auto; }
@@ -31,9 +33,8 @@ class RunFooter(Vertical):
         self.now = turn.started
 
     def compose(self) -> ComposeResult:
-        yield Static(Content(""), classes="error", markup=False)
-        yield Static(Content(""), classes="summary", markup=False)
-        yield Static(Content(""), classes="bar", markup=False)
+        for name in ("error", "summary", "bar"):
+            yield TextBlock(classes=name)
 
     def on_mount(self) -> None:
         self.sync(self.now)
@@ -49,18 +50,14 @@ class RunFooter(Vertical):
             return
         self._painted = self.turn.revision
         turn = self.turn
-        error, summary, bar = (
-            self.query_one(".error", Static),
-            self.query_one(".summary", Static),
-            self.query_one(".bar", Static),
-        )
+        error, summary, bar = (self.query_one(f".{name}", TextBlock) for name in ("error", "summary", "bar"))
         error.display = turn.status == "failed" and bool(turn.error)
         if error.display:
-            error.update(Content(f"✗ {clean(turn.error)}"))
-        summary.update(self._live(now) if turn.live else self._ended())
+            error.write(Content(f"✗ {clean(turn.error)}"))
+        summary.write(self._live(now) if turn.live else self._ended())
         bars = Content("") if turn.live else timeline(turn, self.content_size.width or 80)
         bar.display = bool(bars.plain)
-        bar.update(bars)
+        bar.write(bars)
 
     def _live(self, now: float) -> Content:
         turn = self.turn

@@ -12,12 +12,12 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, size
 from skilldeck_tui.transcript import Command, ShellItem
 from skilldeck_tui.widgets.item_view import ItemView, Stack
 from skilldeck_tui.widgets.output_view import OutputView
+from skilldeck_tui.widgets.text_block import TextBlock
 
 COMMAND_LINES = 8
 COMMAND_CHARACTERS = 600
@@ -42,9 +42,7 @@ class CommandView(Stack):
         self.command = command
         self.output = OutputView(command, lines)
         # Kept, not looked up: an event may come between this widget's composition and that of the row inside.
-        self._text, self._state, self._note = (
-            Static(Content(""), classes=name, markup=False) for name in ("command", "state", "note")
-        )
+        self._text, self._state, self._note = (TextBlock(classes=name) for name in ("command", "state", "note"))
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -64,7 +62,7 @@ class CommandView(Stack):
         text = "\n  ".join(lines)
         if not unfolded and len(whole) > COMMAND_CHARACTERS:
             text += f" ⋯ {len(whole) - COMMAND_CHARACTERS:,} more characters"
-        self._text.update(Content.assemble(("$ ", "$muted"), (text, "bold")))
+        self._text.write(Content.assemble(("$ ", "$muted"), (text, "bold")))
         self.clock(now, waiting)
         self.output.sync(force=self.command.outcome is not None)
         omitted = self.command.omitted
@@ -72,14 +70,14 @@ class CommandView(Stack):
         if self.command.silent:
             # Else it would look as if the command did nothing any more.
             shown = f"{self.command.output.characters:,} of at most {self.command.limit:,} characters"
-            self._note.update(Content(f"… {shown} shown live; if it prints more, the end comes when it ends"))
+            self._note.write(Content(f"… {shown} shown live; if it prints more, the end comes when it ends"))
         elif omitted:
-            self._note.update(
+            self._note.write(
                 Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}")
             )
 
     def clock(self, now: float, waiting: bool) -> None:
-        self._state.update(self._condition(now, waiting))
+        self._state.write(self._condition(now, waiting))
 
     def _condition(self, now: float, waiting: bool) -> Content:
         command, outcome = self.command, self.command.outcome

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import Static
 
 from skilldeck_tui.format import count, plural, size
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.text_block import TextBlock
 
 
-class StatusLine(Static):
+class StatusLine(TextBlock):
     DEFAULT_CSS = "StatusLine { height: 1; padding: 0 1; color: $muted; background: $surface; }"
 
-    def __init__(self) -> None:
-        super().__init__(markup=False)
-        self._shown = Content("")
-
     def show(self, state: DaemonState) -> None:
-        content = status(state, max(20, self.size.width - 2))
-        if not content.is_same(self._shown):
-            self._shown = content
-            self.update(content, layout=False)  # it is one line always: nothing else moves
+        self.write(status(state, max(20, self.size.width - 2)))
 
 
 def status(state: DaemonState, width: int) -> Content:

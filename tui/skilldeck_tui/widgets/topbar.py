@@ -10,18 +10,19 @@ from textual.message import Message
 from textual.widgets import Static
 
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.text_block import TextBlock
 
 MODES = (("chat", "Chat"), ("skills", "Skills"), ("files", "Files"), ("daemon", "Daemon"))
 
 
-class Tab(Static):
+class Tab(TextBlock):
     class Chosen(Message):
         def __init__(self, mode: str) -> None:
             super().__init__()
             self.mode = mode
 
     def __init__(self, mode: str, label: str, number: int) -> None:
-        super().__init__(markup=False, classes="tab")
+        super().__init__(classes="tab")
         self.mode, self.label, self.number = mode, label, number
 
     def show(self, badge: str, narrow: bool) -> None:
@@ -29,7 +30,7 @@ class Tab(Static):
         parts += [self.label]
         if badge:
             parts += [(f" {badge}", "bold $warning")]
-        self.update(Content.assemble(*parts))
+        self.write(Content.assemble(*parts))
 
     def on_click(self, event: Click) -> None:
         event.stop()
@@ -56,7 +57,7 @@ class TopBar(Horizontal):
             tab = Tab(mode, label, number)
             tab.set_class(mode == self.mode, "-active")
             yield tab
-        yield Static("", classes="link", markup=False)
+        yield TextBlock(classes="link")
 
     def show(self, state: DaemonState) -> None:
         narrow = self.size.width < 70
@@ -66,7 +67,7 @@ class TopBar(Horizontal):
         badges = {"chat": f"?{asking}" if asking else "", "skills": f"✗{broken}" if broken else ""}
         for tab in self.query(Tab):
             tab.show(badges.get(tab.mode, ""), narrow)
-        self.query_one(".link", Static).update(link(state, narrow))
+        self.query_one(".link", TextBlock).write(link(state, narrow))
 
 
 def link(state: DaemonState, narrow: bool) -> Content:

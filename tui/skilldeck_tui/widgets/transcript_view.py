@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
@@ -18,10 +18,11 @@ from textual.widgets import Static
 from skilldeck_tui import actions
 from skilldeck_tui.format import plural
 from skilldeck_tui.transcript import Item, OtherItem, ReasoningItem, ShellItem, TextItem, Turn, UserItem
-from skilldeck_tui.widgets.item_view import ItemView, Stack
+from skilldeck_tui.widgets.item_view import Column, ItemView, Stack
 from skilldeck_tui.widgets.other_item import OtherView
 from skilldeck_tui.widgets.reasoning import ReasoningView
 from skilldeck_tui.widgets.run_footer import RunFooter
+from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.shell_call import ShellCallView
 from skilldeck_tui.widgets.user_message import UserMessage
 
@@ -86,6 +87,7 @@ class TurnView(Stack):
 
 
 class TranscriptView(VerticalScroll, can_focus=True):
+    virtual_size = settled()
     BINDINGS = actions.bindings("transcript")
     BINDING_GROUP_TITLE = "Transcript"
     DEFAULT_CSS = """
@@ -139,12 +141,12 @@ class TranscriptView(VerticalScroll, can_focus=True):
     def compose(self) -> ComposeResult:
         # At least as high as the view: an anchored view puts lower content at its bottom, and leaves
         # a negative scroll position behind.
-        with Vertical(classes="turns"):
+        with Column(classes="turns"):
             yield Static("", classes="mark", markup=False)
 
     @property
-    def _turns(self) -> Vertical:
-        return self.query_one(".turns", Vertical)
+    def _turns(self) -> Column:
+        return self.query_one(".turns", Column)
 
     def on_mount(self) -> None:
         self.query_one(".mark").display = False
@@ -320,7 +322,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
     def _reveal(self, widget: ItemView, row: int) -> None:
         top = widget.virtual_region.y
         node = widget.parent
-        while isinstance(node, Vertical):
+        while isinstance(node, Column):
             top += node.virtual_region.y
             node = node.parent
         self.scroll_to(y=max(0, top + row - self.size.height // 3), animate=False)
