@@ -10,12 +10,17 @@ their names, files with base names only, one top folder or none.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
 import stat
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -24,6 +29,8 @@ from skilldeck_shared.errors import TooLarge
 from skilldeck_shared.manifest import Manifest, decode_manifest, parse_manifest
 
 CHUNK = 1 << 18
+THREADS = 4
+"""Of one upload. Inflating, hashing and writing all let go of the interpreter."""
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 # Text compresses 3 to 20 times; a thousandfold is a bomb. Below the floor the limits on sizes are enough.
 RATIO = 200
@@ -231,6 +238,8 @@ def _inflate(path: Path, staging: Path) -> list[_Found]:
         with zipfile.ZipFile(path) as archive:
             return list(_members(archive, size, staging))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk, not the zip
+            raise
         raise BundleError(f"The zip cannot be read: {error}.", "Make it anew.") from error
     except (NotImplementedError, RuntimeError, ImportError) as error:
         hint = "Zip it without a password, stored or deflated."
@@ -263,19 +272,41 @@ def _members(archive: zipfile.ZipFile, size: int, staging: Path) -> Iterator[_Fo
     check_paths(name for name, _ in files)
     # The declared sizes first: an honest zip that is too large is refused before anything is unpacked.
     check_sizes((name, info.file_size) for name, info in files)
-    budget = min(LIMITS.total_bytes, max(RATIO_FLOOR, RATIO * size))
-    for index, (name, info) in enumerate(files):
-        staged = staging / f"{index:04d}"
-        with archive.open(info) as source:
-            written, sha, start = _copy(source, staged, name, budget)
-        budget -= written
-        mode = info.external_attr >> 16
-        # Zips made on Windows or by programs often carry no modes.
-        executable = bool(mode & stat.S_IXUSR) if mode & 0o777 else start == b"#!"
-        yield _Found(name, staged, written, sha, executable)
+    budget = _Budget(min(LIMITS.total_bytes, max(RATIO_FLOOR, RATIO * size)))
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(THREADS, "inflate") as pool:
+        copying = []
+        for index, (name, info) in enumerate(files):
+            # Opened and closed by this thread: zipfile counts its readers without a lock.
+            source = opened.enter_context(archive.open(info))
+            copying.append(pool.submit(_copy, source, staging / f"{index:04d}", name, budget))
+        try:
+            for (_, info), done in zip(files, copying, strict=True):
+                found = done.result()
+                mode = info.external_attr >> 16
+                # Zips made on Windows or by programs often carry no modes.
+                yield replace(found, executable=bool(mode & stat.S_IXUSR)) if mode & 0o777 else found
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _copy(source: IO[bytes], staged: Path, name: str, budget: int) -> tuple[int, str, bytes]:
+class _Budget:
+    """What the members of a zip may still unpack to, all together."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self._lock = threading.Lock()
+
+    def take(self, count: int, name: str) -> None:
+        with self._lock:
+            self._left -= count
+            if self._left < 0:
+                raise BundleError(
+                    f"The zip unpacks to far more than its size ({name!r} went over).",
+                    f"A skill may hold {LIMITS.total_bytes // MIB} MiB, and {RATIO} times its zip.",
+                )
+
+
+def _copy(source: IO[bytes], staged: Path, name: str, budget: _Budget) -> _Found:
     """Inflate one member; stops at the limit of a file or of what is left of the whole."""
     written, total, start = 0, hashlib.sha256(), b""
     with staged.open("xb") as file:
@@ -283,11 +314,11 @@ def _copy(source: IO[bytes], staged: Path, name: str, budget: int) -> tuple[int,
             start = start or chunk[:2]
             written += len(chunk)
             check_sizes([(name, written)])
-            if written > budget:
-                raise BundleError(
-                    f"The zip unpacks to far more than its size ({name!r} went over).",
-                    f"A skill may hold {LIMITS.total_bytes // MIB} MiB, and {RATIO} times its zip.",
-                )
+            budget.take(len(chunk), name)
             total.update(chunk)
             file.write(chunk)
-    return written, total.hexdigest(), start
+        if written >= MIB:
+            # The store syncs it before it counts; the disk may as well write while the next member is inflated.
+            file.flush()
+            os.fsync(file.fileno())
+    return _Found(name, staged, written, total.hexdigest(), start == b"#!")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import random
 import struct
 import zipfile
@@ -111,6 +113,15 @@ def test_members_that_share_bytes_count_each_time(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         read(tmp_path, buffer.getvalue())
     assert sum(path.stat().st_size for path in (tmp_path / "staging").iterdir()) < 64 << 20
+
+
+def test_a_full_disk_is_not_told_as_a_damaged_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        read(tmp_path, zip_bytes({**skill_files(), "large.bin": bytes(2 << 20)}))
 
 
 def test_too_many_members_are_refused_before_unpacking(tmp_path: Path) -> None:
