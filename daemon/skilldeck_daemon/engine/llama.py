@@ -1,8 +1,8 @@
 """A plain-torch forward of the Llama family (Llama, Qwen 2, Qwen 3, Mistral without a window) over a `SlotCache`.
 
-Written out because it is 20-30 % faster than transformers' modules on a small model (fused projections, no module
-calls) and loads without importing them. Weights come straight from safetensors. Everything else runs through
-`hf.py`; `supports` says which is which.
+Written out because it is up to twice as fast as transformers' modules on a small model (fused projections, no module
+calls, weights and norms in the form that the CPU's kernels like best) and loads without importing them. Weights come
+straight from safetensors. Everything else runs through `hf.py`; `supports` says which is which.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from skilldeck_daemon.engine.slots import LayerShape, SlotCache
 
 _FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 _ROPE = {"default", "linear", "llama3"}
+_SMALL = 1 << 20
+"""Numbers of a matrix up to which its layout decides about the time; beyond, reading it does."""
 
 
 def rope_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +41,16 @@ def supports(config: dict[str, Any]) -> bool:
         and rope_settings(config)["rope_type"] in _ROPE
         and float(config.get("partial_rotary_factor") or rope_settings(config).get("partial_rotary_factor") or 1) == 1
     )
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """`weight` [out, in] for `torch.mm(x, …)`: a small one is laid out by input, which takes half the time for one row
+    (of 320 to 768 numbers 17 µs, not 33)."""
+    return weight.t().contiguous() if weight.numel() <= _SMALL else weight.t()
+
+
+def _project(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(x, matrix) if bias is None else torch.addmm(bias, x, matrix)
 
 
 def _inverse_frequencies(config: dict[str, Any], dim: int) -> Tensor:
@@ -110,6 +122,12 @@ class LlamaDecoder:
         def paired(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.view(-1, self.dim, *tensor.shape[1:])[:, pairs].flatten(0, 1)
 
+        def norm(name: str) -> Tensor:
+            # The CPU has a kernel for LayerNorm and none for RMSNorm (8 µs a row to 21). Of x and -x side by side the
+            # mean is 0 and the variance the mean square of x, so that LayerNorm's first half is the RMSNorm of x.
+            weight = must(name)
+            return torch.cat([weight, torch.zeros_like(weight)])
+
         def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
             present = [part for part in parts if part is not None]
             return torch.cat(present) if present else None
@@ -125,27 +143,27 @@ class LlamaDecoder:
             assert gate_up is not None
             self.layers.append(
                 _Layer(
-                    must(f"{at}input_layernorm.weight"),
-                    qkv,
+                    norm(f"{at}input_layernorm.weight"),
+                    _matrix(qkv),
                     joined(
                         [paired(take(f"{attn}{x}_proj.bias", False)) for x in "qk"]
                         + [take(f"{attn}v_proj.bias", False)]
                     ),
                     paired(take(f"{attn}q_norm.weight", False)),
                     paired(take(f"{attn}k_norm.weight", False)),
-                    must(f"{attn}o_proj.weight"),
+                    _matrix(must(f"{attn}o_proj.weight")),
                     take(f"{attn}o_proj.bias", False),
-                    must(f"{at}post_attention_layernorm.weight"),
-                    gate_up,
+                    norm(f"{at}post_attention_layernorm.weight"),
+                    _matrix(gate_up),
                     joined([take(f"{mlp}{x}_proj.bias", False) for x in ("gate", "up")]),
-                    must(f"{mlp}down_proj.weight"),
+                    _matrix(must(f"{mlp}down_proj.weight")),
                     take(f"{mlp}down_proj.bias", False),
                 )
             )
-        self.norm = must("model.norm.weight")
+        self.norm = norm("model.norm.weight")
         tied = bool(config.get("tie_word_embeddings", False))
         head = None if tied else take("lm_head.weight", False)
-        self.head = self.embedding if head is None else head
+        self.head = _matrix(self.embedding if head is None else head)
         angles = torch.outer(torch.arange(context, dtype=torch.float64), _inverse_frequencies(config, self.dim))
         self._rotation = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
@@ -205,12 +223,12 @@ class LlamaDecoder:
     def _forward(
         self, ids: Tensor, rotation: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]
     ) -> Tensor:
-        count, width = len(ids), self.embedding.shape[1]
+        count = len(ids)
         turned = self.heads + self.kv_heads
         rotation = rotation.unsqueeze(1)
         x = F.embedding(ids, self.embedding)
         for i, layer in enumerate(self.layers):
-            qkv = F.linear(F.rms_norm(x, (width,), layer.input_norm, self.eps), layer.qkv, layer.qkv_bias)
+            qkv = _project(self._rms(x, layer.input_norm), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(count, turned + self.kv_heads, self.dim)
             qk, v = qkv[:, :turned], qkv[:, turned:]
             if layer.q_norm is not None and layer.k_norm is not None:
@@ -220,11 +238,17 @@ class LlamaDecoder:
             pairs = torch.view_as_complex(qk.float().reshape(count, turned, -1, 2))
             qk = torch.view_as_real(pairs * rotation).flatten(-2).to(self.dtype)
             mixed = attend(i, qk[:, : self.heads], qk[:, self.heads :], v)
-            x = x + F.linear(mixed.reshape(count, -1), layer.out, layer.out_bias)
-            gate_up = F.linear(F.rms_norm(x, (width,), layer.post_norm, self.eps), layer.gate_up, layer.gate_up_bias)
+            x = x + _project(mixed.reshape(count, -1), layer.out, layer.out_bias)
+            gate_up = _project(self._rms(x, layer.post_norm), layer.gate_up, layer.gate_up_bias)
             gate, up = gate_up.chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down, layer.down_bias)
-        return F.rms_norm(x, (width,), self.norm, self.eps)
+            x = x + _project(F.silu(gate) * up, layer.down, layer.down_bias)
+        return self._rms(x, self.norm)
+
+    def _rms(self, x: Tensor, doubled: Tensor) -> Tensor:
+        width = x.shape[1]
+        if self.dtype != torch.float32:  # each step is rounded as the model's own code rounds it
+            return F.rms_norm(x, (width,), doubled[:width], self.eps)
+        return F.layer_norm(torch.cat((x, -x), 1), (2 * width,), doubled, None, self.eps)[:, :width]
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.head).float()
+        return torch.mm(hidden, self.head).float()
