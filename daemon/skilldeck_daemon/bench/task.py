@@ -2,7 +2,8 @@
 
 Ours is the whole product: HTTP, store, a sandboxed container, the model reading the skill and running its script. The
 references are given less to do: the very prompts ours renders, as text, and each command in a bare bwrap; no server
-for the wheel, no store, no container to start. An answer counts only when it holds what the script printed.
+for the wheel, no store, no container to start. An answer counts only when it holds what the script printed. Each
+repetition is about another file with other numbers in it, as a person's next question would be.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
+import re
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +26,7 @@ from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.containers import bare
-from skilldeck_daemon.bench.measure import Measure, interleaved, timed
+from skilldeck_daemon.bench.measure import Measure, interleaved
 from skilldeck_daemon.bench.references import Absent, transformers_serve, wheel
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.chat import TokenChatModel
@@ -35,6 +37,7 @@ SUITE = "Skill task"
 SKILL = "invoice-check"
 MAX_TURNS = 8
 MAX_TOKENS = 512
+NAMES = ("larkfield", "harbour", "orchard", "mill", "quarry", "bakery", "foundry", "garden", "stable", "tannery")
 
 
 class NotDone(Unavailable):
@@ -56,7 +59,7 @@ async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) 
     with local.temporary_home() as home:
         async with local.in_process(Path(home), model=model) as (daemon, client), contextlib.AsyncExitStack() as stack:
             task = await Task.prepare(daemon, client, Path(home) / "bare")
-            arms: dict[str, Callable[[], Awaitable[object]]] = {"ours": task.ours}
+            arms: dict[str, Callable[[], Awaitable[float]]] = {"ours": task.ours}
             for name, opening in (
                 ("mistralrs, one thread", wheel(folder, wheel_python)),
                 ("mistralrs, as it chooses", wheel(folder, wheel_python, threads=0)),
@@ -69,7 +72,7 @@ async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) 
                     print(f"{name}: {error}", file=sys.stderr)
                 else:
                     arms[name] = partial(task.theirs, other)
-            samples = await interleaved({name: timed(arm) for name, arm in arms.items()}, rounds)
+            samples = await interleaved(arms, rounds)
     title = f"{SKILL}, from the request to the answer"
     ours = samples.pop("ours")
     goals = {"mistralrs, one thread": "≤ 0.5"}
@@ -86,24 +89,19 @@ class Task:
 
     daemon: Daemon
     client: httpx.AsyncClient
-    body: dict[str, Any]
+    tools: list[dict[str, Any]]
+    home: Path  # of the files, for the bare sandbox
     command: list[str]  # a bare sandbox that lacks its command line
+    asked: int = 0
 
     @classmethod
     async def prepare(cls, daemon: Daemon, client: httpx.AsyncClient, home: Path) -> Task:
         bundle = examples_dir() / SKILL
-        sample = next((bundle / "samples").iterdir())
         paths = [path for path in sorted(bundle.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
         parts = [("files", (path.relative_to(bundle.parent).as_posix(), path.read_bytes())) for path in paths]
         skill = await client.post("/skills", files=parts)
-        file = await client.post(
-            "/files", files={"file": (sample.name, sample.read_bytes())}, data={"purpose": "user_data"}
-        )
-        text = {"type": "input_text", "text": f"Use the {SKILL} skill on {sample.name}"}
-        attached = {"type": "input_file", "file_id": file.raise_for_status().json()["id"]}
         reference = {"type": "skill_reference", "skill_id": skill.raise_for_status().json()["id"]}
         home.mkdir()
-        shutil.copy(sample, home)
         tools = daemon.services.environments.containers.tools
         if tools is None:
             raise NotDone("Commands cannot be sandboxed here.")
@@ -111,25 +109,41 @@ class Task:
         return cls(
             daemon,
             client,
-            {
-                "model": "default",
-                "temperature": 0,
-                "input": [{"role": "user", "content": [text, attached]}],
-                "tools": [{"type": "shell", "environment": {"type": "container_auto", "skills": [reference]}}],
-            },
+            [{"type": "shell", "environment": {"type": "container_auto", "skills": [reference]}}],
+            home,
             [tools.bwrap, *bare(*mounts, "--tmpfs", "/tmp", "--chdir", "/mnt/data")],
         )
 
-    async def ours(self) -> None:
-        answer = await self.client.post("/responses", json=self.body)
+    async def ask(self) -> dict[str, Any]:
+        """The next request: the sample under a new name, with another number of its invoice."""
+        sample = next((examples_dir() / SKILL / "samples").iterdir())
+        number, self.asked = self.asked, self.asked + 1
+        name = f"{NAMES[number % len(NAMES)]}{number // len(NAMES) or ''}{sample.suffix}"
+        text = re.sub(r"(?<=2025-)\d{4}", f"{1000 + 37 * number}", sample.read_text(encoding="utf-8"), count=1)
+        (self.home / name).write_text(text, encoding="utf-8")
+        file = await self.client.post("/files", files={"file": (name, text)}, data={"purpose": "user_data"})
+        attached = {"type": "input_file", "file_id": file.raise_for_status().json()["id"]}
+        asked = {"type": "input_text", "text": f"Use the {SKILL} skill on {name}"}
+        return {
+            "model": "default", "temperature": 0, "input": [{"role": "user", "content": [asked, attached]}],
+            "tools": self.tools,
+        }  # fmt: skip
+
+    async def ours(self) -> float:
+        """Seconds that it took."""
+        body = await self.ask()
+        begun = time.perf_counter()
+        answer = await self.client.post("/responses", json=body)
         response = answer.raise_for_status().json()
         results = [item["output"][-1]["stdout"] for item in response["output"] if item["type"] == "shell_call_output"]
         said = response["output"][-1].get("content") or [{"text": ""}]
         _check("ours", results, said[0]["text"])
+        return time.perf_counter() - begun
 
-    async def theirs(self, other: Completes) -> None:
+    async def theirs(self, other: Completes) -> float:
         """The same loop with the other's text: render, complete, run what was called, until it answers."""
-        plan = await self.daemon.services.runs.plan(ResponseRequest.parse(self.body))
+        plan = await self.daemon.services.runs.plan(ResponseRequest.parse(await self.ask()))
+        begun = time.perf_counter()
         model = plan.model
         assert isinstance(model, TokenChatModel)
         items: list[dict[str, Any]] = []
@@ -140,7 +154,8 @@ class Task:
             text = await other.complete(model.render(chat), MAX_TOKENS)
             call = _call(text)
             if call is None:
-                return _check(other.name, results, text)
+                _check(other.name, results, text)
+                return time.perf_counter() - begun
             call_id = f"call_{number}"
             raw[call_id] = json.dumps(call["arguments"])
             outputs = [await self._run(command) for command in call["arguments"]["commands"]]

@@ -40,7 +40,7 @@ from skilldeck_daemon.engine.base import (
     TooLong,
 )
 from skilldeck_daemon.engine.handle import Handle, Mailbox
-from skilldeck_daemon.engine.lookup import Lookup
+from skilldeck_daemon.engine.lookup import GRAM, Answers, Lookup
 from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_daemon.engine.sampling import DeadEnd, RequestSampler, apply_bitmask, choose, logprob
 from skilldeck_daemon.engine.slots import Slot, SlotTable
@@ -84,6 +84,7 @@ class CpuEngine:
         self._waiting: deque[_Job] = deque()
         self._prefilling: deque[_Job] = deque()
         self._mail = Mailbox()
+        self._answers = Answers()
         self._decode_rate, self._prefill_rate = Rate(), Rate()
 
     @property
@@ -209,7 +210,7 @@ class CpuEngine:
                     torch.set_num_threads(self._options.threads)
                 model = loading.load(folder, self._options, progress)
                 torch.set_num_threads(model.threads)
-                self._table = SlotTable(model.cache)
+                self._table, self._answers = SlotTable(model.cache), Answers()
             except Exception as error:
                 loop.call_soon_threadsafe(settle, None, error)
                 return
@@ -319,7 +320,7 @@ class CpuEngine:
         if most < 1:
             return []
         assert job.slot is not None
-        return job.lookup.guess(job.slot.tokens, job.next, most)
+        return job.lookup.guess(job.slot.tokens, job.next, most, self._answers, job.request.cache_salt)
 
     def _check(self, model: loading.Loaded, job: _Job, guess: list[int]) -> None:
         """The job's next token and those guessed after it in one step; kept as far as sampling gives the same."""
@@ -400,6 +401,8 @@ class CpuEngine:
     def _finish(self, job: _Job, reason: FinishReason, error: Exception | None = None) -> None:
         """The one place where a request ends."""
         if job.slot is not None:
+            if self._options.draft_tokens and reason in ("stop", "length"):
+                self._answers.keep(job.request.cache_salt, job.slot.tokens[max(0, len(job.prompt) - GRAM) :])
             self._table.release(job.slot)
             job.slot = None
         for queue in (self._waiting, self._prefilling):

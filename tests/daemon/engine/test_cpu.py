@@ -16,7 +16,7 @@ import pytest
 
 from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.cpu import CpuEngine
-from skilldeck_daemon.engine.lookup import Lookup
+from skilldeck_daemon.engine.lookup import KEPT, Answers, Lookup
 from skilldeck_shared.errors import BadRequest, NotFound
 
 torch = pytest.importorskip("torch")
@@ -170,7 +170,7 @@ async def test_a_failed_step_ends_its_requests_and_nothing_of_it_is_reused(
     monkeypatch: pytest.MonkeyPatch, llama: Path, greedy: Any
 ) -> None:
     engine = CpuEngine()
-    await engine.load(ModelSpec(str(llama), "m"))
+    await engine.load(ModelSpec(str(llama), "m", {"draft_tokens": 0}))
     assert engine._model is not None
     decoder, ids = engine._model.decoder, prompts(1)[0]
     await collect(engine, "first", ids, 8)
@@ -292,6 +292,52 @@ def test_a_guess_is_what_stood_after_the_same_tokens_the_last_time() -> None:
     assert lookup.guess(text, 7, 8) == [8, 0, 1, 2, 3, 6, 7, 8], "through the end where the text repeats itself"
     assert Lookup().guess([], 3, 4) == []
     assert Lookup().guess([3], 3, 4) == []
+
+
+def test_an_earlier_answer_is_a_guess_for_its_own_salt_only() -> None:
+    answers = Answers()
+    answers.keep("a", [1, 2, 3, 4, 5])
+    answers.keep("a", [2, 3, 4, 9])
+    answers.keep("b", [2, 3, 4, 7])
+    assert answers.guess("a", (2, 3, 4), 8) == [9], "the newest"
+    assert answers.guess("a", (1, 2, 3), 8) == [4, 5]
+    assert answers.guess("a", (1, 2, 3), 1) == [4]
+    assert answers.guess("b", (1, 2, 3), 8) == answers.guess("", (2, 3, 4), 8) == []
+    lookup = Lookup()
+    assert lookup.guess([5, 2, 3], 4, 4, answers, "b") == [7]
+    assert lookup.guess([2, 3, 4, 6, 2, 3], 4, 4, answers, "b")[:1] == [6], "the text itself comes first"
+    assert lookup.guess([2, 3, 4, 6, 2, 3], 4, 4) != []
+    for number in range(KEPT):
+        answers.keep("b", [number] * 4)
+    assert answers.guess("a", (2, 3, 4), 8) == []
+
+
+async def test_what_was_answered_before_takes_fewer_steps(monkeypatch: pytest.MonkeyPatch, llama: Path) -> None:
+    engine = CpuEngine()
+    await engine.load(ModelSpec(str(llama), "m"))
+    assert engine._model is not None
+    steps = 0
+    for name in ("prefill", "decode"):
+        compute = getattr(engine._model.decoder, name)
+
+        def counted(*args: Any, compute: Any = compute) -> Any:
+            nonlocal steps
+            steps += 1
+            return compute(*args)
+
+        monkeypatch.setattr(engine._model.decoder, name, counted)
+    taken = []
+    for name, salt in (("one", "a"), ("two", "a"), ("three", "b")):
+        before = steps
+        request = GenRequest(name, prompts(1)[0], 60, Sampling(temperature=0), cache_salt=salt)
+        taken.append(
+            ([t async for e in await engine.submit(request) if isinstance(e, Tokens) for t in e.ids], steps - before)
+        )
+    (first, slow), (again, fast), (other, unaided) = taken
+    assert first == again == other
+    assert fast < 0.5 * slow
+    assert unaided == slow
+    await engine.unload()
 
 
 def test_guesses_grow_while_they_are_right() -> None:
