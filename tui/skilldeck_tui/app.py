@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket as socketlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import cache, cached_property
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -27,7 +26,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.client_types import Snapshot
 from skilldeck_tui.notices import notice
-from skilldeck_tui.opening import Opening
+from skilldeck_tui.opening import MODES
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
@@ -61,12 +60,7 @@ class SkilldeckApp(App[None]):
     """`client` gives the connection, always the same, closed by whoever made it; `open_run` is shown at the start."""
 
     TITLE = "skilldeck"
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
-        "chat": ChatScreen,
-        "skills": _screen("skills"),
-        "files": _screen("files"),
-        "daemon": _screen("daemon"),
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {mode: _screen(mode) for mode in MODES}
     DEFAULT_MODE = "chat"
     COMMANDS = {ActionCommands}
     ENABLE_COMMAND_PALETTE = True
@@ -391,63 +385,3 @@ def _collect_again() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
-
-
-def open_tui(opening: Opening) -> int:
-    """Open the TUI and return the exit status.
-
-    `opening.start`: a daemon is started when none listens; else the TUI shows that there is none and waits for it.
-    `run_id` is what Chat shows first. With `screenshot` nothing is opened: the screen is drawn at `size` and saved as
-    an SVG once what was asked for is loaded.
-
-    Raises:
-        SkilldeckError: the configuration is wrong, the daemon did not start, or the picture could not be taken.
-    """
-    preferences, memory, path = Preferences.read(), Memory.read(), opening.socket
-
-    @cache
-    def client() -> Client:
-        from skilldeck_tui.client import Client
-        from skilldeck_tui.transport import SocketChannel
-
-        # Without a handshake: the app shows a daemon that is away, or of another release, and waits for it.
-        return Client(SocketChannel(path), path)
-
-    async def main() -> int:
-        if opening.start and not _listens(path):
-            await _start(path)
-        app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=opening.run_id, mode=opening.mode)
-        try:
-            if opening.screenshot is not None:
-                from skilldeck_tui.screenshot import take
-
-                await client().hello()
-                await take(app, opening.screenshot, size=opening.size)
-                return 0
-            await app.run_async()
-            return app.return_code or 0
-        finally:
-            await client().close()
-
-    return asyncio.run(main())
-
-
-def _listens(path: Path) -> bool:
-    """Whether somebody accepts connections there; a daemon that does need not be waited for before the first paint."""
-    with socketlib.socket(socketlib.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
-async def _start(path: Path) -> None:
-    from skilldeck_tui import cli_output
-    from skilldeck_tui.connect import connect
-
-    try:
-        started = await connect(path, start=True, report=cli_output.waiting)
-    finally:
-        cli_output.progress_off()
-    await started.close()

@@ -6,20 +6,31 @@ others), so that the usual start imports neither the parser nor the commands.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket as socketlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
 
+if TYPE_CHECKING:
+    from skilldeck_tui.client import Client
+
 MODES = ("chat", "skills", "files", "daemon")
-INTERRUPTED = 130
 
 
 class Opening(NamedTuple):
-    """What to open the TUI on; see `app.open_tui`."""
+    """What to open the TUI on.
+
+    Attributes:
+        start: a daemon is started when none listens; else the TUI shows that there is none and waits for it.
+        run_id: what Chat shows first.
+        screenshot: nothing is opened: the screen is drawn at `size` and saved there as an SVG once all is loaded.
+    """
 
     socket: Path
     start: bool = True
@@ -59,13 +70,65 @@ def opens(opening: Opening) -> int:
     # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
     # drawn under load is decided by `app.FRAME`, and the clock stands still while there is nothing to draw.
     os.environ.setdefault("TEXTUAL_FPS", "500")
-    from skilldeck_tui.app import open_tui
-
     try:
-        return open_tui(opening)
+        return asyncio.run(_open(opening))
     except SkilldeckError as error:
         from skilldeck_tui.cli_output import explain
 
         return explain(error)
     except KeyboardInterrupt:  # while a daemon was started
+        from skilldeck_tui.cli_output import INTERRUPTED
+
         return INTERRUPTED
+
+
+async def _open(opening: Opening) -> int:
+    """Raises SkilldeckError: the configuration is wrong, the daemon did not start, or there is no picture."""
+    from skilldeck_tui.app import SkilldeckApp
+    from skilldeck_tui.preferences import Memory, Preferences
+
+    preferences, memory, path = Preferences.read(), Memory.read(), opening.socket
+
+    @cache
+    def client() -> Client:
+        from skilldeck_tui.client import Client
+        from skilldeck_tui.transport import SocketChannel
+
+        # Without a handshake: the app shows a daemon that is away, or of another release, and waits for it.
+        return Client(SocketChannel(path), path)
+
+    if opening.start and not _listens(path):
+        await _start(path)
+    app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=opening.run_id, mode=opening.mode)
+    try:
+        if opening.screenshot is not None:
+            from skilldeck_tui.screenshot import take
+
+            await client().hello()
+            await take(app, opening.screenshot, size=opening.size)
+            return 0
+        await app.run_async()
+        return app.return_code or 0
+    finally:
+        await client().close()
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections there; a daemon that does need not be waited for before the first paint."""
+    with socketlib.socket(socketlib.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+async def _start(path: Path) -> None:
+    from skilldeck_tui import cli_output
+    from skilldeck_tui.connect import connect
+
+    try:
+        started = await connect(path, start=True, report=cli_output.waiting)
+    finally:
+        cli_output.progress_off()
+    await started.close()

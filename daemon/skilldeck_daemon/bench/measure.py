@@ -10,9 +10,10 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 Better = Literal["lower", "higher"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,20 @@ async def interleaved(
         for name in names if number % 2 == 0 else reversed(names):
             samples[name].append(await arms[name]())
     return {name: tuple(values) for name, values in samples.items()}
+
+
+def prepared(
+    prepare: Callable[[], Awaitable[T]], work: Callable[[T], Awaitable[object]]
+) -> Callable[[], Awaitable[float]]:
+    """The seconds that one repetition of `work` takes, on what `prepare` made for it just before."""
+
+    async def sample() -> float:
+        made = await prepare()
+        begun = time.perf_counter()
+        await work(made)
+        return time.perf_counter() - begun
+
+    return sample
 
 
 def timed(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[float]]:

@@ -3,7 +3,7 @@
 Ours is the whole product: HTTP, store, a sandboxed container, the model reading the skill and running its script. The
 references are given less to do: the very prompts ours renders, as text, and each command in a bare bwrap; no server
 for the wheel, no store, no container to start. An answer counts only when it holds what the script printed. Each
-repetition is about another file with other numbers in it, as a person's next question would be.
+repetition is about another file, an invoice of another number, as a person's next question would be.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import json
 import re
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +22,11 @@ from typing import Any, Protocol
 import httpx
 
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.run import Plan
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.containers import bare
-from skilldeck_daemon.bench.measure import Measure, interleaved
+from skilldeck_daemon.bench.measure import Measure, interleaved, prepared
 from skilldeck_daemon.bench.references import Absent, transformers_serve, wheel
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.chat import TokenChatModel
@@ -59,7 +59,7 @@ async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) 
     with local.temporary_home() as home:
         async with local.in_process(Path(home), model=model) as (daemon, client), contextlib.AsyncExitStack() as stack:
             task = await Task.prepare(daemon, client, Path(home) / "bare")
-            arms: dict[str, Callable[[], Awaitable[float]]] = {"ours": task.ours}
+            arms: dict[str, Callable[[], Awaitable[float]]] = {"ours": prepared(task.ask, task.ours)}
             for name, opening in (
                 ("mistralrs, one thread", wheel(folder, wheel_python)),
                 ("mistralrs, as it chooses", wheel(folder, wheel_python, threads=0)),
@@ -67,11 +67,11 @@ async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) 
             ):
                 try:
                     other: Completes = await stack.enter_async_context(opening)
-                    await task.theirs(other)
+                    await task.theirs(other, await task.plan())
                 except (Absent, NotDone) as error:
                     print(f"{name}: {error}", file=sys.stderr)
                 else:
-                    arms[name] = partial(task.theirs, other)
+                    arms[name] = prepared(task.plan, partial(task.theirs, other))
             samples = await interleaved(arms, rounds)
     title = f"{SKILL}, from the request to the answer"
     ours = samples.pop("ours")
@@ -129,21 +129,19 @@ class Task:
             "tools": self.tools,
         }  # fmt: skip
 
-    async def ours(self) -> float:
-        """Seconds that it took."""
-        body = await self.ask()
-        begun = time.perf_counter()
+    async def plan(self) -> Plan:
+        """The next request as the daemon understands it."""
+        return await self.daemon.services.runs.plan(ResponseRequest.parse(await self.ask()))
+
+    async def ours(self, body: dict[str, Any]) -> None:
         answer = await self.client.post("/responses", json=body)
         response = answer.raise_for_status().json()
         results = [item["output"][-1]["stdout"] for item in response["output"] if item["type"] == "shell_call_output"]
         said = response["output"][-1].get("content") or [{"text": ""}]
         _check("ours", results, said[0]["text"])
-        return time.perf_counter() - begun
 
-    async def theirs(self, other: Completes) -> float:
+    async def theirs(self, other: Completes, plan: Plan) -> None:
         """The same loop with the other's text: render, complete, run what was called, until it answers."""
-        plan = await self.daemon.services.runs.plan(ResponseRequest.parse(await self.ask()))
-        begun = time.perf_counter()
         model = plan.model
         assert isinstance(model, TokenChatModel)
         items: list[dict[str, Any]] = []
@@ -154,8 +152,7 @@ class Task:
             text = await other.complete(model.render(chat), MAX_TOKENS)
             call = _call(text)
             if call is None:
-                _check(other.name, results, text)
-                return time.perf_counter() - begun
+                return _check(other.name, results, text)
             call_id = f"call_{number}"
             raw[call_id] = json.dumps(call["arguments"])
             outputs = [await self._run(command) for command in call["arguments"]["commands"]]

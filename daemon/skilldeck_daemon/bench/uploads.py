@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.bench import local
-from skilldeck_daemon.bench.measure import Measure, interleaved, timed
+from skilldeck_daemon.bench.measure import Measure, interleaved, prepared
 from skilldeck_shared.errors import Unavailable
 
 SUITE = "Uploads of 50 MB"
@@ -45,8 +45,8 @@ async def measure(model: str, rounds: int) -> list[Measure]:
             first = await client.post("/skills", files={"files": ("mover.zip", data, "application/zip")})
             skill = first.raise_for_status().json()["id"]
 
-            def posting(path: str, field: str) -> Callable[[], Awaitable[None]]:
-                def post() -> None:
+            def posting(path: str, field: str) -> Callable[[bytes], Awaitable[None]]:
+                def post(data: bytes) -> None:
                     # Plain blocking sends in a thread: a client in Python would cost as much as the server.
                     with closing(HTTPConnection(address.hostname or "", address.port, timeout=600)) as connection:
                         connection.request("POST", f"/v1{path}", form(field, data), {"content-type": CONTENT_TYPE})
@@ -54,29 +54,24 @@ async def measure(model: str, rounds: int) -> list[Measure]:
                         if answer.status != 200:
                             raise Unavailable(f"The upload was answered {answer.status}: {answer.read()!r}")
 
-                return lambda: asyncio.to_thread(post)
+                return lambda data: asyncio.to_thread(post, data)
 
-            async def copy() -> None:
+            async def copy(_data: bytes) -> None:
                 shutil.copyfile(source, target)
                 with target.open("rb+") as handle:
                     os.fsync(handle.fileno())
                     hashlib.file_digest(handle, "sha256")
 
-            def fresh(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[float]]:
-                """Before each sample new bytes: content that is there already would not be written again."""
-
-                async def sample() -> float:
-                    nonlocal data
-                    data = bundle("mover", BUNDLE_BYTES)
-                    source.write_bytes(data)
-                    return await timed(work)()
-
-                return sample
+            async def fresh() -> bytes:
+                """New bytes: content that is there already would not be written again."""
+                data = bundle("mover", BUNDLE_BYTES)
+                source.write_bytes(data)
+                return data
 
             arms = {
-                "version": fresh(posting(f"/skills/{skill}/versions", "files")),
-                "file": fresh(posting("/files", "file")),
-                "copy": fresh(copy),
+                "version": prepared(fresh, posting(f"/skills/{skill}/versions", "files")),
+                "file": prepared(fresh, posting("/files", "file")),
+                "copy": prepared(fresh, copy),
             }
             samples = await interleaved(arms, rounds)
     goal = "≤ 2"

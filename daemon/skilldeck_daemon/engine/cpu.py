@@ -84,7 +84,6 @@ class CpuEngine:
         self._waiting: deque[_Job] = deque()
         self._prefilling: deque[_Job] = deque()
         self._mail = Mailbox()
-        self._answers = Answers()
         self._decode_rate, self._prefill_rate = Rate(), Rate()
 
     @property

@@ -220,6 +220,21 @@ def test_importing_the_engine_leaves_transformers_alone(llama: Path) -> None:
 # ---------------------------------------------------------------- guesses
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, engine: CpuEngine) -> list[str]:
+    """Gets a name for each step that the engine computes from now on."""
+    assert engine._model is not None
+    decoder = engine._model.decoder
+    steps: list[str] = []
+    for name in ("prefill", "decode"):
+
+        def count(*args: Any, name: str = name, compute: Any = getattr(decoder, name)) -> Any:
+            steps.append(name)
+            return compute(*args)
+
+        monkeypatch.setattr(decoder, name, count)
+    return steps
+
+
 @pytest.mark.parametrize(
     "sampling",
     [
@@ -238,22 +253,13 @@ async def test_guessed_tokens_change_nothing_but_the_number_of_steps(
         engine = CpuEngine()
         await engine.load(ModelSpec(str(llama), "m", {"draft_tokens": draft}))
         assert engine._model is not None
-        steps = 0
-        for name in ("prefill", "decode"):
-            compute = getattr(engine._model.decoder, name)
-
-            def counted(*args: Any, compute: Any = compute) -> Any:
-                nonlocal steps
-                steps += 1
-                return compute(*args)
-
-            monkeypatch.setattr(engine._model.decoder, name, counted)
+        steps = counted(monkeypatch, engine)
         events = [event async for event in await engine.submit(GenRequest("r", ids, 150, sampling, logprobs=2))]
         told = [event for event in events if isinstance(event, Tokens)]
         last = events[-1]
         assert isinstance(last, Finished)
         scores = [score for event in told for score in event.logprobs]
-        seen.append(([token for event in told for token in event.ids], scores, last, steps))
+        seen.append(([token for event in told for token in event.ids], scores, last, len(steps)))
         # What is kept for the next prompt is what was written, not what was guessed.
         again = [*ids, *seen[-1][0], 9]
         _, finished = await collect(engine, "again", again, 4)
@@ -316,22 +322,16 @@ async def test_what_was_answered_before_takes_fewer_steps(monkeypatch: pytest.Mo
     engine = CpuEngine()
     await engine.load(ModelSpec(str(llama), "m"))
     assert engine._model is not None
-    steps = 0
-    for name in ("prefill", "decode"):
-        compute = getattr(engine._model.decoder, name)
-
-        def counted(*args: Any, compute: Any = compute) -> Any:
-            nonlocal steps
-            steps += 1
-            return compute(*args)
-
-        monkeypatch.setattr(engine._model.decoder, name, counted)
+    steps = counted(monkeypatch, engine)
     taken = []
     for name, salt in (("one", "a"), ("two", "a"), ("three", "b")):
-        before = steps
+        before = len(steps)
         request = GenRequest(name, prompts(1)[0], 60, Sampling(temperature=0), cache_salt=salt)
         taken.append(
-            ([t async for e in await engine.submit(request) if isinstance(e, Tokens) for t in e.ids], steps - before)
+            (
+                [t async for e in await engine.submit(request) if isinstance(e, Tokens) for t in e.ids],
+                len(steps) - before,
+            )
         )
     (first, slow), (again, fast), (other, unaided) = taken
     assert first == again == other

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
-from rich.style import Style
-from textual.geometry import Region, Size
+from textual.geometry import Size
 from textual.strip import Strip
-from textual.widget import Widget
 
 from skilldeck_tui.format import plural, size
 from skilldeck_tui.transcript import Command
-from skilldeck_tui.widgets.settled import settled
+from skilldeck_tui.widgets.line_view import LineView
 
 Row = tuple[str, str]
 HEAD = 4
 
 
-class OutputView(Widget):
+class OutputView(LineView):
     """Shows `command.output`; `sync` after it changed. `lines` is how many a folded view shows."""
 
-    virtual_size = settled()
     COMPONENT_CLASSES = {"output--stdout", "output--stderr", "output--mark", "output--match"}
     DEFAULT_CSS = """
     OutputView { height: auto; width: 1fr; }
@@ -47,7 +44,6 @@ class OutputView(Widget):
         self._kept = 0
         self._fixed = 0
         self._first = 0
-        self._style = Style()
 
     def sync(self, *, force: bool = False) -> None:
         output = self.command.output
@@ -120,14 +116,10 @@ class OutputView(Widget):
         last = [(stream, crop(text, width)) for stream, text in output.lines[-tail:]]
         return [*first, mark, *last]
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._style = self.rich_style  # computed at each use, from all that is behind: not for each line
-        return super().render_lines(crop)
-
     def render_line(self, y: int) -> Strip:
         width = self._width
         if y >= len(self._rows):
-            return Strip.blank(width, self._style)
+            return Strip.blank(width, self.line_style)
         kind, text = self._rows[y]
         style = self.get_component_rich_style(f"output--{kind}")
         segments = [Segment(text, style)]
@@ -140,7 +132,7 @@ class OutputView(Widget):
                 segments += [Segment(text[at:found], style), Segment(text[found:end], style + match)]
                 at = end
             segments.append(Segment(text[at:], style))
-        return Strip(segments).adjust_cell_length(width, self._style)
+        return Strip(segments).adjust_cell_length(width, self.line_style)
 
 
 def wrap(text: str, width: int) -> list[str]:

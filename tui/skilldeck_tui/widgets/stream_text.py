@@ -7,18 +7,15 @@ However much was written, a frame wraps only the lines that are new or changed, 
 from __future__ import annotations
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.strip import Strip
-from textual.widget import Widget
 
 from skilldeck_tui.format import clean
-from skilldeck_tui.widgets.settled import settled
+from skilldeck_tui.widgets.line_view import LineView
 
 
-class StreamText(Widget):
-    virtual_size = settled()
+class StreamText(LineView):
     DEFAULT_CSS = "StreamText { width: 1fr; height: auto; color: $foreground; }"
 
     def __init__(self) -> None:
@@ -29,7 +26,6 @@ class StreamText(Widget):
         self._rows: list[str] = []  # of the lines that have ended, wrapped, then of the open one
         self._fixed = 0  # how many of the rows are of lines that have ended
         self._height = 1
-        self._style = Style()
 
     def write(self, text: str) -> None:
         """Show `text` in place of what is there."""
@@ -63,13 +59,9 @@ class StreamText(Widget):
             self._wrap(self._ended)
         return self._height
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        self._style = self.rich_style  # computed at each use: a fifth of a frame if by the line
-        return super().render_lines(crop)
-
     def render_line(self, y: int) -> Strip:
         text = self._rows[y] if y < self._height else ""
-        return Strip([Segment(text, self._style)]).adjust_cell_length(self.size.width, self._style)
+        return Strip([Segment(text, self.line_style)]).adjust_cell_length(self.size.width, self.line_style)
 
 
 def wrap(line: str, width: int) -> list[str]:

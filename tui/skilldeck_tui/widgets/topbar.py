@@ -9,10 +9,9 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
+from skilldeck_tui.opening import MODES
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.text_block import TextBlock
-
-MODES = (("chat", "Chat"), ("skills", "Skills"), ("files", "Files"), ("daemon", "Daemon"))
 
 
 class Tab(TextBlock):
@@ -53,8 +52,8 @@ class TopBar(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static("skilldeck", classes="brand")
-        for number, (mode, label) in enumerate(MODES, 1):
-            tab = Tab(mode, label, number)
+        for number, mode in enumerate(MODES, 1):
+            tab = Tab(mode, mode.capitalize(), number)
             tab.set_class(mode == self.mode, "-active")
             yield tab
         yield TextBlock(classes="link")
