@@ -57,7 +57,7 @@ class CpuOptions:
     prefill_chunk: int = 256
     dtype: str = "auto"
     kv_memory: int = 0
-    draft_tokens: int = 16
+    draft_tokens: int = 64
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> CpuOptions:
