@@ -262,6 +262,8 @@ class Run:
             if compacted:
                 messages = base = plan.messages(self.output.told, self.output.raw)
             choice = self._tool_choice(last=number == MAX_ROUNDS - 1)
+            if number == 0 and choice != "none":
+                plan.work.begin_container()
             if self.request.compacts and await self._compact(messages, choice):
                 compacted = True
                 messages = base = plan.messages(self.output.told, self.output.raw)

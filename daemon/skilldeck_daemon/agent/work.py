@@ -1,8 +1,9 @@
 """What a run gives its tools: the container with the skills and files of the request, and permission to run commands.
 
 A container_auto request uses the container that the history used when it is still there and has what is asked for;
-else a new one is made with the first call, while the model still writes what to run in it; an answer without commands
-costs nothing. A failed start of a container is a failed call, not half a container.
+else a new one is made with the first call, while the model still writes what to run in it. With skills or files to use
+its sandbox starts with the run, beside the model; an answer without commands leaves nothing of it. A failed start of a
+container is a failed call, not half a container.
 """
 
 from __future__ import annotations
@@ -124,15 +125,27 @@ class Work:
         self.verdicts[call_id] = Verdict(refusal is None, time.monotonic() - asked if asks else None)
         return refusal
 
+    def begin_container(self) -> None:
+        """The model begins with skills or files to use: start a new container's sandbox meanwhile.
+
+        That takes 15 ms, which pass while the prompt is read. Under "ask" nothing starts unasked.
+        """
+        if self._record is not None and (self.mounted or self._files) and self._unasked():
+            self.environments.begin(self._record)
+            self.closing.append(partial(self.environments.give_up, self.container_id))
+
     def expect_container(self) -> None:
         """The model has begun a call: get the container ready meanwhile. What goes wrong is told by `container`.
 
         A new one takes 30 ms, which passes while the arguments are written. Under "ask" nothing starts unasked.
         """
-        if self._coming is None and strictest(self.approvals.permission, self.permission) == "auto":
+        if self._coming is None and self._unasked():
             self._coming = asyncio.create_task(self._ready(start=True))
             self._coming.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody asks
             self.closing.append(partial(_stop, self._coming))
+
+    def _unasked(self) -> bool:
+        return strictest(self.approvals.permission, self.permission) == "auto"
 
     async def container(self) -> Container:
         """The run's container, made when this is its first use, with the run's files in it."""

@@ -177,7 +177,7 @@ async def test_a_turn_that_only_repeats_itself_ends_as_too_long(served: Running)
     response = await served.respond("go", **looping)
     assert response["status"] == "incomplete"
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
-    assert 128 <= response["usage"]["output_tokens"] < 160
+    assert 128 <= response["usage"]["output_tokens"] < 224, "a step may hold 64 guessed tokens more"
     asked = await served.respond("go", max_output_tokens=200, **looping)
     assert asked["usage"]["output_tokens"] == 200, "who names a number gets it"
 

@@ -61,6 +61,64 @@ async def test_a_skill_and_a_file_are_used_in_a_container() -> None:
         )
 
 
+@pytest.fixture
+def greeter() -> dict[str, Any]:
+    """The shell with a skill."""
+    source = {"type": "base64", "media_type": "application/zip", "data": base64.b64encode(bundle()).decode()}
+    skill = {"type": "inline", "name": "greeter", "description": "Greets people.", "source": source}
+    return {"type": "shell", "environment": {"type": "container_auto", "skills": [skill]}}
+
+
+async def test_with_a_skill_the_sandbox_starts_before_the_call_and_goes_when_none_comes(
+    greeter: dict[str, Any],
+) -> None:
+    gate = threading.Event()
+    call = shell("sh /mnt/skills/*/greet.sh Ada")
+    async with running(Turn("I need ", Hold(gate), "no command."), Turn(call), Turn("Done.")) as daemon:
+        containers = daemon.daemon.services.environments.containers
+        plain = asyncio.create_task(daemon.respond(tools=[greeter]))
+        await until(lambda: containers.stats()["open"] == 1)
+        assert (await daemon.http.get("/containers")).json()["data"] == [], "it is nobody's yet"
+        gate.set()
+        assert [item["type"] for item in (await plain)["output"]] == ["message"]
+        await until(lambda: containers.stats()["open"] == 0)
+        assert [path for path in containers.base.iterdir() if not path.name.startswith(".")] == []
+        starts = containers.stats()["starts"]
+        used = await daemon.respond(tools=[greeter])
+        assert outputs(used)[0]["stdout"] == "hello Ada\n"
+        assert containers.stats()["starts"] == starts + 1, "the one that was begun"
+
+
+async def test_a_sandbox_begun_ahead_gives_way_to_one_that_is_asked_for(greeter: dict[str, Any]) -> None:
+    gate = threading.Event()
+    call = shell("sh /mnt/skills/*/greet.sh Ada")
+    turns = (Turn("Hm. ", Hold(gate), call), Turn(shell("echo now")), Turn("ok"), Turn("ok"))
+    async with running(*turns, max_containers=1) as daemon:
+        containers = daemon.daemon.services.environments.containers
+        first = asyncio.create_task(daemon.respond(tools=[greeter]))
+        await until(lambda: containers.stats()["open"] == 1)
+        assert outputs(await daemon.respond(tools=[SHELL]))[0]["stdout"] == "now\n"
+        gate.set()
+        assert outputs(await first)[0]["stdout"] == "hello Ada\n"
+
+
+@pytest.mark.parametrize(
+    ("skill", "permission", "choice"), [(False, "auto", "auto"), (True, "auto", "none"), (True, "ask", "auto")]
+)
+async def test_no_sandbox_is_begun_unasked_or_for_nothing(
+    greeter: dict[str, Any], skill: bool, permission: str, choice: str
+) -> None:
+    gate = threading.Event()
+    async with running(Turn("No ", Hold(gate), "need."), permission=permission) as daemon:
+        containers = daemon.daemon.services.environments.containers
+        answer = asyncio.create_task(daemon.respond(tools=[greeter if skill else SHELL], tool_choice=choice))
+        await until(lambda: bool(daemon.model.requests))
+        begun = containers.stats()["open"]
+        gate.set()
+        await answer
+        assert (begun, containers.stats()["starts"]) == (0, 0)
+
+
 async def test_commands_appear_while_the_model_writes_and_output_while_the_process_does() -> None:
     async with running(Turn(shell('echo one; echo "zwei" >&2; exit 3')), Turn("ok")) as daemon:
         events = await daemon.stream(tools=[SHELL])
@@ -345,6 +403,26 @@ async def test_cancelling_while_the_container_of_a_call_starts_ends_both() -> No
         for record in (await daemon.client.containers.list()).data:
             files = await daemon.http.get(f"/containers/{record.id}/files")
             assert files.status_code == 200, files.text
+
+
+async def test_cancelling_when_the_container_of_a_call_is_just_stored_leaves_it_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(half_written(threading.Event())) as daemon:
+        store, stored = daemon.daemon.services.store.containers, asyncio.Event()
+        put = store.put
+
+        async def slow(record: dict[str, Any]) -> None:
+            await put(record)
+            stored.set()
+            await asyncio.sleep(0.1)
+
+        monkeypatch.setattr(store, "put", slow)
+        response = await daemon.respond(tools=[SHELL], background=True)
+        await stored.wait()
+        assert (await daemon.client.responses.cancel(response["id"])).status == "cancelled"
+        (record,) = (await daemon.client.containers.list()).data
+        assert (await daemon.http.get(f"/containers/{record.id}/files")).status_code == 200
 
 
 async def test_an_expired_container_is_refused_by_name() -> None:
