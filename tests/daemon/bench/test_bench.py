@@ -10,6 +10,7 @@ import pytest
 from daemon.containers.support import needs_bwrap
 from skilldeck_daemon.bench import containers, references, report, server, store, uploads
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
+from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine import registry
 
 
@@ -75,7 +76,7 @@ async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatc
 async def test_the_server_is_measured_against_its_own_engine() -> None:
     measured = await server.measure("tiny", 1, streams=(2,), new=64, reference=False)
     assert [measure.name for measure in measured] == [
-        "2 streams, first token to last",
+        "2 streams, while all write",
         "2 streams, the whole request of 64 tokens",
         "processor time a token, 2 streams",
         "of it the server's, 2 streams",
@@ -86,6 +87,13 @@ async def test_the_server_is_measured_against_its_own_engine() -> None:
     assert streaming.ratio > 0
     # A request begins before its first token and ends after its last.
     assert whole.ours[0] < 2 * streaming.ours[0]
+
+
+def test_a_rate_is_of_the_time_in_which_all_streams_write() -> None:
+    assert together([[(0.0, 1), (1.0, 5), (2.0, 5)], [(1.0, 1), (2.0, 7), (3.0, 5)]]) == 12
+    assert together([[(0.0, 1), (2.0, 4), (4.0, 4)]]) == 2
+    assert together([[(0.0, 1), (1.0, 4)], [(2.0, 1), (4.0, 4)]]) == 2.25, "never at once: from first to last"
+    assert together([[(1.0, 16)]]) == 0, "all in one piece"
 
 
 async def test_a_reference_that_is_not_here_says_so(tmp_path: Path) -> None:
