@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 from skilldeck_daemon.agent.bus import Bus
+from skilldeck_daemon.agent.early import EarlySandboxes
 from skilldeck_daemon.agent.fields import Fields
 from skilldeck_daemon.agent.files import FileLibrary
 from skilldeck_daemon.agent.library import SkillLibrary
@@ -65,6 +66,7 @@ class Environments:
         self, containers: Containers, store: Store, skills: SkillLibrary, files: FileLibrary, bus: Bus
     ) -> None:
         self.containers = containers
+        self.early = EarlySandboxes(containers)
         self.unavailable: SandboxUnavailable | None = None
         self._store = store
         self._skills = skills
@@ -74,8 +76,6 @@ class Environments:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._home = ""
         self._opened: set[str] = set()  # may hold ids that were closed since the last `_park`
-        self._early: dict[str, asyncio.Task[Container]] = {}  # begun before a call asked for them, without a record
-        self._ending: dict[str, asyncio.Task[None]] = {}  # of those that no call asked for
 
     # -- life
 
@@ -96,7 +96,7 @@ class Environments:
         await self.containers.sweep(mine)
 
     async def close(self) -> None:
-        await asyncio.gather(*self._ending.values())
+        await self.early.close()
         await self.containers.close()
 
     async def expire(self) -> Ids:
@@ -177,36 +177,14 @@ class Environments:
         }
 
     def begin(self, record: Doc) -> None:
-        """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, `give_up` ends it."""
-        id = record["id"]
-        if id in self._early or self.unavailable is not None:
-            return
-        if self.containers.stats()["open"] < self.containers.max_containers:
-            self._early[id] = task = asyncio.create_task(self.containers.create(_spec(record)))
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())  # `open_new` tries again
-
-    def give_up(self, id: str) -> None:
-        """End what `begin` started, with its data, when nothing took it."""
-        early = self._early.pop(id, None)
-        if early is not None:
-            self._ending[id] = ending = asyncio.create_task(_end(early))
-            ending.add_done_callback(lambda _: self._ending.pop(id, None))
-
-    async def _begun(self, id: str) -> Container | None:
-        """What `begin` started, when it did and it is still there; the caller's from here on."""
-        early = self._early.get(id)
-        if early is not None:
-            await asyncio.wait([early])
-            if self._early.pop(id, None) is not None and early.exception() is None and not early.result().closed:
-                return early.result()
-        if id in self._ending:
-            await asyncio.shield(self._ending[id])
-        return None
+        """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, or `early` gives it up."""
+        if self.unavailable is None:
+            self.early.begin(_spec(record))
 
     async def open_new(self, record: Doc) -> Container:
         """Make the container of a new record, unless it was begun, then store the record."""
         self._available()
-        container = await self._begun(record["id"])
+        container = await self.early.take(record["id"])
         if container is None:
             await self._park()
             container = await self.containers.create(_spec(record))
@@ -288,17 +266,13 @@ class Environments:
 
     async def _park(self) -> None:
         """Make room for one more sandbox: those no call asked for end, then those idle longest, whose data stays."""
-        while self._early and self.containers.stats()["open"] >= self.containers.max_containers:
-            id = next(iter(self._early))
-            self.give_up(id)
-            await asyncio.shield(self._ending[id])
+        await self.early.make_room()
         known = {id: found for id in self._opened if (found := self.containers.get(id)) is not None}
         self._opened = set(known)
-        open_now = self.containers.stats()["open"]
-        if open_now < self.containers.max_containers:
+        if not self.containers.full:
             return
         idle = [container for container in known.values() if not container.busy]
-        surplus = open_now - self.containers.max_containers + 1
+        surplus = self.containers.stats()["open"] - self.containers.max_containers + 1
         for container in sorted(idle, key=lambda entry: entry.last_active)[:surplus]:
             self._opened.discard(container.spec.id)
             await container.close(delete=False)
@@ -428,12 +402,6 @@ class Environments:
             pass
         await self._store.container_files.delete(id, file_id)
         return {"id": file_id, "object": "container.file.deleted", "deleted": True}
-
-
-async def _end(early: asyncio.Task[Container]) -> None:
-    await asyncio.wait([early])
-    if early.exception() is None:
-        await early.result().close()
 
 
 def numbered(mounts: Sequence[Mounted]) -> Mounts:

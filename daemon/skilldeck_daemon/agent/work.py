@@ -132,7 +132,7 @@ class Work:
         """
         if self._record is not None and (self.mounted or self._files) and self._unasked():
             self.environments.begin(self._record)
-            self.closing.append(partial(self.environments.give_up, self.container_id))
+            self.closing.append(partial(self.environments.early.give_up, self.container_id))
 
     def expect_container(self) -> None:
         """The model has begun a call: get the container ready meanwhile. What goes wrong is told by `container`.

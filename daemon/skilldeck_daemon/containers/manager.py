@@ -251,6 +251,11 @@ class Containers:
             await container.close()
         return [container.spec.id for container in idle]
 
+    @property
+    def full(self) -> bool:
+        """Whether `max_containers` are open."""
+        return len(self._open) >= self.max_containers
+
     def stats(self) -> dict[str, Any]:
         """Numbers for /metrics and `doctor`."""
         containers = list(self._open.values())
@@ -293,7 +298,7 @@ class Containers:
                 raise InvalidContainerRequest(
                     f"The folder of skill {mount.name!r} does not exist: {mount.path}.", param="skills"
                 )
-        if len(self._open) >= self.max_containers:
+        if self.full:
             raise TooManyContainers(
                 f"{self.max_containers} containers are open already.",
                 "Delete one, wait for one to expire, or raise the daemon's max_containers.",
