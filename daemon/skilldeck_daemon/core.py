@@ -77,7 +77,7 @@ class Core:
         store = Store(settings.database_url or sqlite_url(data / "skilldeck.db"), data / "blobs", settings.blobs_url)
         bus = Bus()
         # Without a sandbox a command could write through a link into the stored blob.
-        mounts = MountCache(data / "skills", store.blobs.require, link=settings.sandbox != "none")
+        mounts = MountCache(data / "skills", store.blobs.require, bound=settings.sandbox != "none")
         skills = SkillLibrary(store, bus, mounts, settings.watched_versions)
         files = FileLibrary(store, bus)
         containers = Containers(

@@ -1,9 +1,11 @@
-"""Read-only trees of skill versions, for containers to mount.
+"""Trees of skill versions, for containers to mount read-only.
 
-One tree per bundle digest, shared by every run that mounts it: folders 0555, files 0444 or 0555, readable by any user,
-since a sandboxed process may be another one. A tree appears whole (written aside, then renamed) and never changes, so
-a container that has it mounted keeps what it began with. Trees are a cache and not synced to disk: one that a power
-cut left short is made anew. `collect` removes those nobody asked for in a while.
+One tree per bundle digest, shared by every run that mounts it and readable by any user, since a sandboxed process may
+be another one. Folders and executables are 0755 and files 0644, as their author has them: what a command copies out
+takes the modes along, and a copied template must be editable and a copied folder removable. It is the read-only bind
+that keeps the tree itself. A tree appears whole (written aside, then renamed) and its bytes never change, so a
+container that has it mounted keeps what it began with. Trees are a cache and not synced to disk: one that a power cut
+left short is made anew. `collect` removes those nobody asked for in a while.
 """
 
 from __future__ import annotations
@@ -27,13 +29,15 @@ class MountCache:
     Args:
         root: folder of its own; created when missing.
         blob: where the content with a SHA-256 lies; raises when it is missing.
-        link: share the bytes of stored files with the trees, so that a new version of a large skill costs no copy.
-            Only where nothing that reads a tree could write through the link.
+        bound: commands see trees through read-only binds alone. Then trees share the bytes of stored files, so that a
+            new version of a large skill costs no copy. Without a bind (`--sandbox none`) a tree has bytes of its own,
+            and its modes (0555, 0444) are all that keeps it from a careless command.
     """
 
-    def __init__(self, root: Path, blob: Callable[[str], Path], *, link: bool = True) -> None:
+    def __init__(self, root: Path, blob: Callable[[str], Path], *, bound: bool = True) -> None:
         self.root = root
-        self._link = link
+        self._bound = bound
+        self._folder_mode, self._file_mode = (0o755, 0o644) if bound else (0o555, 0o444)
         self._blob = blob
         self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # Digests whose tree this process has made or looked through.
@@ -49,7 +53,7 @@ class MountCache:
         """
         target, entries = self.root / digest, list(files)
         async with self._making.setdefault(digest, asyncio.Lock()):
-            if digest not in self._sound and not await asyncio.to_thread(_whole, target, entries):
+            if digest not in self._sound and not await asyncio.to_thread(self._usable, target, entries):
                 await asyncio.to_thread(self._make, target, entries, blob or self._blob)
             self._sound.add(digest)
             try:
@@ -70,22 +74,38 @@ class MountCache:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 self._put(blob(entry.sha256), place, entry.executable, stored=blob is self._blob)
             for folder, _, _ in os.walk(partial):
-                Path(folder).chmod(0o555)
+                Path(folder).chmod(self._folder_mode)
             partial.rename(target)
         except BaseException:
             _remove(partial)
             raise
 
     def _put(self, source: Path, place: Path, executable: bool, stored: bool) -> None:
-        """One file. A stored blob that is 0444 as well is shared; an executable one needs bytes of its own."""
-        if stored and self._link and not executable and source.stat().st_mode & 0o777 == 0o444:
-            try:
-                os.link(source, place)
-                return
-            except OSError:  # another file system, or too many links: copied like the others
-                pass
-        shutil.copyfile(source, place)
-        place.chmod(0o555 if executable else 0o444)
+        """One file. A stored blob is shared and gets the tree's mode with it; an executable needs bytes of its own."""
+        if not (stored and self._bound and not executable and _linked(source, place)):
+            shutil.copyfile(source, place)
+        place.chmod(self._mode(executable))
+
+    def _mode(self, executable: bool) -> int:
+        return self._folder_mode if executable else self._file_mode
+
+    def _usable(self, tree: Path, files: list[Entry]) -> bool:
+        """Whether every file of a tree that was found is there with its size; its modes, which an earlier version or
+        another setting made otherwise, are set right."""
+        try:
+            for entry in files:
+                place = tree / entry.path
+                state = place.stat()
+                if state.st_size != entry.size or (state.st_nlink > 1 and not self._bound):
+                    return False
+                if state.st_mode & 0o777 != self._mode(entry.executable):
+                    place.chmod(self._mode(entry.executable))
+            for folder, _, _ in os.walk(tree):
+                if os.stat(folder).st_mode & 0o777 != self._folder_mode:
+                    os.chmod(folder, self._folder_mode)
+        except OSError:
+            return False
+        return True
 
     async def collect(self, keep: Iterable[str] = (), unused_seconds: float = 7 * 86_400) -> int:
         """Remove trees not in `keep` (digests) that nobody asked for in `unused_seconds`; returns how many."""
@@ -107,16 +127,17 @@ class MountCache:
             yield from self.root.iterdir()
 
 
-def _whole(tree: Path, files: list[Entry]) -> bool:
-    """Whether every file is there with its size."""
+def _linked(source: Path, place: Path) -> bool:
+    """Share the bytes; not across file systems, nor beyond the most links a file may have."""
     try:
-        return all((tree / entry.path).stat().st_size == entry.size for entry in files)
+        os.link(source, place)
     except OSError:
         return False
+    return True
 
 
 def _remove(tree: Path) -> None:
-    """Remove a read-only tree."""
+    """Remove a tree, also one whose folders are read-only."""
     for folder, _, _ in os.walk(tree):
         with contextlib.suppress(OSError):
             Path(folder).chmod(0o755)

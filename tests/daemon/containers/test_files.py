@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,16 @@ from skilldeck_daemon.containers import (
     ArtifactNotFound,
     ArtifactTooLarge,
     Container,
+    Containers,
+    ContainerSpec,
     InvalidContainerRequest,
+    Mount,
     artifacts,
+    bwrap,
 )
+from skilldeck_daemon.skills.mounts import MountCache
+from skilldeck_shared.bundle import scan
+from support.bundles import manifest, write_skill
 
 SECRET = "host secret 4711"
 
@@ -251,3 +259,43 @@ async def test_a_locked_work_directory_is_opened_again(container: Container) -> 
     os.kill(container.init_pid, signal.SIGKILL)
     await until(lambda: not container.running)
     assert (await sh(container, "cat f g")).stdout == "x\ny"
+
+
+COPIES = """
+set -e
+stat -c %a /mnt/skills/demo /mnt/skills/demo/assets /mnt/skills/demo/assets/t.md /mnt/skills/demo/run.sh | tr '\\n' ' '
+cp /mnt/skills/demo/assets/t.md /mnt/data/ && echo filled >> /mnt/data/t.md
+cp -r /mnt/skills/demo /mnt/data/tree && echo more >> /mnt/data/tree/assets/t.md && touch /mnt/data/tree/assets/new
+/mnt/data/tree/run.sh
+python3 -c 'import shutil; shutil.copytree("/mnt/skills/demo", "/mnt/data/python")'
+echo more >> /mnt/data/python/assets/t.md
+rm -r /mnt/data/tree && rm -r /mnt/data/python
+! echo x 2>/dev/null >> /mnt/skills/demo/assets/t.md
+! touch /mnt/skills/demo/assets/new 2>/dev/null
+! chmod 0777 /mnt/skills/demo/run.sh 2>/dev/null
+cat /mnt/data/t.md
+"""
+
+
+@needs_bwrap
+@pytest.mark.parametrize("reachable", [True, False], ids=["bound directly", "copied first"])
+async def test_what_a_command_copies_out_of_a_skill_is_its_own_to_change(
+    start_containers: Callable[..., Awaitable[Containers]], tmp_path: Path, reachable: bool
+) -> None:
+    source = write_skill(
+        tmp_path / "demo",
+        {"SKILL.md": manifest("demo"), "assets/t.md": b"template\n", "run.sh": b"#!/bin/sh\necho ran\n"},
+    )
+    tree = scan(source)
+    blobs = {entry.sha256: source / entry.path for entry in tree.entries}
+    with tempfile.TemporaryDirectory(dir=tmp_path if not reachable else "/tmp") as home:
+        Path(home).chmod(0o755 if reachable else 0o700)
+        mounted = await MountCache(Path(home) / "skills", blobs.__getitem__).path(tree.digest, tree.entries)
+        containers = await start_containers()
+        uid = bwrap.find_tools().uid
+        # What the owner alone may enter, the containers of an ordinary user may: they have his uid.
+        assert bwrap.tree_readable(mounted, uid) == (reachable or uid == os.geteuid())
+        container = await containers.create(ContainerSpec("cntr_copies", mounts=(Mount("demo", mounted),)))
+        result = await sh(container, COPIES)
+        assert (result.exit_code, result.stdout) == (0, "755 755 644 755 ran\ntemplate\nfilled\n"), result
+        await containers.delete("cntr_copies")

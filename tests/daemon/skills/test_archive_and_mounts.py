@@ -42,13 +42,40 @@ def test_the_same_files_make_the_same_zip_whatever_their_times(tmp_path: Path, t
         assert archive.namelist() == [f"csv-tools/{entry.path}" for entry in tree.entries]
 
 
-async def test_a_tree_is_whole_read_only_and_executable_where_it_was(cache: MountCache, tree: Tree) -> None:
+async def test_a_tree_is_whole_and_has_the_modes_of_its_author(cache: MountCache, tree: Tree) -> None:
     path = await cache.path(tree.digest, tree.entries)
     assert scan(path).entries == tree.entries
+    check_modes(path, folder=0o755, file=0o644)
+
+
+def check_modes(path: Path, folder: int, file: int) -> None:
     found = modes(path)
-    assert {found[name] for name in (".", "scripts", "references")} == {0o555}
-    assert found["scripts/run.sh"] == 0o555
-    assert found["SKILL.md"] == 0o444
+    assert {found[name] for name in (".", "scripts", "references")} == {folder}
+    assert found["scripts/run.sh"] == folder
+    assert {found["SKILL.md"], found["references/notes.txt"], found["big"]} == {file}
+
+
+async def test_a_tree_of_an_earlier_version_is_given_its_modes_where_it_lies(cache: MountCache, tree: Tree) -> None:
+    path = await cache.path(tree.digest, tree.entries)
+    for item in (*path.rglob("*"), path):
+        item.chmod(0o555 if item.is_dir() or item.stat().st_mode & 0o100 else 0o444)
+    inode = path.stat().st_ino
+    restarted = MountCache(cache.root, cache._blob)
+    assert await restarted.path(tree.digest, tree.entries) == path
+    check_modes(path, folder=0o755, file=0o644)
+    assert path.stat().st_ino == inode
+
+
+async def test_without_a_bind_a_tree_is_read_only_and_shares_no_byte_with_the_store(
+    tmp_path: Path, cache: MountCache, tree: Tree
+) -> None:
+    shared = await cache.path(tree.digest, tree.entries)
+    assert (shared / "SKILL.md").stat().st_nlink == 2
+    plain = MountCache(cache.root, cache._blob, bound=False)
+    path = await plain.path(tree.digest, tree.entries)
+    check_modes(path, folder=0o555, file=0o444)
+    assert (path / "SKILL.md").stat().st_nlink == 1
+    assert (tmp_path / "csv-tools/SKILL.md").stat().st_nlink == 1
 
 
 async def test_runs_share_one_tree_even_when_they_start_together(cache: MountCache, tree: Tree) -> None:
@@ -68,7 +95,7 @@ async def test_a_missing_blob_leaves_no_half_tree(tmp_path: Path, tree: Tree) ->
 
 async def test_a_tree_cut_short_is_made_anew_by_the_next_daemon(tmp_path: Path, cache: MountCache, tree: Tree) -> None:
     path = await cache.path(tree.digest, tree.entries)
-    (path / "SKILL.md").chmod(0o644)
+    (path / "SKILL.md").unlink()  # its bytes are the store's
     (path / "SKILL.md").write_bytes(b"")
     restarted = MountCache(cache.root, cache._blob)
     assert scan(await restarted.path(tree.digest, tree.entries)).digest == tree.digest
