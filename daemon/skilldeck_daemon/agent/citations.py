@@ -18,7 +18,7 @@ def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     """container_file_citation annotations, in order of their place."""
     cited = []
     for file in files:
-        start, end = _mention(text, file["path"])
+        start, end = mention(text, file["path"]) or (len(text), len(text))
         cited.append(
             {
                 "type": "container_file_citation",
@@ -54,10 +54,15 @@ def _place(citation: dict[str, Any]) -> tuple[int, int]:
     return citation["start_index"], citation["end_index"]
 
 
-def _mention(text: str, path: str) -> tuple[int, int]:
-    for name in (f"sandbox:{path}", path, path.removeprefix("/mnt/data/"), path.rsplit("/", 1)[-1]):
+def mention(text: str, path: str, *, name_alone: bool = True) -> tuple[int, int] | None:
+    """Where a text first mentions a file of the container: by its path, else (unless not `name_alone`) by its name."""
+    last = path.rsplit("/", 1)[-1]
+    if last not in text:  # a run may have made 10,000 files: a hundredth of what an expression takes
+        return None
+    names = [f"sandbox:{path}", path, path.removeprefix("/mnt/data/")]
+    for name in [*names, last] if name_alone else names:
         # A name inside a longer name (data.csv in olddata.csv) is no mention of it.
         match = re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", text)
         if match:
             return match.start(), match.end()
-    return len(text), len(text)
+    return None

@@ -119,7 +119,7 @@ class Turn:
             # An empty answer is an answer: clients read the last message.
             self._text = TextWriter(self._output, self._request.logprobs)
         if self._text is not None:
-            files = [] if self.calls else await self._work.produced()
+            files = [] if self.calls else await self._work.produced(self._text.so_far)
             self._text.close([*self._urls(self._text), *citations(self._text.so_far, files)])
             self._text = None
 

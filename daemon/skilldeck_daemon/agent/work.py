@@ -23,6 +23,7 @@ from skilldeck_daemon.agent.environments import Environments, Mounted, numbered,
 from skilldeck_daemon.agent.gather import Sources, from_file_id
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.mcp.servers import McpServers
+from skilldeck_daemon.agent.products import hidden, products
 from skilldeck_daemon.agent.tools.base import Tool
 from skilldeck_daemon.agent.tools.code_interpreter import CodeInterpreterTool, Place, place_of
 from skilldeck_daemon.agent.tools.shell import EnvironmentSpec, ShellTool
@@ -174,8 +175,12 @@ class Work:
             await container.start()
         return container
 
-    async def produced(self) -> list[dict[str, Any]]:
-        """container.file objects of what this run's calls made or changed, by path; hidden files are left out."""
+    async def produced(self, text: str = "") -> list[dict[str, Any]]:
+        """container.file objects of what this run's calls made or changed, the best first (see `products`).
+
+        Args:
+            text: the answer; files it mentions come first.
+        """
         if self._marks is None:
             return []
         try:
@@ -183,15 +188,11 @@ class Work:
         except (ContainerGone, NotFound):  # deleted meanwhile
             return []
         made = [file for file in files if self._marks.get(file["path"]) != file["_mtime_ns"]]
-        return [public(file) for file in made if not _hidden(file["path"])][:CITED_FILES]
+        return [public(file) for file in products(made, files, text)[:CITED_FILES]]
 
 
 def _stop(task: asyncio.Task[Container]) -> None:
     task.cancel()
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
 
 
 def hosted_auto(tools: list[Tool]) -> bool:
@@ -331,7 +332,7 @@ async def _present(work: Work, attachments: Attachments) -> set[str]:
         path = await _add(work, attachment)
         attachment.name = path.removeprefix(WORKDIR + "/")
         names.add(attachment.name)
-    return {name for name in names if not _hidden(name)}
+    return {name for name in names if not hidden(name)}
 
 
 async def _add(work: Work, attachment: Attachment) -> str:

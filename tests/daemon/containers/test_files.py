@@ -277,6 +277,17 @@ cat /mnt/data/t.md
 """
 
 
+def test_files_of_packages_take_no_place_from_the_others(tmp_path: Path) -> None:
+    for folder in ("a/node_modules/left-pad", "node_modules/x", "z/out"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(5):
+            (tmp_path / folder / f"{number}.js").write_text("x")
+    (tmp_path / "z/out/report.md").write_text("x")
+    assert len(artifacts.entries(tmp_path)) == 16
+    few = [entry.path for entry in artifacts.entries(tmp_path, most=6)]
+    assert few == [*(f"/mnt/data/z/out/{number}.js" for number in range(5)), "/mnt/data/z/out/report.md"]
+
+
 @needs_bwrap
 @pytest.mark.parametrize("reachable", [True, False], ids=["bound directly", "copied first"])
 async def test_what_a_command_copies_out_of_a_skill_is_its_own_to_change(

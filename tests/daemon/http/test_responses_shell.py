@@ -201,6 +201,27 @@ async def test_files_a_run_makes_are_cited_where_they_are_named_and_can_be_downl
         assert content.content == b"a,b\n"
 
 
+async def test_a_report_beside_hundreds_of_files_of_packages_is_cited() -> None:
+    command = """
+mkdir -p node_modules/left-pad venv/lib .venv libs/pandas libs/pandas-2.0.dist-info made/_rels made/word zz/deep out
+touch venv/pyvenv.cfg .venv/pyvenv.cfg libs/pandas-2.0.dist-info/RECORD package.json
+mkdir -p environment/bin && touch environment/pyvenv.cfg environment/bin/activate
+for n in $(seq 150); do touch node_modules/left-pad/$n.js venv/lib/$n.py libs/pandas/$n.py a-$n.tmp; done
+rm a-*.tmp; touch 'made/[Content_Types].xml' made/_rels/.rels made/word/document.xml
+for n in $(seq 150); do touch out/$n.png; done
+echo report > zz/deep/report.md; echo x > zz/deep/old.md; echo y > node_modules/left-pad/named.md
+"""
+    said = "See report.md, and node_modules/left-pad/named.md."
+    async with running(Turn(shell(command)), Turn(said)) as daemon:
+        response = await daemon.respond(tools=[SHELL])
+        cited = [note["filename"] for note in response["output"][-1]["content"][0]["annotations"]]
+    assert len(cited) == 100
+    assert cited[:2] == ["report.md", "named.md"]
+    # The shallow before the deep: of what is as deep the newest, and old.md is deeper than the pictures are many.
+    assert "package.json" in cited
+    assert all(name == "package.json" or name.endswith(".png") for name in cited[2:])
+
+
 async def test_given_files_are_not_cited_and_two_of_one_name_are_told_apart() -> None:
     async with running(Turn(shell("cat data.txt data-2.txt")), Turn("ok")) as daemon:
         files = [
