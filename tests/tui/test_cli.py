@@ -448,3 +448,62 @@ async def test_commands_load_neither_textual_nor_the_daemon(sh: Shell) -> None:
     process = await sh.start(code=code)
     out, _ = await process.communicate()
     assert out == b"[]\n"
+
+
+async def make(run: FakeRun) -> None:
+    """A model that makes two files and names them."""
+    run.shell(["make"]).exit([0])
+    message = run.begin_text()
+    message.delta("Made report.md.")
+    for id in ("cfile_1", "cfile_2", "cfile_1"):
+        message.part["annotations"].append(
+            {
+                "type": "container_file_citation", "container_id": "cntr_1", "file_id": id,
+                "filename": "x", "start_index": 0, "end_index": 0,
+            }
+        )  # fmt: skip
+    message.finish()
+    run.complete()
+
+
+def has_made(fake: FakeDaemon) -> None:
+    fake.on_run = make
+    fake.put("container", {"id": "cntr_1", "object": "container"})
+    fake.container_files["cntr_1"] = {
+        id: ({"id": id, "path": path, "bytes": len(content)}, content)
+        for id, path, content in (
+            ("cfile_1", "/mnt/data/report.md", b"# Report\n"), ("cfile_2", "/mnt/data/out/a.csv", b"1\n"),
+        )
+    }  # fmt: skip
+
+
+async def test_run_lists_what_it_made(fake: FakeDaemon, sh: Shell) -> None:
+    has_made(fake)
+    ended = await sh("run", "report")
+    assert ended.code == 0
+    assert ended.out == "Made report.md.\n"
+    assert ended.err.splitlines()[-2:] == ["made report.md · 9 B", "made out/a.csv · 2 B"]
+
+
+async def test_run_saves_what_it_made_and_overwrites_nothing(fake: FakeDaemon, sh: Shell, tmp_path: Path) -> None:
+    has_made(fake)
+    folder = tmp_path / "new/results"
+    for _ in range(2):  # the same bytes are not saved twice
+        ended = await sh("run", "report", "--save", str(folder))
+        assert ended.code == 0
+        assert ended.err.splitlines()[-2:] == [f"saved {folder}/report.md", f"saved {folder}/out/a.csv"]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == {"report.md", "out", "out/a.csv"}
+    (folder / "report.md").write_text("mine")
+    (folder / "out/a.csv").unlink()
+    (folder / "out").rmdir()
+    (folder / "out").symlink_to(tmp_path)
+    ended = await sh("run", "report", "--save", str(folder), "--json")
+    assert ended.code == 1
+    assert ended.lines[-1]["type"] == "response.completed"
+    assert "out/a.csv was not saved: a link on its way leaves the folder." in ended.err
+    assert (folder / "report.md").read_text() == "mine"
+    assert (folder / "report-2.md").read_bytes() == b"# Report\n"
+    assert not (tmp_path / "a.csv").exists()
+    ended = await sh("run", "report", "--save", str(folder / "report.md/x"))
+    assert ended.code == 4
+    assert "cannot be saved to" in ended.err

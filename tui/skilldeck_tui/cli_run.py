@@ -1,8 +1,8 @@
 """`skilldeck run`: one prompt to its end, live.
 
 stdout gets the answer's text (with `--json`: every event as HTTP streams it, one a line). stderr gets what the model
-does meanwhile: its commands, their output, exit codes and durations. Ctrl-C cancels the run; a lost connection is
-resumed where it broke.
+does meanwhile: its commands, their output, exit codes and durations, and at the end the files it made. Ctrl-C cancels
+the run; a lost connection is resumed where it broke.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import cli_output as out
 from skilldeck_tui.cli_common import Json, connected, everything, find_skill, split_version
 from skilldeck_tui.cli_complete import complete_model, complete_skill
+from skilldeck_tui.cli_made import folder_to_save, show_made
 from skilldeck_tui.client import Change, Client, RunEvent, Snapshot
 from skilldeck_tui.client_types import Object
 
@@ -45,6 +46,9 @@ def run(
         str, typer.Option("--permission", help="auto, ask or deny; the daemon's own setting if stricter.")
     ] = "",
     instructions: Annotated[str, typer.Option("--instructions", help="The system message.")] = "",
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Bring the files the run made to this folder.", file_okay=False)
+    ] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Run one prompt to its end and print what happens."""
@@ -55,6 +59,7 @@ def run(
     text = sys.stdin.read() if prompt == "-" else prompt
 
     async def work() -> int:
+        folder = folder_to_save(save)
         async with connected(ctx, start=True, ready=True) as client:
             stored, on_disk = await split_skills(client, skill or [])
             request = await build_request(
@@ -64,7 +69,7 @@ def run(
             response = await client.start_run(
                 request, permission, project=str(Path.cwd()), disk_skills=on_disk
             )  # fmt: skip
-            return await follow(client, str(response["id"]), as_json=json)
+            return await follow(client, str(response["id"]), as_json=json, save=folder)
 
     out.perform(work(), json)
 
@@ -129,14 +134,20 @@ async def skill_reference(client: Client, given: str) -> Object:
     return {"type": "skill_reference", "skill_id": skill["id"], "version": version or "latest"}
 
 
-async def follow(client: Client, run_id: str, *, as_json: bool) -> int:
-    """Print a run until it ends; returns the exit code. Cancelling cancels the run."""
+async def follow(client: Client, run_id: str, *, as_json: bool, save: Path | None = None) -> int:
+    """Print a run until it ends and what it made; returns the exit code. Cancelling cancels the run.
+
+    Args:
+        save: the folder that the files it made are brought to.
+    """
     printer = JsonPrinter() if as_json else TextPrinter()
     asking = asyncio.create_task(_answer_approvals(client, run_id))
     try:
         async for event in client.follow_run(run_id):
             printer.show(event)
-        return printer.finish()
+        code = printer.finish()
+        made = await show_made(client, printer.response, save) if save is not None or not as_json else out.OK
+        return code or made
     except asyncio.CancelledError:
         out.note("cancelling the run …", "dim")
         with suppress(SkilldeckError, TimeoutError):
@@ -153,22 +164,22 @@ class JsonPrinter:
     """Every event as one line of JSON."""
 
     def __init__(self) -> None:
-        self._response: Object = {}
+        self.response: Object = {}
 
     def show(self, event: RunEvent) -> None:
         out.data_json(event.data)
         if event.terminal:
-            self._response = event.data.get("response", {})
+            self.response = event.data.get("response", {})
 
     def finish(self) -> int:
-        return out.OK if self._response.get("status") == "completed" else out.FAILED
+        return out.OK if self.response.get("status") == "completed" else out.FAILED
 
 
 class TextPrinter:
     """The answer on stdout, the work on stderr."""
 
     def __init__(self) -> None:
-        self._response: Object = {}
+        self.response: Object = {}
         self._mid_line: Literal["", "stdout", "stderr"] = ""
         self._started: dict[int, float] = {}
         self._commands: list[str] = []
@@ -198,15 +209,15 @@ class TextPrinter:
             case "error":
                 self._note(f"error: {data.get('message')}", "red")
         if event.terminal:
-            self._response = data.get("response", {})
+            self.response = data.get("response", {})
 
     def finish(self) -> int:
         self._end_line()
-        status = self._response.get("status")
+        status = self.response.get("status")
         if status == "completed":
             return out.OK
-        error = self._response.get("error") or {}
-        reason = error.get("message") or (self._response.get("incomplete_details") or {}).get("reason") or ""
+        error = self.response.get("error") or {}
+        reason = error.get("message") or (self.response.get("incomplete_details") or {}).get("reason") or ""
         self._note(f"the run ended as {status or 'failed'}{f': {reason}' if reason else ''}", "red")
         return out.FAILED
 
