@@ -56,3 +56,22 @@ def part(folder: Path, content: bytes, filename: str = "upload") -> UploadPart:
     path = folder / f"part-{len(list(folder.iterdir()))}"
     path.write_bytes(content)
     return UploadPart(filename, path, len(content))
+
+
+def raw_zip(members: dict[bytes, bytes], extras: dict[bytes, bytes] | None = None) -> bytes:
+    """A zip whose member names are these very bytes, without the UTF-8 flag; `extras` are their extra fields."""
+    buffer = io.BytesIO()
+    places: dict[bytes, bytes] = {}
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number, (name, content) in enumerate(members.items()):
+            # zipfile would set the flag: a name of as many ASCII letters stands in, and is replaced in the bytes.
+            place = f"{number}".rjust(len(name), "~")
+            places[place.encode()] = name
+            info = zipfile.ZipInfo(place)
+            info.extra = (extras or {}).get(name, b"")
+            archive.writestr(info, content)
+    data = buffer.getvalue()
+    for stand_in, name in places.items():
+        assert len(stand_in) == len(name) >= 3
+        data = data.replace(stand_in, name)
+    return data

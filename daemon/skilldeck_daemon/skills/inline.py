@@ -10,6 +10,7 @@ from typing import Any
 from skilldeck_daemon.skills.reader import Bundle, UploadPart, read_upload
 from skilldeck_shared.bundle import LIMITS
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
+from skilldeck_shared.zipnames import KIND_BYTES, other_archive
 
 
 def inline_data(skill: dict[str, Any], param: str) -> str:
@@ -70,7 +71,8 @@ def _read(data: str, staging: Path) -> Bundle:
     except (binascii.Error, ValueError) as error:
         raise BadRequest(f"The inline skill is not base64: {error}.", "Encode the zip's bytes as base64.") from error
     if not decoded.startswith(b"PK"):
-        raise BadRequest("The inline skill is not a zip.", "Encode the bytes of a zip file.")
+        kind = other_archive(decoded[:KIND_BYTES])
+        raise BadRequest(f"The inline skill is {kind or 'not a zip'}.", "Encode the bytes of a zip file.")
     path = staging / "inline.zip"
     path.write_bytes(decoded)
     return read_upload([UploadPart("inline.zip", path, len(decoded))], staging)

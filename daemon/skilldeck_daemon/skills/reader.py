@@ -27,6 +27,7 @@ from typing import IO
 from skilldeck_shared.bundle import IGNORED_FOLDERS, LIMITS, MIB, BundleError, Entry, check_paths, check_sizes, digest
 from skilldeck_shared.errors import TooLarge
 from skilldeck_shared.manifest import Manifest, decode_manifest, parse_manifest
+from skilldeck_shared.zipnames import ENCRYPTED_FLAG, KIND_BYTES, member_name, other_archive
 
 CHUNK = 1 << 18
 THREADS = 4
@@ -88,6 +89,8 @@ def read_upload(parts: list[UploadPart], staging: Path) -> Bundle:
         raise BundleError("No files were sent.", "Send the skill's files, or one zip, in the form field `files`.")
     if len(parts) == 1 and _magic(parts[0].path) in ZIP_MAGIC:
         found = _inflate(parts[0].path, staging)
+    elif len(parts) == 1 and not _is_manifest(PurePosixPath(parts[0].filename).name):
+        raise _no_zip(parts[0])
     else:
         if any(_magic(part.path) in ZIP_MAGIC and "/" not in part.filename for part in parts) and not any(
             _is_manifest(PurePosixPath(part.filename).name) for part in parts
@@ -130,6 +133,19 @@ def _magic(path: Path) -> bytes:
         return file.read(4)
 
 
+def _no_zip(part: UploadPart) -> BundleError:
+    """For one file that is neither a zip nor SKILL.md."""
+    with part.path.open("rb") as file:
+        kind = other_archive(file.read(KIND_BYTES))
+    name = repr(part.filename[:120]) if part.filename else "The file"
+    if kind:
+        return BundleError(f"{name} is {kind}, not a zip.", "Send a zip: zip -r skill.zip FOLDER")
+    return BundleError(
+        f"{name} is neither a zip nor a SKILL.md: the skill has no SKILL.md.",
+        "Send one zip, or all files of the skill with SKILL.md among them.",
+    )
+
+
 def _is_manifest(name: str) -> bool:
     return name.lower() == "skill.md"
 
@@ -151,15 +167,12 @@ def _bundle(found: list[_Found]) -> Bundle:
     if not found:
         raise BundleError("The upload holds no files.", "Put SKILL.md and what it needs into it.")
     top, found = _strip_top(found)
-    # A skill whose documents include other SKILL.md files is two skills to every client that scans.
+    # Others below are files like any: templates, examples, skills that this one is about.
     manifests = [file for file in found if _is_manifest(PurePosixPath(file.path).name)]
     at_root = [file for file in manifests if "/" not in file.path]
     if not at_root:
         where = f" It is at {manifests[0].path!r}, below the top folder." if manifests else ""
         raise BundleError(f"The skill has no SKILL.md at its top.{where}", "Put one SKILL.md into the skill's folder.")
-    if len(manifests) > 1:
-        names = " and ".join(repr(file.path) for file in manifests[:2])
-        raise BundleError(f"The skill has more than one SKILL.md: {names}.", "Upload one skill at a time.")
     check_paths(file.path for file in found)
     check_sizes((file.path, file.size) for file in found)
     file = at_root[0]
@@ -200,10 +213,9 @@ def _strip_top(found: list[_Found]) -> tuple[str, list[_Found]]:
 
 
 def _safe_path(name: str) -> str:
-    """A relative path with slashes, or a `BundleError` that names it."""
+    """A relative path with slashes (a backslash, as Windows has them, is one), or a `BundleError` that names it."""
+    name = name.replace("\\", "/")
     shown = name if len(name) <= 120 else f"{name[:117]}…"
-    if "\\" in name:
-        raise BundleError(f"The file name {shown!r} holds a backslash.", "Zip with forward slashes between folders.")
     if any(ord(character) < 32 or ord(character) == 127 or 0xD800 <= ord(character) < 0xE000 for character in name):
         raise BundleError(f"The file name {shown!r} holds a control character.", "Rename the file.")
     if name.startswith("/") or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
@@ -255,17 +267,20 @@ def _members(archive: zipfile.ZipFile, size: int, staging: Path) -> Iterator[_Fo
         raise BundleError(f"The zip has {len(infos):,} entries.", f"A skill has at most {LIMITS.files} files.")
     files: list[tuple[str, zipfile.ZipInfo]] = []
     for info in infos:
-        # `filename` is cut at a NUL; what the archive really says decides.
-        name = _safe_path(info.orig_filename if "\0" in info.orig_filename else info.filename)
+        name = member_name(info)
+        if not set(name) - {".", "/"} and ".." not in name:
+            continue  # the folder that the program was started in
+        folder = name.endswith("/")
+        name = _safe_path(name)
         mode = info.external_attr >> 16
         kind = stat.S_IFMT(mode)
-        if info.is_dir():
+        if folder:
             continue
         if kind == stat.S_IFLNK:
             raise BundleError(f"{name!r} is a symbolic link.", "Put the file itself into the zip.")
         if kind not in (0, stat.S_IFREG):
             raise BundleError(f"{name!r} is not a regular file.", "Remove devices, pipes and sockets from the zip.")
-        if info.flag_bits & 0x1:
+        if info.flag_bits & ENCRYPTED_FLAG:
             raise BundleError(f"{name!r} is encrypted.", "Zip it without a password.")
         if not _junk(name):
             files.append((name, info))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
@@ -189,12 +190,14 @@ async def test_deleting_a_skill_takes_its_versions(client: AsyncOpenAI, http: ht
 BAD_UPLOADS = {
     "dot dot": (zip_bytes({"SKILL.md": manifest(), "../evil": b""}), "'csv-tools/../evil' leaves"),
     "absolute": (zip_bytes({"SKILL.md": manifest(), "/etc/x": b""}, top=None), "absolute"),
-    "backslash": (zip_bytes({"SKILL.md": manifest(), "a\\b": b""}), "backslash"),
+    "backslash": (zip_bytes({"SKILL.md": manifest(), "a\\..\\..\\b": b""}), "leaves the skill's folder"),
     "symlink": (zip_bytes({"SKILL.md": manifest(), "l": b"/etc"}, modes={"l": 0o120777}), "symbolic link"),
     "device": (zip_bytes({"SKILL.md": manifest(), "d": b""}, modes={"d": 0o020666}), "not a regular file"),
     "no manifest": (zip_bytes({"README.md": b"x"}), "no SKILL.md"),
     "manifest too deep": (zip_bytes({"a/SKILL.md": manifest(), "b.txt": b""}), "'a/SKILL.md'"),
-    "two manifests": (zip_bytes({"SKILL.md": manifest(), "docs/skill.md": manifest()}), "more than one SKILL.md"),
+    "a manifest below": (zip_bytes({"a/b/SKILL.md": manifest(), "a/x": b""}), "no SKILL.md at its top. It is at 'a/b"),
+    "a tarball": (gzip.compress(b"x" * 600), "'skill.zip' is a gzip file (.tar.gz), not a zip."),
+    "a text": (b"hello", "'skill.zip' is neither a zip nor a SKILL.md"),
     "two top folders": (zip_bytes({"a/SKILL.md": manifest(), "b/x": b""}, top=None), "more than one top-level folder"),
     "loose file": (zip_bytes({"a/SKILL.md": manifest(), "x": b""}, top=None), "lies beside"),
     "empty": (zip_bytes({}), "no files"),

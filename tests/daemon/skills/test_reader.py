@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import random
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,12 +21,12 @@ from hypothesis import strategies as st
 from skilldeck_daemon.skills.reader import Bundle, read_upload
 from skilldeck_shared.bundle import BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, SkilldeckError
-from support.bundles import SCRIPT, manifest, part, skill_files, skill_zip, write_skill, zip_bytes
+from support.bundles import SCRIPT, manifest, part, raw_zip, skill_files, skill_zip, write_skill, zip_bytes
 
 
 def read(tmp_path: Path, data: bytes) -> Bundle:
     staging = tmp_path / "staging"
-    staging.mkdir(exist_ok=True)
+    staging.mkdir(parents=True, exist_ok=True)
     return read_upload([part(tmp_path / "in", data)], staging)
 
 
@@ -78,6 +82,71 @@ def test_a_skill_of_single_files_may_hold_a_zip(tmp_path: Path) -> None:
 def test_no_files_at_all(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="No files"):
         read_upload([], tmp_path)
+
+
+def unicode_path(name: str, of: bytes) -> bytes:
+    """The extra field that Info-ZIP writes for a name: version, CRC of the name in the header, the name."""
+    text = name.encode()
+    return struct.pack("<HHBL", 0x7075, 5 + len(text), 1, zlib.crc32(of)) + text
+
+
+def test_names_mean_what_the_program_that_wrote_them_meant(tmp_path: Path) -> None:
+    utf8, cp437 = "s/größe 表.md".encode(), "s/Prüfung.md".encode("cp437")
+    field, stale = b"s/#U4e2d.md", b"s/renamed.md"
+    bundle = read(
+        tmp_path,
+        raw_zip(
+            {b"s/SKILL.md": manifest(), utf8: b"1", cp437: b"2", field: b"3", stale: b"4"},
+            {field: unicode_path("s/中.md", field), stale: unicode_path("s/before.md", b"s/before.md")},
+        ),
+    )
+    assert contents(bundle) == {
+        "SKILL.md": manifest(), "größe 表.md": b"1", "Prüfung.md": b"2", "中.md": b"3", "renamed.md": b"4"
+    }  # fmt: skip
+
+
+def test_a_name_with_the_flag_is_utf8_and_its_field_is_held_to_the_same_rules(tmp_path: Path) -> None:
+    assert "ü.md" in contents(read(tmp_path, zip_bytes({"SKILL.md": manifest(), "ü.md": b""})))
+    evil = b"s/harmless"
+    data = raw_zip({b"s/SKILL.md": manifest(), evil: b""}, {evil: unicode_path("s/../../evil", evil)})
+    with pytest.raises(BundleError, match=r"'s/../../evil' leaves the skill's folder"):
+        read(tmp_path / "again", data)
+
+
+def test_backslashes_are_slashes_and_the_folder_itself_is_nothing(tmp_path: Path) -> None:
+    data = raw_zip({b"./.": b"", b"s\\SKILL.md": manifest(), b"s\\a\\": b"", b"s\\a\\b.txt": b"1", b"./s/c.txt": b"2"})
+    assert contents(read(tmp_path, data)) == {"SKILL.md": manifest(), "a/b.txt": b"1", "c.txt": b"2"}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("./", b"")
+        archive.writestr("./SKILL.md", manifest())
+    assert contents(read(tmp_path / "again", buffer.getvalue())) == {"SKILL.md": manifest()}
+    parts = [part(tmp_path / "in", manifest(), "s\\SKILL.md"), part(tmp_path / "in", b"x", "s\\scripts\\x.py")]
+    assert contents(read_upload(parts, tmp_path)) == {"SKILL.md": manifest(), "scripts/x.py": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (gzip.compress(b"x"), r"a gzip file \(.tar.gz\)"),
+        (bz2.compress(b"x"), "a bzip2 file"),
+        (lzma.compress(b"x"), "an xz file"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!\x1a\x07\x01\x00", "a RAR archive"),
+        (bytes(257) + b"ustar\x0000", "a tar archive"),
+    ],
+)
+def test_another_archive_under_the_name_of_a_zip_is_called_what_it_is(tmp_path: Path, start: bytes, kind: str) -> None:
+    with pytest.raises(BundleError, match=f"'skill.zip' is {kind}.*not a zip") as caught:
+        read_upload([part(tmp_path, start, "skill.zip")], tmp_path)
+    assert "zip -r" in caught.value.hint
+
+
+def test_a_skill_may_hold_other_skill_files(tmp_path: Path) -> None:
+    files = skill_files() | {"templates/SKILL.md": b"no frontmatter", "examples/other/SKILL.md": manifest("other")}
+    bundle = read(tmp_path, zip_bytes(files))
+    assert (bundle.manifest.name, bundle.manifest_path) == ("csv-tools", "SKILL.md")
+    assert contents(bundle) == files
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
