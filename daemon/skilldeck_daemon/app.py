@@ -25,6 +25,7 @@ from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.rpc.server import ControlServer
 from skilldeck_daemon.rpc.state import model_object
 from skilldeck_daemon.settings import Settings
+from skilldeck_shared import paths, private
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Daemon:
         services, settings = self.services, self.settings
         # A daemon that runs already, or a port in use, is told at once, and nothing was touched then.
         self.core.own()
+        for place in (paths.config_file().parent, paths.config_file(), paths.state_dir()):
+            private.close(place)
         stack.callback(self.core.disown)
         listener = _listen(settings.host, settings.port)
         stack.callback(listener.close)

@@ -49,6 +49,7 @@ from skilldeck_daemon.skills.trust import Trust
 from skilldeck_daemon.store import Store, backup, sqlite_url
 from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.owner import own
+from skilldeck_shared import private
 from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Core:
             max_memory=settings.max_memory,
             max_containers=settings.max_containers,
             allow_private_hosts=settings.private_hosts,
+            ways=(data, data / "skills"),
         )
         environments = Environments(containers, store, skills, files, bus)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
@@ -247,7 +249,7 @@ def _home(data_dir: Path) -> str:
     """A name for this data directory, the same at every start."""
     path = data_dir / "home.id"
     if not path.exists():
-        path.write_text(secrets.token_hex(8))
+        private.write(path, secrets.token_hex(8).encode())
     return path.read_text()
 
 

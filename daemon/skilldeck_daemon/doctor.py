@@ -25,6 +25,7 @@ from skilldeck_daemon.containers.manager import Sandbox
 from skilldeck_daemon.containers.spec import GIB
 from skilldeck_daemon.containers.watchdog import human
 from skilldeck_daemon.settings import Settings, load_settings
+from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
 
 STATUS = {
@@ -271,13 +272,7 @@ def _answers(path: Path) -> bool:
 def _control_socket(path: Path) -> tuple[str, str]:
     if len(os.fsencode(path)) > 107:
         raise SkilldeckError(f"{path} is too long for a socket.", "Set a shorter one with --socket.")
-    if path.parent.exists():
-        info = path.parent.stat()
-        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-            raise SkilldeckError(
-                f"Others can write to {path.parent}, so they could stand in for the daemon.",
-                f"Run: chmod 700 {path.parent}, or set another --socket.",
-            )
+    private.check_socket_folder(path)
     if _answers(path):
         return f"a daemon answers at {path}", ""
     return f"{path} is free", ""

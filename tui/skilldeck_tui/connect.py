@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from skilldeck_shared import paths
+from skilldeck_shared import paths, private
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 from skilldeck_tui.client import Client
 from skilldeck_tui.client_types import DaemonUnreachable, Object, Snapshot
@@ -58,9 +58,11 @@ async def connect(
         ready: return only when a model can answer.
         report: told what is being waited for.
     Raises:
-        DaemonUnreachable, DaemonNotInstalled, DaemonFailed, VersionMismatch.
+        DaemonUnreachable, DaemonNotInstalled, DaemonFailed, VersionMismatch; OpenToOthers where somebody else could
+        answer in the daemon's place.
     """
     path = (path or paths.socket_path()).expanduser().absolute()
+    private.check_socket_folder(path)
     report = report or (lambda _stage, _fraction: None)
     try:
         client = await Client.connect(path, check_version=check_version)
@@ -130,7 +132,7 @@ async def _lock() -> AsyncIterator[None]:
     """One client at a time starts a daemon. The kernel gives the lock back however its holder ends."""
     directory = paths.state_dir()
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.folder(directory)
         descriptor = os.open(directory / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise DaemonFailed(
@@ -152,6 +154,7 @@ def _spawn(path: Path) -> subprocess.Popen[bytes]:
     log = log_file()
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_name(log.name + ".1"))
+    private.file(log)
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "skilldeck_daemon", "serve", "--socket", str(path)],

@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from skilldeck_shared import paths
+from skilldeck_shared import paths, private
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.actions import BY_ID
 from skilldeck_tui.theme import NAMES
@@ -84,8 +84,9 @@ class Memory:
         kept = asdict(self)
         del kept["path"]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private.folder(self.path.parent)
             partial = self.path.with_suffix(".part")
+            private.file(partial)
             partial.write_text(json.dumps(kept), "utf-8")
             os.replace(partial, self.path)
         except OSError:

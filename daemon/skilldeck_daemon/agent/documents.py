@@ -24,6 +24,7 @@ from pathlib import Path
 from skilldeck_daemon.agent import convert_document, library_copy
 from skilldeck_daemon.containers import Bind, CommandResult, Container, Containers, ContainerSpec
 from skilldeck_daemon.store import new_id
+from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
@@ -197,8 +198,9 @@ class Documents:
         data = zlib.compress(json.dumps({"text": made.text, "cut": made.cut, "note": made.note}).encode(), 3)
         partial = path.with_suffix(f".{os.urandom(4).hex()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
+            private.folder(self._cache)
+            path.parent.mkdir(exist_ok=True)
+            private.write(partial, data)
             partial.replace(path)
         except OSError as error:
             log.warning("a converted document could not be kept: %s", error)

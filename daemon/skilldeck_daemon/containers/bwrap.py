@@ -6,6 +6,7 @@ bind), so a root daemon puts `setpriv` in front and hands its directories to `SA
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -98,9 +99,10 @@ class Tools:
 
 
 def _open_to(path: Path | str, uid: int, need: int) -> bool:
-    """Whether `uid` (not ours, in no group) has the rwx bits `need` on this one file or directory."""
+    """Whether `uid` (not ours, in no group but its own) has the rwx bits `need` on this one file or directory."""
     info = os.stat(path)
-    return (info.st_mode >> (6 if info.st_uid == uid else 0)) & need == need
+    shift = 6 if info.st_uid == uid else 3 if info.st_gid == uid else 0
+    return (info.st_mode >> shift) & need == need
 
 
 def passable(path: Path, uid: int) -> bool:
@@ -110,6 +112,17 @@ def passable(path: Path, uid: int) -> bool:
         return all(_open_to(part, uid, stat.S_IXOTH) for part in (path, *path.parents))
     except OSError:
         return False
+
+
+def open_way(folder: Path, uid: int) -> None:
+    """Let `uid` through a folder of ours that is closed to others, by its group, which nobody else is in.
+
+    Nothing happens where it does not help (what is above is closed, too) or cannot be (a file system without owners).
+    """
+    with contextlib.suppress(OSError):
+        if passable(folder.parent, uid) and not passable(folder, uid) and os.stat(folder).st_uid == os.geteuid():
+            os.chown(folder, -1, uid)
+            os.chmod(folder, 0o710)
 
 
 def tree_readable(path: Path, uid: int) -> bool:

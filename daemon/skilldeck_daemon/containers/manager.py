@@ -39,6 +39,7 @@ from skilldeck_daemon.containers.proxy import Proxy
 from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
 from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec
 from skilldeck_daemon.containers.watchdog import Monitor, Watchdog
+from skilldeck_shared import private
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Containers:
         disk_floor_bytes: int = GIB,
         quota_bytes: int = 4 * GIB,
         allow_private_hosts: Collection[str] = (),
+        ways: Collection[Path] = (),
     ) -> None:
         """
         Args:
@@ -71,6 +73,8 @@ class Containers:
             disk_floor_bytes: below this much free disk no call starts and running ones are stopped.
             quota_bytes: how much one container may keep in /mnt/data.
             allow_private_hosts: names that an allowlist may reach although they resolve to private addresses.
+            ways: private folders on the way to `root` and to skills, made when missing; a root daemon lets its
+                containers' user, and no other, through them.
         """
         if max_memory not in MEMORY_TIERS:
             raise InvalidContainerRequest(
@@ -86,6 +90,7 @@ class Containers:
         self.disk_floor_bytes = disk_floor_bytes
         self.quota_bytes = quota_bytes
         self.allow_private_hosts = frozenset(allow_private_hosts)
+        self._ways = tuple(ways)
         self.cgroups = Cgroups(None, "none")
         self.tools: bwrap.Tools | None = None
         self._open: dict[str, Container] = {}
@@ -106,6 +111,7 @@ class Containers:
         if self.sandbox == "bwrap":
             self.tools = bwrap.find_tools()
             await asyncio.to_thread(diagnose.check_version, self.tools.bwrap)
+            self._open_ways()
             self.base = base_for(self.root)
             if self.base != self.root:
                 log.info("the sandbox's user cannot enter %s; containers are kept in %s", self.root, self.base)
@@ -114,13 +120,14 @@ class Containers:
                 "sandbox is off (--sandbox none): the model's commands run as this user, with no isolation at all"
             )
         try:
-            self.base.mkdir(parents=True, exist_ok=True)
+            private.folder(self.base)
         except OSError as error:
             raise SandboxUnavailable(
                 f"The containers' directory {self.base} cannot be made: {error.strerror}.",
                 "Choose another one with --data-dir.",
             ) from error
-        self.base.chmod(0o711 if self._owner is not None else 0o700)
+        if self._owner is not None:
+            bwrap.open_way(self.base, self._owner)
         self._take_lock()
         try:
             await asyncio.to_thread(orphans.end, self.base)
@@ -132,6 +139,14 @@ class Containers:
         except BaseException:
             await self.close()
             raise
+
+    def _open_ways(self) -> None:
+        if self._owner is not None:
+            for folder in self._ways:
+                with contextlib.suppress(OSError):  # then containers live elsewhere, and skills are copied
+                    if not folder.is_dir():
+                        private.folder(folder)
+                    bwrap.open_way(folder, self._owner)
 
     async def _probe_interpreters(self, tools: bwrap.Tools) -> None:
         """Probes with the interpreter found first, and with the system's when that one does not run inside (it may

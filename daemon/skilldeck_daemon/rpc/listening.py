@@ -15,8 +15,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldeck_shared import paths
-from skilldeck_shared.errors import Conflict, Forbidden, SkilldeckError
+from skilldeck_shared import paths, private
+from skilldeck_shared.errors import Conflict, SkilldeckError
 
 PROBE_SECONDS = 0.2
 SYSTEMD_FIRST_FD = 3
@@ -63,8 +63,8 @@ class Listening:
 def listen(path: Path) -> Listening:
     """Listen on `path`, or on the socket that systemd passed.
 
-    Raises AlreadyRunning when a live daemon owns it, Forbidden when the directory is another user's, SocketUnusable
-    with the cause otherwise. Blocks for at most `PROBE_SECONDS`.
+    Raises AlreadyRunning when a live daemon owns it, OpenToOthers when somebody else could stand in for it there,
+    SocketUnusable with the cause otherwise. Blocks for at most `PROBE_SECONDS`.
     """
     passed = _from_systemd()
     if passed is not None:
@@ -75,6 +75,7 @@ def listen(path: Path) -> Listening:
             "Give a shorter one with --socket or SKILLDECK_SOCKET.",
         )
     try:
+        private.check_socket_folder(path)
         _prepare_directory(path.parent)
         lock = _lock(path)
     except OSError as error:
@@ -106,13 +107,8 @@ def _prepare_directory(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if existed and directory != paths.runtime_dir():
-        # A directory of the person's choice (--socket /tmp/x.sock) keeps its mode; the socket itself is 0600.
+        # A directory of the person's choice keeps its mode: nobody else can write to it, and the socket is 0600.
         return
-    if status.st_uid != os.getuid():
-        # In a shared temp directory somebody else may have made our name first, and would own what we put there.
-        raise Forbidden(
-            f"The socket directory {directory} belongs to another user.", "Set XDG_RUNTIME_DIR or SKILLDECK_SOCKET."
-        )
     if stat.S_IMODE(status.st_mode) != 0o700:
         directory.chmod(0o700)
 

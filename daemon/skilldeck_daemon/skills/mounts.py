@@ -1,11 +1,11 @@
 """Trees of skill versions, for containers to mount read-only.
 
 One tree per bundle digest, shared by every run that mounts it and readable by any user, since a sandboxed process may
-be another one. Folders and executables are 0755 and files 0644, as their author has them: what a command copies out
-takes the modes along, and a copied template must be editable and a copied folder removable. It is the read-only bind
-that keeps the tree itself. A tree appears whole (written aside, then renamed) and its bytes never change, so a
-container that has it mounted keeps what it began with. Trees are a cache and not synced to disk: one that a power cut
-left short is made anew. `collect` removes those nobody asked for in a while.
+be another one; the folder around them is closed to all but the two. Folders and executables are 0755 and files 0644, as
+their author has them: what a command copies out takes the modes along, and a copied template must be editable and a
+copied folder removable. It is the read-only bind that keeps the tree itself. A tree appears whole (written aside, then
+renamed) and its bytes never change, so a container that has it mounted keeps what it began with. Trees are a cache and
+not synced to disk: one that a power cut left short is made anew. `collect` removes those nobody asked for in a while.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from skilldeck_shared import private
 from skilldeck_shared.bundle import Entry
 
 
@@ -65,7 +66,8 @@ class MountCache:
 
     def _make(self, target: Path, files: list[Entry], blob: Callable[[str], Path]) -> None:
         _remove(target)
-        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.root.is_dir():  # the containers may have opened it to their user
+            private.folder(self.root)
         partial = self.root / f".{target.name}.{secrets.token_hex(6)}"
         try:
             partial.mkdir()

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from skilldeck_shared import private
 from skilldeck_shared.errors import BadRequest, NotFound
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class Trust:
     def _write(self, found: dict[str, int]) -> None:
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(6)}")
         try:
-            with partial.open("x", encoding="utf-8") as file:
+            private.file(partial)
+            with partial.open("w", encoding="utf-8") as file:
                 json.dump({"projects": found}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())

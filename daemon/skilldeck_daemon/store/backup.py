@@ -34,6 +34,7 @@ from skilldeck_daemon.store import migrations
 from skilldeck_daemon.store.blobs import Blobs
 from skilldeck_daemon.store.faults import disk_faults, disk_full
 from skilldeck_daemon.store.owner import LOCK, own
+from skilldeck_shared import private
 from skilldeck_shared.errors import Conflict, SkilldeckError
 
 FORMAT = 1
@@ -113,8 +114,8 @@ def _write(data: Path, folder: Path, partial: Path) -> Backup:
                 copy.execute("PRAGMA journal_mode=DELETE")
                 backup = Backup(int(time.time()), _schema(copy))
                 named = named_blobs(copy)
-        with partial.open("xb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-            partial.chmod(0o600)  # the key and everything else that is private is in it
+        private.file(partial)  # the key and everything else that is private is in it
+        with partial.open("wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
             tar.add(snapshot, DATABASE)
             for name in BESIDE:
                 if (data / name).is_file():
@@ -223,7 +224,8 @@ def complete(data: Path) -> bool:
     folders = set()
     for path in list((staging / "blobs").iterdir()):
         folder = data / "blobs" / path.name[:2]
-        folder.mkdir(parents=True, exist_ok=True)
+        private.folder(folder.parent)
+        folder.mkdir(exist_ok=True)
         path.chmod(0o444)
         os.replace(path, folder / path.name)
         folders |= {folder, folder.parent}

@@ -24,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 
 from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.ids import steady
+from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class Blobs:
     def prepare(self) -> None:
         """Create the folders and remove what an earlier process left half-written."""
         shutil.rmtree(self.temporary, ignore_errors=True)
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        private.folder(self.root)  # what keeps others out: the blobs themselves are 0444, as the trees that share them
+        self.temporary.mkdir(exist_ok=True)
 
     def path(self, sha256: str) -> Path:
         """Where the blob lies (whether or not it exists). Read-only: others share it."""

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from skilldeck_daemon.store import migrations
 from skilldeck_daemon.store.faults import database_faults
+from skilldeck_shared import private
 from skilldeck_shared.errors import Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -52,14 +53,16 @@ class Database:
         Args:
             migrate: False leaves the schema as it is, for those who only look (fsck).
         """
-        if self.sqlite and self._parsed.database not in (None, "", ":memory:"):
-            Path(str(self._parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         engine = create_async_engine(
             self._parsed, pool_pre_ping=not self.sqlite, pool_size=8, max_overflow=8, pool_timeout=POOL_TIMEOUT_S
         )
         if self.sqlite:
             _prepare_sqlite(engine)
         try:
+            if migrate and self.sqlite and self._parsed.database not in (None, "", ":memory:"):
+                path = Path(str(self._parsed.database))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                private.file(path)  # SQLite gives its log the mode of the database
             async with engine.connect() as connection:
                 await connection.execution_options(skilldeck_write=True)
                 if migrate:

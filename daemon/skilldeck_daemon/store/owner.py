@@ -7,9 +7,25 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from skilldeck_shared import private
 from skilldeck_shared.errors import Conflict, Unavailable
 
 LOCK = "daemon.lock"
+ENTRIES = (
+    LOCK,
+    "skilldeck.db*",
+    "seal.key*",
+    "trusted.json",
+    ".trusted.json.*",
+    "home.id",
+    "blobs",
+    "skills",
+    "containers",
+    "documents",
+    "models",
+    "restore",
+)
+"""What a data directory holds."""
 
 
 class DataDirInUse(Conflict):
@@ -19,9 +35,11 @@ class DataDirInUse(Conflict):
 
 
 def own(data_dir: Path) -> Callable[[], None]:
-    """Take the data directory; returns what gives it back. Raises DataDirInUse, or Unavailable when it cannot be."""
+    """Take the data directory and close it to other users, whatever an earlier version left open; returns what gives
+    it back. Raises DataDirInUse, or Unavailable when it cannot be."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        if not data_dir.is_dir():  # one that is there may hold other things, and keeps its mode then
+            private.folder(data_dir)
         handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(
@@ -35,6 +53,7 @@ def own(data_dir: Path) -> Callable[[], None]:
         raise DataDirInUse(
             f"Another daemon (pid {pid}) owns {data_dir}.", "Stop it, or choose another --data-dir."
         ) from None
+    private.close_tree(data_dir.resolve(), ENTRIES)
     try:
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())

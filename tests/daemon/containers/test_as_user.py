@@ -29,6 +29,7 @@ NAMES = [
     "test_orphans.py",
     "test_output.py",
     "../test_doctor.py",
+    "../test_private.py",
 ]
 
 

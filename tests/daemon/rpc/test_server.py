@@ -20,7 +20,7 @@ import pytest
 from skilldeck_daemon.rpc import listening, server
 from skilldeck_daemon.rpc.listening import AlreadyRunning, SocketUnusable
 from skilldeck_daemon.rpc.server import ControlServer
-from skilldeck_shared.errors import Forbidden
+from skilldeck_shared.private import OpenToOthers
 from skilldeck_tui.client import Client, ConnectionLost, DaemonUnreachable
 
 # Enough of the services for the handshake; the calls themselves are tested in test_service.py.
@@ -151,8 +151,11 @@ async def test_a_path_too_long_for_a_socket_says_so(tmp_path: Path) -> None:
 async def test_the_default_directory_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.parent.mkdir()
     monkeypatch.setattr(listening.paths, "runtime_dir", lambda: path.parent)
-    monkeypatch.setattr(os, "getuid", lambda: path.parent.stat().st_uid + 1)
-    with pytest.raises(Forbidden, match="another user"):
+    if os.geteuid() == 0:
+        os.chown(path.parent, 61_234, 61_234)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: path.parent.stat().st_uid + 1)
+    with pytest.raises(OpenToOthers, match="another user"):
         await make(path).start()
 
 
