@@ -103,7 +103,6 @@ class Daemon:
             # just when the next request is on its way.
             timeout_keep_alive=75,
             ws_max_size=self.settings.max_body_mb << 20,
-            h11_max_incomplete_event_size=64 * 1024,
         )
 
     async def _end_http(self, server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
