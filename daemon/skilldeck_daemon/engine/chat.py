@@ -50,6 +50,7 @@ from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tool
 from skilldeck_daemon.engine.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.deltas import joined
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
+from skilldeck_daemon.engine.encoding import Encoder
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar import Grammars
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, held_back, parser_for
@@ -58,7 +59,6 @@ from skilldeck_daemon.engine.prompts import PromptMemory
 from skilldeck_daemon.engine.template import ChatTemplate
 from skilldeck_shared.errors import BadRequest
 
-LONG_TEXT = 20_000  # characters above which encoding is worth a thread
 # A model that repeats itself for ever would fill its context. No answer worth reading repeats so few tokens so often;
 # whoever wants one says how many tokens it may have, and gets them all.
 LOOP = 128  # tokens
@@ -101,6 +101,7 @@ class TokenChatModel:
         kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
         self._silent = (self.vocabulary.special | self.stop_ids) - (set(kept) - self.stop_ids)
         self._memory = PromptMemory(self.vocabulary)
+        self._encoder = Encoder(self.vocabulary)
         size = info.vocab or self.vocabulary.size
         thinks = "reasoning_begin" in self.family.write or any(
             mark and mark in source for mark in (self.family.think_open, self.family.think_close)
@@ -231,13 +232,16 @@ class TokenChatModel:
         return out
 
     async def encode(self, prompt: str) -> tuple[int, ...]:
+        """The ids of a prompt; of one beyond the context as many as say so. Raises TooLong for one far beyond."""
+        self._encoder.check(prompt, self.context, self._info.name)
         known, rest = self._memory.split(prompt)
-        if len(rest) > LONG_TEXT:
-            return (*known, *await asyncio.to_thread(self.vocabulary.encode, rest))
-        return (*known, *self.vocabulary.encode(rest))
+        return (*known, *await self._encoder.encode(rest, self.context - len(known)))
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        return len(await self.encode(await asyncio.to_thread(self.render, request)))
+        prompt = await asyncio.to_thread(self.render, request)
+        self._encoder.check(prompt, self.context, self._info.name)
+        known, rest = self._memory.split(prompt)
+        return len(known) + await self._encoder.count(rest)
 
     async def _prepare(self, request: ChatRequest) -> _Prepared:
         plan = plan_tools(request)
@@ -246,7 +250,7 @@ class TokenChatModel:
         room = self.context - len(ids)
         if room < 1 or not ids:
             raise TooLong(
-                f"The prompt has {len(ids)} tokens; the context of {self._info.name} holds {self.context}.",
+                f"The prompt has {len(ids)} tokens or more; the context of {self._info.name} holds {self.context}.",
                 "Shorten the input, turn on truncation, or choose a model with a larger context.",
                 param="input",
             )
@@ -303,7 +307,7 @@ class TokenChatModel:
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
         """Continue a text as it is (`completion.Completes`)."""
-        return complete(self.engine, self.vocabulary, self.context, self.stop_ids, request)
+        return complete(self.engine, self.vocabulary, self._encoder, self.context, self.stop_ids, request)
 
     async def prompt_text(self, prompt: tuple[int, ...]) -> str:
         return self.vocabulary.decode(prompt)

@@ -6,7 +6,6 @@ through the upstream's own /v1/completions. Events are those of a chat: `TextDel
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -30,6 +29,7 @@ from skilldeck_daemon.engine.base import (
 
 if TYPE_CHECKING:
     from skilldeck_daemon.engine.detokenize import Vocabulary
+    from skilldeck_daemon.engine.encoding import Encoder
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,24 @@ class Completes(Protocol):
 
 
 async def complete(
-    engine: Engine, vocabulary: Vocabulary, context: int, stop_ids: frozenset[int], request: CompletionRequest
+    engine: Engine,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    context: int,
+    stop_ids: frozenset[int],
+    request: CompletionRequest,
 ) -> AsyncGenerator[TextDelta | ChatFinished, None]:
     """Continue a text with a token engine."""
     prompt = request.prompt
-    ids = tuple(await asyncio.to_thread(vocabulary.encode, prompt)) if isinstance(prompt, str) else prompt
+    if isinstance(prompt, str):
+        encoder.check(prompt, context, "this model", "prompt")
+        ids = tuple(await encoder.encode(prompt, context))
+    else:
+        ids = prompt
     room = context - len(ids)
     if not ids or room < 1:
         raise TooLong(
-            f"The prompt has {len(ids)} tokens; the context holds {context}.",
+            f"The prompt has {len(ids)} tokens{' or more' if ids else ''}; the context holds {context}.",
             "Send between one token and the context less one.",
             param="prompt",
         )

@@ -33,6 +33,18 @@ def byte_alphabet() -> dict[str, int]:
     return table
 
 
+COMPOSING = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A tokenizer's normalizers, one by one."""
+    if not normalizer:
+        return []
+    if normalizer.get("type") == "Sequence":
+        return [step for inner in normalizer.get("normalizers") or [] for step in _steps(inner)]
+    return [normalizer]
+
+
 class Vocabulary:
     """A model's tokenizer: text to ids, ids to bytes. Thread-safe once built."""
 
@@ -45,6 +57,14 @@ class Vocabulary:
         pre = set(re.findall(r'"type":\s*"(\w+)"', json.dumps(spec.get("pre_tokenizer"))))
         self.byte_level = "ByteLevel" in kinds | pre
         self.sentencepiece = not self.byte_level and bool(kinds & {"ByteFallback", "Metaspace", "Replace"})
+        steps = _steps(spec.get("normalizer"))
+        # Composing turns up to four bytes into one; anything else but putting a space in front may drop any number.
+        self._composes = any(step.get("type") in COMPOSING for step in steps)
+        self._shrinks = any(
+            step.get("type") not in (*COMPOSING, "Prepend")
+            and not (step.get("type") == "Replace" and "String" in (step.get("pattern") or {}) and step.get("content"))
+            for step in steps
+        ) or (not self.byte_level and not (spec.get("model") or {}).get("byte_fallback"))
         normal = json.dumps(spec.get("normalizer")) + json.dumps(spec.get("pre_tokenizer"))
         self.prefix_space = "Prepend" in normal or '"prepend_scheme": "always"' in normal
 
@@ -67,6 +87,13 @@ class Vocabulary:
         # A batch of one: `encode` alone keeps Python's lock, and a long text would stop the whole daemon for seconds.
         ids: list[int] = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
+
+    @cached_property
+    def longest(self) -> int:
+        """Most bytes of text that one token can stand for; 0 where that is not known."""
+        if not (self.byte_level or self.sentencepiece) or self._shrinks:
+            return 0
+        return max(map(len, self.table), default=0) * (4 if self._composes else 1)
 
     def id_of(self, token: str) -> int | None:
         found: int | None = self.tokenizer.token_to_id(token)

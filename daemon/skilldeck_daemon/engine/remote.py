@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,8 @@ from skilldeck_daemon.engine.remote_stream import StreamReader, write_response_f
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 
 RATE_WINDOW_S = 5.0
+LONGEST_TOKEN = 512
+"""Bytes; the longest of the published vocabularies have about 250."""
 
 
 class UpstreamRefused(Unavailable):
@@ -134,8 +136,19 @@ class RemoteChatModel:
 
     # ------------------------------------------------------------ streaming
 
+    def _check_length(self, texts: Iterable[str], param: str) -> None:
+        """Raise TooLong for what need not be sent to know the answer; the rest is the upstream's to count."""
+        context = self._caps.context
+        if context and sum(map(len, texts)) >= context * LONGEST_TOKEN:
+            raise TooLong(
+                f"The prompt has far more than {context} tokens, which is what the context of {self._info.name} holds.",
+                "Shorten the input, turn on truncation, or choose a model with a larger context.",
+                param=param,
+            )
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         self.validate(request)
+        self._check_length(_texts(request), "input")
         plan = plan_tools(request)
         body = self.payload(request, plan)
         self._active += 1
@@ -219,6 +232,8 @@ class RemoteChatModel:
 
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
         """Continue a text by the upstream's own /v1/completions (`completion.Completes`); tried once."""
+        if isinstance(request.prompt, str):
+            self._check_length((request.prompt,), "prompt")
         sampling = request.sampling
         chat = ChatRequest((), sampling=sampling, max_tokens=request.max_tokens, stop=request.stop)
         body = self.payload(chat, plan_tools(chat))
@@ -309,6 +324,7 @@ class RemoteChatModel:
     async def count_tokens(self, request: ChatRequest) -> int:
         """By the upstream's `/tokenize` (vLLM, SGLang), else by generating one token and reading its usage."""
         self.validate(request)
+        self._check_length(_texts(request), "input")
         plan = plan_tools(request)
         body = self.payload(request, plan)
         try:
@@ -345,6 +361,16 @@ class RemoteChatModel:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _texts(request: ChatRequest) -> Iterator[str]:
+    """The text of the messages."""
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            yield content
+        elif content:
+            yield from (part.get("text") or "" for part in content)
 
 
 def _error_text(answer: httpx.Response) -> tuple[str, str | None]:
