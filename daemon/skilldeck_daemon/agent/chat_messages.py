@@ -46,26 +46,25 @@ class MessageReader:
             if role == "function":
                 hint = "Send tool calls and messages of role 'tool'."
                 refuse(message.name("role"), "Messages of role 'function' are not supported.", hint, "invalid_value")
-            if role != "tool":
-                self._settled(message.path)
             if role == "assistant":
                 self._assistant(message)
             elif role == "tool":
                 self._tool(message)
             else:
                 self._add(message_item(role, self._parts(message, role)), message.path)
-        self._settled(f"messages[{len(messages)}]")
+        self._settled()
 
     def _add(self, item: Item, place: str) -> None:
         self.items.append(item)
         self.places.append(place)
 
-    def _settled(self, where: str) -> None:
+    def _settled(self) -> None:
+        """Every call has its answer. What stands between the two does no harm: it is put in order for the model."""
         if self._pending:
             id = next(iter(self._pending))
             refuse(
                 "messages",
-                f"The tool call {id[:100]!r} has no answer before {where}.",
+                f"The tool call {id[:100]!r} has no answer in 'messages'.",
                 "After an assistant message with 'tool_calls' send one message of role 'tool' for each of them.",
             )
 
@@ -122,7 +121,11 @@ class MessageReader:
         type = call.needed("type", choices=("function", "custom"))
         id = call.needed("id", maximum=256)
         if id in self._pending:
-            refuse(call.name("id"), f"Two tool calls of one message have the id {id[:100]!r}.", "Make them different.")
+            refuse(
+                call.name("id"),
+                f"Two tool calls have the id {id[:100]!r} and no answer between them.",
+                "Make the ids different.",
+            )
         body = call.object(type, required=True)
         assert body is not None
         item: Item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": id}

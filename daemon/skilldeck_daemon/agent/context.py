@@ -124,18 +124,42 @@ def to_messages(
 ) -> list[Message]:
     """Items as chat messages.
 
+    The output of a call is told behind its call, wherever it stands among the items: templates and servers know no
+    other place for it. An output whose call is not there (it was deleted) is left out.
+
     Args:
         raw: each call's arguments as the model wrote them, by call id; others are written out anew.
         files: the files of the items.
         decided: what approval requests among the items came to in this run, see `decisions`.
     """
     items = list(items)
-    builder = _Builder(raw, files)
+    builder = _Builder(items, raw, files)
     builder.decided = {**decisions(items), **(decided or {})}
-    builder.answered = {item["call_id"] for item in items if item.get("type") in OUTPUTS}
-    for item in items:
-        builder.add(item)
+    for place in range(len(items)):
+        builder.add(place)
     return builder.finish()
+
+
+def answers(items: Sequence[Item]) -> dict[int, int]:
+    """Where the output of each call stands, by the place of the call.
+
+    Some clients number their calls anew in every turn: of calls with one id, each has the next output after it that
+    no other call has taken.
+    """
+    found: dict[int, int] = {}
+    waiting: dict[str, int] = {}
+    early: dict[str, int] = {}  # outputs that no call stands before
+    for place, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind in CALLS:
+            waiting[call_key(item)] = place
+        elif kind in OUTPUTS:
+            key = item["call_id"]
+            if key in waiting:
+                found[waiting.pop(key)] = place
+            else:
+                early.setdefault(key, place)
+    return found | {place: early[key] for key, place in waiting.items() if key in early}
 
 
 def shorten(messages: Sequence[Message]) -> list[Message] | None:
@@ -157,19 +181,30 @@ def shorten(messages: Sequence[Message]) -> list[Message] | None:
     return system + [message for turn in kept for message in turn]
 
 
+@dataclass
+class _Open:
+    """A call that has no answer yet: `own` is the one its item holds itself, `output` the item that follows."""
+
+    call: Item
+    own: str | None = None
+    output: Item | None = None
+
+
 class _Builder:
-    def __init__(self, raw: Mapping[str, str], files: Attachments) -> None:
+    def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments) -> None:
+        self._items = items
         self._raw = raw
         self._files = files
         self._room = REQUEST_CHARS
         self._messages: list[Message] = []
         self._open: Message | None = None  # the assistant message that still grows
-        self._unanswered: dict[str, str | None] = {}  # by call id; the answer of a call that brings its own
+        self._unanswered: dict[int, _Open] = {}  # by the place of the call
+        self._answers = answers(items)
+        self._calls = {output: call for call, output in self._answers.items()}
         self.decided: Mapping[str, str] = {}
-        self.answered: set[str] = set()  # calls whose output is an item
-        self.shell_calls: dict[str, tuple[Sequence[str], int | None]] = {}
 
-    def add(self, item: Item) -> None:
+    def add(self, place: int) -> None:
+        item = self._items[place]
         kind = item.get("type", "message")
         if kind == "message":
             self._message(item)
@@ -177,35 +212,47 @@ class _Builder:
             text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or [])
             if text:
                 message = self._assistant(fresh="content" in (self._open or {}) or "tool_calls" in (self._open or {}))
-                message["reasoning_content"] = message.get("reasoning_content", "") + text
+                message["reasoning_content"] = _beside(message, "reasoning_content", text)
         elif kind in CALLS and not (kind == "mcp_call" and item.get("approval_request_id")):
-            own = [answer is not None for answer in self._unanswered.values()]
-            message = self._assistant(fresh=bool(own) and all(own))
-            message.setdefault("tool_calls", []).append(CALLS[kind](item, self._raw))
-            key = call_key(item)
-            self._unanswered[key] = None
-            if kind in OWN_ANSWERS and key not in self.answered:
-                self._unanswered[key] = self.decided.get(key) or OWN_ANSWERS[kind](item)
-            if kind == "shell_call":
-                self.shell_calls[item["call_id"]] = (item["action"]["commands"], item["action"]["timeout_ms"])
-        elif kind in OUTPUTS:
+            self._call(place, kind, item)
+        elif self._calls.get(place) in self._unanswered:
             self._open = None
-            self._unanswered.pop(item["call_id"], None)
-            content = OUTPUTS[kind](item, self)
-            self._messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
+            self._answer(self._calls[place])
 
     def finish(self) -> list[Message]:
         self._settle()
         return [{"content": None, **message} if "tool_calls" in message else message for message in self._messages]
 
+    def _call(self, place: int, kind: str, item: Item) -> None:
+        own = [call.own is not None for call in self._unanswered.values()]
+        message = self._assistant(fresh=bool(own) and all(own))
+        message.setdefault("tool_calls", []).append(CALLS[kind](item, self._raw))
+        self._unanswered[place] = call = _Open(item)
+        if place in self._answers:
+            call.output = self._items[self._answers[place]]
+        elif kind in OWN_ANSWERS:
+            call.own = self.decided.get(call_key(item)) or OWN_ANSWERS[kind](item)
+
+    def _answer(self, place: int) -> None:
+        """Tell what came of the call at `place`."""
+        call = self._unanswered.pop(place)
+        content = call.own or STOPPED
+        if call.output is not None:
+            content = OUTPUTS[call.output["type"]](call.output, call.call, self)
+        self._messages.append({"role": "tool", "tool_call_id": call_key(call.call), "content": content})
+
     def _settle(self) -> None:
         """Every call needs an answer before the conversation goes on."""
-        for call_id, answer in self._unanswered.items():
-            self._messages.append({"role": "tool", "tool_call_id": call_id, "content": answer or STOPPED})
-        self._unanswered.clear()
+        for place in list(self._unanswered):
+            self._answer(place)
 
     def _assistant(self, fresh: bool = False) -> Message:
-        if self._open is None or fresh:
+        """The assistant message that grows, or a new one.
+
+        What the model wrote between a call and the call's output belongs to the turn of that call.
+        """
+        waiting = any(call.output is not None for call in self._unanswered.values())
+        if self._open is None or (fresh and not waiting):
             self._settle()
             self._open = {"role": "assistant"}
             self._messages.append(self._open)
@@ -216,7 +263,7 @@ class _Builder:
         if role == "assistant":
             text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
             message = self._assistant(fresh="tool_calls" in (self._open or {}))
-            message["content"] = (message.get("content") or "") + text
+            message["content"] = _beside(message, "content", text)
             return
         self._settle()
         self._open = None
@@ -245,6 +292,12 @@ class _Builder:
             return whole
         whole = whole if text else whole.lstrip("\n")
         return [{"type": "text", "text": whole}, *images] if images else whole
+
+
+def _beside(message: Message, field: str, text: str) -> str:
+    """More text of one assistant message; what follows a call begins a line of its own."""
+    before = message.get(field) or ""
+    return f"{before}\n{text}" if before and text and "tool_calls" in message else before + text
 
 
 # ------------------------------------------------------------------ calls and outputs, by item type
@@ -311,14 +364,14 @@ def _patch_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
     return _function(item["call_id"], "apply_patch", arguments)
 
 
-def _patch_output(item: Item, builder: _Builder) -> str:
+def _patch_output(item: Item, call: Item, builder: _Builder) -> str:
     text = item.get("output") or ""
     if item["status"] == "failed":
         return f"failed: {text}" if text else "failed"
     return text or "done"
 
 
-def _plain_output(item: Item, builder: _Builder) -> Any:
+def _plain_output(item: Item, call: Item, builder: _Builder) -> Any:
     output = item["output"]
     return output if isinstance(output, str) else builder.content(output)
 
@@ -349,9 +402,9 @@ def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
     return "\n".join(lines)
 
 
-def _shell_output(item: Item, builder: _Builder) -> str:
-    commands, timeout_ms = builder.shell_calls.get(item["call_id"], ((), None))
-    return shell_text(item["output"], commands, timeout_ms)
+def _shell_output(item: Item, call: Item, builder: _Builder) -> str:
+    action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
+    return shell_text(item["output"], action.get("commands", ()), action.get("timeout_ms"))
 
 
 CALLS: dict[str, Callable[[Item, Mapping[str, str]], dict[str, Any]]] = {
@@ -371,7 +424,7 @@ OWN_ANSWERS: dict[str, Callable[[Item], str]] = {
     "mcp_approval_request": mcp_text,
 }
 """Of calls whose item holds what came of them."""
-OUTPUTS: dict[str, Callable[[Item, _Builder], Any]] = {
+OUTPUTS: dict[str, Callable[[Item, Item, _Builder], Any]] = {
     "function_call_output": _plain_output,
     "custom_tool_call_output": _plain_output,
     "shell_call_output": _shell_output,

@@ -52,7 +52,7 @@ class BlockReader:
         if messages[-1].value["role"] == "assistant":
             hint = "End with a user message; to shape the answer use 'output_config' or 'system'."
             refuse("messages", "An answer cannot be begun by the request: 'messages' ends with the assistant.", hint)
-        self._settled("the end")
+        self._settled()
 
     def _add(self, item: Item, place: str, parts: list[str] | None = None) -> None:
         if parts is not None:
@@ -60,11 +60,12 @@ class BlockReader:
         self.items.append(item)
         self.places.append(place)
 
-    def _settled(self, where: str) -> None:
+    def _settled(self) -> None:
+        """Every call has its result. What stands between the two does no harm: it is put in order for the model."""
         if self._pending:
             refuse(
                 "messages",
-                f"The tool_use {min(self._pending)[:100]!r} has no tool_result before {where}.",
+                f"The tool_use {min(self._pending)[:100]!r} has no tool_result in 'messages'.",
                 "Begin the next user message with a tool_result block for each tool_use.",
             )
 
@@ -80,7 +81,6 @@ class BlockReader:
                 continue
             parts.append(content_part(block))
             places.append(_place(block))
-        self._settled(f"the end of {message.path}")
         if parts:
             self._add(message_item(role, parts), message.path, places)
 
@@ -89,7 +89,7 @@ class BlockReader:
         if id not in self._pending:
             refuse(
                 block.name("tool_use_id"),
-                f"'{block.path}' answers {id[:100]!r}, which the message before it did not call.",
+                f"'{block.path}' answers {id[:100]!r}, which no message before it called.",
                 "Send the assistant message with its tool_use block first, and answer each once.",
             )
         self._pending.discard(id)
@@ -107,7 +107,6 @@ class BlockReader:
     # -- assistant
 
     def _assistant(self, message: Fields) -> None:
-        self._settled(message.path)
         for block in blocks(message, "content"):
             match block.needed("type", choices=ASSISTANT):
                 case "text":
@@ -132,7 +131,11 @@ class BlockReader:
     def _call(self, block: Fields) -> None:
         id = block.needed("id", maximum=256)
         if id in self._pending:
-            refuse(block.name("id"), f"Two tool_use blocks have the id {id[:100]!r}.", "Make them different.")
+            refuse(
+                block.name("id"),
+                f"Two tool_use blocks have the id {id[:100]!r} and no tool_result between them.",
+                "Make the ids different.",
+            )
         given = block.object("input", required=True)
         assert given is not None
         item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": id}
