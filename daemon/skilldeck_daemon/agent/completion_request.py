@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skilldeck_daemon.agent.chat_messages import one_or_many
-from skilldeck_daemon.agent.fields import Fields, clean, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.sampling_fields import logit_bias
 from skilldeck_daemon.engine.base import Sampling
 from skilldeck_daemon.engine.completion import CompletionRequest
+from skilldeck_shared.characters import clean
 
 MAX_PROMPTS = 2048
 DEFAULT_TOKENS = 16

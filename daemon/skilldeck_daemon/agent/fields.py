@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from skilldeck_daemon.store.ids import new_id, storable
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
 
 
@@ -190,15 +191,6 @@ def item_id(fields: Fields, prefix: str) -> str:
             fields.name("id"), f"'{fields.name('id')}' must be of printable ASCII characters.", hint, "invalid_value"
         )
     return id
-
-
-def clean(text: str) -> str:
-    """JSON may spell half a surrogate pair, which no UTF-8 text can hold: it becomes U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def metadata(fields: Fields) -> dict[str, str]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from skilldeck_daemon.agent.bus import Bus
-from skilldeck_daemon.agent.fields import Fields, clean, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.store import Blob, Page, Store, new_id, now
 from skilldeck_daemon.store.files import FETCHED
 from skilldeck_daemon.store.ids import steady
 from skilldeck_shared.bundle import MIB
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, TooLarge
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")

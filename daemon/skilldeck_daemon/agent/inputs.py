@@ -12,11 +12,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from skilldeck_daemon.agent.fields import Fields, clean, item_id, kind, refuse
+from skilldeck_daemon.agent.fields import Fields, item_id, kind, refuse
 from skilldeck_daemon.agent.inputs_web import READERS
 from skilldeck_daemon.agent.output_text import annotation, logprob
 from skilldeck_daemon.agent.sealed import unseal
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 
 Item = dict[str, Any]
 

@@ -24,6 +24,7 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import EscapedCharacters, clean_json
 
 
 class Turn:
@@ -49,6 +50,7 @@ class Turn:
         self._blank: list[tuple[str, tuple[TextLogprob, ...]]] = []  # white space no text has followed yet
         self._reasoning: ReasoningWriter | None = None
         self._writers: dict[int, CallWriter] = {}
+        self._escapes: dict[int, EscapedCharacters] = {}  # of the calls whose arguments are JSON
         self._wrote = False
 
     async def read(self, events: AsyncIterator[ChatEvent]) -> None:
@@ -70,9 +72,12 @@ class Turn:
                     self._begin_call(event)
                 case ToolCallDelta(index, delta):
                     if index in self._writers:
-                        self._writers[index].write(delta)
+                        self._write_call(index, self._escapes[index].feed(delta) if index in self._escapes else delta)
                 case ToolCallDone(index, _, arguments, problem):
                     if index in self._writers:
+                        if index in self._escapes:
+                            self._write_call(index, self._escapes.pop(index).flush())
+                            arguments = clean_json(arguments)
                         self.calls.append(self._writers.pop(index).close(arguments, problem))
                 case ChatFinished():
                     self.finished = event
@@ -95,6 +100,10 @@ class Turn:
             self._text.write(text, logprobs)
         self._wrote = True
 
+    def _write_call(self, index: int, delta: str) -> None:
+        if delta:
+            self._writers[index].write(delta)
+
     def _begin_call(self, event: ToolCallStart) -> None:
         tool = self._tools.get(event.name)
         if tool is None:
@@ -105,12 +114,16 @@ class Turn:
             self._hosted_left -= 1
         # Ids of our own: engines number calls per answer, which would repeat over the rounds of a run.
         self._writers[event.index] = tool.begin(self._output, self._work, new_id("call"), event.name)
+        if event.kind == "function":
+            self._escapes[event.index] = EscapedCharacters()
 
     async def close(self) -> None:
         """The turn is over: end what is open. The final text cites the files the run made."""
         if self.finished.reason == "length":
             return  # the run ends here; what is open stays incomplete
         for index in sorted(self._writers):
+            if index in self._escapes:
+                self._write_call(index, self._escapes.pop(index).flush())
             # An engine that never said "done" (a lost piece of its stream): the text so far is judged like any other.
             self.calls.append(self._writers[index].close_unfinished())
         self._writers.clear()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from skilldeck_daemon.engine.base import ChatRequest
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
 
 CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown to models that only know functions
@@ -204,14 +205,14 @@ class InputField:
                 end = low.end()
         text: str = json.loads(f'"{self._raw[self._at : end]}"')
         self._at = end
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return clean(text)
 
     def whole(self) -> tuple[str, str]:
         """The complete input and what of it was not yet returned by `feed`."""
         try:
             value = json.loads(self._raw)
             if isinstance(value, dict) and isinstance(value.get(CUSTOM_INPUT), str):
-                text = value[CUSTOM_INPUT]
+                text = clean(value[CUSTOM_INPUT])
                 rest = text[len(self._text) :] if text.startswith(self._text) else ""
                 return (text, rest) if rest or text == self._text else (self._text, "")
         except ValueError:

@@ -12,6 +12,7 @@ the request caused raises BadRequest or TooLong. Free-text (custom) tools travel
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -37,12 +38,20 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.completion import CompletionRequest, read_logprobs
-from skilldeck_daemon.engine.remote_stream import StreamReader, write_response_format
+from skilldeck_daemon.engine.remote_stream import StreamReader, lines_of, write_response_format
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 
 RATE_WINDOW_S = 5.0
 LONGEST_TOKEN = 512
 """Bytes; the longest of the published vocabularies have about 250."""
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+"""A machine that vanished is noticed after 35 seconds of silence; one that is only slow answers the probes."""
 
 
 class UpstreamRefused(Unavailable):
@@ -86,7 +95,11 @@ class RemoteChatModel:
         self._client = httpx.AsyncClient(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(idle_s, connect=connect_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+            transport=httpx.AsyncHTTPTransport(
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+                trust_env=False,
+                socket_options=KEEP_ALIVE,
+            ),
             trust_env=False,
         )
         self._tokenize: bool | None = None  # does the upstream count tokens without generating?
@@ -117,7 +130,7 @@ class RemoteChatModel:
             if len(models) != 1:
                 names = ", ".join(str(model.get("id")) for model in models)
                 raise NotLoaded(f"{self.url} serves several models: {names}.", "Choose one with --model.")
-            self.model = str(models[0]["id"])
+            self.model = clean(str(models[0]["id"]))
         entry = next((model for model in models if model.get("id") == self.model), {})
         meta = entry.get("meta") or {}
         context = int(entry.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train") or self._info.context)
@@ -179,17 +192,16 @@ class RemoteChatModel:
                 if answer.status_code != 200:
                     await answer.aread()
                     raise self._refused(answer)
-                async for line in answer.aiter_lines():
+                async for line in lines_of(answer.aiter_bytes()):
                     for event in reader.line(line):
                         first = first or time.monotonic()
                         self._seen()
                         yield event
                     if reader.ended:
                         break
-                if reader.reason is None and reader.error is None:
+                error = reader.error
+                if error is None and not reader.complete:
                     error = self._lost("closed the stream before the end of the answer")
-                else:
-                    error = reader.error
         except httpx.HTTPError as err:
             if reader.reason is None:
                 error = self._lost(f"failed: {err or type(err).__name__}")
@@ -249,18 +261,21 @@ class RemoteChatModel:
                     await answer.aread()
                     refused = self._refused(answer)
                     raise refused.error if isinstance(refused, _Failed) else refused
-                async for line in answer.aiter_lines():
+                async for line in lines_of(answer.aiter_bytes()):
                     for text, logprobs in reader.completion(line):
                         self._seen()
                         yield TextDelta(text, read_logprobs(logprobs))
                     if reader.ended:
                         break
         except httpx.HTTPError as err:
-            reader.error = self._lost(f"failed: {err or type(err).__name__}")
+            reader.error = reader.error or self._lost(f"failed: {err or type(err).__name__}")
         finally:
             self._active -= 1
+        for event in reader.close():
+            if isinstance(event, TextDelta):
+                yield event
         spent = time.monotonic() - begun
-        error = reader.error or (None if reader.reason else self._lost("closed the stream before the end"))
+        error = reader.error or (None if reader.complete else self._lost("closed the stream before the end"))
         reason = "error" if error else reader.finish()
         yield ChatFinished(reason, reader.usage, 0.0, spent, error, reader.stop_sequence)
 
@@ -380,7 +395,7 @@ def _error_text(answer: httpx.Response) -> tuple[str, str | None]:
         found = body.get("error", body) if isinstance(body, dict) else body
         if isinstance(found, dict):
             text = found.get("message") or found.get("detail") or found
-            return str(text).rstrip("."), found.get("code") if isinstance(found.get("code"), str) else None
-        return str(found), None
+            return clean(str(text)).rstrip("."), found.get("code") if isinstance(found.get("code"), str) else None
+        return clean(str(found)), None
     except ValueError:
         return answer.text[:300].strip() or answer.reason_phrase, None

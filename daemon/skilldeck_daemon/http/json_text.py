@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from skilldeck_daemon.agent.fields import clean
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
 
 MAX_DEPTH = 200

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.fields import Fields, clean
+from skilldeck_daemon.agent.fields import Fields
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.tools import patching
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
@@ -28,6 +28,7 @@ from skilldeck_daemon.containers.errors import (
 )
 from skilldeck_daemon.containers.spec import WORKDIR
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work

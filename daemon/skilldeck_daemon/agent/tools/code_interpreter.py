@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.fields import Fields, clean, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.partial import CommandReader
 from skilldeck_daemon.agent.told import NO_OUTPUT
@@ -29,6 +29,7 @@ from skilldeck_daemon.containers.errors import (
     InvalidContainerRequest,
 )
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.approvals import strictest
 from skilldeck_daemon.agent.fetch import FetchRefused, check_url
-from skilldeck_daemon.agent.fields import Fields, clean, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.mcp.connection import McpConnection, McpFailed
 from skilldeck_daemon.agent.output import Item, Output
 from skilldeck_daemon.agent.told import mcp_name, mcp_text
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.agent.tools.mcp_fields import Filter, read_allowed, read_approval, read_headers
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import SkilldeckError
 
 if TYPE_CHECKING:

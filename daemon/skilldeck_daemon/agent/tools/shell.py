@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from skilldeck_daemon.agent.fields import Fields, clean, kind, refuse
+from skilldeck_daemon.agent.fields import Fields, kind, refuse
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.partial import CommandReader
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
@@ -20,6 +20,7 @@ from skilldeck_daemon.containers.errors import ContainerError, InvalidContainerR
 from skilldeck_daemon.containers.spec import CommandResult
 from skilldeck_daemon.containers.spec import Output as Written
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.agent.fetch import FetchRefused
-from skilldeck_daemon.agent.fields import Fields, clean, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.told import web_text
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
@@ -26,6 +26,7 @@ from skilldeck_daemon.agent.web.pages import PageText, PageUnreadable
 from skilldeck_daemon.agent.web.providers import SearchFailed
 from skilldeck_daemon.agent.web.said import may_open
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_shared.characters import clean
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work
