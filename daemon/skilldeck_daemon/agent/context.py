@@ -14,6 +14,7 @@ from typing import Any
 from skilldeck_daemon.agent.attachments import REQUEST_CHARS, Attachments
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.sealed import unseal
+from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.agent.told import NO_OUTPUT, decisions, mcp_name, mcp_text, web_text
 from skilldeck_shared.errors import BadRequest
 
@@ -120,7 +121,11 @@ def split_system(items: Sequence[Item]) -> tuple[list[str], list[Item]]:
 
 
 def to_messages(
-    items: Iterable[Item], raw: Mapping[str, str], files: Attachments, decided: Mapping[str, str] | None = None
+    items: Iterable[Item],
+    raw: Mapping[str, str],
+    files: Attachments,
+    decided: Mapping[str, str] | None = None,
+    skills: SkillPaths | None = None,
 ) -> list[Message]:
     """Items as chat messages.
 
@@ -131,9 +136,10 @@ def to_messages(
         raw: each call's arguments as the model wrote them, by call id; others are written out anew.
         files: the files of the items.
         decided: what approval requests among the items came to in this run, see `decisions`.
+        skills: the skills whose instructions are told with their paths written out.
     """
     items = list(items)
-    builder = _Builder(items, raw, files)
+    builder = _Builder(items, raw, files, skills or SkillPaths())
     builder.decided = {**decisions(items), **(decided or {})}
     for place in range(len(items)):
         builder.add(place)
@@ -191,7 +197,8 @@ class _Open:
 
 
 class _Builder:
-    def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments) -> None:
+    def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments, skills: SkillPaths) -> None:
+        self.skills = skills
         self._items = items
         self._raw = raw
         self._files = files
@@ -239,6 +246,8 @@ class _Builder:
         content = call.own or STOPPED
         if call.output is not None:
             content = OUTPUTS[call.output["type"]](call.output, call.call, self)
+        if call.call["type"] == "code_interpreter_call" and isinstance(content, str):
+            content = self.skills.written_out(content, call.call["code"] or "")
         self._messages.append({"role": "tool", "tool_call_id": call_key(call.call), "content": content})
 
     def _settle(self) -> None:
@@ -404,7 +413,12 @@ def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
 
 def _shell_output(item: Item, call: Item, builder: _Builder) -> str:
     action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
-    return shell_text(item["output"], action.get("commands", ()), action.get("timeout_ms"))
+    commands = [*action.get("commands", ()), *[""] * len(item["output"])]
+    entries = [
+        {**entry, "stdout": builder.skills.written_out(entry["stdout"], command)}
+        for entry, command in zip(item["output"], commands, strict=False)
+    ]
+    return shell_text(entries, commands, action.get("timeout_ms"))
 
 
 CALLS: dict[str, Callable[[Item, Mapping[str, str]], dict[str, Any]]] = {

@@ -36,6 +36,7 @@ from skilldeck_daemon.agent.log import Event, EventLog
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.agent.told import decisions
 from skilldeck_daemon.agent.tools.base import Call, Tool
 from skilldeck_daemon.agent.turn import Turn
@@ -77,6 +78,7 @@ class Plan:
     raw: dict[str, str] = field(default_factory=dict)
     own_tools: tuple[Tool, ...] = ()  # the daemon's, beside the request's
     decided: dict[str, str] = field(default_factory=dict)  # what approval requests came to in this run
+    skills: SkillPaths | None = None  # of the mounted skills, once something was told
 
     @property
     def tools(self) -> list[Tool]:
@@ -87,7 +89,17 @@ class Plan:
         """The conversation so far, as the model reads it; `output` is this run's when a compaction is in it."""
         instructions, items = split_system(unfold([*self.items, *output]))
         opening = system_message([self.request.instructions or "", *instructions], self.work.around)
-        return opening + to_messages(items, {**self.raw, **raw} if raw else self.raw, self.files, self.decided)
+        return opening + self.told(items, {**self.raw, **raw} if raw else self.raw, self.decided)
+
+    def told(
+        self, items: Sequence[Item], raw: Mapping[str, str], decided: Mapping[str, str] | None = None
+    ) -> list[Message]:
+        """Items as messages, with this run's files and skills."""
+        if self.model.info.places_skills:
+            return to_messages(items, raw, self.files, decided)
+        if self.skills is None:
+            self.skills = SkillPaths((mount.name, mount.path) for mount in self.work.mounted)
+        return to_messages(items, raw, self.files, decided, self.skills)
 
     def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
         request = self.request
@@ -258,7 +270,7 @@ class Run:
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
-            messages = base + to_messages(self.output.told, self.output.raw, plan.files)
+            messages = base + plan.told(self.output.told, self.output.raw)
             if compacted:
                 messages = base = plan.messages(self.output.told, self.output.raw)
             choice = self._tool_choice(last=number == MAX_ROUNDS - 1)

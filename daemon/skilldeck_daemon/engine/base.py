@@ -163,7 +163,10 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A loaded (or loadable) model as surfaces show it."""
+    """A loaded (or loadable) model as surfaces show it.
+
+    `places_skills`: its chat template knows where skills lie and was learned with their instructions as they are.
+    """
 
     name: str
     engine: str
@@ -174,6 +177,7 @@ class ModelInfo:
     path: str = ""
     description: str = ""
     created: int = 0
+    places_skills: bool = False
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class TokenChatModel:
         config = _read(folder / "config.json")
         source = self.template.source
         self.family = family(family_name, source) if family_name else detect(source, str(config.get("model_type", "")))
-        self._info = replace(info, family=self.family.name)
+        self._info = replace(info, family=self.family.name, places_skills=self.template.places_skills)
         self.stop_ids = self._end_ids(config)
         kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
         self._silent = (self.vocabulary.special | self.stop_ids) - (set(kept) - self.stop_ids)

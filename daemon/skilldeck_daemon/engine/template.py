@@ -90,6 +90,11 @@ class ChatTemplate:
             )
         return cls(source, tokens)
 
+    @property
+    def places_skills(self) -> bool:
+        """Whether the template itself writes where skills lie, as that of a model trained for this daemon does."""
+        return "/mnt/skills/" in self.source
+
     @cached_property
     def shows_tools(self) -> bool:
         """Whether the tools of a request are in its prompt, found by rendering a probe."""
