@@ -213,7 +213,7 @@ def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], 
         if kinds[index].startswith(CODE_EXECUTION):
             rest = rest.removeprefix("environment")
             return container.path if rest == ".container_id" else f"container{rest}"
-        return f"tools[{index}].{rest.replace('parameters', 'input_schema')}"
+        return f"tools[{index}].{rest.replace('parameters', 'input_schema', 1)}"
 
     return flat, named
 

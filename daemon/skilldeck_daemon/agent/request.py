@@ -181,10 +181,11 @@ def read_format(shape: Fields) -> dict[str, Any]:
         )
     schema = shape.object("schema", required=True)
     assert schema is not None
-    check_schema(schema.value, schema.path)
+    strict = shape.boolean("strict")
+    if strict:  # what cannot be followed of another schema is left out where the model's engine finds it
+        check_schema(schema.value, schema.path)
     description = shape.string("description")
     described = {"description": description} if description is not None else {}
-    strict = shape.boolean("strict")
     return {"type": kind, "name": name, **described, "schema": schema.value, "strict": strict}
 
 

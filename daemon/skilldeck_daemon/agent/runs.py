@@ -27,6 +27,7 @@ from skilldeck_daemon.agent.gather import Sources, gather
 from skilldeck_daemon.agent.included import OUTPUTS, RESULTS, with_included
 from skilldeck_daemon.agent.log import Event
 from skilldeck_daemon.agent.mcp.servers import McpServers
+from skilldeck_daemon.agent.names import Names
 from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
@@ -242,7 +243,10 @@ class Runs:
         """Ask the model whether it can honour the request, before it is acknowledged."""
         choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
         chat = plan.chat(plan.messages(), tool_choice=choice, max_tokens=plan.request.max_output_tokens)
-        plan.model.validate(chat)
+        # The model counts the functions it is given, of which a tool of the request may be several.
+        places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
+        with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():
+            await plan.model.validate(chat)
         context = plan.model.info.context
         # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.
         if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
@@ -453,10 +457,12 @@ class Runs:
         return await plan.model.count_tokens(plan.chat(plan.messages(), tool_choice=choice, max_tokens=None))
 
 
-def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
+async def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
     """Whether the model's grammar can hold a function that no client has declared."""
     try:
-        model.validate(ChatRequest([{"role": "user", "content": ""}], [{"type": "function", "function": function}]))
+        await model.validate(
+            ChatRequest([{"role": "user", "content": ""}], [{"type": "function", "function": function}])
+        )
     except BadRequest:
         return False
     return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -65,6 +65,10 @@ class Verdict(NamedTuple):
     asked_s: float | None = None
 
 
+async def _anything(function: dict[str, Any]) -> bool:
+    return True
+
+
 @dataclass
 class Work:
     """The work of one run. Beside the skills of the request's environment it is given `mounts`, and `disk`: those on
@@ -89,7 +93,7 @@ class Work:
     pages: dict[str, PageText] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
     closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
-    fits: Callable[[dict[str, Any]], bool] = lambda function: True  # whether the model can be given a function
+    fits: Callable[[dict[str, Any]], Awaitable[bool]] = _anything  # whether the model can be given a function
     verdicts: dict[str, Verdict] = field(default_factory=dict)  # by call id
     _record: dict[str, Any] | None = None  # of a container that does not exist yet
     _files: list[Attachment] = field(default_factory=list)

@@ -354,8 +354,9 @@ class ChatModel(Protocol):
         raise before the first event; anything later arrives as `ChatFinished(reason="error")`.
         """
 
-    def validate(self, request: ChatRequest) -> None:
-        """Raise BadRequest for what this model cannot honour (schema or grammar that does not compile, images …)."""
+    async def validate(self, request: ChatRequest) -> None:
+        """Raise BadRequest for what this model cannot honour (a strict schema or a grammar that does not compile,
+        images …)."""
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the rendered prompt."""

@@ -53,6 +53,7 @@ from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.encoding import Encoder
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar import Grammars
+from skilldeck_daemon.engine.holding import Held
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, held_back, parser_for
 from skilldeck_daemon.engine.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.prompts import PromptMemory
@@ -152,10 +153,11 @@ class TokenChatModel:
 
     # ------------------------------------------------------------ before generation
 
-    def validate(self, request: ChatRequest) -> None:
-        self._check(request, plan_tools(request))
+    async def validate(self, request: ChatRequest) -> None:
+        await self._held(request, plan_tools(request))
 
-    def _check(self, request: ChatRequest, plan: ToolPlan) -> None:
+    async def _held(self, request: ChatRequest, plan: ToolPlan) -> Held:
+        """The request as its grammar will hold it. Raises BadRequest for what cannot be honoured."""
         if has_images(request.messages) and not self.caps.images:
             raise BadRequest(
                 f"The model {self._info.name} does not read images.",
@@ -172,11 +174,8 @@ class TokenChatModel:
                 param=demanded,
             )
         if self.caps.grammar and self._grammars.wanted(request, plan):
-            self._grammars.check(request, plan)
-
-    def _checked(self, request: ChatRequest, plan: ToolPlan) -> str:
-        self._check(request, plan)
-        return self.render(request, plan)
+            return await self._grammars.hold(request, plan)
+        return Held(plan, request.response_format or {})
 
     def render(self, request: ChatRequest, plan: ToolPlan | None = None) -> str:
         """The prompt's text, up to where the model's turn begins."""
@@ -245,7 +244,8 @@ class TokenChatModel:
 
     async def _prepare(self, request: ChatRequest) -> _Prepared:
         plan = plan_tools(request)
-        prompt = await asyncio.to_thread(self._checked, request, plan)
+        held = await self._held(request, plan)
+        prompt = await asyncio.to_thread(self.render, request, plan)
         ids = await self.encode(prompt)
         room = self.context - len(ids)
         if room < 1 or not ids:
@@ -258,7 +258,7 @@ class TokenChatModel:
         opened = bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
         mask = None
         if self.caps.grammar:
-            mask = await self._grammars.mask(request, plan, in_reasoning=opened, max_new=max_new)
+            mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)
         generation = GenRequest(
             id=f"gen_{uuid4().hex[:16]}",
             prompt_ids=ids,
@@ -269,7 +269,7 @@ class TokenChatModel:
             logprobs=request.logprobs,
             images=tuple(_images(request.messages)) if self.caps.images else (),
         )
-        return _Prepared(prompt, generation, plan)
+        return _Prepared(prompt, generation, held.plan)
 
     # ------------------------------------------------------------ generation
 

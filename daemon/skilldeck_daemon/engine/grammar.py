@@ -1,9 +1,14 @@
 """Grammars that make malformed tool calls and malformed structured output impossible.
 
 `Grammars` belongs to one model. From a request it makes one grammar (`grammar_text.py`), compiles it with llguidance
-in a worker thread and hands out a `LogitMask`. Compiled grammars are cached by their text. A schema or grammar that
-does not compile is a BadRequest that names the field; none is skipped. Where the request says `strict`, a keyword
-that cannot be enforced is refused too; elsewhere it is left to whoever reads the output.
+in a worker thread and hands out a `LogitMask`. Compiled grammars are cached by their text. What is held, and what is
+refused or left out, `holding.py` decides.
+
+llguidance recurses natively, so a grammar may end the process that compiles it. Nothing a client made is compiled
+here, or in the engine's process, before a disposable one has compiled it (`trial.py`), alone and together with what it
+is joined to. Only schemas that are `plain` (`schema_form.py`) are not tried: of at most 300 parts, none of which
+multiplies, they take less than a fifth of a thread's stack and some milliseconds, which is what keeps an ordinary
+request as fast as one without tools.
 
 A mask knows its `spec`, plain JSON from which `rebuild` makes it again in another process.
 """
@@ -24,10 +29,13 @@ from skilldeck_daemon.engine.base import ChatRequest, LogitMask
 from skilldeck_daemon.engine.checks import ToolPlan
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import Family
-from skilldeck_daemon.engine.grammar_text import WHITE_SPACE, custom_grammar, json_rule, turn_grammar
+from skilldeck_daemon.engine.grammar_text import turn_grammar
+from skilldeck_daemon.engine.holding import SIMPLER, Held, Holder, reason
+from skilldeck_daemon.engine.trial import TrialVocabulary, Verdict, tried
 from skilldeck_shared.errors import BadRequest
 
 COMPILED = 64  # compiled grammars kept for each model
+COMPILED_MIB = 512  # and how large they may be together, as far as they were measured
 SOUND = 1024  # schemas remembered to compile
 LONGEST_THOUGHT = 1 << 16  # characters
 
@@ -56,15 +64,17 @@ class Backend:
     def __init__(self, vocabulary: Vocabulary, size: int, stop_ids: Sequence[int], silent: Collection[int]) -> None:
         wrapped = TokenizerWrapper(_Tokens(vocabulary, stop_ids, frozenset(silent), size))
         self._tokenizer = LLTokenizer(wrapped, eos_token=list(stop_ids) or None)
-        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[str, tuple[LLMatcher, int]] = OrderedDict()  # with its MiB
         self._sound: OrderedDict[str, None] = OrderedDict()  # grammars known to compile
         self._lock = threading.Lock()
 
+    def known(self, grammar: str) -> str | None:
+        """ "" for a grammar that is known to compile, None for one that is not."""
+        with self._lock:
+            return "" if grammar in self._sound else None
+
     def problem(self, grammar: str) -> str:
         """Why a grammar does not compile, "" when it does."""
-        with self._lock:
-            if grammar in self._sound:
-                return ""
         failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
         if failed:
             return messages[0].strip()
@@ -74,18 +84,23 @@ class Backend:
                 self._sound.popitem(last=False)
         return ""
 
-    def matcher(self, grammar: str) -> LLMatcher:
-        """A fresh matcher. Raises ValueError when the grammar does not compile. Blocks, by milliseconds mostly."""
+    def matcher(self, grammar: str, mib: int = 0) -> LLMatcher:
+        """A fresh matcher. Raises ValueError when the grammar does not compile. Blocks, by milliseconds mostly.
+
+        `mib`: what the grammar takes, where that was measured.
+        """
         with self._lock:
-            found = self._compiled.get(grammar)
+            found = self._compiled.get(grammar, (None, 0))[0]
         if found is None:
             found = LLMatcher(self._tokenizer, grammar, log_level=0)
             if found.is_error():
                 raise ValueError(found.get_error())
         with self._lock:
-            self._compiled[grammar] = found
+            self._compiled[grammar] = found, mib
             self._compiled.move_to_end(grammar)
-            while len(self._compiled) > COMPILED:
+            while (
+                len(self._compiled) > COMPILED or sum(size for _matcher, size in self._compiled.values()) > COMPILED_MIB
+            ):
                 self._compiled.popitem(last=False)
             return found.deep_copy()
 
@@ -95,7 +110,7 @@ class GrammarMask:
 
     def __init__(self, backend: Backend, spec: dict[str, Any]) -> None:
         self.spec = spec
-        self._matcher = backend.matcher(spec["grammar"])
+        self._matcher = backend.matcher(spec["grammar"], spec.get("mib", 0))
         self._stops = frozenset(spec["stop_ids"])
 
     def fill(self, bitmask: Any, index: int) -> bool:
@@ -156,6 +171,8 @@ class Grammars:
         self._stop_ids = sorted(stop_ids)
         self._silent = sorted(set(silent) - set(stop_ids))
         self._backend = Backend(vocabulary, size, self._stop_ids, self._silent)
+        self._trial = TrialVocabulary(size, tuple((index, vocabulary.bytes_of(index)) for index in self._stop_ids))
+        self._holder = Holder(family, self._verdict)
 
     def demanded(self, request: ChatRequest, plan: ToolPlan) -> str:
         """The field that cannot be honoured without a grammar, or ""."""
@@ -169,55 +186,59 @@ class Grammars:
         """Whether there is anything to constrain."""
         return bool(plan.every) or bool(self.demanded(request, plan))
 
-    def check(self, request: ChatRequest, plan: ToolPlan) -> None:
-        """Raise BadRequest for a schema or grammar that does not compile."""
-        for tool in plan.tools:
-            if tool.format is not None:
-                param = f"tools[{tool.index}].format"
-                if tool.format.get("syntax") not in ("regex", "lark"):
-                    raise BadRequest("A grammar's syntax is lark or regex.", param=f"{param}.syntax")
-                if not isinstance(tool.format.get("definition"), str):
-                    raise BadRequest("A grammar needs a definition.", param=f"{param}.definition")
-                self._compiles(custom_grammar(tool), f"The {tool.format['syntax']} grammar", f"{param}.definition")
-            elif tool.kind == "function":
-                self._check_schema(tool.parameters, f"tools[{tool.index}].parameters", tool.strict)
-        wanted = request.response_format or {}
-        if wanted.get("type") == "json_schema":
-            self._check_schema(wanted.get("schema"), "text.format.schema", bool(wanted.get("strict")))
+    async def hold(self, request: ChatRequest, plan: ToolPlan) -> Held:
+        """The request as a grammar holds it. Raises BadRequest for what must be held and cannot be."""
+        return await self._holder.hold(plan, request.response_format or {})
 
-    def _check_schema(self, schema: Any, param: str, strict: bool) -> None:
-        if not isinstance(schema, dict):
-            raise BadRequest("The schema must be a JSON object.", param=param)
-        self._compiles("start: " + json_rule(schema, WHITE_SPACE, lenient=not strict), "The JSON schema", param)
-
-    def _compiles(self, grammar: str, what: str, param: str) -> None:
-        problem = self._backend.problem(grammar)
-        if problem:
-            hint = "Leave these keywords out, or set strict to false." if "Unimplemented" in problem else ""
-            raise BadRequest(f"{what} does not compile: {problem}", hint, param=param)
+    async def _verdict(self, grammar: str, plain: bool) -> Verdict:
+        if plain:
+            problem = self._backend.known(grammar)
+            return Verdict(await asyncio.to_thread(self._backend.problem, grammar) if problem is None else problem)
+        return await tried(grammar, self._trial)
 
     async def mask(
-        self, request: ChatRequest, plan: ToolPlan, *, in_reasoning: bool, max_new: int = LONGEST_THOUGHT
+        self, request: ChatRequest, held: Held, *, in_reasoning: bool, max_new: int = LONGEST_THOUGHT
     ) -> LogitMask | None:
-        """The compiled mask for a request that `check` let pass; None when there is nothing to constrain.
+        """The compiled mask for a request that `hold` let pass; None when there is nothing to constrain.
 
         Reasoning before what is demanded may take about half of `max_new` tokens.
         """
-        if not self.wanted(request, plan):
+        if not self.wanted(request, held.plan):
             return None
-        grammar = turn_grammar(
-            self._family,
-            plan,
-            request.response_format or {},
-            parallel=request.parallel_tool_calls,
-            in_reasoning=in_reasoning,
-            thought=_thought_limit(max_new) if self._thinks else 0,
-        )
-        spec = {"grammar": grammar, "vocab": self._size, "stop_ids": self._stop_ids, "silent": self._silent}
-        try:
-            return await asyncio.to_thread(GrammarMask, self._backend, json.loads(json.dumps(spec)))
-        except ValueError as err:
-            raise BadRequest(f"The tools and the output format do not compile together: {err}", param="tools") from err
+        thought = _thought_limit(max_new) if self._thinks else 0
+
+        def grammar(held: Held, *, in_reasoning: bool = False, thought: int = 0) -> str:
+            return turn_grammar(
+                self._family,
+                held.plan,
+                held.format,
+                parallel=request.parallel_tool_calls,
+                in_reasoning=in_reasoning,
+                thought=thought,
+            )
+
+        trying: Held | None = held
+        why = ""
+        while trying is not None:
+            verdict = Verdict("")
+            if not trying.plain:
+                # What is sound by itself may be too much together. Reasoning is our own rule: tried once without it.
+                verdict = await self._verdict(grammar(trying), False)
+            if not verdict.problem:
+                spec = {
+                    "grammar": grammar(trying, in_reasoning=in_reasoning, thought=thought),
+                    "vocab": self._size,
+                    "stop_ids": self._stop_ids,
+                    "silent": self._silent,
+                    "mib": verdict.mib,
+                }
+                try:
+                    return await asyncio.to_thread(GrammarMask, self._backend, json.loads(json.dumps(spec)))
+                except ValueError as err:
+                    verdict = Verdict(str(err))
+            why = why or (verdict.problem if verdict.fatal else reason(verdict.problem))
+            trying = self._holder.loosened(trying)
+        raise BadRequest(f"The tools and the output format do not compile together: {why}", SIMPLER, param="tools")
 
 
 def _thought_limit(max_new: int) -> int:

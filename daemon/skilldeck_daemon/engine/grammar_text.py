@@ -156,9 +156,9 @@ def _call(lark: _Lark, family: Family, tool: Tool, trigger: str) -> str:
     write = family.write
     begin = literal(write["begin"].replace("{name}", tool.name)[len(trigger) :])
     if write["style"] in ("qwen_xml", "glm_xml"):
-        content = _tagged(lark, tool, write["style"])
-    else:
-        content = json_rule(tool.parameters, WHITE_SPACE, lenient=not tool.strict)
+        # every parameter ends with the line break that the form's end begins with
+        return f"{begin} {_tagged(lark, tool, write['style'])} {literal(write['end'].removeprefix(chr(10)))}"
+    content = json_rule(tool.parameters, WHITE_SPACE, lenient=not tool.strict)
     return f"{begin} {content} {literal(write['end'])}"
 
 
@@ -178,6 +178,13 @@ def custom_grammar(tool: Tool) -> str:
     return lark.text()
 
 
+def tool_grammar(family: Family, tool: Tool) -> str:
+    """One call of a function alone, in the family's form, to see whether it compiles."""
+    lark = _Lark()
+    lark.rule("start", _call(lark, family, tool, ""))
+    return lark.text()
+
+
 TAGS = {
     "qwen_xml": ("<parameter={key}>\n", "\n</parameter>", "\n"),
     "glm_xml": ("<arg_key>{key}</arg_key>\n<arg_value>", "</arg_value>", "\n"),
@@ -189,7 +196,12 @@ def _tagged(lark: _Lark, tool: Tool, style: str) -> str:
     begin, end, between = TAGS[style]
     schema = tool.parameters
     required = set(schema.get("required") or ())
-    roots = {name: schema[name] for name in ("$defs", "definitions") if name in schema}
+    roots = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    if "properties" not in schema and schema.get("additionalProperties") is not False:
+        before, after = begin.split("{key}")
+        lark.rule(f"key_{tool.index}", rf"/[^<>\n]{{1,64}}/ {literal(after)}")
+        lark.rule(f"value_{tool.index}[lazy]", f"{ANY} {literal(end)}")
+        return f"({literal(before)} key_{tool.index} value_{tool.index} {literal(between)})*"
     parts = []
     for number, (key, inner) in enumerate((schema.get("properties") or {}).items()):
         name = f"value_{tool.index}_{number}"
@@ -211,5 +223,4 @@ def _tagged(lark: _Lark, tool: Tool, style: str) -> str:
             lark.rule(name, f"{json_rule(value, WHITE_SPACE, lenient=not tool.strict)} {literal(end)}")
         part = f"{opened} {name} {literal(between)}"
         parts.append(part if key in required else f"({part})?")
-    # the form ends without the line break that parts have between them
     return " ".join(parts)

@@ -138,7 +138,7 @@ class RemoteChatModel:
         self._caps = replace(self._caps, context=context)
         return self._info
 
-    def validate(self, request: ChatRequest) -> None:
+    async def validate(self, request: ChatRequest) -> None:
         plan_tools(request)
         if has_images(request.messages) and not self._caps.images:
             raise BadRequest(
@@ -160,7 +160,7 @@ class RemoteChatModel:
             )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        self.validate(request)
+        await self.validate(request)
         self._check_length(_texts(request), "input")
         plan = plan_tools(request)
         body = self.payload(request, plan)
@@ -338,7 +338,7 @@ class RemoteChatModel:
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """By the upstream's `/tokenize` (vLLM, SGLang), else by generating one token and reading its usage."""
-        self.validate(request)
+        await self.validate(request)
         self._check_length(_texts(request), "input")
         plan = plan_tools(request)
         body = self.payload(request, plan)

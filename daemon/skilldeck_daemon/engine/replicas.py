@@ -77,8 +77,8 @@ class ReplicatedChatModel:
             lora=all(caps.lora for caps in every),
         )
 
-    def validate(self, request: ChatRequest) -> None:
-        self.replicas[0].model.validate(request)
+    async def validate(self, request: ChatRequest) -> None:
+        await self.replicas[0].model.validate(request)
 
     def choose(self, cache_key: str = "", without: Sequence[Replica] = ()) -> Replica | None:
         """The replica for a request; one that is down only when every other was tried. None when none is left."""

@@ -29,6 +29,7 @@ from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import ORDER
 from skilldeck_daemon.engine.grammar import rebuild
+from skilldeck_daemon.engine.holding import Held
 from skilldeck_shared.errors import BadRequest
 from support.token_engines import TEMPLATE, RandomEngine, ScriptedEngine, model_folder
 
@@ -87,6 +88,10 @@ def drawn(folder: Path, seed: int, family_name: str | None = None, padding: int 
     model = _models[key]
     model.engine = RandomEngine(model.info.vocab, seed=seed)
     return model
+
+
+async def held(model: TokenChatModel, request: ChatRequest) -> Held:
+    return await model._grammars.hold(request, plan_tools(request))
 
 
 async def play(model: TokenChatModel, request: ChatRequest) -> list[ChatEvent]:
@@ -205,7 +210,7 @@ async def test_what_is_demanded_comes_after_bounded_reasoning_and_only_from_mode
     plain = model_folder(tmp_path / "plain", template="{% for m in messages %}{{ m.content }}{% endfor %}")
     for folder, may in ((thinks, True), (plain, False)):
         model = drawn(folder, 1)
-        mask = await model._grammars.mask(demanded, plan_tools(demanded), in_reasoning=False, max_new=64)
+        mask = await model._grammars.mask(demanded, await held(model, demanded), in_reasoning=False, max_new=64)
         assert mask is not None
         begin, thought = model.vocabulary.encode("<think>"), model.vocabulary.encode("x" * 500)
         assert all(mask.accept(token) for token in begin) is may
@@ -285,11 +290,16 @@ async def test_auto_does_not_allow_a_malformed_call(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("request_parts", "param"),
     [
-        ({"tools": [SHELL, function("f", a={"type": "strnig"})]}, "tools[1].parameters"),
-        ({"tools": [function("f", True, a={"type": "integer", "not": {}})]}, "tools[0].parameters"),
-        ({"tools": [function("f", True, a={"type": "string", "pattern": "(?=x)y"})]}, "tools[0].parameters"),
-        ({"response_format": {"type": "json_schema", "name": "a", "schema": {"type": "x"}}}, "text.format.schema"),
-        ({"response_format": {"type": "json_schema", "schema": {"$ref": "#/$defs/no"}}}, "text.format.schema"),
+        ({"tools": [SHELL, function("f", True, a={"type": "strnig"})]}, "tools[1].parameters.properties.a.type"),
+        ({"tools": [function("f", True, a={"type": "integer", "not": {}})]}, "tools[0].parameters.properties.a.not"),
+        ({"tools": [function("f", True, a={"type": "string", "pattern": "(?=x)y"})]},
+            "tools[0].parameters.properties.a.pattern"),
+        ({"tools": [function("f", True, a={"type": "integer", "minimum": 5, "maximum": 3})]},
+            "tools[0].parameters.properties.a"),
+        ({"response_format": {"type": "json_schema", "name": "a", "strict": True, "schema": {"type": "x"}}},
+            "text.format.schema.type"),
+        ({"response_format": {"type": "json_schema", "strict": True, "schema": {"$ref": "#/$defs/no"}}},
+            "text.format.schema.$ref"),
         ({"tools": [{"type": "custom", "custom": {"name": "c", "format": {
             "type": "grammar", "syntax": "lark", "definition": "start: nowhere"}}}]}, "tools[0].format.definition"),
         ({"tools": [{"type": "custom", "custom": {"name": "c", "format": {
@@ -301,20 +311,21 @@ async def test_auto_does_not_allow_a_malformed_call(folder: Path) -> None:
 async def test_what_does_not_compile_is_refused_by_its_field(folder: Path, request_parts: Any, param: str) -> None:
     model = drawn(folder, 0)
     with pytest.raises(BadRequest) as caught:
-        model.validate(ChatRequest(HELLO, **request_parts))
-    assert param in (caught.value.param or "")
+        await model.validate(ChatRequest(HELLO, **request_parts))
+    assert caught.value.param == param
+    assert len(caught.value.message) < 400
     with pytest.raises(BadRequest):
         await play(model, ChatRequest(HELLO, **request_parts))
     assert model.engine.requests == []
 
 
-def test_an_engine_without_grammars_refuses_what_needs_one_and_takes_the_rest(folder: Path) -> None:
+async def test_an_engine_without_grammars_refuses_what_needs_one_and_takes_the_rest(folder: Path) -> None:
     engine = ScriptedEngine(folder, caps=Caps(8, 4096, grammar=False))
     model = TokenChatModel(engine, folder, ModelInfo("m", "scripted", vocab=engine.vocabulary.size))
-    model.validate(ChatRequest(HELLO, tools=[SHELL]))
+    await model.validate(ChatRequest(HELLO, tools=[SHELL]))
     for parts in ({"tools": [SHELL], "tool_choice": "required"}, {"tools": [PICK]}, {"tools": [LARK]}):
         with pytest.raises(BadRequest, match="cannot constrain"):
-            model.validate(ChatRequest(HELLO, **parts))
+            await model.validate(ChatRequest(HELLO, **parts))
 
 
 # ------------------------------------------------------------------ masks
@@ -325,7 +336,7 @@ async def test_a_mask_is_made_again_from_its_spec(folder: Path) -> None:
     await play(model, ChatRequest(HELLO, tools=[PICK], tool_choice="required"))
     mask = model.engine.requests[0].mask
     again = rebuild(json.loads(json.dumps(mask.spec)), str(folder))
-    third = await model._grammars.mask(*_request(model, PICK), in_reasoning=False)
+    third = await model._grammars.mask(*await _request(model, PICK), in_reasoning=False)
     rows = torch.zeros((2, (model.info.vocab + 31) // 32), dtype=torch.int32)
     for token in model.vocabulary.encode('<tool_call>\n{"name": "pick", "arguments": {"colour": "red", "count": 3}}'):
         again.fill(rows, 0)
@@ -338,16 +349,14 @@ async def test_a_mask_is_made_again_from_its_spec(folder: Path) -> None:
     assert again.accept(model.vocabulary.encode("}")[0])
 
 
-def _request(model: TokenChatModel, tool: dict[str, Any]) -> tuple[Any, Any]:
-    from skilldeck_daemon.engine.checks import plan_tools
-
+async def _request(model: TokenChatModel, tool: dict[str, Any]) -> tuple[ChatRequest, Held]:
     request = ChatRequest(HELLO, tools=[tool], tool_choice="required")
-    return request, plan_tools(request)
+    return request, await held(model, request)
 
 
 async def test_a_finished_mask_allows_only_end_tokens_and_padding_is_never_allowed(folder: Path) -> None:
     model = drawn(folder, 0, padding=64)
-    mask = await model._grammars.mask(*_request(model, PICK), in_reasoning=False)
+    mask = await model._grammars.mask(*await _request(model, PICK), in_reasoning=False)
     row = torch.full((1, (model.info.vocab + 31) // 32), -1, dtype=torch.int32)
 
     def allowed() -> set[int]:

@@ -112,8 +112,8 @@ class McpTool(Tool):
     def declare(self) -> list[dict[str, Any]]:
         return [{"type": "function", "function": function} for function in self._functions]
 
-    def _function(self, name: str, tool: Mapping[str, Any], work: Work) -> dict[str, Any]:
-        """A tool as the model is given it; with any arguments where its schema is none that can be held to."""
+    async def _function(self, name: str, tool: Mapping[str, Any], work: Work) -> dict[str, Any]:
+        """A tool as the model is given it; with any arguments where its schema is larger than any grammar holds."""
         about = f"[{self.about}] " if self.about else ""
         function = {
             "name": name,
@@ -121,7 +121,7 @@ class McpTool(Tool):
             "parameters": tool["input_schema"],
             "strict": False,
         }
-        if len(json.dumps(tool["input_schema"])) > MAX_SCHEMA or not work.fits(function):
+        if len(json.dumps(tool["input_schema"])) > MAX_SCHEMA or not await work.fits(function):
             function["parameters"] = {"type": "object"}
         return function
 
@@ -138,7 +138,7 @@ class McpTool(Tool):
         if tools is None:
             tools = await self._list(output, work)
         self._tools = {mcp_name(self.label, tool["name"]): tool for tool in tools if self._offers(tool)}
-        self._functions = [self._function(name, tool, work) for name, tool in self._tools.items()]
+        self._functions = [await self._function(name, tool, work) for name, tool in self._tools.items()]
         waiting = approved(work.said, self.label)
         for request in waiting:
             # Approved when it was listed; still it must be among what this request allows.
