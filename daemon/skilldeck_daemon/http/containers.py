@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from skilldeck_daemon.agent.fields import refuse
 from skilldeck_daemon.agent.files import FILE_BYTES
+from skilldeck_daemon.http.body import boundary_of
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import FormLimits, read_form, read_object
 from skilldeck_shared.bundle import MIB
@@ -49,7 +50,8 @@ def router(services: Services) -> APIRouter:
 
     @api.post("/containers/{container_id}/files")
     async def create_file(request: Request, container_id: str) -> Response:
-        if not request.headers.get("content-type", "").lower().startswith("multipart/"):
+        headed = request.headers.get("content-type", "").lower().startswith("multipart/")
+        if not headed and not await boundary_of(request):
             return JSONResponse(await environments.add_from(container_id, await read_object(request)))
         await environments.get(container_id)
         async with services.store.blobs.staging() as staging:

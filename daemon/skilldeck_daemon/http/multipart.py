@@ -19,6 +19,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from skilldeck_daemon.http.body import boundary_of, chunks
+from skilldeck_daemon.http.form_names import decode, disposition_names
 from skilldeck_daemon.http.json_text import parse_json
 from skilldeck_daemon.skills.reader import ZIP_MAGIC, UploadPart
 from skilldeck_shared.bundle import MIB
@@ -71,7 +73,7 @@ class FormLimits:
 
 
 async def read_form(request: Request, staging: Path, limits: FormLimits) -> Form:
-    """Stream a multipart form to `staging`.
+    """Stream a multipart form to `staging`; a body that begins with a boundary is one, whatever its header says.
 
     Raises:
         BadRequest: no form, or a malformed one. TooLarge: beyond a limit.
@@ -80,13 +82,10 @@ async def read_form(request: Request, staging: Path, limits: FormLimits) -> Form
     boundary = options.get(b"boundary", b"")
     try:
         _check_length(request, limits.total_bytes, limits.param)
-        if content_type != b"multipart/form-data":
-            shown = content_type.decode("latin-1")[:80] or "nothing"
-            raise BadRequest(
-                f"The body must be multipart/form-data, not {shown}.",
-                f"Send the content in the form field '{limits.param}'.",
-                param=limits.param,
-            )
+        if content_type != b"multipart/form-data" or not boundary:
+            boundary = await boundary_of(request)
+        if content_type != b"multipart/form-data" and not boundary:
+            _no_form(content_type, limits.param)
         if not 0 < len(boundary) <= 256:
             raise BadRequest("The form's content type names no boundary.", param=limits.param)
         sink = _Sink(boundary, staging, limits)
@@ -100,12 +99,21 @@ async def read_form(request: Request, staging: Path, limits: FormLimits) -> Form
         raise
 
 
+def _no_form(content_type: bytes, param: str) -> NoReturn:
+    hint = f"Send the content in the form field '{param}'."
+    if content_type == b"application/json":
+        shape = {"files": 'files=[("skill.zip", data)], a list'}.get(param, f'{param}=("name", data)')
+        hint += f" An SDK that sends JSON instead did not see a file in its argument: give it {shape}."
+    shown = content_type.decode("latin-1")[:80] or "nothing"
+    raise BadRequest(f"The body must be multipart/form-data, not {shown}.", hint, param=param)
+
+
 async def _feed(request: Request, sink: _Sink, limits: FormLimits) -> None:
     """One piece is parsed, hashed and written in a thread while the next is received."""
     pending, total = bytearray(), 0
     writing: asyncio.Future[None] | None = None
     try:
-        async for chunk in request.stream():
+        async for chunk in chunks(request):
             total += len(chunk)
             if total > limits.total_bytes:
                 _too_large(limits.total_bytes, limits.param)
@@ -132,7 +140,7 @@ async def read_object(request: Request, limit: int = JSON_BYTES) -> dict[str, An
     """
     _check_length(request, limit, None)
     data = bytearray()
-    async for chunk in request.stream():
+    async for chunk in chunks(request):
         data += chunk
         if len(data) > limit:
             await _drain(request)
@@ -233,12 +241,10 @@ class _Sink:
         self._header_value.clear()
 
     def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"name" not in options:
+        name, self._filename = disposition_names(self._disposition)
+        if name is None:
             raise BadRequest("A part of the form has no name.", param=self._limits.param)
-        self._name = _decode(options[b"name"])
-        filename = options.get(b"filename")
-        self._filename = _decode(filename) if filename is not None else None
+        self._name = name
         if self._filename is None and self._limits.file_fields(self._name):
             self._filename = "upload"
         if self._filename is not None:
@@ -269,7 +275,7 @@ class _Sink:
 
     def _part_end(self) -> None:
         if self._file is None:
-            self._form.fields[self._name] = _decode(bytes(self._text))
+            self._form.fields[self._name] = decode(bytes(self._text))
             return
         self.close()
         sha256 = self._hash.hexdigest() if self._hash is not None else ""
@@ -278,10 +284,3 @@ class _Sink:
 
     def _end(self) -> None:
         self._ended = True
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
