@@ -75,6 +75,9 @@ def serve(
         str | None, typer.Option(help="Folder, Hugging Face id, or 'tiny' (bundled); '' for none.")
     ] = None,
     model_name: Annotated[str | None, typer.Option(help="Name to serve the model under.")] = None,
+    any_model: Annotated[
+        bool | None, typer.Option("--any-model/--no-any-model", help="The default model answers to unknown names.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="auto, exllamav2, exllamav3, cpu, remote.")] = None,
     engine_options: Annotated[str | None, typer.Option(help="Options of the engine, as a JSON object.")] = None,
     remote_url: Annotated[str | None, typer.Option(help="Base URL of the model's server; several by commas.")] = None,

@@ -91,7 +91,13 @@ class Core:
         )
         environments = Environments(containers, store, skills, files, bus)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
-        models = ModelHub(data / "models", worker=own_process, spare=spare)
+        models = ModelHub(
+            data / "models",
+            worker=own_process,
+            spare=spare,
+            aliases=settings.aliases,
+            any_model=settings.any_model,
+        )
         approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
         disk = DiskSkills(
             Trust(data / "trusted.json"),

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
 
     model: str = Field("tiny", description="Folder, Hugging Face id, or 'tiny' (the bundled model); empty: none.")
     model_name: str = Field("", description="Name to serve the model under.")
+    aliases: dict[str, str] = Field(
+        default_factory=dict, description="Further names of models: each with the served name it stands for."
+    )
+    any_model: bool = Field(False, description="The default model answers to names that are not served.")
     engine: Literal["auto", "exllamav2", "exllamav3", "cpu", "remote"] = "auto"
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Options of the engine.")
     remote_url: str = Field("", description="Base URL of a server with /v1/chat/completions; several by commas.")

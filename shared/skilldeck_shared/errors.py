@@ -16,6 +16,7 @@ class SkilldeckError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    details: dict[str, Any] | None = None  # for programs; only Anthropic's error bodies have a place for it
 
     def __init__(self, title: str, hint: str = "", *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(title)

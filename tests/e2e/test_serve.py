@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import shutil
 import signal
 import subprocess
@@ -16,27 +14,8 @@ import pytest
 
 from skilldeck_daemon.containers.manager import base_for
 from support.daemon import SHELL
+from support.programs import serving
 from support.scripted_model import Endless, ScriptedModel, Turn, shell
-
-
-@contextlib.contextmanager
-def served(home: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A daemon process with its data under `home`; yields it and its base URL."""
-    command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", "0", "--data-dir", str(home / "data")]
-    command += ["--socket", str(home / "s"), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"http://\S+/v1", line)
-        if found is None:
-            process.wait(10)
-            raise AssertionError(f"{line!r}\n{process.stderr.read() if process.stderr else ''}")
-        yield process, found.group()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=30)
 
 
 def client(url: str) -> openai.OpenAI:
@@ -51,7 +30,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_run_in_a_container_and_a_clean_stop(home: Path) -> None:
     with ScriptedModel(Turn(shell("echo $((6*7))")), Turn("It is 42.")) as model:
-        with served(home, "--engine", "remote", "--remote-url", model.url) as (process, url):
+        with serving(home, "--engine", "remote", "--remote-url", model.url) as (process, url):
             with client(url) as sdk:
                 response = sdk.responses.create(model="default", input="6*7?", tools=[SHELL])  # type: ignore[list-item]
                 assert response.output_text == "It is 42."
@@ -65,7 +44,7 @@ def test_a_run_in_a_container_and_a_clean_stop(home: Path) -> None:
 def test_what_was_acknowledged_survives_kill_9_and_an_interrupted_run_is_marked(home: Path) -> None:
     with ScriptedModel(Turn("kept"), Turn("on ", Endless())) as model:
         flags = ("--engine", "remote", "--remote-url", model.url)
-        with served(home, *flags) as (process, url), client(url) as sdk:
+        with serving(home, *flags) as (process, url), client(url) as sdk:
             whole = sdk.responses.create(model="default", input="x")
             file = sdk.files.create(file=("a.txt", b"content"), purpose="user_data")
             skill = sdk.skills.create(files=[("a/SKILL.md", b"---\nname: a\ndescription: d\n---\n")])
@@ -73,7 +52,7 @@ def test_what_was_acknowledged_survives_kill_9_and_an_interrupted_run_is_marked(
             model.wait(lambda model: len(model.requests) == 2)
             process.kill()
             process.wait(30)
-        with served(home, *flags) as (_, url), client(url) as sdk:
+        with serving(home, *flags) as (_, url), client(url) as sdk:
             assert sdk.responses.retrieve(whole.id) == whole
             assert sdk.files.content(file.id).content == b"content"
             assert sdk.skills.retrieve(skill.id) == skill
@@ -82,7 +61,7 @@ def test_what_was_acknowledged_survives_kill_9_and_an_interrupted_run_is_marked(
 
 
 def test_a_second_daemon_on_the_same_data_is_refused_with_the_fix(home: Path) -> None:
-    with served(home, "--model", "") as (process, _):
+    with serving(home, "--model", "") as (process, _):
         command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", "0", "--model", ""]
         command += ["--data-dir", str(home / "data"), "--socket", str(home / "other")]
         second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -93,7 +72,7 @@ def test_a_second_daemon_on_the_same_data_is_refused_with_the_fix(home: Path) ->
 
 
 def test_a_port_in_use_is_refused_with_the_fix(home: Path) -> None:
-    with served(home, "--model", "") as (_, url):
+    with serving(home, "--model", "") as (_, url):
         port = url.split(":")[2].split("/")[0]
         command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", port, "--model", ""]
         command += ["--data-dir", str(home / "d2"), "--socket", str(home / "s2")]

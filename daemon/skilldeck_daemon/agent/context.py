@@ -13,6 +13,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.attachments import REQUEST_CHARS, Attachments
 from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.namespaces import told_name
 from skilldeck_daemon.agent.sealed import unseal
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.agent.told import NO_OUTPUT, decisions, mcp_name, mcp_text, web_text
@@ -317,11 +318,11 @@ def _function(call_id: str, name: str, arguments: str) -> dict[str, Any]:
 
 
 def _function_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    return _function(item["call_id"], item["name"], item["arguments"])
+    return _function(item["call_id"], told_name(item), item["arguments"])
 
 
 def _custom_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": item["call_id"], "type": "custom", "custom": {"name": item["name"], "input": item["input"]}}
+    return {"id": item["call_id"], "type": "custom", "custom": {"name": told_name(item), "input": item["input"]}}
 
 
 def _shell_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:

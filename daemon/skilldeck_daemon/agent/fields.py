@@ -6,7 +6,7 @@ is a mistake of the client's that it should hear of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from skilldeck_daemon.store.ids import new_id, storable
@@ -178,6 +178,14 @@ class Fields:
         for field in fields:
             if self.value.get(field) not in (None, False, [], {}, ""):
                 refuse(self.name(field), f"'{self.name(field)}' is not supported.", why, "unsupported_parameter")
+
+
+def refuse_foreign(fields: Fields, foreign: Mapping[str, str]) -> None:
+    """Refuse fields of another API that mean something here: `foreign` maps each to this API's name for it."""
+    for field, own in foreign.items():
+        fields.refuse(field, why=f"It is called {own!r} in this API.")
+    if fields.value.get("n") not in (None, 1):
+        refuse("n", "'n' is not supported.", "One request has one answer here; send several.", "unsupported_parameter")
 
 
 def item_id(fields: Fields, prefix: str) -> str:

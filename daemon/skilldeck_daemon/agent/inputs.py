@@ -194,8 +194,14 @@ def _call_id(fields: Fields) -> str:
 
 
 def _function_call(fields: Fields) -> Item:
-    name, arguments = fields.needed("name", maximum=256), fields.string("arguments", required=True) or ""
-    return {**_common(fields, "fc"), "call_id": _call_id(fields), "name": name, "arguments": arguments}
+    arguments = fields.string("arguments", required=True) or ""
+    return {**_common(fields, "fc"), "call_id": _call_id(fields), **_called(fields), "arguments": arguments}
+
+
+def _called(fields: Fields) -> Item:
+    """The function's name, and its namespace where it has one."""
+    namespace = fields.string("namespace", maximum=128)
+    return {"name": fields.needed("name", maximum=256), **({"namespace": namespace} if namespace else {})}
 
 
 def _function_call_output(fields: Fields) -> Item:
@@ -203,8 +209,8 @@ def _function_call_output(fields: Fields) -> Item:
 
 
 def _custom_call(fields: Fields) -> Item:
-    name, text = fields.needed("name", maximum=256), fields.string("input", required=True) or ""
-    return {**_common(fields, "ctc"), "call_id": _call_id(fields), "name": name, "input": text}
+    text = fields.string("input", required=True) or ""
+    return {**_common(fields, "ctc"), "call_id": _call_id(fields), **_called(fields), "input": text}
 
 
 def _custom_call_output(fields: Fields) -> Item:
@@ -265,7 +271,7 @@ def _python_call(fields: Fields) -> Item:
             field = "logs" if kind_ == "logs" else "url"
             outputs.append({"type": kind_, field: entry.string(field, required=True) or ""})
     return {
-        "id": fields.needed("id", maximum=256),
+        "id": item_id(fields, "ci"),
         "type": "code_interpreter_call",
         "status": fields.string("status", choices=(*STATUSES, "interpreting", "failed")) or "completed",
         "code": fields.string("code"),

@@ -29,7 +29,7 @@ def _web_call(fields: Fields) -> Item:
     statuses = ("in_progress", "searching", "completed", "failed")
     status = fields.string("status", choices=(*statuses, "incomplete")) or "completed"
     item: Item = {
-        "id": fields.needed("id", maximum=256),
+        "id": item_id(fields, "ws"),
         "type": "web_search_call",
         "status": "failed" if status == "incomplete" else status,
         "action": done,

@@ -7,16 +7,21 @@ the skills it has. A thinking budget is told to the model as effort: low, medium
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skilldeck_daemon.agent.context_edits import Edit, apply_edits, parse_edits
 from skilldeck_daemon.agent.environments import Environments
-from skilldeck_daemon.agent.fields import Fields, refuse
+from skilldeck_daemon.agent.fields import Fields, refuse, refuse_foreign
+from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.messages_blocks import BlockReader, texts
 from skilldeck_daemon.agent.names import Names
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.tools import Tool, parse_tools
 from skilldeck_daemon.agent.tools.choice import ToolChoice, parse_choice
+from skilldeck_daemon.agent.tools.function import check_callers
+from skilldeck_shared.errors import BadRequest
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 CODE_EXECUTION = "code_execution"
@@ -51,6 +56,23 @@ NAMES = {
 }
 
 
+FOREIGN = {
+    "input": "messages",
+    "instructions": "system",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+    "stop": "stop_sequences",
+}
+"""Fields of OpenAI's APIs, and what Messages call them."""
+BILLING = "x-anthropic-billing-header:"
+"""Begins a line that Claude Code puts before its system text, another one in each session: the prompt's cached
+beginning would end there."""
+ABSENT = {"tool_search_tool_": "tool_search", "web_search_": "web_search", "web_fetch_": "web_fetch"}
+"""Hosted tools, by the beginnings of their types, and what Responses call them."""
+
+
 @dataclass(frozen=True)
 class Container:
     """The request's `container`: an id, or skills for a new one; both name a container and what it must have."""
@@ -70,6 +92,7 @@ class MessagesBody:
     hosted: bool = False
     stream: bool = False
     thinking: bool = False
+    edits: tuple[Edit, ...] | None = None  # None: the request has no `context_management`
 
     @classmethod
     def parse(cls, body: Any, *, counting: bool = False) -> MessagesBody:
@@ -92,7 +115,7 @@ class MessagesBody:
             input=reader.items,
             tools=parsed,
             tool_choice=choice,
-            instructions=texts(fields, "system"),
+            instructions=_system(fields),
             store=False,
             max_output_tokens=limit,
             parallel_tool_calls=parallel,
@@ -105,7 +128,19 @@ class MessagesBody:
             user=_user(fields),
         )
         hosted = any(tool.hosted for tool in parsed)
-        return cls(request, names, container, hosted, fields.boolean("stream"), thinking)
+        edits = parse_edits(fields) if fields.value.get("context_management") is not None else None
+        return cls(request, names, container, hosted, fields.boolean("stream"), thinking, edits)
+
+    async def edited(
+        self, count: Callable[[ResponseRequest], Awaitable[int]]
+    ) -> tuple[ResponseRequest, list[dict[str, Any]]]:
+        """(the request with what `context_management` clears cleared, what that was)."""
+
+        async def tokens(items: list[Item]) -> int:
+            return await count(replace(self.request, input=items))
+
+        items, applied = await apply_edits(self.edits or (), self.request.input, tokens)
+        return replace(self.request, input=items), applied
 
     async def check(self, environments: Environments) -> None:
         """A container that is named together with skills must have them."""
@@ -123,12 +158,28 @@ class MessagesBody:
 def _refused(fields: Fields) -> None:
     """What is not served here, and what is valid and changes nothing on one's own machine."""
     fields.refuse("mcp_servers", why="MCP servers are configured with the daemon.")
-    fields.refuse("context_management", why="Send the history that should be read.")
+    if fields.value.get("thread") is not None:
+        error = BadRequest(
+            "'thread' is not supported: no conversation is held here between requests.",
+            "Send all messages each time; Anthropic's SDKs do so by themselves after this answer.",
+            param="thread",
+            code="unsupported_parameter",
+        )
+        error.details = {"error_code": "thread_unsupported_request"}
+        raise error
+    refuse_foreign(fields, FOREIGN)
     fields.object("cache_control")
     fields.object("diagnostics")
     fields.string("inference_geo")
     fields.string("service_tier", choices=("auto", "standard_only"))
     fields.string("speed", choices=("standard", "fast"))
+
+
+def _system(fields: Fields) -> str | None:
+    text = texts(fields, "system")
+    if text is None or BILLING not in text:
+        return text
+    return "\n".join(line for line in text.split("\n") if not line.startswith(BILLING)).lstrip("\n")
 
 
 def _user(fields: Fields) -> str | None:
@@ -203,7 +254,6 @@ def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], 
     for entry in fields.objects("tools", maximum=1024):
         kind = entry.string("type") or "custom"
         kinds.append(kind)
-        entry.refuse("defer_loading", why="Tool search is not served here; send the tool itself.")
         flat.append(_tool(entry, kind, container))
     if (container.id or container.skills) and not any(kind.startswith(CODE_EXECUTION) for kind in kinds):
         hint = f'Add {{"type": "{CODE_EXECUTION}_20250825", "name": "{CODE_EXECUTION}"}} to \'tools\'.'
@@ -219,7 +269,9 @@ def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], 
 
 
 def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
+    entry.boolean("defer_loading")  # every tool is declared at once
     if kind == "custom":
+        check_callers(entry)
         schema = entry.object("input_schema", required=True)
         assert schema is not None
         function = {"type": "function", "name": entry.needed("name"), "parameters": schema.value}
@@ -235,6 +287,9 @@ def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
             parameters = {"type": "object", "properties": properties}
             name = entry.needed("name", maximum=128)
             return {"type": "function", "name": name, "description": description, "parameters": parameters}
+    for prefix, type in ABSENT.items():
+        if kind.startswith(prefix):
+            return {"type": type}
     hint = f"Supported: custom, {CODE_EXECUTION}_…, bash_…, text_editor_…."
     refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skilldeck_daemon.agent.chat_messages import one_or_many
-from skilldeck_daemon.agent.fields import Fields, metadata, refuse
+from skilldeck_daemon.agent.fields import Fields, metadata, refuse, refuse_foreign
 from skilldeck_daemon.agent.included import REASONING, check_includes
 from skilldeck_daemon.agent.inputs import parse_input
 from skilldeck_daemon.agent.sampling_fields import dry, logit_bias
@@ -20,6 +20,16 @@ from skilldeck_daemon.agent.tools.choice import ToolChoice, parse_choice
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")
+FOREIGN = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "functions": "tools",
+    "function_call": "tool_choice",
+}
+"""Fields of Chat Completions, and what Responses call them: without them something else would be answered."""
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast")
 
 
@@ -79,6 +89,7 @@ class ResponseRequest:
         fields = Fields(body)
         fields.refuse("prompt", why="Prompt templates are kept on OpenAI's servers; send 'instructions' and 'input'.")
         fields.refuse("moderation", why="No moderation model is served here.")
+        refuse_foreign(fields, FOREIGN)
         previous = fields.string("previous_response_id")
         conversation = _conversation(fields)
         if previous and conversation:
@@ -112,7 +123,7 @@ class ResponseRequest:
             stream=fields.boolean("stream") if stream_field else True,
             include=include,
             metadata=metadata(fields),
-            max_output_tokens=fields.integer("max_output_tokens", minimum=16),
+            max_output_tokens=fields.integer("max_output_tokens", minimum=1),
             max_tool_calls=fields.integer("max_tool_calls", minimum=1),
             parallel_tool_calls=fields.boolean("parallel_tool_calls", True),
             temperature=fields.number("temperature", minimum=0, maximum=2),

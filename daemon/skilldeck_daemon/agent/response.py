@@ -8,6 +8,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.tools import echo_tools
 from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 
@@ -55,7 +56,7 @@ def new_response(id: str, request: ResponseRequest, model: str, sampling: Sampli
         "temperature": sampling.temperature,
         "text": {"format": request.text_format, "verbosity": request.verbosity},
         "tool_choice": request.tool_choice.echo,
-        "tools": [tool.echo() for tool in request.tools],
+        "tools": echo_tools(request.tools),
         "top_logprobs": request.top_logprobs,
         "top_p": sampling.top_p,
         "presence_penalty": request.presence_penalty,

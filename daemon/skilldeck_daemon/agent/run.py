@@ -77,6 +77,7 @@ class Plan:
     known: int = 0  # how many of the items were history
     raw: dict[str, str] = field(default_factory=dict)
     own_tools: tuple[Tool, ...] = ()  # the daemon's, beside the request's
+    left_out: tuple[str, ...] = ()  # types of the request's tools that this daemon does not have
     decided: dict[str, str] = field(default_factory=dict)  # what approval requests came to in this run
     skills: SkillPaths | None = None  # of the mounted skills, once something was told
 
@@ -204,6 +205,11 @@ class Run:
     @property
     def session(self) -> str:
         return self._plan.work.session
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Types of the request's tools that the run does without."""
+        return self._plan.left_out
 
     def events(self, after: int = -1) -> AsyncIterator[Event]:
         """The log from `after` on, to its terminal event."""

@@ -32,6 +32,7 @@ from skilldeck_daemon.agent.ondisk import DiskSkills
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
 from skilldeck_daemon.agent.run import Gate, Plan, Run
+from skilldeck_daemon.agent.tools.absent import without_absent
 from skilldeck_daemon.agent.tools.mcp import check_approvals
 from skilldeck_daemon.agent.tools.read_file import own_tools
 from skilldeck_daemon.agent.unsettled import End, Unsettled
@@ -221,8 +222,7 @@ class Runs:
         work.fits = partial(_fits, model)
         work.said, work.instructions = items, request.instructions or ""
         work.cite(found for item in items for found in item.get("results") or ())
-        for tool in request.tools:
-            tool.require(work)
+        request, left_out = without_absent(request, work)
         check_approvals(items, len(past.items), request.tools)
         nearby = nearby or Nearby()
         work.mounts = nearby.mounts
@@ -235,6 +235,7 @@ class Runs:
         response = new_response(id_, request, model.info.name, sampling)
         response["_session"] = work.session
         plan = Plan(request, response, model, sampling, items, attachments, work, len(past.items), past.raw)
+        plan.left_out = left_out
         plan.own_tools = own_tools(request, attachments, model.info)
         await self._check(plan)
         return plan

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -61,9 +62,26 @@ class _Entry:
 class ModelHub:
     """Owns every loaded model. Use it from one event loop."""
 
-    def __init__(self, models: Path | None = None, *, worker: bool = OWN_PROCESS, spare: Child | None = None) -> None:
-        """`models`: where downloads live; `worker`: whether engines get processes of their own; `spare`: the first."""
+    def __init__(
+        self,
+        models: Path | None = None,
+        *,
+        worker: bool = OWN_PROCESS,
+        spare: Child | None = None,
+        aliases: Mapping[str, str] | None = None,
+        any_model: bool = False,
+    ) -> None:
+        """
+        Args:
+            models: where downloads live.
+            worker: whether engines get processes of their own.
+            spare: the first of them.
+            aliases: further names, each with the served name (or "default") it stands for.
+            any_model: whether the default model answers to names that nothing is served under.
+        """
         self._models = models
+        self._aliases = dict(aliases or {})
+        self._any_model = any_model
         self._worker = worker
         self._spare = spare
         self._entries: dict[str, _Entry] = {}
@@ -74,8 +92,26 @@ class ModelHub:
         self._failed: HubStatus | None = None
         self._busy_since: dict[str, float] = {}  # monotonic: when `status` first saw requests running
 
+    def meant(self, name: str, *, foreign: bool = False) -> str:
+        """The name itself, or "default" when nothing is served under it and the default model answers all the same.
+
+        Args:
+            foreign: the name is another service's, as no model here is called, so that it can be no misspelling.
+        """
+        loading = self._loading is not None and self._loading.model == name
+        known = name == DEFAULT or name in self._entries or name in self._aliases or loading
+        return name if known or not (self._any_model or foreign) else DEFAULT
+
+    def stand_in(self, name: str, *, foreign: bool = False) -> str:
+        """The served name of the default model when it answers in place of `name`; else ""."""
+        return "" if self.meant(name, foreign=foreign) == name else self._default
+
     def get(self, name: str) -> ChatModel:
         """The model served as `name`; "default" is the first loaded one. Raises NotFound, or NotLoaded meanwhile."""
+        name = self.meant(name)
+        return self._find(name if name in self._entries else self._aliases.get(name, name))
+
+    def _find(self, name: str) -> ChatModel:
         entry = self._entries.get(self._default if name == DEFAULT else name)
         if entry is not None:
             return entry.model
@@ -87,10 +123,10 @@ class ModelHub:
         if name == DEFAULT:
             why = f" {self._failed.error}" if self._failed else ""
             raise NotLoaded(f"No model is loaded.{why}", "Load one: skilldeck models load NAME")
-        served = ", ".join([DEFAULT, *self._entries])
+        served = ", ".join([DEFAULT, *self._entries, *self.aliases])
         raise NotFound(
             f"The model {name!r} is not served here.",
-            f"Served: {served}.",
+            f"Served: {served}. Set any_model (--any-model) to have the default model answer to every name.",
             param="model",
             code="model_not_found",
         )
@@ -101,13 +137,19 @@ class ModelHub:
         return [replace(entry.model.info, created=int(entry.loaded)) for _, entry in ordered]
 
     @property
+    def aliases(self) -> dict[str, str]:
+        """The further names that lead to a loaded model, each with the served name it stands for."""
+        found = {alias: self._default if name == DEFAULT else name for alias, name in self._aliases.items()}
+        return {alias: name for alias, name in found.items() if name in self._entries and alias not in self._entries}
+
+    @property
     def default(self) -> str:
         """The served name that "default" stands for, "" when nothing is loaded."""
         return self._default
 
     def set_default(self, name: str) -> None:
         """Make "default" stand for a loaded model."""
-        self.get(name)
+        self._find(name)
         self._default = name if name != DEFAULT else self._default
 
     async def load(
@@ -166,7 +208,7 @@ class ModelHub:
     async def unload(self, name: str) -> None:
         """Stop serving a model; its requests end as cancelled. NotFound when it is not served."""
         async with self._lock:
-            self.get(name)
+            self._find(name)
             await self._close(self._default if name == DEFAULT else name)
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from skilldeck_daemon.agent.fields import Fields, refuse
 from skilldeck_daemon.agent.files import EXPIRY_SECONDS
 from skilldeck_daemon.agent.names import Names
 from skilldeck_daemon.http import files as files_http
+from skilldeck_daemon.http import models as models_http
 from skilldeck_daemon.http import skills as skills_http
 from skilldeck_daemon.http.containers import container_file
 from skilldeck_daemon.http.errors import ANTHROPIC
@@ -60,14 +61,13 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/models")
     async def list_models() -> Response:
-        found = [_model(info) for info in services.models.list()]
+        found = [_model(info) for info in models_http.listed(services.models)]
         ends = {"first_id": found[0]["id"] if found else None, "last_id": found[-1]["id"] if found else None}
         return JSONResponse({"data": found, "has_more": False, **ends})
 
     @api.get("/models/{model:path}")
     async def get_model(model: str) -> Response:
-        name = services.models.get(model).info.name
-        return JSONResponse(_model(next(info for info in services.models.list() if info.name == name)))
+        return JSONResponse(_model(models_http.one(services.models, model)))
 
     return api
 

@@ -23,6 +23,7 @@ from skilldeck_daemon.http.chat_answer import Choice, choice_of, ended_badly, us
 from skilldeck_daemon.http.deps import unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.notes import note
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import Page
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
@@ -43,10 +44,15 @@ def router(services: Services) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         body = ChatBody.parse(await read_object(request, services.settings.max_body_mb << 20))
         completion = Completion(services, body)
+        stand_in = services.models.stand_in(body.requests[0].model)
         await completion.start(request.headers.get("x-skilldeck-permission"))
+        response: Response
         if body.stream:
-            return EventStream(completion.chunks(), gone=completion.cancel, named=False)
-        return JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
+            response = EventStream(completion.chunks(), gone=completion.cancel, named=False)
+        else:
+            response = JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
+        note(response, left_out=completion.left_out, stand_in=stand_in)
+        return response
 
     @api.get("/chat/completions")
     async def list_completions(request: Request) -> Response:
@@ -142,6 +148,11 @@ class Completion:
         first = self._runs[0]
         self._id = f"chatcmpl-{first.id.removeprefix('resp_')}"
         self._created = first.response["created_at"]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Types of the request's tools that it is answered without."""
+        return self._runs[0].left_out
 
     def cancel(self) -> None:
         for run in self._runs:

@@ -22,6 +22,7 @@ from skilldeck_daemon.engine.base import ChatFinished, Sampling, TextDelta, Text
 from skilldeck_daemon.engine.completion import Completes, CompletionRequest
 from skilldeck_daemon.http.deps import unless_gone
 from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.notes import note
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import new_id
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
@@ -53,9 +54,13 @@ def router(services: Services) -> APIRouter:
         choices = [Choice(index, *one) for index, one in enumerate(wanted)]
         completion = Completion(model, body, model.info.name, choices)
         await completion.prepare()
+        response: Response
         if body.stream:
-            return EventStream(completion.chunks(), gone=completion.cancel, named=False)
-        return JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
+            response = EventStream(completion.chunks(), gone=completion.cancel, named=False)
+        else:
+            response = JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
+        note(response, stand_in=services.models.stand_in(body.model))
+        return response
 
     return api
 

@@ -39,12 +39,13 @@ ANTHROPIC_TYPES = {
 
 
 def anthropic_body(error: SkilldeckError) -> dict[str, Any]:
-    """`{"type": "error", "error": {type, message}}`, with `param` and `code` beside them."""
+    """`{"type": "error", "error": {type, message}}`, with `param` and `code` (and `details`, if any) beside them."""
     fallback = "api_error" if error.status >= 500 else "invalid_request_error"
     type = ANTHROPIC_TYPES.get(error.status, fallback)
+    details = {} if error.details is None else {"details": error.details}
     return {
         "type": "error",
-        "error": {"type": type, "message": error.message, "param": error.param, "code": error.code},
+        "error": {"type": type, "message": error.message, "param": error.param, "code": error.code, **details},
     }
 
 

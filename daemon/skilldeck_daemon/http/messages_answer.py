@@ -41,7 +41,15 @@ def usage_of(run: Run) -> Doc:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": used.cached_tokens,
         "output_tokens": used.output_tokens,
+        "output_tokens_details": {"thinking_tokens": used.reasoning_tokens},
+        "server_tool_use": None,
     }
+
+
+def message_usage(run: Run) -> Doc:
+    """The same as whole messages have it; the delta of a stream has no more than `usage_of`."""
+    written = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
+    return {**usage_of(run), "cache_creation": written, "inference_geo": None, "service_tier": "standard"}
 
 
 def stop_reason(run: Run) -> str:
@@ -152,8 +160,8 @@ async def container_of(run: Run, environments: Environments, named: str) -> Doc 
     return {"id": id, "expires_at": datetime.fromtimestamp(expires, UTC).isoformat(), "skills": skills or None}
 
 
-def message(run: Run, thinking: bool, container: Doc | None, made: Made) -> Doc:
-    """The Message of a run that has ended."""
+def message(run: Run, thinking: bool, container: Doc | None, made: Made, more: Doc) -> Doc:
+    """The Message of a run that has ended; `more` are fields that the request asked for."""
     return {
         "id": message_id(run),
         "type": "message",
@@ -162,8 +170,10 @@ def message(run: Run, thinking: bool, container: Doc | None, made: Made) -> Doc:
         "content": content(run, thinking, made),
         "stop_reason": stop_reason(run),
         "stop_sequence": run.stop_sequence if stop_reason(run) == "stop_sequence" else None,
+        "stop_details": None,
         "container": container,
-        "usage": {**usage_of(run), "service_tier": "standard"},
+        "usage": message_usage(run),
+        **more,
         **extra(run),
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.engine.base import ModelInfo
+from skilldeck_daemon.engine.hub import ModelHub
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -19,15 +21,25 @@ def router(services: Services) -> APIRouter:
 
     @api.get("/models")
     async def list_models() -> Response:
-        return JSONResponse({"object": "list", "data": [model_object(info) for info in services.models.list()]})
+        return JSONResponse({"object": "list", "data": [model_object(info) for info in listed(services.models)]})
 
     @api.get("/models/{model:path}")
     async def get_model(model: str) -> Response:
-        name = services.models.get(model).info.name
-        info = next(info for info in services.models.list() if info.name == name)
-        return JSONResponse(model_object(info))
+        return JSONResponse(model_object(one(services.models, model)))
 
     return api
+
+
+def listed(models: ModelHub) -> list[ModelInfo]:
+    """Every name that can be asked for: the loaded models, then the aliases."""
+    found = {info.name: info for info in models.list()}
+    return [*found.values(), *(replace(found[name], name=alias) for alias, name in models.aliases.items())]
+
+
+def one(models: ModelHub, name: str) -> ModelInfo:
+    """The model of that name, under the name when it is an alias. Raises NotFound."""
+    wanted = name if name in models.aliases else models.get(name).info.name
+    return next(info for info in listed(models) if info.name == wanted)
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:

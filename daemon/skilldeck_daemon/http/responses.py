@@ -17,6 +17,7 @@ from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.notes import note
 from skilldeck_daemon.http.sse import EventStream
 
 if TYPE_CHECKING:
@@ -32,13 +33,18 @@ def router(services: Services) -> APIRouter:
     async def create_response(request: Request) -> Response:
         body = await read_object(request, services.settings.max_body_mb << 20)
         wanted = ResponseRequest.parse(body)
+        stand_in = services.models.stand_in(wanted.model)
         run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"), body=body)
         gone = _nothing if wanted.background else run.cancel
+        response: Response
         if wanted.stream:
-            return EventStream(run.events(), gone=gone)
-        if wanted.background:
-            return JSONResponse(run.response)
-        return JSONResponse(await unless_gone(request, run.finished(), gone))
+            response = EventStream(run.events(), gone=gone)
+        elif wanted.background:
+            response = JSONResponse(run.response)
+        else:
+            response = JSONResponse(await unless_gone(request, run.finished(), gone))
+        note(response, left_out=run.left_out, stand_in=stand_in)
+        return response
 
     @api.post("/responses/input_tokens")
     async def count_input_tokens(request: Request) -> Response:

@@ -63,6 +63,7 @@ class Tool(ABC):
     type: str
     hosted: bool = False
     internal: bool = False  # no item of the response shows its calls, no limit counts them
+    dispensable: bool = False  # a request that has others goes on without it where `require` refuses it
     fault: str | None = None  # why no call of it can be carried out
 
     @abstractmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.fields import Fields, refuse
+from skilldeck_daemon.agent.namespaces import Namespace, flat_name, means, member_of
 from skilldeck_daemon.agent.output import Output
 from skilldeck_daemon.agent.schemas import check_schema
 from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+DIRECT = "direct"
+
+
+def check_callers(fields: Fields) -> None:
+    """`allowed_callers` must let the model itself call; `defer_loading` changes nothing: every tool is declared."""
+    callers = fields.strings("allowed_callers")
+    fields.boolean("defer_loading")
+    if callers and DIRECT not in callers:
+        name = fields.name("allowed_callers")
+        hint = f"Add {DIRECT!r}, or leave it out."
+        refuse(name, f"'{name}' has no {DIRECT!r}: only the model calls tools here.", hint, "unsupported_value")
 
 
 def tool_name(fields: Fields) -> str:
@@ -35,12 +47,13 @@ class FunctionTool(Tool):
     description: str | None
     parameters: dict[str, Any]
     strict: bool | None
+    namespace: Namespace | None = None
 
     type = "function"
 
     @classmethod
     def parse(cls, fields: Fields) -> FunctionTool:
-        fields.refuse("defer_loading", "allowed_callers", why="Tool search is not served here; send the tool itself.")
+        check_callers(fields)
         parameters = fields.object("parameters")
         if parameters is not None and fields.value.get("strict") is True:
             check_schema(parameters.value, parameters.path)
@@ -62,7 +75,7 @@ class FunctionTool(Tool):
 
     def declare(self) -> list[dict[str, Any]]:
         function = {
-            "name": self.name,
+            "name": flat_name(self.name, self.namespace),
             "description": self.description or "",
             "parameters": self.parameters,
             # Strict only when the client asked: an older schema may be no valid strict one.
@@ -71,10 +84,10 @@ class FunctionTool(Tool):
         return [{"type": "function", "function": function}]
 
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
-        return FunctionWriter(self, output, call_id, name)
+        return FunctionWriter(self, output, call_id, self.name, self.namespace)
 
     def matches(self, choice: dict[str, Any]) -> bool:
-        return choice.get("type") == "function" and choice.get("name") == self.name
+        return choice.get("type") == "function" and means(choice, self.name, self.namespace)
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,13 @@ class CustomTool(Tool):
     name: str
     description: str | None
     format: dict[str, Any]
+    namespace: Namespace | None = None
 
     type = "custom"
 
     @classmethod
     def parse(cls, fields: Fields) -> CustomTool:
-        fields.refuse("defer_loading", "allowed_callers", why="Tool search is not served here; send the tool itself.")
+        check_callers(fields)
         shape = fields.object("format")
         given: dict[str, Any] = {"type": "text"}
         if shape is not None and shape.needed("type", choices=("text", "grammar")) == "grammar":
@@ -103,25 +117,30 @@ class CustomTool(Tool):
         return {"type": "custom", "name": self.name, **described, "format": self.format}
 
     def declare(self) -> list[dict[str, Any]]:
-        custom = {"name": self.name, "description": self.description or "", "format": self.format}
+        name = flat_name(self.name, self.namespace)
+        custom = {"name": name, "description": self.description or "", "format": self.format}
         return [{"type": "custom", "custom": custom}]
 
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
         return CustomWriter(self, output, call_id)
 
     def matches(self, choice: dict[str, Any]) -> bool:
-        return choice.get("type") == "custom" and choice.get("name") == self.name
+        return choice.get("type") == "custom" and means(choice, self.name, self.namespace)
 
 
 @dataclass(frozen=True)
 class UnknownTool(Tool):
-    """A function the request does not declare: the call is surfaced and answered here, with what there is instead."""
+    """A function the request does not declare: its call is answered here, with what there is instead.
+
+    No client could carry it out, so it is no item of the output: the model alone is told of it.
+    """
 
     name: str
     known: tuple[str, ...]
 
     type = "function"
     hosted = True
+    internal = True
 
     @property
     def fault(self) -> str | None:  # type: ignore[override]
@@ -135,23 +154,16 @@ class UnknownTool(Tool):
         return []
 
     def begin(self, output: Output, work: Work, call_id: str, name: str) -> CallWriter:
-        return FunctionWriter(self, output, call_id, name)
+        return HiddenWriter(self, output, call_id, name)
 
     async def execute(self, call: Call, output: Output, work: Work) -> None:
-        item = {
-            "id": new_id("fco"),
-            "type": "function_call_output",
-            "status": "in_progress",
-            "call_id": call.call_id,
-            "output": call.problem or "",
-        }
-        output.done(output.add(item), status="completed")
+        output.hide({"type": "function_call_output", "call_id": call.call_id, "output": call.problem or ""})
 
 
 class FunctionWriter(CallWriter):
     """function_call: its arguments stream as the model writes them and reach the client unchanged, valid or not."""
 
-    def __init__(self, tool: Tool, output: Output, call_id: str, name: str) -> None:
+    def __init__(self, tool: Tool, output: Output, call_id: str, name: str, namespace: Namespace | None = None) -> None:
         super().__init__()
         self._tool = tool
         self._output = output
@@ -163,6 +175,7 @@ class FunctionWriter(CallWriter):
             "status": "in_progress",
             "call_id": call_id,
             "name": self._name,
+            **member_of(namespace),
             "arguments": "",
         }
         self._index = output.add(item)
@@ -175,6 +188,25 @@ class FunctionWriter(CallWriter):
         self._output.emit("response.function_call_arguments.done", self._index, name=self._name, arguments=arguments)
         self._output.done(self._index, status="completed", arguments=arguments)
         self._output.raw[self._call_id] = arguments
+        return Call(self._tool, self._call_id, self._name, arguments, self._tool.hosted, self._tool.fault)
+
+
+class HiddenWriter(CallWriter):
+    """A call that only the model is told of."""
+
+    def __init__(self, tool: Tool, output: Output, call_id: str, name: str) -> None:
+        super().__init__()
+        self._tool = tool
+        self._output = output
+        self._call_id = call_id
+        self._name = name
+
+    def show(self, delta: str) -> None:
+        pass
+
+    def close(self, arguments: str, problem: str | None) -> Call:
+        item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": self._call_id}
+        self._output.hide({**item, "name": self._name, "arguments": arguments})
         return Call(self._tool, self._call_id, self._name, arguments, self._tool.hosted, self._tool.fault)
 
 
@@ -192,6 +224,7 @@ class CustomWriter(CallWriter):
             "status": "in_progress",
             "call_id": call_id,
             "name": tool.name,
+            **member_of(tool.namespace),
             "input": "",
         }
         self._index = output.add(item)

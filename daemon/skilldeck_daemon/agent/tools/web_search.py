@@ -69,20 +69,14 @@ class WebSearchTool(Tool):
     domains: tuple[str, ...] = ()
     location: dict[str, Any] | None = None
     path: str = "tools[0]"
+    live: bool = True  # else only what a cache holds may be searched
 
     hosted = True
+    dispensable = True
 
     @classmethod
     def parse(cls, fields: Fields) -> WebSearchTool:
         kind = fields.needed("type", choices=TYPES)
-        if fields.value.get("external_web_access") is False:
-            refuse(
-                fields.name("external_web_access"),
-                f"'{fields.name('external_web_access')}' is false, and there is no cache to search here.",
-                "Leave the tool out to answer without the web.",
-                "unsupported_value",
-            )
-        fields.boolean("external_web_access", True)
         if "preview" in kind:
             fields.refuse("filters", why="Filters belong to the tool type web_search.")
         for index, content in enumerate(fields.strings("search_content_types")):
@@ -96,9 +90,18 @@ class WebSearchTool(Tool):
             () if filters is None else _domains(filters),
             _location(fields),
             fields.path,
+            fields.boolean("external_web_access", True),
         )
 
     def require(self, work: Work) -> None:
+        if not self.live:
+            name = f"{self.path}.external_web_access"
+            refuse(
+                name,
+                f"'{name}' is false, and there is no cache to search here.",
+                "Leave the tool out to answer without the web.",
+                "unsupported_value",
+            )
         if work.web is None:
             refuse(
                 f"{self.path}.type",
