@@ -8,6 +8,7 @@ the daemon loads what it is told to. An engine that died is restarted by its wor
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.folder import read_config, usable
 from skilldeck_shared.errors import BadRequest, NotFound
 
+log = logging.getLogger(__name__)
+
 DEFAULT = "default"
 ENGINES = ("auto", "cpu", "exllamav2", "exllamav3", "remote")
 # Requests are running and no token and no prompt progress came for this long: the engine hangs.
@@ -43,7 +46,10 @@ State = Literal["idle", "loading", "ready", "degraded"]
 
 @dataclass(frozen=True)
 class HubStatus:
-    """What /health tells: idle (nothing loaded), loading (fraction, stage), ready, or degraded (error)."""
+    """What /health says of what is served: idle (nothing loaded), loading (fraction, stage), ready, or degraded (error).
+
+    While a further model is loading, what is served stays ready; `stage` then says what is loading.
+    """
 
     state: State
     model: str = ""
@@ -179,9 +185,9 @@ class ModelHub:
         def report(fraction: float, stage: str) -> None:
             if over:  # an engine that died and loads again: `status` tells its trouble until it is back
                 return
-            self._loading = HubStatus("loading", served, fraction, stage)
+            self._loading = now = HubStatus("loading", served, fraction, stage)
             if progress is not None:
-                progress(fraction, self.status().stage)
+                progress(fraction, self._timed(now).stage)
 
         async with self._lock:
             self._begun = time.monotonic()  # what waited for another model's loading is not this one's
@@ -196,7 +202,10 @@ class ModelHub:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                self._failed = HubStatus("degraded", served, error=str(error))
+                if self._entries:  # an event, and no trouble of what is served
+                    log.warning("the model %s was not loaded: %s", served, error)
+                else:
+                    self._failed = HubStatus("degraded", served, error=str(error))
                 raise
             finally:
                 over, self._loading = True, None
@@ -221,21 +230,21 @@ class ModelHub:
                 await self._close(name)
 
     def status(self) -> HubStatus:
-        """One line for /health; trouble of any model wins."""
-        loading = self._loading
-        if loading is not None:
-            # Of now, not of the last report: compiling an extension says nothing for minutes.
-            seconds = time.monotonic() - self._begun
-            return replace(loading, stage=f"{loading.stage} ({seconds:.0f} s)") if seconds >= 1 else loading
-        if self._failed is not None:
-            return self._failed
+        """One line for /health; trouble of any model that is served wins."""
+        loading = self._timed(self._loading) if self._loading is not None else None
+        if not self._entries:
+            return loading or self._failed or HubStatus("idle")
         for name, entry in self._entries.items():
             trouble = getattr(entry.engine, "trouble", "") or self._stalled(name, entry.model.stats())
             if trouble:
                 return HubStatus("degraded", name, error=trouble)
-        if not self._entries:
-            return HubStatus("idle")
-        return HubStatus("ready", self._default, 1.0)
+        return HubStatus("ready", self._default, 1.0, f"loading {loading.model}: {loading.stage}" if loading else "")
+
+    def _timed(self, loading: HubStatus) -> HubStatus:
+        """With the time it took so far, of now and not of the last report: compiling an extension reports nothing for
+        minutes."""
+        seconds = time.monotonic() - self._begun
+        return replace(loading, stage=f"{loading.stage} ({seconds:.0f} s)") if seconds >= 1 else loading
 
     def stats(self) -> dict[str, EngineStats]:
         """The engines' numbers by served name."""

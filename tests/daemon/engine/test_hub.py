@@ -91,6 +91,32 @@ async def test_a_failed_load_is_told_and_the_next_one_mends_it(chat_folder: Path
     await hub.close()
 
 
+async def test_health_speaks_of_what_is_served_whatever_else_is_loaded(
+    chat_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = ModelHub(worker=False)
+    await hub.load(str(chat_folder), engine="cpu")
+    with pytest.raises(NotFound):
+        await hub.load(str(tmp_path / "nothing"))
+    assert (hub.status().state, hub.status().model, hub.status().error) == ("ready", "chatty", "")
+    assert "the model nothing was not loaded" in caplog.text
+    seen = []
+    await hub.load(str(chat_folder), name="second", engine="cpu", progress=lambda *_: seen.append(hub.status()))
+    assert {status.state for status in seen} == {"ready"}
+    assert all(status.stage.startswith("loading second: ") for status in seen)
+    assert hub.status().stage == ""
+    # What was not loaded long ago does not come back when the last model goes.
+    await hub.unload("second")
+    await hub.unload("chatty")
+    assert hub.status().state == "idle"
+    # One that takes the place of the only model is what is served.
+    await hub.load(str(chat_folder), engine="cpu")
+    with pytest.raises(SkilldeckError):
+        await hub.load(str(chat_folder), engine="cpu", options={"chat_template": str(tmp_path / "none.jinja")})
+    assert (hub.status().state, hub.status().model) == ("degraded", "chatty")
+    await hub.close()
+
+
 async def test_a_chat_template_of_ones_own_replaces_the_folders(chat_folder: Path, tmp_path: Path) -> None:
     hub = ModelHub(worker=False)
     file = tmp_path / "mine.jinja"
