@@ -46,7 +46,7 @@ State = Literal["idle", "loading", "ready", "degraded"]
 
 @dataclass(frozen=True)
 class HubStatus:
-    """What /health says of what is served: idle (nothing loaded), loading (fraction, stage), ready, or degraded (error).
+    """What /health says of what is served: idle (nothing is), loading (fraction, stage), ready, or degraded (error).
 
     While a further model is loading, what is served stays ready; `stage` then says what is loading.
     """

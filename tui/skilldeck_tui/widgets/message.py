@@ -34,7 +34,11 @@ HURRY = 3_000
 
 
 class Blocks(Markdown):
-    def __init__(self, text: str) -> None:
+    """Give a text that goes on to `append` from its first block on: after a text that it was made with, or that it was
+    given by `update`, Textual (8.2.8) takes the last block for one that goes on, and writes the next one over it.
+    """
+
+    def __init__(self, text: str = "") -> None:
         super().__init__(text, parser_factory=_parser, open_links=False)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -60,6 +64,7 @@ class MessageView(ItemView):
         self._committed = 0.0
         self._whole = item.done
         self._hurried = False
+        self._committing: asyncio.Task[None] | None = None
         self._rendering: asyncio.Task[None] | None = None
 
     def compose(self) -> ComposeResult:
@@ -74,8 +79,7 @@ class MessageView(ItemView):
     def paint(self, now: float) -> None:
         if self._whole:
             return
-        if not self.children or not (self._blocks is None or self._blocks.is_mounted):
-            # A Markdown that is not mounted yet would replace what it is given now by its first content.
+        if not self.children:
             self.painted = -1
             self.call_after_refresh(self.sync, now)
             return
@@ -83,14 +87,13 @@ class MessageView(ItemView):
         new = "".join(message.pieces[self._seen :])
         self._seen = len(message.pieces)
         self._tail += new
-        if not message.done and self._commit():
-            self._stream.write(self._tail)
-        else:
-            self._stream.append(new)
+        self._stream.append(new)
         if message.done:
             self._whole = True
             # The last of a fast stream is seen before all of it is rendered, which takes half a second for 60 blocks.
             self.call_after_refresh(self._begin_whole)
+        else:
+            self._commit()
 
     def _begin_whole(self) -> None:
         # A task of its own. This widget's removal waits for its messages, which so must not wait for blocks that are
@@ -98,6 +101,8 @@ class MessageView(ItemView):
         self._rendering = asyncio.create_task(self._render_whole())
 
     async def _render_whole(self) -> None:
+        if self._committing is not None:
+            await self._committing
         # Another session may have been opened meanwhile, before this and while the blocks are mounted.
         with suppress(NoMatches, MountError):
             text = clean(self.message.text)
@@ -108,43 +113,48 @@ class MessageView(ItemView):
                     await self._mount_blocks(text)
                 self._stream.display = False
 
-    def _mount_blocks(self, text: str) -> AwaitMount:
+    def _mount_blocks(self, text: str = "") -> AwaitMount:
         self._blocks = Blocks(text)
         return self.mount(self._blocks, before=self._stream)
 
-    def _commit(self) -> bool:
-        """Give what is complete to the Markdown, when it is time. Whether any of the tail went."""
+    def _commit(self) -> None:
+        """Begin to give what is complete to the Markdown, when it is time."""
         now = time.monotonic()
         passed = now - self._committed
-        if self._hurried or passed < COMMIT_SECONDS or not (self._blocks is None or self._blocks.is_mounted):
-            return False
-        commit, rest = split(self._tail)
+        if self._hurried or passed < COMMIT_SECONDS or (self._committing is not None and not self._committing.done()):
+            return
+        commit, _ = split(self._tail)
         if not commit:
-            return False
+            return
         # Not by the first, which may be all that was written before anybody looked.
         self._hurried = self._committed > 0 and len(commit) / passed > HURRY
         self._committed = now
-        if self._hurried:
-            return False
-        self._tail = rest
-        if self._blocks is None:
-            self._mount_blocks(clean(commit))
-        else:
-            self._blocks.append(clean(commit))
-        return True
+        if not self._hurried:
+            self._committing = asyncio.create_task(self._move(commit))  # of its own, as the last rendering
+
+    async def _move(self, commit: str) -> None:
+        """`commit`, the beginning of the tail, becomes Markdown: in no frame is it both or neither."""
+        with suppress(NoMatches, MountError), self.app.batch_update():
+            if self._blocks is None:
+                await self._mount_blocks()
+            assert self._blocks is not None
+            await self._blocks.append(clean(commit))
+            self._tail = self._tail[len(commit) :]
+            self._stream.write(self._tail)
 
     def tick(self, now: float) -> None:
         # A stream that pauses leaves no paragraph behind.
-        if self._tail and not self.message.done and self._commit():
-            self._stream.write(self._tail)
+        if self._tail and not self.message.done:
+            self._commit()
 
     def mark(self, pattern: str) -> None:
         self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
 
 
 def _parser() -> MarkdownIt:
-    """Textual's own choice of Markdown, but a line stays a line: answers often hold what a command printed."""
-    parser = MarkdownIt("gfm-like")
+    """Textual's own choice of Markdown, but a line stays a line: answers often hold what a command printed. And HTML,
+    for which Textual has no widget, is text."""
+    parser = MarkdownIt("gfm-like", {"html": False})
     parser.core.ruler.push("lines", _keep_lines)
     return parser
 
