@@ -38,6 +38,7 @@ COMPILED = 64  # compiled grammars kept for each model
 COMPILED_MIB = 512  # and how large they may be together, as far as they were measured
 SOUND = 1024  # schemas remembered to compile
 LONGEST_THOUGHT = 1 << 16  # characters
+AT_ONCE = 4096  # characters of a plain grammar that is checked without a thread: it takes a millisecond
 
 
 class _Tokens:
@@ -193,6 +194,8 @@ class Grammars:
     async def _verdict(self, grammar: str, plain: bool) -> Verdict:
         if plain:
             problem = self._backend.known(grammar)
+            if problem is None and len(grammar) <= AT_ONCE:
+                problem = self._backend.problem(grammar)
             return Verdict(await asyncio.to_thread(self._backend.problem, grammar) if problem is None else problem)
         return await tried(grammar, self._trial)
 

@@ -149,6 +149,7 @@ class _Reader:
             kept = reader(self, key, value, f"{path}.{key}", depth)
             if kept is not _DROPPED:
                 out[key] = kept
+        _modern(out)
         self._satisfiable(out, path)
         return out
 
@@ -327,6 +328,20 @@ class _Dropped:
 
 
 _DROPPED = _Dropped()
+
+
+def _modern(out: dict[str, Any]) -> None:
+    """What older drafts write in another way, as the newest has it: without `$schema` it is read as that."""
+    if isinstance(out.get("items"), list):
+        out["prefixItems"] = out.pop("items")
+        if "additionalItems" in out:
+            out["items"] = out["additionalItems"]
+    out.pop("additionalItems", None)
+    for bound in ("Minimum", "Maximum"):
+        if isinstance(out.get(f"exclusive{bound}"), bool):
+            exclusive = out.pop(f"exclusive{bound}")
+            if exclusive and bound.lower() in out:
+                out[f"exclusive{bound}"] = out.pop(bound.lower())
 
 
 def _finite(value: Any) -> bool:

@@ -20,10 +20,13 @@ from skilldeck_daemon.engine.holding import FREE, Held
 from skilldeck_daemon.engine.schema_form import MAX_BYTES, read_form
 from skilldeck_daemon.engine.trial import LARGE, SLOW, TrialVocabulary, tried
 from skilldeck_shared.errors import BadRequest
+from support.published_schemas import PUBLISHED
 from support.token_engines import RandomEngine, ScriptedEngine, model_folder
 
 HELLO = [{"role": "user", "content": "hello"}]
 BYTES = TrialVocabulary(300, ((299, b"<|end|>"),))
+# Python's expressions are other ones than a grammar's (no \\p).
+FOLLOWS = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": lambda *_: None})
 FAMILIES = ("hermes", "qwen_coder", "glm")  # JSON, and two forms of tags
 
 
@@ -298,3 +301,41 @@ def test_a_schema_as_large_as_allowed_is_read() -> None:
     assert read_form(fits).large == ""
     described = takes({"type": "string", "description": "long " * MAX_BYTES})
     assert read_form(described).large == "", "what only describes does not count"
+
+
+# ------------------------------------------------------------------ what programs publish
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+async def test_no_published_schema_refuses_a_request(folder: Path, family_name: str) -> None:
+    model = drawn(folder, family_name, room=100_000)
+    tools = [tool(schema, f"t{index}") for index, schema in enumerate(PUBLISHED.values())]
+    assert len(tools) >= 40
+    for choice in ("auto", "required"):
+        prepared = await model._prepare(ChatRequest(HELLO, tools=tools, tool_choice=choice))
+        assert prepared.generation.mask is not None
+
+
+@pytest.mark.parametrize("title", PUBLISHED)
+async def test_a_call_follows_what_is_held_of_a_published_schema(folder: Path, title: str) -> None:
+    model = drawn(folder, room=20_000)
+    found = await held(model, tool(PUBLISHED[title]))
+    assert PUBLISHED[title].get("properties") is None or found.plan.tools[0].parameters != FREE
+    request = ChatRequest(HELLO, tools=[tool(PUBLISHED[title])], tool_choice="required", max_tokens=3000)
+    events = [event async for event in model.stream(request)]
+    for call in (event for event in events if isinstance(event, ToolCallDone) and event.problem is None):
+        FOLLOWS(found.plan.tools[0].parameters).validate(json.loads(call.arguments))
+
+
+async def test_a_published_schema_that_is_strict_is_followed_or_refused_by_its_path(folder: Path) -> None:
+    model = drawn(folder)
+    refused = {}
+    for title, schema in PUBLISHED.items():
+        try:
+            await held(model, tool(schema, strict=True))
+        except BadRequest as error:
+            refused[title] = error
+    assert 5 < len(refused) < len(PUBLISHED) / 2
+    for error in refused.values():
+        assert (error.param or "").startswith("tools[0].parameters")
+        assert len(error.message) < 500
