@@ -21,7 +21,7 @@ TOOL_USES = "clear_tool_uses_20250919"
 TRIGGER_TOKENS = 100_000
 KEPT_USES = 3
 KEPT_TURNS = 1
-CLEARED = "[cleared to make room: call the tool again if its result is needed]"
+CLEARED = "[cleared to make room]"
 _CALLS = ("function_call", "shell_call")
 
 
@@ -64,7 +64,7 @@ class ClearToolUses:
             return None
         cleared = [self._cleared(item) if item.get("call_id") in old else item for item in items]
         saved = before - await count(cleared)
-        if saved < self.at_least:
+        if self.at_least and saved < self.at_least:
             return None
         items[:] = cleared
         return {"type": TOOL_USES, "cleared_tool_uses": len(old), "cleared_input_tokens": max(0, saved)}

@@ -438,7 +438,7 @@ async def test_errors_are_the_sdks_own() -> None:
             }
         async with client(daemon, "secret") as api:
             with pytest.raises(anthropic.NotFoundError):
-                await api.messages.create(model="claude-none", max_tokens=9, messages=HI)
+                await api.messages.create(model="clod-none", max_tokens=9, messages=HI)
             with pytest.raises(anthropic.BadRequestError):
                 await api.messages.create(model="default", max_tokens=9, messages=HI)
             with pytest.raises(anthropic.APIStatusError):

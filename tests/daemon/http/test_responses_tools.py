@@ -88,8 +88,14 @@ async def test_arguments_that_are_not_json_reach_the_client_as_they_are() -> Non
 async def test_a_call_of_an_unknown_function_is_answered_here_and_the_model_goes_on() -> None:
     async with running(Turn(Call("wether", {})), Turn("Sorry.")) as daemon:
         response = (await daemon.stream(tools=[WEATHER]))[-1]["response"]
-        assert [item["type"] for item in response["output"]] == ["function_call", "function_call_output", "message"]
-        assert "There is: weather" in daemon.model.requests[1]["messages"][-1]["content"]
+        # No client could carry it out, so no client is shown it; the model reads it here and in what continues this.
+        assert [item["type"] for item in response["output"]] == ["message"]
+        call, answer = daemon.model.requests[1]["messages"][-2:]
+        assert call["tool_calls"][0]["function"]["name"] == "wether"
+        assert "There is: weather" in answer["content"]
+        daemon.model.then(Turn("Sunny."))
+        await daemon.respond("Again", tools=[WEATHER], previous_response_id=response["id"])
+        assert "There is: weather" in str(daemon.model.requests[2]["messages"])
 
 
 @pytest.mark.parametrize(
