@@ -47,6 +47,16 @@ def test_web_search_and_mcp_servers_are_read_from_the_config(config: Path) -> No
         load_settings()
 
 
+def test_names_of_models_are_read_from_the_config_and_the_environment(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (load_settings().aliases, load_settings().any_model) == ({}, False)
+    config.write_text('any_model = true\n[aliases]\n"gpt-5" = "default"\n')
+    assert (load_settings().aliases, load_settings().any_model) == ({"gpt-5": "default"}, True)
+    monkeypatch.setenv("SKILLDECK_ANY_MODEL", "false")
+    assert load_settings().any_model is False
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("watched_versions", 0), ("skills", "some"), ("port", 70000), ("web_search", "on")]
 )
