@@ -315,7 +315,7 @@ async def test_find_goes_through_the_matches_and_unfolds_what_hides_one(fake: Fa
         await d.shows("2/2")
         await d.press("enter")
         await d.shows("1/2", "line-30-needle")
-        await d.press("n")
+        await d.press("enter")
         await d.shows("2/2", "There is a needle")
         await d.press("ctrl+f", "escape")
         assert d.chat.focused is d.chat.query_one(TranscriptView)

@@ -176,7 +176,7 @@ async def log_matching(d: Deck) -> None:
     await then(daemon, "slash")(d)
     await d.type("200")
     await d.until(lambda: d.app.screen.query_one(LogPane)._match >= 0)
-    await d.press("enter")
+    await d.press("escape")
     await d.until(lambda: isinstance(d.app.focused, LogPane))
 
 
@@ -297,8 +297,8 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "TranscriptView": {
         "cursor(-1)": (middle_item, "~item"), "cursor(1)": (middle_item, "~item"), "fold": (transcript, "~text"),
         "copy": (transcript, "copied=$"), "copy_all": (transcript, "copied=#"), "export_item": (transcript, ".md"),
-        "find": (transcript, "focus=Input"), "match(1)": (then(matching, "enter"), "~match"),
-        "match(-1)": (then(matching, "enter"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
+        "find": (transcript, "focus=Input"), "match(1)": (then(matching, "escape"), "~match"),
+        "match(-1)": (then(matching, "escape"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
         "edge(1)": (top, "~scroll"), "write": (transcript, "focus=ComposerText"),
     },
 }  # fmt: skip

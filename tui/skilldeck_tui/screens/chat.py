@@ -303,6 +303,9 @@ class ChatScreen(ChatRuns, ModeScreen):
         if bar.has_class("-open"):
             bar.action_close()
             return
+        if self.focused is self.transcript and self.transcript.finding:
+            self.transcript.find("")
+            return
         if self.live:
             now = self.deck.monotonic()
             if now - self._escaped < 2.0:
@@ -336,11 +339,9 @@ class ChatScreen(ChatRuns, ModeScreen):
     @on(FindBar.Step)
     def _find_step(self, event: FindBar.Step) -> None:
         self.transcript.action_match(event.step)
-        self.transcript.focus()
 
     @on(FindBar.Closed)
     def _find_closed(self) -> None:
-        self.transcript.find("")
         self.transcript.focus()
 
     @on(TranscriptView.Matched)

@@ -233,11 +233,9 @@ class DaemonScreen(ModeScreen):
     @on(FindBar.Step)
     def _find_step(self, event: FindBar.Step) -> None:
         self.query_one(LogPane).action_match(event.step)
-        self.query_one(LogPane).focus()
 
     @on(FindBar.Closed)
     def _find_closed(self) -> None:
-        self.query_one(LogPane).find("")
         self.query_one(LogPane).focus()
 
     @on(LogPane.Matched)

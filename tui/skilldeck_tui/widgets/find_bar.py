@@ -10,7 +10,11 @@ from textual.widgets import Input, Static
 
 
 class FindBar(Horizontal):
-    """`Changed` on every key, `Step` on enter, `Closed` on escape."""
+    """`Changed` on every key, `Step` on enter, `Closed` on escape.
+
+    It keeps the focus until escape: where the matches are, letters are commands. What was looked for stays for the next
+    time, selected, so that typing replaces it.
+    """
 
     BINDINGS = [
         Binding("escape", "close", "Close", show=False, priority=True),
@@ -40,12 +44,16 @@ class FindBar(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Static("/", classes="sign")
-        yield Input(placeholder="find · enter next · esc closes", compact=True)
+        yield Input(placeholder="find · enter next · esc closes, then n and N", compact=True)
         yield Static("", classes="count", markup=False)
 
     def open(self) -> None:
+        line = self.query_one(Input)
+        if line.value and not self.has_class("-open"):
+            line.select_all()
+            self.post_message(self.Changed(line.value))  # there may be more to find than the last time
         self.add_class("-open")
-        self.query_one(Input).focus()
+        line.focus()
 
     def found(self, position: int, total: int) -> None:
         pattern = self.query_one(Input).value
@@ -64,5 +72,4 @@ class FindBar(Horizontal):
 
     def action_close(self) -> None:
         self.remove_class("-open")
-        self.query_one(Input).value = ""
         self.post_message(self.Closed())

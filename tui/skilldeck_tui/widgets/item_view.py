@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from textual.containers import Vertical
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets import Static
 
 from skilldeck_tui.transcript import Item
+from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.settled import settled
 
 
@@ -62,6 +66,7 @@ class ItemView(Stack):
         self.item = item
         self.painted = -1
         self.now = 0.0
+        self.pattern = ""
 
     def sync(self, now: float) -> None:
         """Paint what changed; `now` in unix seconds, for what is counted while it runs."""
@@ -69,6 +74,8 @@ class ItemView(Stack):
         if self.item.revision != self.painted:
             self.painted = self.item.revision
             self.paint(now)
+            if self.pattern:
+                mark(self.texts(), self.pattern)
 
     def paint(self, now: float) -> None:
         raise NotImplementedError
@@ -80,7 +87,13 @@ class ItemView(Stack):
         """Fold or unfold."""
 
     def mark(self, pattern: str) -> None:
-        """Highlight what matches (lower case), or nothing when empty."""
+        """Mark what matches (lower case), or nothing when empty, now and in what comes."""
+        self.pattern = pattern
+        mark(self.texts(), pattern)
+
+    def texts(self) -> Iterable[Static]:
+        """The widgets that show the item's text."""
+        return self.query(Static)
 
     def target(self, line: int) -> tuple[Widget, int]:
         """The widget and row that shows a line of the item's text."""

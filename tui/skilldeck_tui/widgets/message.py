@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.css.query import NoMatches
 from textual.geometry import Size
-from textual.widget import AwaitMount, MountError
-from textual.widgets import Markdown
+from textual.widget import AwaitMount, MountError, Widget
+from textual.widgets import Label, Markdown, Static
+from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
 from skilldeck_tui.format import clean
 from skilldeck_tui.transcript import TextItem
 from skilldeck_tui.widgets.item_view import ItemView, unbounded
+from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.stream_text import StreamText
 
 COMMIT_SECONDS = 0.3
@@ -33,13 +37,29 @@ HURRY = 3_000
 """Characters a second from which a stream is too fast to be read: 500 words."""
 
 
+class Fence(MarkdownFence):
+    """Code. Its marks stay when Textual colours it anew, which it does whenever its style may have changed."""
+
+    def set_content(self, content: Content) -> None:
+        super().set_content(content)
+        if isinstance(self._markdown, Blocks):
+            mark(self.query(Label), self._markdown.pattern)
+
+
 class Blocks(Markdown):
     """Give a text that goes on to `append` from its first block on: after a text that it was made with, or that it was
     given by `update`, Textual (8.2.8) takes the last block for one that goes on, and writes the next one over it.
     """
 
+    BLOCKS = {**Markdown.BLOCKS, "fence": Fence, "code_block": Fence}
+
     def __init__(self, text: str = "") -> None:
         super().__init__(text, parser_factory=_parser, open_links=False)
+        self.pattern = ""
+
+    def mark(self, pattern: str) -> None:
+        self.pattern = pattern
+        mark(self.query(Static), pattern)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return super().get_content_height(unbounded(container), viewport, width)
@@ -51,7 +71,6 @@ class MessageView(ItemView):
     MessageView { padding: 0 1; margin: 0; }
     MessageView Markdown { padding: 0; margin: 0; height: auto; }
     MessageView StreamText { margin: 0 0 1 0; }
-    MessageView.-found { background: $warning 12%; }
     """
 
     def __init__(self, item: TextItem) -> None:
@@ -69,7 +88,8 @@ class MessageView(ItemView):
 
     def compose(self) -> ComposeResult:
         if self._whole:  # a message that is complete already needs no streaming
-            yield Blocks(clean(self.message.text))
+            self._blocks = Blocks(clean(self.message.text))
+            yield self._blocks
         else:
             yield self._stream
 
@@ -112,6 +132,7 @@ class MessageView(ItemView):
                 elif text.strip():
                     await self._mount_blocks(text)
                 self._stream.display = False
+                self._mark_blocks()
 
     def _mount_blocks(self, text: str = "") -> AwaitMount:
         self._blocks = Blocks(text)
@@ -141,6 +162,14 @@ class MessageView(ItemView):
             await self._blocks.append(clean(commit))
             self._tail = self._tail[len(commit) :]
             self._stream.write(self._tail)
+            self._mark_blocks()
+
+    def _mark_blocks(self) -> None:
+        if self._blocks is not None and self._blocks.pattern + self.pattern:
+            self._blocks.mark(self.pattern)
+
+    def texts(self) -> Iterable[Static]:
+        return ()
 
     def tick(self, now: float) -> None:
         # A stream that pauses leaves no paragraph behind.
@@ -148,7 +177,16 @@ class MessageView(ItemView):
             self._commit()
 
     def mark(self, pattern: str) -> None:
-        self.set_class(bool(pattern) and pattern in self.message.text.lower(), "-found")
+        super().mark(pattern)
+        self._stream.mark(pattern)
+        self._mark_blocks()
+
+    def target(self, line: int) -> tuple[Widget, int]:
+        for block in self._blocks.children if self._blocks is not None else ():
+            first, end = block.source_range if isinstance(block, MarkdownBlock) else (0, 0)
+            if line < end:
+                return block, max(0, min(line - first, block.size.height - 1))
+        return (self._stream, 0) if self._stream.display and self._blocks is not None else (self, 0)
 
 
 def _parser() -> MarkdownIt:

@@ -14,6 +14,7 @@ from textual.strip import Strip
 from skilldeck_tui.format import plural, size
 from skilldeck_tui.transcript import Command
 from skilldeck_tui.widgets.line_view import LineView
+from skilldeck_tui.widgets.marks import matches
 
 Row = tuple[str, str]
 HEAD = 4
@@ -124,12 +125,10 @@ class OutputView(LineView):
         style = self.get_component_rich_style(f"output--{kind}")
         segments = [Segment(text, style)]
         if self.pattern and kind != "mark":
-            lowered, at = text.lower(), 0
-            segments = []
+            segments, at = [], 0
             match = self.get_component_rich_style("output--match")
-            while (found := lowered.find(self.pattern, at)) >= 0:
-                end = found + len(self.pattern)
-                segments += [Segment(text[at:found], style), Segment(text[found:end], style + match)]
+            for start, end in matches(text, self.pattern):
+                segments += [Segment(text[at:start], style), Segment(text[start:end], style + match)]
                 at = end
             segments.append(Segment(text[at:], style))
         return Strip(segments).adjust_cell_length(width, self.line_style)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, one_line
 from skilldeck_tui.transcript import ReasoningItem
@@ -56,3 +59,7 @@ class ReasoningView(ItemView):
     def mark(self, pattern: str) -> None:
         if pattern and pattern in self.reasoning.text.lower() and self.folded:
             self.toggle()
+        super().mark(pattern)
+
+    def texts(self) -> Iterable[Static]:
+        return self.query(".body").results(Static)

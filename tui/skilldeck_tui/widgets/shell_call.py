@@ -7,11 +7,14 @@ $ ls missing                                  ✗ 2 · 12 ms  failed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
+from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, size
 from skilldeck_tui.transcript import Command, ShellItem
@@ -42,11 +45,11 @@ class CommandView(Stack):
         self.command = command
         self.output = OutputView(command, lines)
         # Kept, not looked up: an event may come between this widget's composition and that of the row inside.
-        self._text, self._state, self._note = (TextBlock(classes=name) for name in ("command", "state", "note"))
+        self.text, self._state, self._note = (TextBlock(classes=name) for name in ("command", "state", "note"))
 
     def compose(self) -> ComposeResult:
         with Horizontal():
-            yield self._text
+            yield self.text
             yield self._state
         yield self.output
         yield self._note
@@ -62,7 +65,7 @@ class CommandView(Stack):
         text = "\n  ".join(lines)
         if not unfolded and len(whole) > COMMAND_CHARACTERS:
             text += f" ⋯ {len(whole) - COMMAND_CHARACTERS:,} more characters"
-        self._text.write(Content.assemble(("$ ", "$muted"), (text, "bold")))
+        self.text.write(Content.assemble(("$ ", "$muted"), (text, "bold")))
         self.clock(now, waiting)
         self.output.sync(force=self.command.outcome is not None)
         omitted = self.command.omitted
@@ -163,7 +166,11 @@ class ShellCallView(ItemView):
                 view.output.toggle()
         self._repaint()
 
+    def texts(self) -> Iterable[Static]:
+        return [view.text for view in self._views]
+
     def mark(self, pattern: str) -> None:
+        super().mark(pattern)
         for view in self._views:
             if view.output.pattern != pattern:
                 view.output.pattern = pattern

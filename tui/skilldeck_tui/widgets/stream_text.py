@@ -13,10 +13,15 @@ from textual.strip import Strip
 
 from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.line_view import LineView
+from skilldeck_tui.widgets.marks import matches
 
 
 class StreamText(LineView):
-    DEFAULT_CSS = "StreamText { width: 1fr; height: auto; color: $foreground; }"
+    COMPONENT_CLASSES = {"stream--match"}
+    DEFAULT_CSS = """
+    StreamText { width: 1fr; height: auto; color: $foreground; }
+    StreamText .stream--match { background: $warning 40%; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,6 +31,7 @@ class StreamText(LineView):
         self._rows: list[str] = []  # of the lines that have ended, wrapped, then of the open one
         self._fixed = 0  # how many of the rows are of lines that have ended
         self._height = 1
+        self._pattern = ""
 
     def write(self, text: str) -> None:
         """Show `text` in place of what is there."""
@@ -42,6 +48,12 @@ class StreamText(LineView):
             self.refresh(layout=True)
         else:
             self.refresh(Region(0, before, self.size.width, max(1, height - before)))
+
+    def mark(self, pattern: str) -> None:
+        """Mark what matches (lower case) in each row."""
+        if pattern != self._pattern:
+            self._pattern = pattern
+            self.refresh()
 
     def _wrap(self, ended: list[str]) -> None:
         """Rows of the lines that ended now and of the open one."""
@@ -61,7 +73,13 @@ class StreamText(LineView):
 
     def render_line(self, y: int) -> Strip:
         text = self._rows[y] if y < self._height else ""
-        return Strip([Segment(text, self.line_style)]).adjust_cell_length(self.size.width, self.line_style)
+        segments, at = [], 0
+        for start, end in matches(text, self._pattern):
+            marked = self.line_style + self.get_component_rich_style("stream--match")
+            segments += [Segment(text[at:start], self.line_style), Segment(text[start:end], marked)]
+            at = end
+        segments.append(Segment(text[at:], self.line_style))
+        return Strip(segments).adjust_cell_length(self.size.width, self.line_style)
 
 
 def wrap(line: str, width: int) -> list[str]:

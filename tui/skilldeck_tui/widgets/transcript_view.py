@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Static
 
 from skilldeck_tui import actions
@@ -154,7 +155,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     async def show(self, turns: Sequence[Turn], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
-        self._cursor, self._matches, self._match, self.pruned = None, [], -1, 0
+        self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
         # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
         # app waits for those, and would end with them.
         await asyncio.shield(self.query(TurnView).remove())
@@ -288,6 +289,11 @@ class TranscriptView(VerticalScroll, can_focus=True):
     def action_find(self) -> None:
         self.post_message(self.FindAsked())
 
+    @property
+    def finding(self) -> bool:
+        """Whether something is marked."""
+        return bool(self._pattern)
+
     def find(self, pattern: str) -> int:
         """Find text (without regard to case) in every item; returns the number of lines that hold it."""
         self._pattern = pattern.lower()
@@ -319,10 +325,10 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self.call_after_refresh(self._reveal, widget, row)
         self.post_message(self.Matched(self._match + 1, len(self._matches)))
 
-    def _reveal(self, widget: ItemView, row: int) -> None:
+    def _reveal(self, widget: Widget, row: int) -> None:
         top = widget.virtual_region.y
         node = widget.parent
-        while isinstance(node, Column):
+        while isinstance(node, Widget) and node is not self:
             top += node.virtual_region.y
             node = node.parent
         self.scroll_to(y=max(0, top + row - self.size.height // 3), animate=False)
