@@ -54,7 +54,7 @@ class SkillMount:
             found = [item for item in folder.iterdir() if item.name.lower() == "skill.md"]
             if len(found) != 1:
                 raise BadRequest(f"{folder} holds no SKILL.md.", "Give the skill's own folder.", param=param)
-            manifest = parse_manifest(decode_manifest(found[0].read_bytes()), folder.name)
+            manifest = parse_manifest(decode_manifest(found[0].read_bytes()), folder.name, lenient=True)
         except ManifestError as error:
             error.param = param
             raise

@@ -15,6 +15,7 @@ import time
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,8 @@ IGNORED_FILES = (
     *("4913", "*~", "*.swp", "*.swo", "*.swx", ".#*", "#*#", "*___jb_tmp___", "*___jb_old___", ".goutputstream-*"),
     *(".DS_Store", "Thumbs.db", "*.pyc"),
 )
+
+LINKED_FOLDERS = 2000
 
 # A file changed within this time of the scan may change again without its mtime telling (kernel ticks are 1 to 10 ms).
 RACY_NS = 50_000_000
@@ -171,21 +174,24 @@ def check_sizes(sizes: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def scan(folder: Path, previous: Tree | None = None) -> Tree:
+def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = None) -> Tree:
     """Read a skill's folder.
 
     Args:
         folder: holds SKILL.md; not checked here.
         previous: the tree of the scan before; files whose time, size and inode are unchanged are not read again.
+        within: a fetched collection that the folder is part of: links to files and folders inside it are followed.
     Raises:
-        BundleError: a link that leaves the folder, a device, a name that is no text, a limit, no such folder.
+        BundleError: a link that leaves the folder (or `within`), a device, a name that is no text, a limit, no folder.
         ChangedWhileReading: a file went away or changed during the scan.
     """
     root = folder.resolve()
     if not root.is_dir():
         raise BundleError(f"{str(folder)!r} is not a folder.", "Give the folder that holds SKILL.md.")
     began = time.time_ns()
-    found = sorted(_walk(root, root, ""))
+    bounds = _Bounds(within.resolve() if within is not None else root, within is not None)
+    # One more than allowed: `check_sizes` refuses it, and nobody waits for a million.
+    found = sorted(islice(_walk(bounds, root, ""), LIMITS.files + 1))
     check_paths(path for path, _, _ in found)
     check_sizes((path, state.st_size) for path, _, state in found)
     known = {entry.path: entry for entry in previous.entries} if previous is not None else {}
@@ -204,7 +210,26 @@ def scan(folder: Path, previous: Tree | None = None) -> Tree:
     return Tree(tuple(entries), digest(entries), stamps)
 
 
-def _walk(root: Path, folder: Path, prefix: str) -> Iterator[tuple[str, Path, os.stat_result]]:
+@dataclass
+class _Bounds:
+    """Where links may lead, whether to folders too, and how many folders have been entered."""
+
+    root: Path
+    folders: bool
+    entered: int = 0
+
+
+def _walk(
+    bounds: _Bounds, folder: Path, prefix: str, above: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, Path, os.stat_result]]:
+    if bounds.folders:
+        real = folder.resolve()
+        if real in above:
+            raise BundleError(f"{prefix.rstrip('/')!r} is a link to a folder that holds it.", "Remove the link.")
+        above = (*above, real)
+        bounds.entered += 1
+        if bounds.entered > LINKED_FOLDERS:  # links side by side multiply at every level
+            raise BundleError(f"The skill has more than {LINKED_FOLDERS} folders.", "Remove links to folders.")
     try:
         listing = list(os.scandir(folder))
     except FileNotFoundError as error:
@@ -219,10 +244,19 @@ def _walk(root: Path, folder: Path, prefix: str) -> Iterator[tuple[str, Path, os
             raise BundleError(f"The file name {path!r} is not UTF-8.", "Rename the file.") from error
         if "\\" in path or any(ord(character) < 32 or ord(character) == 127 for character in path):
             raise BundleError(f"The file name {path!r} holds a backslash or control character.", "Rename the file.")
-        if item.is_dir(follow_symlinks=False):
-            yield from _walk(root, folder / item.name, f"{path}/")
+        if item.is_dir(follow_symlinks=False) or (bounds.folders and _inner_folder(bounds.root, folder / item.name)):
+            yield from _walk(bounds, folder / item.name, f"{path}/", above)
         else:
-            yield path, *_real(root, folder / item.name, path)
+            yield path, *_real(bounds.root, folder / item.name, path)
+
+
+def _inner_folder(root: Path, link: Path) -> bool:
+    """Whether a link leads to a folder inside `root`."""
+    try:
+        real = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return real.is_dir() and real.is_relative_to(root)
 
 
 def _real(root: Path, item: Path, path: str) -> tuple[Path, os.stat_result]:

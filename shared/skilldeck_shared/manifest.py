@@ -16,13 +16,12 @@ from typing import Any
 import yaml
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.frontmatter_repair import NESTING, repaired
 
 NAME_CHARACTERS = 64
 DESCRIPTION_CHARACTERS = 1024
 COMPATIBILITY_CHARACTERS = 500
 FRONTMATTER_CHARACTERS = 32_768
-# The YAML scanner takes quadratic time in the depth: 5,000 brackets cost it 11 s.
-NESTING = 32
 FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 
 
@@ -67,25 +66,29 @@ class Manifest:
     warnings: tuple[Problem, ...] = ()
 
 
-def parse_manifest(text: str, directory: str | None = None, *, lenient: bool = False) -> Manifest:
+def parse_manifest(
+    text: str, directory: str | None = None, *, lenient: bool = False, any_length: bool = False
+) -> Manifest:
     """Parse and validate the text of a SKILL.md.
 
     Args:
         text: the whole file, decoded.
         directory: name of the folder it lies in; a difference from the skill's name is a warning.
-        lenient: for skills found on disk, which other clients wrote: a name that is missing or against the rule is
-            mended (from the folder's name), and a description that is too long is kept, each with a warning.
+        lenient: for skills from disk, which other clients wrote and read: a name that is missing or against the rule
+            is mended (from the folder's name), values that are not YAML are the text they are (see
+            `frontmatter_repair`), and texts may have any length, each with a warning.
+        any_length: only the last of these.
     Raises:
         ManifestError: with every problem found.
     """
     # A bare CR is no line break to YAML's neighbours (editors, the model), so only CRLF is folded.
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     frontmatter, body = _split(lines)
-    fields = _Fields(frontmatter)
+    fields = _Fields(frontmatter, lenient, lenient or any_length)
     name = fields.name(directory)
     if lenient and name is None:
         name = fields.mended_name(directory)
-    description = fields.text("description", 1 << 20 if lenient else DESCRIPTION_CHARACTERS, required=True)
+    description = fields.text("description", DESCRIPTION_CHARACTERS, required=True)
     compatibility = fields.text("compatibility", COMPATIBILITY_CHARACTERS)
     license = fields.lenient("license")
     allowed_tools = fields.lenient("allowed-tools")
@@ -184,12 +187,13 @@ def _yaml_hint(reason: str) -> str:
 class _Fields:
     """The frontmatter's fields with their places; collects problems and warnings."""
 
-    def __init__(self, frontmatter: str) -> None:
+    def __init__(self, frontmatter: str, lenient: bool, any_length: bool) -> None:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self._any_length = any_length
         self._values: dict[str, yaml.Node] = {}
         self._keys: dict[str, yaml.Node] = {}
-        for key, value in _compose(frontmatter).value:
+        for key, value in self._read(frontmatter, lenient).value:
             self._check_characters(key)
             self._check_characters(value)
             if not isinstance(key, yaml.ScalarNode):
@@ -198,6 +202,22 @@ class _Fields:
                 self._problem(key, f"the field {key.value!r} is given twice.", "Keep one of them.")
             else:
                 self._keys[key.value], self._values[key.value] = key, value
+
+    def _read(self, frontmatter: str, lenient: bool) -> yaml.MappingNode:
+        """The YAML tree; when `lenient` and it is none, that of the mended text."""
+        try:
+            return _compose(frontmatter)
+        except ManifestError as error:
+            mended, changes = repaired(frontmatter) if lenient else (frontmatter, [])
+            if not changes:
+                raise
+            try:
+                root = _compose(mended)
+            except ManifestError:
+                raise error from None
+            # The mended text has the lines of the file.
+            self.warnings += [Problem(line + 2, 1, message, hint) for line, message, hint in changes]
+            return root
 
     def _problem(self, node: yaml.Node, message: str, hint: str = "") -> None:
         self.problems.append(Problem(*_place(node.start_mark), message, hint))
@@ -235,8 +255,11 @@ class _Fields:
             self._problem(node, f"{key} is empty.", "Write what the skill does and when to use it.")
             return None
         if len(value) > limit:
-            self._problem(node, f"{key} has {len(value):,} characters; at most {limit:,} are allowed.", "Shorten it.")
-            return None
+            message = f"{key} has {len(value):,} characters; at most {limit:,} are allowed."
+            if not self._any_length:
+                self._problem(node, message, "Shorten it.")
+                return None
+            self._warn(node, message, "It is kept whole here; other clients and the HTTP API refuse it.")
         return value.strip() if required else value
 
     def name(self, directory: str | None) -> str | None:

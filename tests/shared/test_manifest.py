@@ -207,3 +207,81 @@ def test_any_text_is_a_manifest_or_a_placed_error(text: str) -> None:
     else:
         assert 1 <= problem.line <= text.count("\n") + 2
         assert problem.column >= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("Use when: x", "Use when: x"),
+        ("[beta] x", "[beta] x"),
+        ('"Quoted" beginnings: all', '"Quoted" beginnings: all'),
+        ("'Single' and \"double\"", "'Single' and \"double\""),
+        ("\tafter a tab", "after a tab"),
+        ("@mention #tag", "@mention #tag"),
+        ("`code` first", "`code` first"),
+        ("*starred* text", "*starred* text"),
+        ("&anchored text", "&anchored text"),
+        ("!tagged text", "!tagged text"),
+        ("over: two\n  lines: here", "over: two lines: here"),
+    ],
+)
+def test_what_is_no_yaml_is_read_as_text_with_a_warning_where_other_clients_do(value: str, meant: str) -> None:
+    text = f"---\nname: sums\ndescription: {value}\nmetadata:\n  by: a: b\n\tversion: '1'\n---\nBody"
+    with pytest.raises(ManifestError):
+        parse_manifest(text, "sums")
+    found = parse_manifest(text, "sums", lenient=True)
+    assert (found.description, found.body) == (meant, "Body")
+    assert found.metadata == {"by": "a: b", "version": "1"}
+    last = 4 + value.count("\n")
+    assert [(problem.line, problem.column) for problem in found.warnings] == [(3, 1), (last, 1)]
+    assert all(problem.hint for problem in found.warnings)
+
+
+@pytest.mark.parametrize("value", ['"open', "[x", "{a: ", "'tis: open", '"over\n  two lines'])
+def test_a_quote_or_bracket_that_is_left_open_is_a_mistake_for_everybody(value: str) -> None:
+    text = f"---\nname: sums\ndescription: {value}\n---\n"
+    problems = []
+    for lenient in (False, True):
+        with pytest.raises(ManifestError) as caught:
+            parse_manifest(text, "sums", lenient=lenient)
+        problems.append(caught.value.problems)
+    assert problems[0] == problems[1]
+
+
+def test_what_is_readable_keeps_its_meaning_beside_what_is_mended() -> None:
+    text = (
+        "---\n# a comment\nname: sums\ndescription: Use when: x\nlicense: >\n  folded: yes\n  text\n"
+        "allowed-tools: [Read, Bash]\n---\n"
+    )
+    found = parse_manifest(text, "sums", lenient=True)
+    assert (found.license, found.allowed_tools) == ("folded: yes text\n", "Read Bash")
+
+
+def test_a_long_description_is_kept_whole_with_a_warning_where_length_does_not_count() -> None:
+    text = f"---\nname: sums\ndescription: {'x' * 1068}\ncompatibility: {'y' * 501}\n---\n"
+    with pytest.raises(ManifestError, match="1,068 characters; at most 1,024"):
+        parse_manifest(text, "sums")
+    for found in (parse_manifest(text, "sums", lenient=True), parse_manifest(text, "sums", any_length=True)):
+        assert (len(found.description), len(found.compatibility or "")) == (1068, 501)
+        assert [problem.line for problem in found.warnings] == [3, 4]
+    with pytest.raises(ManifestError):
+        parse_manifest("---\nname: sums\ndescription: Use when: x\n---\n", "sums", any_length=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(["name: a", "description: b: c", "\tx", "- x", "  y: [", "&a", "'", '"', "{}", ": "]))
+    .map("\n".join)
+    .map(lambda text: f"---\n{text}\n---\n")
+)
+def test_lenient_reading_gives_a_manifest_or_a_placed_error(text: str) -> None:
+    problem = None
+    try:
+        found = parse_manifest(text, "a", lenient=True)
+    except ManifestError as error:
+        problem = error
+    if problem is None:
+        assert found.name
+        assert found.description
+    else:
+        assert 1 <= problem.line <= text.count("\n") + 2

@@ -27,12 +27,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from grpclib.server import Server
 from grpclib.testing import ChannelFor
 
 from skilldeck_shared.control import to_grpc
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError
+from skilldeck_shared.manifest import parse_manifest
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.proto.control_grpc import ControlBase
 from skilldeck_shared.version import __version__
@@ -205,12 +205,12 @@ class FakeDaemon(ControlBase):
     def _add_version(
         self, skill_id: str, files: dict[str, bytes], header: pb.UploadSkillHeader
     ) -> tuple[Object, Object]:
-        front = yaml.safe_load(files["SKILL.md"].split(b"---")[1])
+        front = parse_manifest(files["SKILL.md"].decode(), lenient=True)
         versions = self.versions.setdefault(skill_id, [])
         number = str(int(versions[-1]["version"]) + 1 if versions else 1)
         version = {
             "id": self.new_id("skillver"), "object": "skill.version", "skill_id": skill_id, "version": number,
-            "created_at": int(time.time()), "name": front["name"], "description": front["description"],
+            "created_at": int(time.time()), "name": front.name, "description": front.description,
             "digest": header.digest, "source": header.source, "watched": header.watched,
             "warnings": [],
         }  # fmt: skip
@@ -218,7 +218,7 @@ class FakeDaemon(ControlBase):
         self.contents[skill_id, number] = files
         old = self.objects["skill"].get(skill_id, {})
         skill = {
-            "id": skill_id, "object": "skill", "name": front["name"], "description": front["description"],
+            "id": skill_id, "object": "skill", "name": front.name, "description": front.description,
             "created_at": old.get("created_at", version["created_at"]), "latest_version": number,
             "default_version": number if header.make_default or not old else old["default_version"],
             "source": header.source, "watched": header.watched, "digest": header.digest, "warnings": [],
@@ -358,7 +358,7 @@ class FakeDaemon(ControlBase):
             if header.files:
                 known = self._blobs() | {hashlib.sha256(data).hexdigest(): data for data in files.values()}
                 files = {file.path.split("/", 1)[1]: known[file.sha256] for file in header.files}
-            name = yaml.safe_load(files["SKILL.md"].split(b"---")[1])["name"]
+            name = parse_manifest(files["SKILL.md"].decode(), lenient=True).name
             skill_id = header.skill_id
             if not skill_id and header.by_name:
                 skill_id = next((s["id"] for s in self.objects["skill"].values() if s["name"] == name), "")

@@ -252,6 +252,21 @@ async def test_upload_says_what_it_made_and_that_nothing_changed(fake: FakeDaemo
     assert ended.json["skill"]["default_version"] == "2"
 
 
+async def test_upload_takes_the_good_and_lists_the_bad(
+    fake: FakeDaemon, sh: Shell, skill: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mute").mkdir()
+    (tmp_path / "mute/SKILL.md").write_text("---\nname: mute\n---\n")
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long/SKILL.md").write_text(f"---\nname: long\ndescription: {'x' * 1068}\n---\n")
+    ended = await sh("upload", str(tmp_path / "mute"), str(skill), str(tmp_path / "none"), str(tmp_path / "long"))
+    assert ended.code == 4
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["counter", "long"]
+    assert f"error: {tmp_path}/mute: SKILL.md line 1, column 1: the required field 'description'" in ended.err
+    assert f"error: {tmp_path}/none: '{tmp_path}/none' is not a folder." in ended.err
+    assert ended.err.splitlines()[-1] == "2 uploaded, 2 not"
+
+
 async def test_skills_can_be_listed_shown_compared_promoted_and_deleted(fake: FakeDaemon, sh: Shell) -> None:
     made = fake.add_skill("counter", {"run.py": b"print(1)\n"})
     skill_md = fake.contents[made["id"], "1"]["SKILL.md"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
+import json
 import subprocess
 import threading
 import zipfile
@@ -11,13 +14,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from skilldeck_shared.bundle import BundleError, zip_stream
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.manifest import ManifestError
 from skilldeck_tui import install
+from skilldeck_tui.cli import app
 from skilldeck_tui.client import Client
 from skilldeck_tui.install import FetchFailed, fetched, parse_source
-from skilldeck_tui.upload import upload_folder
+from skilldeck_tui.upload import read_folder, upload_folder
+from support.bundles import raw_zip
 from support.fake_daemon import FakeDaemon
 
 FRONT = "---\nname: {}\ndescription: Does it.\n---\n"
@@ -102,6 +110,8 @@ def site() -> Iterator[tuple[str, dict[str, bytes]]]:
         ("git@example.org:o/r", "git", "git@example.org:o/r", "", ""),
         ("https://example.org/r.zip#x", "zip", "https://example.org/r.zip", "x", ""),
         ("https://example.org/r", "url", "https://example.org/r", "", ""),
+        ("owner/r.epo", "git", "https://github.com/owner/r.epo", "", ""),
+        ("owner/repo#a/b", "git", "https://github.com/owner/repo", "a/b", ""),
     ],
 )
 def test_what_a_source_means(text: str, kind: str, url: str, path: str, ref: str) -> None:
@@ -110,7 +120,8 @@ def test_what_a_source_means(text: str, kind: str, url: str, path: str, ref: str
 
 
 @pytest.mark.parametrize(
-    "text", ["nothing-here", "ftp://example.org/x.zip", "https://example.org/r.git#../x", "ext::sh"]
+    "text",
+    ["nothing-here", "./a/b", "a/b/c", "../a", "ftp://example.org/x.zip", "https://example.org/r.git#../x", "ext::sh"],
 )
 def test_what_no_source_is(text: str) -> None:
     with pytest.raises(BadRequest):
@@ -231,6 +242,141 @@ async def test_what_was_installed_shows_its_origin_and_a_broken_skill_is_not(rep
         with pytest.raises(ManifestError):
             await _install(client, str(tmp_path / "bad"))
         assert [skill["name"] for skill in fake.objects["skill"].values()] == ["count"]
+
+
+def skill_at(folder: Path, name: str, text: str = "") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "SKILL.md").write_text(text or FRONT.format(name))
+    return folder
+
+
+def collection(root: Path) -> Path:
+    """Five skills: two good, one that only other clients read, one without description, one of a name twice."""
+    skill_at(root / "skills/one", "one")
+    skill_at(root / "skills/two", "two", f"---\nname: two\ndescription: Use when: {'x' * 1100}\n---\n")
+    skill_at(root / "skills/mute", "mute", "---\nname: mute\n---\n")
+    skill_at(root / "more/one", "one", FRONT.format("one") + "other\n")
+    skill_at(root / "skills/three", "called-three")
+    skill_at(root / "node_modules/never", "never")
+    return root
+
+
+async def test_one_bad_skill_keeps_no_other_from_being_installed(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    source = str(collection(tmp_path / "c"))
+    async with fake.listening(tmp_path / "s") as socket:
+        ended = await run(socket, "install", source, "--all")
+        assert ended.exit_code == 4
+        names = sorted(str(skill["name"]) for skill in fake.objects["skill"].values())
+        assert names == ["called-three", "one", "two"]
+        errors = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+        assert errors == [
+            "error: skills/mute: SKILL.md line 1, column 1: the required field 'description' is missing.",
+            "error: skills/one: more/one has the name 'one' too.",
+        ]
+        assert ended.stderr.splitlines()[-1] == "3 installed, 2 not"
+        ended = await run(socket, "install", source, "--all", "--json")
+        assert [json.loads(line)["unchanged"] for line in ended.stdout.splitlines()] == [True] * 3
+        assert [json.loads(line)["folder"] for line in ended.stderr.splitlines()] == ["skills/mute", "skills/one"]
+
+
+async def test_skills_of_a_source_are_listed_and_chosen_by_name_or_folder(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    source = str(collection(tmp_path / "c"))
+    async with fake.listening(tmp_path / "s") as socket:
+        ended = await run(socket, "install", source, "--list")
+        assert (ended.exit_code, fake.called("UploadSkill")) == (4, [])
+        rows = [line.split()[:2] for line in ended.stdout.splitlines()]
+        assert rows == [
+            ["one", "more/one"], ["mute", "skills/mute"], ["one", "skills/one"], ["called-three", "skills/three"],
+            ["two", "skills/two"],
+        ]  # fmt: skip
+        ended = await run(socket, "install", source, "--skill", "three", "-s", "more/one", "-s", "two")
+        assert ended.exit_code == 0, ended.stderr
+        names = sorted(str(skill["name"]) for skill in fake.objects["skill"].values())
+        assert names == ["called-three", "one", "two"]
+        for wrong, said in (("four", "holds no skill 'four'"), ("one", "'one' is the name of several skills.")):
+            ended = await run(socket, "install", source, "--skill", wrong)
+            assert ended.exit_code == 4
+            assert said in ended.stderr
+
+
+async def test_links_inside_the_source_are_followed_and_no_others(tmp_path: Path) -> None:
+    root = tmp_path / "deck"
+    skill_at(root / "shared/report", "report")
+    (root / "shared/lib").mkdir()
+    (root / "shared/lib/tool.py").write_text("print(1)\n")
+    (root / "skills/one").mkdir(parents=True)
+    (root / "skills/one/SKILL.md").symlink_to("../../shared/report/SKILL.md")
+    (root / "skills/one/lib").symlink_to("../../shared/lib")
+    (root / "plugins").mkdir()
+    (root / "plugins/again").symlink_to("../shared/report")
+    skill_at(tmp_path / "outside", "outside")
+    (root / "skills/out").symlink_to(tmp_path / "outside")
+    skill_at(root / "skills/leak", "leak")
+    (root / "skills/leak/secret").symlink_to("/etc/hostname")
+    skill_at(root / "skills/round", "round")
+    (root / "skills/round/up").symlink_to(".")
+    async with fetched(str(root), every=True) as found:
+        assert [skill.path for skill in found] == ["shared/report", "skills/leak", "skills/one", "skills/round"]
+        _, leak, one, round_ = found
+        tree = read_folder(one.folder, within=one.within).tree
+        assert [entry.path for entry in tree.entries] == ["SKILL.md", "lib/tool.py"]
+        assert b"print(1)" in b"".join(zip_stream(one.folder, tree))
+        with pytest.raises(BundleError, match=r"leaves the skill's folder"):
+            read_folder(one.folder)
+        with pytest.raises(BundleError, match="'secret' is a link that leaves"):
+            read_folder(leak.folder, within=leak.within)
+        with pytest.raises(BundleError, match="'up' is a link to a folder that holds it"):
+            read_folder(round_.folder, within=round_.within)
+
+
+async def test_links_of_a_zip_stay_inside_it(tmp_path: Path) -> None:
+    archive = tmp_path / "deck.zip"
+    archive.write_bytes(
+        zipped(
+            {"d/shared/SKILL.md": FRONT.format("one"), "d/x/y/keep": ""},
+            {
+                "d/one/SKILL.md": "../shared/SKILL.md",
+                "d/abs": "/etc",
+                "d/up": "../../..",
+                "d/x/y/l": "../../x",
+                "d/x/y/l/through": "keep",
+                "d/x/m": "y/l/../../../../..",
+            },
+        )
+    )
+    async with fetched(str(archive), every=True) as found:
+        assert [skill.path for skill in found] == ["d/one", "d/shared"]
+        assert read_folder(found[0].folder, within=found[0].within).manifest.name == "one"
+        links = {path.name for path in found[0].within.rglob("*") if path.is_symlink()}
+        assert links <= {"SKILL.md", "l", "m"}
+        assert all(path.resolve().is_relative_to(found[0].within.resolve()) for path in found[0].within.rglob("*"))
+
+
+async def test_names_in_a_zip_that_is_installed_mean_what_they_were_meant_to(tmp_path: Path) -> None:
+    archive = tmp_path / "deck.zip"
+    utf8 = "one/größe.md".encode()
+    archive.write_bytes(raw_zip({b"./one/SKILL.md": FRONT.format("one").encode(), utf8: b"", b"one\\a\\b": b""}))
+    async with fetched(str(archive)) as (found,):
+        tree = read_folder(found.folder).tree
+        assert [entry.path for entry in tree.entries] == ["SKILL.md", "a/b", "größe.md"]
+    archive.write_bytes(gzip.compress(b"x" * 1000))
+    with pytest.raises(BadRequest, match=r"is a gzip file \(.tar.gz\)"):
+        async with fetched(str(archive)):
+            pass
+    locked = bytearray(zipped({"one/SKILL.md": FRONT.format("one")}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        locked[locked.find(signature) + offset] |= 1
+    archive.write_bytes(bytes(locked))
+    with pytest.raises(BadRequest, match=r"'one/SKILL.md' in the zip is encrypted"):
+        async with fetched(str(archive)):
+            pass
+
+
+async def run(socket: Path, *args: str) -> Result:
+    """`skilldeck` against the daemon that listens there; in a thread, since that one answers in this one."""
+    return await asyncio.to_thread(CliRunner().invoke, app, list(args), env={"SKILLDECK_SOCKET": str(socket)})
 
 
 async def _install(client: Client, source: str) -> str:

@@ -76,17 +76,19 @@ def fail(error: SkilldeckError, as_json: bool = False) -> NoReturn:
     raise typer.Exit(explain(error, as_json))
 
 
-def explain(error: SkilldeckError, as_json: bool = False) -> int:
-    """Say what went wrong; returns the exit code that belongs to it."""
+def explain(error: SkilldeckError, as_json: bool = False, *, folder: str = "") -> int:
+    """Say what went wrong (with one of several folders); returns the exit code that belongs to it."""
     progress_off()
     if as_json:
         body = error.body() | {"title": error.title, "hint": error.hint}
+        if folder:
+            body["folder"] = folder
         for name in ("line", "column"):
             if isinstance(getattr(error, name, None), int):
                 body[name] = getattr(error, name)
         print(json.dumps(body, ensure_ascii=False), file=sys.stderr)
     else:
-        note(f"{paint('error:', 'red')} {error.title}")
+        note(f"{paint('error:', 'red')} {f'{safe(folder, sys.stderr)}: ' if folder else ''}{error.title}")
         if error.hint:
             note(f"  {error.hint}", "dim")
     return exit_code(error)

@@ -15,6 +15,7 @@ from skilldeck_tui import cli_output as out
 from skilldeck_tui.cli_common import Json, connected, everything, find_skill, split_version
 from skilldeck_tui.cli_complete import complete_skill
 from skilldeck_tui.cli_disk import show_disk_skills
+from skilldeck_tui.cli_many import Several, uploaded
 from skilldeck_tui.client import Client, read_all
 from skilldeck_tui.client_types import Object, UploadedSkill
 from skilldeck_tui.watch import FolderWatcher, WatchState
@@ -34,18 +35,21 @@ def upload(
 ) -> None:
     """Upload skill folders. Content that the daemon has already makes no new version."""
 
-    async def work() -> None:
+    async def work() -> int:
+        several = Several("uploaded", len(folders), json)
         async with connected(ctx, start=True) as client:
             for folder in folders:
-                bar = out.progress(f"uploading {folder.name}")
-                done = await client.upload_skill(folder, by_name=not new, make_default=default, progress=bar)
-                out.data_json(_uploaded(done)) if json else out.data(_told(done))
+                with several.each(str(folder)):
+                    bar = out.progress(f"uploading {folder.name}")
+                    done = await client.upload_skill(folder, by_name=not new, make_default=default, progress=bar)
+                    if json:
+                        out.data_json(uploaded(done))
+                        continue
+                    out.data(_told(done))
+                    several.warn(done)
+        return several.end()
 
     out.perform(work(), json)
-
-
-def _uploaded(done: UploadedSkill) -> Object:
-    return {"skill": done.skill, "version": done.version, "unchanged": done.unchanged}
 
 
 def _told(done: UploadedSkill) -> str:

@@ -1,10 +1,11 @@
 """Fetching skills from elsewhere: a Git repository, a zip (behind a URL or on disk), or a folder.
 
-    async with fetched("https://github.com/owner/repo#skills/report") as found:
+    async with fetched("owner/repo#skills/report") as (found,):
         found.folder, found.source     # the skill's folder, and where it came from exactly (commit or zip's SHA-256)
 
 What is fetched lies in a temporary folder and is gone when the block ends. Nothing of it is run: a clone brings no
-hooks and no submodules, a zip is unpacked within limits and without links. Every wait has an end.
+hooks and no submodules, a zip is unpacked within limits. Links count while they stay inside the source. Every wait has
+an end. What is chosen from a source is `collection`'s.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,13 +24,14 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 from skilldeck_shared.version import __version__
+from skilldeck_shared.zipnames import ENCRYPTED_FLAG, KIND_BYTES, member_name, other_archive
+from skilldeck_tui.collection import Fetched, Source, choose
 
 GIT_SECONDS = 120.0
 HTTP_SECONDS = 30.0
@@ -38,8 +41,9 @@ ZIP_BYTES = 200 << 20
 UNPACKED_BYTES = 1 << 30
 MEMBERS = 20_000
 CHUNK = 1 << 20
-FOLDERS = 5000
-SKIPPED = {".git", "node_modules"}
+LINK_BYTES = 4096
+# owner/repo, as people write repositories of GitHub; not ./folder, nor a path.
+SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 FORGES = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
 # Only transports that fetch; `ext::` would run a program.
 PROTOCOLS = "https:http:ssh:git:file"
@@ -53,26 +57,9 @@ class FetchFailed(Unavailable):
     code = "fetch_failed"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A source as it was written. `path` is the folder of the skill inside it, `ref` a branch or tag."""
-
-    kind: Literal["git", "zip", "url", "folder"]
-    url: str
-    path: str = ""
-    ref: str = ""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A skill's folder, and the text that says where it came from."""
-
-    folder: Path
-    source: str
-
-
 def parse_source(text: str, ref: str = "") -> Source:
-    """Tell a folder, a zip, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge) and a zip's URL.
+    """Tell a folder, a zip, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge), a zip's URL and
+    `owner/repo` of GitHub.
 
     `#path` after one names the skill's folder inside. Raises BadRequest.
     """
@@ -88,6 +75,8 @@ def parse_source(text: str, ref: str = "") -> Source:
         return Source("folder", str(local.absolute()), path)
     if local.is_file():
         return Source("zip", local.absolute().as_uri(), path)
+    if SHORT.fullmatch(url):
+        return Source("git", f"https://github.com/{url}", path, ref)
     parts = urlsplit(url)
     if url.startswith("git+"):
         return Source("git", url[4:], path, ref)
@@ -96,7 +85,7 @@ def parse_source(text: str, ref: str = "") -> Source:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(
             f"{text!r} is no folder and no URL that skills are fetched from.",
-            "Give a folder, a zip, a Git URL (https://…/repo.git#path), or the URL of a zip.",
+            "Give owner/repo, a folder, a zip, a Git URL (https://…/repo.git#path), or the URL of a zip.",
             param="source",
         )
     if parts.path.endswith(".git"):
@@ -116,17 +105,22 @@ def parse_source(text: str, ref: str = "") -> Source:
 
 @asynccontextmanager
 async def fetched(
-    text: str, *, ref: str = "", every: bool = False, progress: Progress | None = None
+    text: str,
+    *,
+    ref: str = "",
+    every: bool = False,
+    names: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> AsyncIterator[list[Fetched]]:
-    """The skills of a source: one, or with `every` all that it holds.
+    """The skills of a source: one, or with `every` all that it holds, or those of these names or folders.
 
     Raises:
-        BadRequest: it is no source, holds no skill, or holds several and none was named.
+        BadRequest: it is no source, holds no skill, none of a name, or several and none was named.
         FetchFailed: it cannot be reached now.
     """
     source = parse_source(text, ref)
     if source.kind == "folder":
-        yield _choose(Path(source.url), source, "", every)
+        yield await asyncio.to_thread(choose, Path(source.url), source, "", every, names)
         return
     home = Path(tempfile.mkdtemp(prefix="skilldeck-install-"))
     try:
@@ -139,7 +133,7 @@ async def fetched(
             sha = await asyncio.to_thread(_download, source, home / "download.zip", progress)
             exact = f"sha256:{sha}"
             await asyncio.to_thread(_unpack, home / "download.zip", root)
-        yield await asyncio.to_thread(_choose, root, source, exact, every)
+        yield await asyncio.to_thread(choose, root, source, exact, every, names)
     finally:
         await asyncio.to_thread(shutil.rmtree, home, True)
 
@@ -215,32 +209,58 @@ def _download(source: Source, target: Path, progress: Progress | None) -> str:
         reason = getattr(error, "reason", error)
         raise FetchFailed(f"{source.url} cannot be fetched: {reason}.", "Try again.") from error
     if not zipfile.is_zipfile(target):
-        raise BadRequest(f"{source.url} is no zip.", f"For a Git repository: git+{source.url}", param="source")
+        with target.open("rb") as file:
+            kind = other_archive(file.read(KIND_BYTES))
+        hint = "Give a zip, or unpack it and give the folder." if kind else f"For a Git repository: git+{source.url}"
+        raise BadRequest(f"{source.url} is {kind or 'no zip'}.", hint, param="source")
     return total.hexdigest()
 
 
 def _unpack(archive: Path, root: Path) -> None:
-    """Regular files only, within limits; a zip's one top folder stays."""
+    """Regular files and links that stay inside, within limits; a zip's one top folder stays."""
     room = UNPACKED_BYTES
+    links: list[tuple[Path, str]] = []
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
             if len(infos) > MEMBERS:
                 raise BadRequest(f"The zip has {len(infos):,} entries; at most {MEMBERS:,} are read.", param="source")
             for info in infos:
-                mode = info.external_attr >> 16
-                parts = [part for part in info.filename.split("/") if part not in ("", ".")]
-                if info.is_dir() or not parts or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                name, mode = member_name(info), info.external_attr >> 16
+                parts = [part for part in name.split("/") if part not in ("", ".")]
+                kind = stat.S_IFMT(mode)
+                if name.endswith("/") or not parts or kind not in (0, stat.S_IFREG, stat.S_IFLNK):
                     continue
-                if ".." in parts or info.filename.startswith("/") or "\\" in info.filename or "\0" in info.filename:
-                    raise BadRequest(f"The zip holds the unsafe name {info.filename[:80]!r}.", param="source")
+                if ".." in parts or name.startswith("/") or "\0" in name:
+                    raise BadRequest(f"The zip holds the unsafe name {name[:80]!r}.", param="source")
+                if info.flag_bits & ENCRYPTED_FLAG:
+                    raise BadRequest(f"{name!r} in the zip is encrypted.", "Zip it without a password.", param="source")
                 place = root.joinpath(*parts)
+                if kind == stat.S_IFLNK:
+                    with opened.open(info) as packed:
+                        links.append((place, packed.read(LINK_BYTES).decode("utf-8", "replace")))
+                    continue
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(info) as packed, place.open("xb") as file:
                     room -= _inflate(packed, file, room)
                 place.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise BadRequest(f"The zip cannot be unpacked: {error}.", param="source") from error
+    _link(root, links)
+
+
+def _link(root: Path, links: Sequence[tuple[Path, str]]) -> None:
+    """Make a zip's links, after its files: nothing is ever written through one. Others than inner ones are left out."""
+    top = os.path.abspath(root)
+    for place, target in links:
+        inner = os.path.normpath(os.path.join(os.path.abspath(place.parent), target))
+        if os.path.isabs(target) or "\0" in target or not inner.startswith(f"{top}{os.sep}"):
+            continue
+        with suppress(OSError):  # a file of that name, or a parent that is one
+            # Not through a link made before: the parent must be a folder of the zip's own.
+            if place.parent.resolve() == root.resolve() / place.parent.relative_to(root):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(target)
 
 
 def _inflate(packed: object, file: BinaryIO, room: int) -> int:
@@ -251,58 +271,3 @@ def _inflate(packed: object, file: BinaryIO, room: int) -> int:
             raise BadRequest(f"The zip unpacks to more than {UNPACKED_BYTES >> 30} GiB.", param="source")
         file.write(chunk)
     return written
-
-
-def _choose(root: Path, source: Source, exact: str, every: bool) -> list[Fetched]:
-    """The skill that was meant, or all."""
-    start = root / source.path
-    if not start.resolve().is_relative_to(root.resolve()) or not start.is_dir():
-        # A zip of a forge has one top folder that nobody writes down.
-        tops = [item for item in root.iterdir() if item.is_dir()] if root.is_dir() else []
-        inner = tops[0] / source.path if len(tops) == 1 else start
-        if not inner.resolve().is_relative_to(root.resolve()) or not inner.is_dir():
-            raise BadRequest(f"{source.url} holds no folder {source.path!r}.", param="source")
-        start = inner
-    found = sorted(_skills(start))
-    if not found:
-        raise BadRequest(
-            f"{source.url}{f'#{source.path}' if source.path else ''} holds no SKILL.md.",
-            "Name the skill's folder: SOURCE#path/to/skill.",
-            param="source",
-        )
-    if len(found) > 1 and not every:
-        names = ", ".join(_within(root, folder) for folder in found[:20])
-        raise BadRequest(
-            f"{source.url} holds {len(found)} skills: {names}.",
-            f"Name one ({source.url}#{_within(root, found[0])}), or install all with --all.",
-            param="source",
-        )
-    return [Fetched(folder, _told(source, _within(root, folder), exact)) for folder in found]
-
-
-def _skills(start: Path) -> list[Path]:
-    """The folders with a SKILL.md below `start`, itself included; none inside another."""
-    found = []
-    for number, (folder, folders, files) in enumerate(os.walk(start)):
-        if number >= FOLDERS:
-            break
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        if any(name.lower() == "skill.md" for name in files):
-            found.append(Path(folder))
-            folders.clear()
-    return found
-
-
-def _within(root: Path, folder: Path) -> str:
-    path = folder.relative_to(root).as_posix()
-    return "" if path == "." else path
-
-
-def _told(source: Source, path: str, exact: str) -> str:
-    """`git+URL@commit#path`, `URL@sha256:…#path`, or the folder."""
-    if source.kind == "folder":
-        return str(Path(source.url) / path)
-    parts = urlsplit(source.url)
-    # What opens the door is not written down.
-    shown = parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl() if parts.scheme else source.url
-    return f"{'git+' if source.kind == 'git' else ''}{shown}@{exact}{f'#{path}' if path else ''}"

@@ -33,16 +33,22 @@ class Scanned:
     manifest: Manifest
 
 
-def read_folder(folder: Path, previous: Tree | None = None) -> Scanned:
+def read_folder(
+    folder: Path, previous: Tree | None = None, *, lenient: bool = False, within: Path | None = None
+) -> Scanned:
     """Scan `folder` and check its SKILL.md. Blocks on the disk.
 
-    Raises BundleError, ManifestError (with line and column) or ChangedWhileReading.
+    Args:
+        lenient: read SKILL.md as other clients do, with warnings (see `parse_manifest`).
+        within: links may lead to anything inside this folder.
+    Raises:
+        BundleError, ManifestError (with line and column) or ChangedWhileReading.
     """
-    tree = scan(folder, previous)
-    return Scanned(folder, tree, read_manifest(folder, tree))
+    tree = scan(folder, previous, within=within)
+    return Scanned(folder, tree, read_manifest(folder, tree, lenient=lenient))
 
 
-def read_manifest(folder: Path, tree: Tree) -> Manifest:
+def read_manifest(folder: Path, tree: Tree, *, lenient: bool = False) -> Manifest:
     """The valid SKILL.md of a scanned folder; its name is matched without regard to case."""
     found = [entry.path for entry in tree.entries if entry.path.lower() == "skill.md"]
     if not found:
@@ -55,7 +61,7 @@ def read_manifest(folder: Path, tree: Tree) -> Manifest:
         raise ChangedWhileReading(f"{found[0]!r} went away while it was read.", "Try again.") from error
     except OSError as error:
         raise BundleError(f"{found[0]!r} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    return parse_manifest(decode_manifest(data), folder.resolve().name)
+    return parse_manifest(decode_manifest(data), folder.resolve().name, lenient=lenient, any_length=True)
 
 
 async def send_folder(
@@ -124,13 +130,18 @@ async def upload_folder(
     watched: bool = False,
     source: str = "",
     origin: str = "",
+    within: Path | None = None,
     progress: Progress | None = None,
 ) -> UploadedSkill:
-    """Scan and upload, again when files change meanwhile, `TRIES` times at most."""
+    """Scan and upload, again when files change meanwhile, `TRIES` times at most.
+
+    Args:
+        within: links may lead to anything inside this folder; without one, inside the skill's own.
+    """
     tree: Tree | None = None
     for attempt in range(TRIES):
         try:
-            scanned = await asyncio.to_thread(read_folder, folder, tree)
+            scanned = await asyncio.to_thread(read_folder, folder, tree, lenient=not watched, within=within)
             tree = scanned.tree
             return await send_folder(
                 client,

@@ -21,7 +21,7 @@ from skilldeck_daemon.agent.skill_objects import new_version, skill_object, vers
 from skilldeck_daemon.skills.archive import zip_chunks
 from skilldeck_daemon.skills.inline import inline_data, read_inline
 from skilldeck_daemon.skills.mounts import MountCache
-from skilldeck_daemon.skills.reader import Bundle, UploadPart, read_partial, read_upload
+from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.skills import DefaultVersionInUse
 from skilldeck_shared.bundle import BundleError, Entry
@@ -124,10 +124,12 @@ class SkillLibrary:
             listed: all files of the skill, when the one part is a zip with those that were not here (`missing`).
         """
         async with self._by_name, self._store.blobs.staging() as staging:
+            # Folders of a disk, perhaps made for other clients. Whoever watches one writes it and sees its mistakes.
+            reading = Reading(lenient=not watched, any_length=True)
             if listed:
-                bundle = await asyncio.to_thread(read_partial, parts[0], staging, listed, self._blob)
+                bundle = await asyncio.to_thread(read_partial, parts[0], staging, listed, self._blob, reading)
             else:
-                bundle = await asyncio.to_thread(read_upload, parts, staging)
+                bundle = await asyncio.to_thread(read_upload, parts, staging, reading)
             if digest and digest != bundle.digest:
                 raise BundleError(
                     "The upload is not what was scanned.", "Scan the folder again.", code="changed_while_reading"

@@ -76,12 +76,24 @@ class Bundle:
     digest: str
 
 
-def read_upload(parts: list[UploadPart], staging: Path) -> Bundle:
+@dataclass(frozen=True)
+class Reading:
+    """How SKILL.md is read (see `parse_manifest`): to the letter, or as published skills are written."""
+
+    lenient: bool = False
+    any_length: bool = False
+
+
+STRICT = Reading()
+
+
+def read_upload(parts: list[UploadPart], staging: Path, reading: Reading = STRICT) -> Bundle:
     """Read what a client uploaded; see the module.
 
     Args:
         parts: the files of the request, in order. Their contents may be moved into the bundle.
         staging: an empty folder of the store's file system.
+        reading: how its SKILL.md is read.
     Raises:
         BadRequest: what is wrong and how to mend it. TooLarge: the zip is beyond its limit.
     """
@@ -97,11 +109,15 @@ def read_upload(parts: list[UploadPart], staging: Path) -> Bundle:
         ):
             raise BundleError("A zip was sent together with other files.", "Send one zip, or the single files.")
         found = _single_files(parts)
-    return _bundle(found)
+    return _bundle(found, reading)
 
 
 def read_partial(
-    part: UploadPart, staging: Path, listed: Sequence[Entry], blob: Callable[[str], Path | None]
+    part: UploadPart,
+    staging: Path,
+    listed: Sequence[Entry],
+    blob: Callable[[str], Path | None],
+    reading: Reading = STRICT,
 ) -> Bundle:
     """Read an upload that lists all files of the bundle and brings only the contents that were not here.
 
@@ -109,6 +125,7 @@ def read_partial(
         part: a zip with those contents.
         listed: all files, with the zip's top folder before their paths.
         blob: where the content with a SHA-256 lies, None when it is not here.
+        reading: how its SKILL.md is read.
     Raises:
         BundleError: also when a content is neither here nor in the zip (code changed_while_reading: scan again).
     """
@@ -125,7 +142,7 @@ def read_partial(
                 f"The content of {path!r} was not sent.", "Scan the folder again.", code="changed_while_reading"
             )
         found.append(_Found(path, place, entry.size, entry.sha256, entry.executable))
-    return _bundle(found)
+    return _bundle(found, reading)
 
 
 def _magic(path: Path) -> bytes:
@@ -161,7 +178,7 @@ class _Found:
     executable: bool
 
 
-def _bundle(found: list[_Found]) -> Bundle:
+def _bundle(found: list[_Found], reading: Reading) -> Bundle:
     """Strip the top folder, find SKILL.md, validate."""
     found = [file for file in found if not _junk(file.path)]
     if not found:
@@ -178,7 +195,8 @@ def _bundle(found: list[_Found]) -> Bundle:
     file = at_root[0]
     if file.size > MANIFEST_BYTES:
         raise BundleError(f"{file.path} has more than {MANIFEST_BYTES // MIB} MiB.", "Move its text into references/.")
-    manifest = parse_manifest(decode_manifest(file.staged.read_bytes()), top or None)
+    text = decode_manifest(file.staged.read_bytes())
+    manifest = parse_manifest(text, top or None, lenient=reading.lenient, any_length=reading.any_length)
     staged = sorted(
         (StagedFile(Entry(f.path, f.size, f.sha256, f.executable), f.staged) for f in found),
         key=lambda item: item.entry,

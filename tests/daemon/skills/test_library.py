@@ -13,6 +13,7 @@ import pytest
 from skilldeck_daemon.agent.library import Uploaded
 from skilldeck_shared.bundle import LIMITS, BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, TooLarge
+from skilldeck_shared.manifest import ManifestError
 from support.bundles import manifest, part, skill_files, skill_zip, write_skill, zip_bytes
 from support.library import Library, open_library
 
@@ -68,6 +69,23 @@ async def test_an_unchanged_upload_may_still_move_the_default(library: Library, 
     await upload(library, tmp_path, skill_zip(x=b"1"), by_name=True)
     moved = await upload(library, tmp_path, skill_zip(x=b"1"), by_name=True, make_default=True)
     assert (moved.unchanged, moved.skill["default_version"]) == (True, "2")
+
+
+@pytest.mark.parametrize("about", ["x" * 1068, "Use when: it counts"])
+async def test_from_a_disk_it_is_accepted_with_a_warning_and_over_http_refused(
+    library: Library, tmp_path: Path, about: str
+) -> None:
+    data = zip_bytes(skill_files() | {"SKILL.md": manifest(description=about)})
+    found = await upload(library, tmp_path, data, origin="install")
+    assert found.version["description"] == about
+    assert len(found.version["warnings"]) == 1
+    with pytest.raises(ManifestError):
+        await library.skills.create([part(tmp_path / "in", data)])
+    if "when" in about:  # who watches a folder writes it: the mistake is shown
+        with pytest.raises(ManifestError):
+            await upload(library, tmp_path, data, watched=True)
+    else:
+        assert (await upload(library, tmp_path, data, watched=True)).version["warnings"]
 
 
 async def test_two_saves_at_once_make_one_skill(library: Library, tmp_path: Path) -> None:
