@@ -311,6 +311,9 @@ async def test_links_inside_the_source_are_followed_and_no_others(tmp_path: Path
     (root / "skills/one/lib").symlink_to("../../shared/lib")
     (root / "plugins").mkdir()
     (root / "plugins/again").symlink_to("../shared/report")
+    (root / "plugins/alias").mkdir()
+    (root / "plugins/alias/SKILL.md").symlink_to("../../shared/report/SKILL.md")
+    skill_at(root / ".client/skills/report", "report")
     skill_at(tmp_path / "outside", "outside")
     (root / "skills/out").symlink_to(tmp_path / "outside")
     skill_at(root / "skills/leak", "leak")
@@ -318,8 +321,10 @@ async def test_links_inside_the_source_are_followed_and_no_others(tmp_path: Path
     skill_at(root / "skills/round", "round")
     (root / "skills/round/up").symlink_to(".")
     async with fetched(str(root), every=True) as found:
-        assert [skill.path for skill in found] == ["shared/report", "skills/leak", "skills/one", "skills/round"]
-        _, leak, one, round_ = found
+        assert [skill.path for skill in found] == [
+            "shared/report", "skills/leak", "skills/one", "skills/round", ".client/skills/report"
+        ]  # fmt: skip
+        _, leak, one, round_, _ = found
         tree = read_folder(one.folder, within=one.within).tree
         assert [entry.path for entry in tree.entries] == ["SKILL.md", "lib/tool.py"]
         assert b"print(1)" in b"".join(zip_stream(one.folder, tree))
@@ -335,7 +340,7 @@ async def test_links_of_a_zip_stay_inside_it(tmp_path: Path) -> None:
     archive = tmp_path / "deck.zip"
     archive.write_bytes(
         zipped(
-            {"d/shared/SKILL.md": FRONT.format("one"), "d/x/y/keep": ""},
+            {"d/shared/SKILL.md": FRONT.format("one"), "d/x/y/keep": "", "d/one/more": ""},
             {
                 "d/one/SKILL.md": "../shared/SKILL.md",
                 "d/abs": "/etc",

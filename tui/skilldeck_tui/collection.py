@@ -65,7 +65,7 @@ def choose(root: Path, source: Source, exact: str, every: bool, names: Sequence[
     start = _start(root, source)
     found = [
         Fetched(folder, _told(source, path, exact), path or folder.name, root)
-        for folder in sorted(_skills(start, root))
+        for folder in sorted(_skills(start, root), key=lambda folder: (_hidden(root, folder), folder))
         for path in [_within(root, folder)]
     ]
     if not found:
@@ -129,6 +129,7 @@ def _skills(start: Path, root: Path) -> list[Path]:
     """The folders with a SKILL.md below `start`, itself included; none inside another.
 
     Links to folders are followed inside `root`, after all else: what they lead to is one skill, where it really lies.
+    So is a folder that holds nothing but a link to the SKILL.md of another.
     """
     found: list[Path] = []
     seen: set[Path] = set()
@@ -144,12 +145,21 @@ def _skills(start: Path, root: Path) -> list[Path]:
         except OSError:
             continue
         if any(item.name.lower() == "skill.md" and not item.is_dir() for item in items):
-            found.append(folder)
+            other = (folder / items[0].name).resolve() if len(items) == 1 and items[0].is_symlink() else None
+            if other is not None and other.is_file() and other.name.lower() == "skill.md":
+                links.append(other.parent)
+            else:
+                found.append(folder)
             continue
         for item in items:
             if item.is_dir() and not clutter(item.name):
                 (links if item.is_symlink() else waiting).append(Path(item.path))
     return found
+
+
+def _hidden(root: Path, folder: Path) -> bool:
+    """Copies for one client or another lie in hidden folders: of two skills of a name the other one counts."""
+    return any(part.startswith(".") for part in folder.relative_to(root).parts)
 
 
 def _within(root: Path, folder: Path) -> str:
