@@ -89,6 +89,9 @@ def serve(
     chat_template: Annotated[
         Path | None, typer.Option(help="Jinja file that stands in for the model's chat template.")
     ] = None,
+    tool_text: Annotated[
+        str | None, typer.Option(help="Calls that the model writes into its text: auto (read them), off.")
+    ] = None,
     engine_process: Annotated[
         str | None, typer.Option(help="The engine in a process of its own: auto, on, off.")
     ] = None,

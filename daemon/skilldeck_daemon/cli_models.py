@@ -48,7 +48,7 @@ def info(model: Name, as_json: AsJson = False) -> None:
     from skilldeck_daemon.engine.hub import choose_engine
 
     found = registry.info(model, _models())
-    shown = {**_object(found), "engine": choose_engine(found.path)}
+    shown = {**_object(found), "engine": choose_engine(found.path), "tool_text": _tool_text(found.family)}
     if as_json:
         print(json.dumps(shown))
         return
@@ -99,6 +99,14 @@ class _Progress:
     def end(self) -> None:
         if self._live:
             print(file=sys.stderr)
+
+
+def _tool_text(family_name: str) -> str:
+    """Whether calls in the model's text would be read: auto or off."""
+    from skilldeck_daemon.engine import families
+
+    reads = family_name not in (*families.ORDER, "generic") or families.family(family_name).text_calls
+    return load_settings().tool_text if reads else "off"
 
 
 def _object(model: StoredModel) -> dict[str, Any]:

@@ -215,6 +215,8 @@ class Core:
             }
         if settings.chat_template is not None:
             options["chat_template"] = str(settings.chat_template)
+        if settings.tool_text != "auto":
+            options["tool_text"] = settings.tool_text
         info = await self.services.models.load(
             settings.model or "remote", settings.model_name or None, settings.engine, options
         )

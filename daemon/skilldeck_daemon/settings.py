@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     remote_model: str = Field("", description="The model's name on the remote server.")
     remote_images: bool = Field(False, description="The remote model reads images.")
     chat_template: Path | None = Field(None, description="Jinja file that stands in for the model's chat template.")
+    tool_text: Literal["auto", "off"] = Field(
+        "auto", description="Calls that the model writes into its text, as JSON: read as calls, or left as text."
+    )
     engine_process: Literal["auto", "on", "off"] = Field(
         "auto", description="Run the engine in a process of its own, so that its crash costs only its requests."
     )

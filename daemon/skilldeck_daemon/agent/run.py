@@ -117,7 +117,14 @@ class Plan:
             logprobs=request.top_logprobs if request.logprobs else None,
             reasoning_effort=request.effort,
             cache_key=request.prompt_cache_key or self.work.session,
+            commands_tool=self._commands_tool(),
+            answered=self.work.skill_names,
         )
+
+    def _commands_tool(self) -> str:
+        """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
+        there = self.work.around.skills or self.work.around.files
+        return next((tool.names[0] for tool in self.tools if tool.type == "shell" and tool.hosted and there), "")
 
 
 Save = Callable[["Run"], Awaitable[None]]

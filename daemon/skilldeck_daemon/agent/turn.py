@@ -73,11 +73,14 @@ class Turn:
                 case ToolCallDelta(index, delta):
                     if index in self._writers:
                         self._write_call(index, self._escapes[index].feed(delta) if index in self._escapes else delta)
-                case ToolCallDone(index, _, arguments, problem):
+                case ToolCallDone(index, _, arguments, problem, cut_off):
                     if index in self._writers:
                         if index in self._escapes:
                             self._write_call(index, self._escapes.pop(index).flush())
                             arguments = clean_json(arguments)
+                        if cut_off:
+                            self._writers.pop(index).cut(arguments)
+                            continue
                         self.calls.append(self._writers.pop(index).close(arguments, problem))
                 case ChatFinished():
                     self.finished = event
@@ -107,7 +110,7 @@ class Turn:
     def _begin_call(self, event: ToolCallStart) -> None:
         tool = self._tools.get(event.name)
         if tool is None:
-            tool = UnknownTool(event.name, tuple(self._tools))
+            tool = UnknownTool(event.name, tuple(self._tools), is_skill=event.name in self._work.skill_names)
         if tool.hosted and not tool.internal and self._hosted_left is not None:
             if self._hosted_left == 0:
                 return

@@ -100,6 +100,11 @@ class Work:
     _coming: asyncio.Task[Container] | None = None  # the container of the call that is being written
     _marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
 
+    @property
+    def skill_names(self) -> tuple[str, ...]:
+        """Of the skills that its own shell has."""
+        return tuple(name for name, _ in self.around.skills) if self.around.shell == "hosted" else ()
+
     def cite(self, results: Iterable[dict[str, str]]) -> None:
         """Remember pages as sources of what the model writes. One without a title keeps that it was found under."""
         for result in results:

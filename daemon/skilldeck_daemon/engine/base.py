@@ -237,6 +237,8 @@ class ChatRequest:
     [{"type": "custom", "custom": {name, description, format}}].
     tool_choice: "auto", "none", "required", {"type": "function", "name": …}, or
     {"type": "allowed_tools", "mode": "auto"|"required", "names": […]}.
+    commands_tool: the tool that a turn of nothing but a ```bash block calls, where the daemon runs its commands.
+    answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     """
 
@@ -251,6 +253,8 @@ class ChatRequest:
     logprobs: int | None = None
     reasoning_effort: str | None = None
     cache_key: str = ""
+    commands_tool: str = ""
+    answered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -302,13 +306,15 @@ class ToolCallDelta:
 class ToolCallDone:
     """The call is complete; `arguments` is the whole text as the model wrote it.
 
-    `problem` says why it is not a valid call (not JSON, unknown tool); the agent shows that to the model.
+    `problem` says why it is not a valid call (not JSON, unknown tool); the agent shows that to the model. `cut_off`:
+    the output limit was reached inside it, so `arguments` are only its beginning.
     """
 
     index: int
     name: str
     arguments: str
     problem: str | None = None
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class _Prepared:
 
 
 class TokenChatModel:
-    """One loaded model. `template` overrides the folder's chat template, `family_name` the detected family.
+    """One loaded model. `template` overrides the folder's chat template, `family_name` the detected family;
+    `tool_text`: whether calls are found in its text, where the family writes them there.
 
     Making one reads the tokenizer, a second for a large vocabulary: make it in a thread.
     """
@@ -89,8 +90,10 @@ class TokenChatModel:
         *,
         template: str | None = None,
         family_name: str | None = None,
+        tool_text: bool = True,
     ) -> None:
         self.engine = engine
+        self.tool_text = tool_text
         self.folder = folder = Path(folder)
         self.vocabulary = Vocabulary.load(folder)
         self.template = ChatTemplate.load(folder, template)
@@ -330,7 +333,12 @@ class _Turn:
         self._stop_ids = model.stop_ids
         self._vocabulary = model.vocabulary
         self._detokenizer = Detokenizer(model.vocabulary, model._silent)
-        self._parser: Parser = parser_for(model.family, prepared.plan, prepared.prompt)
+        self._parser: Parser = parser_for(
+            model.family,
+            prepared.plan,
+            prepared.prompt,
+            request if model.tool_text else None,
+        )
         self._single = not request.parallel_tool_calls
         self._stops = StopStrings(request.stop)
         self._loops = None if request.max_tokens else Loops()

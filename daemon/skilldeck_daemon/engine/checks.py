@@ -16,6 +16,7 @@ from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
 
+CUT_OFF = "The call was cut off: the output limit was reached before it was complete."
 CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown to models that only know functions
 
 
@@ -55,6 +56,9 @@ class ToolPlan:
     def kind(self, name: str) -> Literal["function", "custom"]:
         tool = self.find(name)
         return tool.kind if tool else "function"
+
+
+NO_TOOLS = ToolPlan("none", (), ())
 
 
 def read_tool(index: int, raw: dict[str, Any]) -> Tool:

@@ -16,7 +16,7 @@ from typing import Any
 from skilldeck_daemon.engine.checks import Tool, ToolPlan
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN
-from skilldeck_daemon.engine.parsing_bodies import schema_types
+from skilldeck_daemon.engine.parsing_tags import schema_types
 
 WHITE_SPACE = 8  # most white space between two parts of a call: room for an indented style, none to dawdle in
 JSON_WHITE_SPACE = 24

@@ -169,8 +169,9 @@ class ModelHub:
         """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed.
 
         options: of the engine; `chat_template`: a Jinja file instead of the folder's; `worker` (bool): whether the
-        engine runs in a process of its own; and for a remote model `remote_url`
-        (several separated by commas), `remote_api_key`, `remote_model`, `remote_images` (bool: it reads images).
+        engine runs in a process of its own; `tool_text`: "auto" reads the calls in a model's text, "off" leaves them;
+        and for a remote model `remote_url` (several separated by commas), `remote_api_key`, `remote_model`,
+        `remote_images` (bool: it reads images).
         Raises the errors of the engine and of `registry.resolve_model`.
         """
         options = dict(options or {})
@@ -281,6 +282,7 @@ class ModelHub:
                 raise
             options["draft_model"] = str(draft)
         template = await asyncio.to_thread(_template, options.pop("chat_template", None))
+        tool_text = _tool_text(options)
         spare = None
         if worker := _flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
@@ -294,7 +296,9 @@ class ModelHub:
             await importing
             from skilldeck_daemon.engine.chat import TokenChatModel
 
-            chat = await asyncio.to_thread(TokenChatModel, built, str(folder), info, template=template)
+            chat = await asyncio.to_thread(
+                TokenChatModel, built, str(folder), info, template=template, tool_text=tool_text
+            )
         except BaseException:
             await built.unload()
             raise
@@ -339,7 +343,8 @@ async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel
     upstream = str(options.get("remote_model") or ("" if model in (registry.TINY, "", "remote") else model))
     key = options.get("remote_api_key") or None
     images = _flag(options, "remote_images", False)
-    return await replicas.connect(str(url), upstream, key, name=served, images=images)
+    tool_text = _tool_text(options)
+    return await replicas.connect(str(url), upstream, key, name=served, images=images, tool_text=tool_text)
 
 
 def _flag(options: dict[str, Any], name: str, default: bool) -> bool:
@@ -348,6 +353,14 @@ def _flag(options: dict[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise BadRequest(f"Option {name} is {value!r}, neither true nor false.", param=name)
     return value
+
+
+def _tool_text(options: dict[str, Any]) -> bool:
+    """Take out of the options whether calls in the text are read: auto (yes) or off."""
+    value = options.pop("tool_text", "auto")
+    if value not in ("auto", "off"):
+        raise BadRequest(f"Option tool_text is {value!r}, neither auto nor off.", param="tool_text")
+    return bool(value == "auto")
 
 
 def _template(file: Any) -> str | None:

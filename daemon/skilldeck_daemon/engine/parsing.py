@@ -2,33 +2,34 @@
 
 `parser_for` gives the reader of a family. Its promises: the events do not depend on how the text was cut into pieces;
 nothing the model wrote is lost (what cannot be read as a call ends in a `ToolCallDone` whose `problem` says why and
-whose `arguments` hold what was written); text that may be the beginning of a marker is held back until it is known.
+whose `arguments` hold what was written), but a call that the output limit ends before its name is known; text that may
+be the beginning of a marker is held back until it is known.
 White space beside markers belongs to them and is dropped. `close` ends the output and gives what was held.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
     ChatEvent,
+    ChatRequest,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     ToolCallDone,
     ToolCallStart,
 )
-from skilldeck_daemon.engine.checks import InputField, ToolPlan, call_problem
+from skilldeck_daemon.engine.checks import CUT_OFF, InputField, ToolPlan, call_problem
 from skilldeck_daemon.engine.families import Family
-from skilldeck_daemon.engine.parsing_bodies import BODIES, Body
+from skilldeck_daemon.engine.jsonscan import SPACE
+from skilldeck_daemon.engine.parsing_bodies import Body, body_for
 
 RAW_OPEN = '<custom_call name="'  # how a free-text tool with a grammar is called, whatever the family
 RAW_CLOSE = "\n</custom_call>"
 NO_NAME = "invalid"  # stands for the tool's name in a call that has none
-CUT_OFF = "The call was cut off: the output limit was reached before it was complete."
 
 
 class Parser(Protocol):
@@ -95,12 +96,14 @@ class CallWriter:
                 self.events.append(ToolCallDelta(self.count - 1, rest))
         kind = self._plan.kind(self._name)
         verdict = problem or call_problem(self._plan, self._name, text, kind)
-        self.events.append(ToolCallDone(self.count - 1, self._name, text, verdict))
+        self.events.append(ToolCallDone(self.count - 1, self._name, text, verdict, problem == CUT_OFF))
         self.open = False
 
     def fail(self, raw: str, problem: str) -> None:
         """The call cannot be read: `raw` is all that was written of it."""
         if not self.open:
+            if problem == CUT_OFF:
+                return  # not even its name is there: nobody could do anything with it
             self.name(NO_NAME)
             self._unwrap = None
         streamed = "".join(self._arguments)
@@ -127,7 +130,6 @@ class TextParser:
         self._buffer = ""
         self._space = ""  # white space at the end of what was read: shown only if text follows
         self._lead = in_reasoning  # white space here belongs to the marker before it
-        self._fresh = True  # nothing but white space was written yet
         self._body: Body | None = None
         self._body_text = ""
         self._raw = False  # inside a free-text call
@@ -185,16 +187,9 @@ class TextParser:
         if shown:
             self._writer.events.append(kind(self._space + shown))
             self._space = ""
-            self._fresh = False
         self._space += text[len(shown) :]
 
     def _text(self) -> bool:
-        if self._fresh and self._parse_calls and self._calls.get("bare"):
-            verdict = self._bare()
-            if verdict is None:
-                return False
-            if verdict:
-                return True
         if self._firsts.isdisjoint(self._buffer):  # nearly every piece: no marker in it or at its end
             self._write(TextDelta, self._buffer)
             self._buffer = ""
@@ -218,17 +213,6 @@ class TextParser:
             self._open_call(raw=marker == RAW_OPEN)
         return True
 
-    def _bare(self) -> bool | None:
-        """A call without a marker: the turn begins with an object that names a tool. None while it may be one."""
-        head = re.sub(r"\s", "", self._buffer)
-        for start in ('{"name":', '{"type":"function"', '{"function":'):
-            if head.startswith(start):
-                self._open_call(raw=False)
-                return True
-        if not head or any(start.startswith(head) for start in ('{"name":', '{"type":"function"', '{"function":')):
-            return None
-        return False
-
     def _reasoning(self) -> bool:
         close = self._family.think_close
         at = self._buffer.find(close)
@@ -239,15 +223,15 @@ class TextParser:
             return False
         self._write(ReasoningDelta, self._buffer[:at])
         self._buffer = self._buffer[at + len(close) :]
-        self.state, self._lead, self._space, self._fresh = "text", True, "", True
+        self.state, self._lead, self._space = "text", True, ""
         return True
 
     def _open_call(self, raw: bool) -> None:
-        self.state, self._space, self._lead, self._fresh = "call", "", True, False
+        self.state, self._space, self._lead = "call", "", True
         self._raw = raw
         self._body_text = ""
         self._before = self._writer.count
-        self._body = None if raw else BODIES[self._calls["body"]](self._calls, self._writer)
+        self._body = None if raw else body_for(self._calls, self._writer)
 
     def _call(self) -> bool:
         if self._raw:
@@ -300,18 +284,21 @@ class TextParser:
 
     def _after(self) -> bool:
         """Between the end of a call's object and its closing marker, where there is one."""
-        close, joined = self._calls["close"], self._calls.get("joined_by", "")
+        close = self._calls["close"]
         head = self._buffer.lstrip()
         if close and head.startswith(close):
             self._buffer, self.state = head[len(close) :], "text"
             return True
         if close and close.startswith(head):
             return False
-        if joined:
-            head = head.removeprefix(joined).lstrip()
-            if not head:
+        if close and head[0] in "{,;":  # several calls between one pair of markers
+            further = head.lstrip(",;" + SPACE)
+            if not further:
                 return False
-            self._fresh = True  # another bare call may follow
+            if further[0] == "{":
+                self._buffer = further
+                self._open_call(raw=False)
+                return True
         self._buffer, self.state = head, "text"
         return True
 
@@ -333,14 +320,24 @@ class TextParser:
 
     def _closed_list(self, left: str) -> bool:
         """Whether every call of a list was read and only the list itself is not closed."""
-        return bool(self._calls.get("list")) and self._writer.count > self._before and not left.endswith('"')
+        return self._writer.count > self._before and not left.endswith('"')
 
 
-def parser_for(family: Family, plan: ToolPlan, prompt: str = "") -> Parser:
-    """The reader for one turn; `prompt` is the rendered prompt, whose end may have opened the reasoning already."""
+def parser_for(family: Family, plan: ToolPlan, prompt: str = "", request: ChatRequest | None = None) -> Parser:
+    """The reader for one turn.
+
+    Args:
+        prompt: as it was rendered; its end may have opened the reasoning already.
+        request: where calls in the text are to be read too (`text_calls.py`), if the family's models write them there.
+    """
     if family.calls["body"] == "channels":
         from skilldeck_daemon.engine.parsing_channels import ChannelParser
 
         return ChannelParser(family, plan)
     opened = bool(family.think_open) and prompt.rstrip().endswith(family.think_open)
-    return TextParser(family, plan, in_reasoning=opened)
+    parser = TextParser(family, plan, in_reasoning=opened)
+    if request is None or not family.text_calls:
+        return parser
+    from skilldeck_daemon.engine.text_call_events import FilteredParser, TextCallFilter
+
+    return FilteredParser(parser, TextCallFilter(plan, request))

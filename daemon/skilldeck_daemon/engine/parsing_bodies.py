@@ -8,11 +8,11 @@ something it cannot read sets `failed`; its owner then collects the text up to t
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from skilldeck_daemon.engine.jsonscan import SPACE, At, JsonScan
+from skilldeck_daemon.engine.parsing_tags import TagsBody
 
 
 class CallSink(Protocol):
@@ -54,6 +54,7 @@ class ObjectBody:
         self._have_arguments = False
         self._held: list[str] = []  # arguments that came before the name, or are not streamed
         self._fresh: list[str] = []  # arguments to report at the end of this feed
+        self._doubled = False  # {{…}}, as a template's own example of the form shows it
 
     @property
     def unread(self) -> str | None:
@@ -61,6 +62,11 @@ class ObjectBody:
 
     def feed(self, text: str) -> str | None:
         for place, char in enumerate(text):
+            if char == "{" and self._scan.at is At.KEY_OR_END and self._scan.depth == 1 and not self._doubled:
+                self._doubled = True
+                continue
+            if self._scan.at is At.DONE and char not in SPACE:  # the second of the two closing braces
+                return text[place + 1 :] if char == "}" else text[place:]
             before, depth = self._scan.at, self._scan.depth
             if depth == 0 and char not in SPACE and char != "{":
                 self.failed = "the call is not a JSON object"
@@ -74,7 +80,10 @@ class ObjectBody:
             self._track(char, before, depth)
             if self._scan.at is At.DONE:
                 self._finish()
-                return text[place + 1 :] if not self.failed else None
+                if self.failed:
+                    return None
+                if not self._doubled:
+                    return text[place + 1 :]
         self._report()
         return None
 
@@ -106,15 +115,31 @@ class ObjectBody:
         self._current = None
         if key in self._name_keys and not self._named:
             value = json.loads(text)
-            if isinstance(value, str) and value:
-                self._named = True
-                self._sink.name(value)
-                self._fresh, self._held = [*self._held, *self._fresh], []
+            if isinstance(value, dict):  # {"function": {"name": …, "arguments": …}}
+                self._nested(value)
+            elif isinstance(value, str) and value:
+                self._name(value)
         elif key in self._argument_keys and not self._have_arguments:
             self._have_arguments = True
             if text[0] in '"n':  # a string holding the JSON, or null
                 value = json.loads(text)
                 (self._fresh if self._named else self._held).append(value if isinstance(value, str) else "{}")
+
+    def _name(self, name: str) -> None:
+        self._named = True
+        self._sink.name(name)
+        self._fresh, self._held = [*self._held, *self._fresh], []
+
+    def _nested(self, value: dict[str, Any]) -> None:
+        name = value.get("name")
+        if not isinstance(name, str) or not name:
+            return
+        key = next((key for key in self._argument_keys if key in value), None)
+        if key is not None and not self._have_arguments:
+            self._have_arguments = True
+            given = value[key]
+            self._held = [given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)]
+        self._name(name)
 
     def _finish(self) -> None:
         if not self._named:
@@ -131,6 +156,40 @@ class ObjectBody:
             self._fresh = []
 
 
+class ListBody:
+    """`[{"name": …}, {"name": …}]`: a list of objects."""
+
+    def __init__(self, calls: Mapping[str, Any], sink: CallSink) -> None:
+        self.failed = ""
+        self._calls = calls
+        self._sink = sink
+        self._object: ObjectBody | None = None
+        self._opened = False
+
+    @property
+    def unread(self) -> str | None:
+        return None
+
+    def feed(self, text: str) -> str | None:
+        while text:
+            if self._object is None:
+                text = text.lstrip(SPACE + ",")
+                if not text:
+                    return None
+                if not self._opened:
+                    self._opened, text = True, text[1:]
+                    continue
+                if text[0] == "]":
+                    return text[1:]
+                self._object = ObjectBody(self._calls, self._sink)
+            rest = self._object.feed(text)
+            self.failed = self._object.failed
+            if rest is None:
+                return None
+            self._object, text = None, rest
+        return None
+
+
 class NamedBody:
     """A name, a separator, then the arguments as JSON; or, where the family has it, a list of objects."""
 
@@ -140,8 +199,7 @@ class NamedBody:
         self._sink = sink
         self._buffer = ""
         self._scan: JsonScan | None = None
-        self._object: ObjectBody | None = None
-        self._in_list = False
+        self._list: ListBody | None = None
         self._fenced = False
         self._complete = False  # the arguments are; a code fence may follow
 
@@ -150,8 +208,8 @@ class NamedBody:
         return None
 
     def feed(self, text: str) -> str | None:
-        if self._object is not None or self._in_list:
-            return self._list(text)
+        if self._list is not None:
+            return self._in_list(text)
         if self._scan is not None:
             return self._json(text)
         self._buffer += text
@@ -159,9 +217,9 @@ class NamedBody:
         if not head:
             return None
         if self._calls.get("list") and head[0] == "[" and not head.startswith(("[ARGS", "[CALL")):
-            self._in_list = True
+            self._list = ListBody(self._calls, self._sink)
             self._buffer = ""
-            return self._list(head[1:])
+            return self._in_list(head)
         prefix = self._calls.get("prefix", "")
         if prefix:
             if len(head) < len(prefix) and prefix.startswith(head):
@@ -235,157 +293,66 @@ class NamedBody:
         self._sink.end()
         return text
 
-    def _list(self, text: str) -> str | None:
-        while text:
-            if self._object is None:
-                text = text.lstrip(SPACE + ",")
-                if not text:
-                    return None
-                if text[0] == "]":
-                    return text[1:]
-                self._object = ObjectBody(self._calls, self._sink)
-            rest = self._object.feed(text)
-            self.failed = self._object.failed
-            if rest is None:
-                return None
-            self._object, text = None, rest
-        return None
+    def _in_list(self, text: str) -> str | None:
+        assert self._list is not None
+        rest = self._list.feed(text)
+        self.failed = self._list.failed
+        return rest
 
 
-class TagsBody:
-    """A name and parameters in tags; the arguments are put together as JSON while the values stream."""
+class AnyBody:
+    """The three forms that models of one family mix: an object, a list of objects, a name with parameters in tags."""
 
     def __init__(self, calls: Mapping[str, Any], sink: CallSink) -> None:
-        self.failed = ""
+        self._calls = calls
         self._sink = sink
-        self._name = re.compile(calls["name"])
-        self._key = re.compile(calls["key"], re.DOTALL)
-        self._body_close = re.compile(calls["body_close"])
-        self._value_close: str = calls["value_close"]
-        self._trim: str = calls.get("value_trim", "")
-        self._close: str = calls["close"]
-        self._buffer = ""
-        self._schema: Mapping[str, Any] | None = None  # known once the name is
-        self._count = 0
-        self._types: tuple[str, ...] | None = None  # of the value being read; None between values
-        self._raw: list[str] = []
+        self._body: Body | None = None
+        self._begun = ""
+
+    @property
+    def failed(self) -> str:
+        return self._body.failed if self._body is not None else ""
 
     @property
     def unread(self) -> str | None:
-        return "".join(self._raw) + self._buffer
+        return self._body.unread if self._body is not None else None
 
     def feed(self, text: str) -> str | None:
-        self._buffer += text
-        while True:
-            if self._schema is None:
-                match = self._name.match(self._buffer)
-                if match is None:
-                    self._stuck("the call does not name a tool")
-                    return None
-                self._buffer = self._buffer[match.end() :]
-                name = match["name"].strip()
-                self._schema = (self._sink.schema(name).get("properties")) or {}
-                self._sink.name(name)
-                self._sink.arguments("{")
-            elif self._types is None:
-                match = self._key.match(self._buffer)
-                if match is not None:
-                    # an optional newline after the key may still be on its way
-                    if match.end() == len(self._buffer) and self._trim:
-                        return None
-                    self._begin_value(match["key"].strip())
-                    self._buffer = self._buffer[match.end() :]
-                    continue
-                end = self._body_close.match(self._buffer)
-                if end is None:
-                    self._stuck("a parameter cannot be read")
-                    return None
-                self._sink.arguments("}")
-                self._sink.end()
-                return self._buffer[end.end() :]
-            else:
-                at = self._buffer.find(self._value_close)
-                if at < 0:
-                    keep = len(self._value_close) + len(self._trim) - 1
-                    if len(self._buffer) > keep:
-                        self._value(self._buffer[:-keep])
-                        self._buffer = self._buffer[-keep:]
-                    return None
-                self._value(self._buffer[:at].removesuffix(self._trim) if self._trim else self._buffer[:at])
-                self._buffer = self._buffer[at + len(self._value_close) :]
-                self._end_value()
+        if self._body is None:
+            self._begun += text
+            head = self._begun.lstrip()
+            if not head:
+                return None
+            self._body, text = self._chosen(head[0]), self._begun
+        return self._body.feed(text)
 
-    def _stuck(self, why: str) -> None:
-        if self._close in self._buffer:
-            self.failed = why
-
-    def _begin_value(self, key: str) -> None:
-        assert self._schema is not None
-        self._types = schema_types(self._schema.get(key))
-        self._raw = []
-        lead = ", " if self._count else ""
-        quote = '"' if self._types == ("string",) else ""
-        self._sink.arguments(f"{lead}{json.dumps(key, ensure_ascii=False)}: {quote}")
-        self._count += 1
-
-    def _value(self, text: str) -> None:
-        if self._types == ("string",):
-            if text:
-                self._sink.arguments(json.dumps(text, ensure_ascii=False)[1:-1])
-        else:
-            self._raw.append(text)
-
-    def _end_value(self) -> None:
-        assert self._types is not None
-        if self._types == ("string",):
-            self._sink.arguments('"')
-        else:
-            self._sink.arguments(json.dumps(cast("".join(self._raw), self._types), ensure_ascii=False))
-        self._types = None
-        self._raw = []
+    def _chosen(self, first: str) -> Body:
+        if first == "[":
+            return ListBody(self._calls, self._sink)
+        if first == "<" and self._calls["close"]:
+            return TagsBody({**FUNCTION_TAGS, **self._calls}, self._sink)
+        return (
+            BODIES[self._calls["body"]](self._calls, self._sink)
+            if first != "{"
+            else ObjectBody(self._calls, self._sink)
+        )
 
 
-def schema_types(schema: Any) -> tuple[str, ...]:
-    """The JSON types a schema allows at its top, () when it does not say."""
-    if not isinstance(schema, dict):
-        return ()
-    declared = schema.get("type")
-    types = [declared] if isinstance(declared, str) else list(declared or ())
-    for word in ("anyOf", "oneOf"):
-        for choice in schema.get(word) or ():
-            types += schema_types(choice)
-    if not types and schema.get("enum"):
-        kinds = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
-        types = [kinds.get(type(value), "object") for value in schema["enum"]]
-    return tuple(dict.fromkeys(types))
-
-
-def cast(text: str, types: tuple[str, ...]) -> Any:
-    """The value a tag's text means under the types its schema allows; the text itself when none fits."""
-    stripped = text.strip()
-    try:
-        value = json.loads({"None": "null", "True": "true", "False": "false"}.get(stripped, stripped))
-    except ValueError:
-        return text
-    kinds: dict[str, tuple[type, ...]] = {
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-        "null": (type(None),),
-        "object": (dict,),
-        "array": (list,),
-    }
-    if not types:
-        return value if not isinstance(value, str) else text
-    for kind in types:
-        fits = isinstance(value, kinds.get(kind, ()))
-        if fits and (kind == "boolean" or not isinstance(value, bool)):
-            return value
-    return text
-
-
+# <function=NAME><parameter=KEY>VALUE</parameter></function>, where a family's own data does not say otherwise
+FUNCTION_TAGS = {
+    "name": r"\s*<function=(?P<name>[^>]*)>\s*",
+    "key": r"\s*<parameter=(?P<key>[^>]*)>\n?",
+    "value_close": "</parameter>",
+    "body_close": r"\s*</function>\s*",
+    "value_trim": "\n",
+}
 BODIES: dict[str, type[ObjectBody] | type[NamedBody] | type[TagsBody]] = {
     "object": ObjectBody,
     "named": NamedBody,
     "tags": TagsBody,
 }
+
+
+def body_for(calls: Mapping[str, Any], sink: CallSink) -> Body:
+    """The reader of one call of a family."""
+    return AnyBody(calls, sink) if calls.get("mixed") else BODIES[calls["body"]](calls, sink)

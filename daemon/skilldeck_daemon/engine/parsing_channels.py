@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 
 from skilldeck_daemon.engine.base import ChatEvent, ReasoningDelta, TextDelta
-from skilldeck_daemon.engine.checks import ToolPlan
+from skilldeck_daemon.engine.checks import CUT_OFF, ToolPlan
 from skilldeck_daemon.engine.families import Family
-from skilldeck_daemon.engine.parsing import CUT_OFF, CallWriter, held_back
+from skilldeck_daemon.engine.parsing import CallWriter, held_back
 
 MESSAGE = "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")
@@ -51,7 +51,8 @@ class ChannelParser:
 
     def close(self, cut_off: bool = False) -> list[ChatEvent]:
         if self._in_header:
-            stray = re.sub(r"<\|[a-z]+\|>", "", self._buffer).strip() if not self._wrote else ""
+            begun = cut_off and "<|channel|>" in self._buffer  # a header that the output limit ended
+            stray = "" if self._wrote or begun else re.sub(r"<\|[a-z]+\|>", "", self._buffer).strip()
             if stray and stray != "assistant":  # a model that does not keep to the format; show what it wrote
                 self._writer.events.append(TextDelta(stray))
         else:

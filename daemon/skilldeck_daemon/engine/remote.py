@@ -39,6 +39,7 @@ from skilldeck_daemon.engine.base import (
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.completion import CompletionRequest, read_logprobs
 from skilldeck_daemon.engine.remote_stream import StreamReader, lines_of, write_response_format
+from skilldeck_daemon.engine.text_call_events import TextCallFilter
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 
@@ -71,7 +72,10 @@ class _Failed(Exception):
 
 
 class RemoteChatModel:
-    """A ChatModel over one upstream server. `url` is the base URL, with or without `/v1`."""
+    """A ChatModel over one upstream server. `url` is the base URL, with or without `/v1`.
+
+    `tool_text`: whether calls are found in its text, for servers that do not read their model's (`text_calls.py`).
+    """
 
     def __init__(
         self,
@@ -85,10 +89,12 @@ class RemoteChatModel:
         retries: int = 3,
         connect_s: float = 5.0,
         idle_s: float = 600.0,
+        tool_text: bool = True,
     ) -> None:
         base = url.rstrip("/")
         self.url = base if base.endswith("/v1") else base + "/v1"
         self.model = model
+        self.tool_text = tool_text
         self._info = ModelInfo(name or model, "remote", family="remote", context=context, path=self.url)
         self._caps = Caps(max_batch=256, context=context, images=images)
         self._retries = retries
@@ -168,7 +174,7 @@ class RemoteChatModel:
         try:
             for attempt in range(self._retries + 1):
                 try:
-                    async with aclosing(self._attempt(body, plan)) as events:
+                    async with aclosing(self._attempt(request, body, plan)) as events:
                         async for event in events:
                             yield event
                     return
@@ -181,10 +187,13 @@ class RemoteChatModel:
         finally:
             self._active -= 1
 
-    async def _attempt(self, body: dict[str, Any], plan: ToolPlan) -> AsyncGenerator[ChatEvent, None]:
+    async def _attempt(
+        self, request: ChatRequest, body: dict[str, Any], plan: ToolPlan
+    ) -> AsyncGenerator[ChatEvent, None]:
         """One try: raises _Failed (or the request's own error) only before its first event."""
         begun = time.monotonic()
         reader = StreamReader(plan)
+        calls = TextCallFilter(plan, request, on=self.tool_text)
         first = 0.0
         error: Exception | None = None
         try:
@@ -193,7 +202,7 @@ class RemoteChatModel:
                     await answer.aread()
                     raise self._refused(answer)
                 async for line in lines_of(answer.aiter_bytes()):
-                    for event in reader.line(line):
+                    for event in calls.feed(reader.line(line)):
                         first = first or time.monotonic()
                         self._seen()
                         yield event
@@ -207,11 +216,14 @@ class RemoteChatModel:
                 error = self._lost(f"failed: {err or type(err).__name__}")
         if error is not None and not first:
             raise _Failed(error if isinstance(error, SkilldeckError) else self._lost(str(error)))
-        for event in reader.close():
+        cut_off = error is not None or reader.reason == "length"
+        for event in [*calls.feed(reader.close()), *calls.close(cut_off)]:
             yield event
         now = time.monotonic()
         first = first or now
-        reason = "error" if error else reader.finish()
+        reason: Any = "error" if error else reader.finish()
+        if reason == "stop" and calls.calls:
+            reason = "tool_calls"
         yield ChatFinished(reason, reader.usage, first - begun, now - first, error, reader.stop_sequence)
 
     def _seen(self) -> None:

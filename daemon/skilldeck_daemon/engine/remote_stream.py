@@ -26,7 +26,7 @@ from skilldeck_daemon.engine.base import (
     ToolCallStart,
     Usage,
 )
-from skilldeck_daemon.engine.checks import InputField, ToolPlan, call_problem
+from skilldeck_daemon.engine.checks import CUT_OFF, InputField, ToolPlan, call_problem
 from skilldeck_shared.characters import Characters, clean
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -206,14 +206,17 @@ class StreamReader:
             return
         yield from self._grow(call, call.characters.flush())
         text = call.arguments
+        # Complete JSON is a complete call, wherever the limit was reached.
+        cut_off = self.reason == "length" and not _is_json(text)
         if call.kind == "custom":
             text, rest = call.unwrap.whole()
             if rest:
                 yield ToolCallDelta(call.index, rest)
-        elif not text.strip():  # a call without parameters; several servers send nothing for it
+        elif not text.strip() and not cut_off:  # a call without parameters; several servers send nothing for it
             text = "{}"
             yield ToolCallDelta(call.index, text)
-        yield ToolCallDone(call.index, call.name, text, call_problem(self._plan, call.name, text, call.kind))
+        problem = CUT_OFF if cut_off else call_problem(self._plan, call.name, text, call.kind)
+        yield ToolCallDone(call.index, call.name, text, problem, cut_off)
 
     def close(self) -> Iterator[ChatEvent]:
         """What is held back, and the end of the open call. A call that an error cut off stays open."""
@@ -242,6 +245,14 @@ def _parts(content: Any) -> Iterator[tuple[bool, str]]:
             yield True, thought
         elif isinstance(part.get("text"), str):
             yield part.get("type") in ("thinking", "reasoning"), part["text"]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_usage(raw: dict[str, Any]) -> Usage:

@@ -177,7 +177,13 @@ class ReplicatedChatModel:
 
 
 async def connect(
-    urls: str, model: str = "", api_key: str | None = None, *, name: str | None = None, images: bool = False
+    urls: str,
+    model: str = "",
+    api_key: str | None = None,
+    *,
+    name: str | None = None,
+    images: bool = False,
+    tool_text: bool = True,
 ) -> ChatModel:
     """The model served at one base URL, or at several separated by commas. Raises NotLoaded when none answers.
 
@@ -185,7 +191,10 @@ async def connect(
     """
     addresses = [url.strip() for url in urls.split(",") if url.strip()]
     retries = 3 if len(addresses) == 1 else 0
-    remotes = [RemoteChatModel(url, model, api_key, name=name, images=images, retries=retries) for url in addresses]
+    remotes = [
+        RemoteChatModel(url, model, api_key, name=name, images=images, retries=retries, tool_text=tool_text)
+        for url in addresses
+    ]
     errors: list[SkilldeckError] = []
     for remote in remotes:
         try:

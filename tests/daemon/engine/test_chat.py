@@ -116,6 +116,15 @@ async def test_a_turn_cut_by_the_limit_says_length_and_what_was_cut(folder: Path
     assert end_of(events).usage.output_tokens == 12
 
 
+@pytest.mark.parametrize("written", ["<tool_call>", '<tool_call>\n{"na', '<tool_call>\n{"name": '])
+async def test_a_call_cut_off_before_its_name_is_no_call(folder: Path, written: str) -> None:
+    model = chat(folder, written + CALL[len(written) :], caps=Caps(8, 4096, grammar=False))
+    limit = len(model.vocabulary.encode(written))
+    events = await play(model, ChatRequest(HELLO, tools=[SHELL], max_tokens=limit))
+    assert not any(isinstance(event, TextDelta | ToolCallStart) for event in events)
+    assert end_of(events).reason == "length"
+
+
 async def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers(folder: Path) -> None:
     model = chat(folder, "x", context=20)
     with pytest.raises(TooLong, match="holds 20") as caught:

@@ -85,7 +85,7 @@ def two_calls(name: str) -> str:
 def read(
     name: str, pieces: list[str], plan: ToolPlan = PLAN, prompt: str = "", cut_off: bool = False
 ) -> list[ChatEvent]:
-    parser = parser_for(family(name), plan, prompt)
+    parser = parser_for(family(name), plan, prompt, ChatRequest([]))
     events = [event for piece in pieces for event in parser.feed(piece)]
     return events + parser.close(cut_off)
 
@@ -253,3 +253,63 @@ def test_a_calls_closing_marker_inside_a_string_does_not_end_it() -> None:
 )
 def test_a_family_is_recognised_by_its_template(template: str, model_type: str, name: str) -> None:
     assert detect(template, model_type).name == name
+
+
+CITY = {"text": "hi", "loud": True}
+SAYS = json.dumps(CITY)
+
+
+@pytest.mark.parametrize("name", ["hermes", "generic", "qwen_coder", "llama3"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        f'{{"name": "say", "arguments": {SAYS}}}',
+        f'{{"function": "say", "arguments": {SAYS}}}',
+        f'{{"tool": "say", "args": {SAYS}}}',
+        f'{{"name": "say", "input": {SAYS}}}',
+        f'{{"type": "function", "function": {{"name": "say", "arguments": {SAYS}}}}}',
+        f'[{{"name": "say", "arguments": {SAYS}}}]',
+        f'{{{{"name": "say", "arguments": {SAYS}}}}}',
+        "<function=say>\n<parameter=text>\nhi\n</parameter>\n<parameter=loud>\ntrue\n</parameter>\n</function>",
+    ],
+)
+def test_inside_the_familys_own_tag_every_form_is_read(name: str, written: str) -> None:
+    begin = family(name).calls["open"]
+    text = f"{begin}\n{written}\n{family(name).calls['close']}"
+    if not family(name).calls["close"] and "<function" in written:
+        return
+    for pieces in ([text], list(text)):
+        calls = summary(read(name, pieces))
+        assert [(entry[0], entry[2], json.loads(entry[4]), entry[5]) for entry in calls] == [
+            ("call", "say", CITY, None)
+        ]
+
+
+@pytest.mark.parametrize("between", ["\n", ", ", "; "])
+@pytest.mark.parametrize("form", ["{}", "[{}]"])
+def test_several_calls_stand_between_one_pair_of_markers(between: str, form: str) -> None:
+    if form == "[{}]" and between != ", ":
+        return
+    one = f'{{"name": "say", "arguments": {SAYS}}}'
+    text = f"<tool_call>\n{form.replace('{}', one + between + one)}\n</tool_call> then"
+    for pieces in ([text], list(text)):
+        found = summary(read("hermes", pieces))
+        assert [entry[2] for entry in found[:-1]] == ["say", "say"]
+        assert found[-1] == ("text", "then")
+
+
+@pytest.mark.parametrize("name", ["hermes", "generic", "qwen_coder", "llama3"])
+def test_a_call_in_the_text_is_read_like_one_in_the_familys_form(name: str) -> None:
+    call = f'```json\n{{"name": "say", "arguments": {SAYS}}}\n```'
+    prompt = "<think>\n" if family(name).think_open else ""
+    thought = "hm</think>\n\n" if prompt else ""
+    for pieces in ([thought + call], list(thought + call)):
+        found = summary(read(name, pieces, prompt=prompt))
+        assert found[-1] == ("call", 0, "say", "function", SAYS, None)
+        assert len(found) == 1 + bool(prompt)
+
+
+@pytest.mark.parametrize("name", ["hermes", "generic", "qwen_coder", "llama3"])
+def test_a_package_json_is_text_in_every_family(name: str) -> None:
+    text = '{\n  "name": "shell",\n  "version": "1.0.0"\n}'
+    assert summary(read(name, list(text))) == [("text", text)]

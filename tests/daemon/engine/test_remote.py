@@ -332,6 +332,45 @@ async def test_calls_without_index_and_a_stop_after_calls_are_understood() -> No
     assert end_of(events).reason == "tool_calls"
 
 
+IN_TEXT = '```json\n{"name": "shell", "arguments": {"commands": ["ls"]}}\n```'
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 7])
+async def test_a_call_that_the_server_left_in_the_text_is_a_call(chunk: int) -> None:
+    with ScriptedModel(Turn("I look.\n\n", Text(IN_TEXT, chunk=chunk)), Turn(Text(IN_TEXT, chunk=chunk))) as server:
+        for said in ("I look.", ""):
+            events = await play(server)
+            assert text_of(events) == said
+            done = next(event for event in events if isinstance(event, ToolCallDone))
+            assert (done.index, done.name, json.loads(done.arguments)) == (0, "shell", {"commands": ["ls"]})
+            assert done.problem is None
+            assert isinstance(events[-1], ChatFinished)
+            assert events[-1].reason == "tool_calls"
+
+
+async def test_calls_in_the_text_can_be_left_alone_and_are_where_the_answer_is_json() -> None:
+    with ScriptedModel(Turn(IN_TEXT), Turn(IN_TEXT), Turn(IN_TEXT)) as server:
+        shape = {"type": "json_object"}
+        for request, options in (
+            (ChatRequest(HELLO, tools=[SHELL]), {"tool_text": False}),
+            (ChatRequest(HELLO, tools=[SHELL], response_format=shape), {}),
+            (ChatRequest(HELLO, tools=[SHELL], tool_choice="none"), {}),
+        ):
+            events = await play(server, request, **options)
+            assert text_of(events) == IN_TEXT
+            assert isinstance(events[-1], ChatFinished)
+            assert events[-1].reason == "stop"
+
+
+async def test_a_servers_own_calls_and_those_in_its_text_are_numbered_together() -> None:
+    with ScriptedModel(Turn(IN_TEXT, shell("pwd")), Turn(shell("pwd"), IN_TEXT)) as server:
+        for order in (["ls", "pwd"], ["pwd", "ls"]):
+            events = await play(server)
+            done = {event.index: event for event in events if isinstance(event, ToolCallDone)}
+            assert [json.loads(done[index].arguments)["commands"][0] for index in (0, 1)] == order
+            assert text_of(events) == ""
+
+
 async def test_closing_the_stream_closes_the_connection() -> None:
     with ScriptedModel(Turn(Endless())) as server:
         async with remote(server) as model:

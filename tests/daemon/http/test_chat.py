@@ -495,3 +495,12 @@ async def test_a_client_that_leaves_cancels_all_choices(stream: bool) -> None:
         await daemon.model.until(lambda model: model.disconnects == 2)
         await until(lambda: not daemon.daemon.services.runs.active)
         assert (await daemon.http.get("/chat/completions")).json()["data"] == []
+
+
+async def test_a_call_that_the_limit_cut_off_ends_as_length() -> None:
+    cut = Turn(Call("weather", '{"city": "Ro'), finish="length")
+    async with running(cut, cut) as daemon:
+        choice = (await ask(daemon, tools=[WEATHER]))["choices"][0]
+        assert choice["finish_reason"] == "length"
+        assert choice["message"]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Ro'}
+        assert (await chunks(daemon, tools=[WEATHER]))[-1]["choices"][0]["finish_reason"] == "length"

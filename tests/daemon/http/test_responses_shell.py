@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.daemon import SHELL, Running, running
-from support.scripted_model import Call, Endless, Hold, Raw, Turn, shell
+from support.scripted_model import Call, Endless, Hold, Raw, Text, Turn, shell
 from support.wait import until
 
 LOCAL: dict[str, Any] = {"type": "shell", "environment": {"type": "local"}}
@@ -512,3 +512,48 @@ async def test_cancelling_a_run_that_waits_for_a_person_withdraws_the_question()
         await until(daemon.daemon.services.approvals.list)
         await daemon.client.responses.cancel(answer.json()["id"])
         assert daemon.daemon.services.approvals.list() == []
+
+
+FENCED = "```json\n{}\n```"
+
+
+async def test_a_call_in_the_text_is_carried_out_and_none_of_it_is_shown() -> None:
+    call = FENCED.format('{"function": "shell", "arguments": {"commands": ["echo hello"]}}')
+    async with running(Turn(Text(call, chunk=3)), Turn("It says hello.")) as daemon:
+        events = await daemon.stream(tools=[SHELL])
+        output = events[-1]["response"]["output"]
+        assert [item["type"] for item in output] == ["shell_call", "shell_call_output", "message"]
+        assert output[1]["output"][0]["stdout"] == "hello\n"
+        assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == (
+            "It says hello."
+        )
+
+
+async def test_a_block_of_commands_is_run_only_where_there_is_something_to_work_on() -> None:
+    block = "```bash\nwc -l < notes.txt\n```"
+    file = {"type": "input_file", "filename": "notes.txt", "file_data": "data:text/plain;base64,YQpiCg=="}
+    asked = [{"role": "user", "content": [file, {"type": "input_text", "text": "How many lines?"}]}]
+    async with running(Turn(block), Turn("Two."), Turn(block)) as daemon:
+        output = (await daemon.respond(asked, tools=[SHELL]))["output"]
+        assert output[0]["action"]["commands"] == ["wc -l < notes.txt"]
+        assert output[1]["output"][0]["stdout"] == "2\n"
+        plain = (await daemon.respond("How do I count lines?", tools=[SHELL]))["output"]
+        assert [item["content"][0]["text"] for item in plain] == [block]
+
+
+async def test_a_skill_called_like_a_tool_is_answered_with_how_to_open_it() -> None:
+    source = {"type": "base64", "media_type": "application/zip", "data": base64.b64encode(bundle()).decode()}
+    skill = {"type": "inline", "name": "greeter", "description": "Greets people.", "source": source}
+    tool = {"type": "shell", "environment": {"type": "container_auto", "skills": [skill]}}
+    call = FENCED.format('{"name": "greeter", "arguments": {"who": "Ann"}}')
+    async with running(Turn(call), Turn(shell("cat /mnt/skills/greeter/SKILL.md")), Turn("Done.")) as daemon:
+        output = (await daemon.respond(tools=[tool]))["output"]
+        assert [item["type"] for item in output] == [
+            "function_call",
+            "function_call_output",
+            "shell_call",
+            "shell_call_output",
+            "message",
+        ]
+        assert "cat /mnt/skills/greeter/SKILL.md" in output[1]["output"]
+        assert output[3]["output"][0]["outcome"] == {"type": "exit", "exit_code": 0}

@@ -156,3 +156,31 @@ async def test_calls_and_outputs_must_match(dangling: str) -> None:
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "input"
         assert "call_1" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "written", "kind", "field", "kept"),
+    [
+        (WEATHER, Call("weather", '{"city": "Gr'), "function_call", "arguments", '{"city": "Gr'),
+        (WEATHER, Call("weather", ""), "function_call", "arguments", ""),
+        (NOTE, Call("note", '{"input": "remember th'), "custom_tool_call", "input", "remember th"),
+    ],
+)
+async def test_a_call_that_the_limit_cut_off_is_incomplete_and_holds_what_was_written(
+    tool: dict[str, Any], written: Call, kind: str, field: str, kept: str
+) -> None:
+    cut = Turn(Call("weather", {"city": "Linz"}), written, finish="length")
+    async with running(cut, cut) as daemon:
+        tools = [WEATHER] if tool is WEATHER else [WEATHER, tool]
+        events = await daemon.stream(tools=tools, tool_choice="required", max_output_tokens=20)
+        whole = await daemon.respond(tools=tools, tool_choice="required", max_output_tokens=20)
+        done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+        assert (events[-1]["type"], done) == ("response.incomplete", events[-1]["response"]["output"])
+        for response in (events[-1]["response"], whole):
+            assert (response["status"], response["incomplete_details"]) == (
+                "incomplete",
+                {"reason": "max_output_tokens"},
+            )
+            first, last = response["output"]
+            assert (first["status"], first["arguments"]) == ("completed", '{"city": "Linz"}')
+            assert (last["type"], last["status"], last[field]) == (kind, "incomplete", kept)

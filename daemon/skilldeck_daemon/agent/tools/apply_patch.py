@@ -27,6 +27,7 @@ from skilldeck_daemon.containers.errors import (
     InvalidContainerRequest,
 )
 from skilldeck_daemon.containers.spec import WORKDIR
+from skilldeck_daemon.engine.checks import CUT_OFF
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_shared.characters import clean
 
@@ -232,7 +233,10 @@ class PatchWriter(CallWriter):
         self._output.done(index, status="completed")
         _answer(self._output, self._call_id, "failed", STOPPED)
 
-    def _invalid(self, arguments: str, problem: str) -> Call:
+    def cut(self, arguments: str) -> None:
+        self._invalid(arguments, CUT_OFF, "incomplete")
+
+    def _invalid(self, arguments: str, problem: str, status: str = "completed") -> Call:
         item = {
             "id": new_id("fc"),
             "type": "function_call",
@@ -245,7 +249,7 @@ class PatchWriter(CallWriter):
         if arguments:
             self._output.emit("response.function_call_arguments.delta", index, delta=arguments)
         self._output.emit("response.function_call_arguments.done", index, name="apply_patch", arguments=arguments)
-        self._output.done(index, status="completed", arguments=arguments)
+        self._output.done(index, status=status, arguments=arguments)
         return Call(self._tool, self._call_id, "apply_patch", arguments, hosted=True, problem=problem)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.output import Output
+from skilldeck_daemon.engine.checks import CUT_OFF
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.work import Work
@@ -51,6 +52,10 @@ class CallWriter(ABC):
     @abstractmethod
     def close(self, arguments: str, problem: str | None) -> Call:
         """The whole text; ends the item."""
+
+    def cut(self, arguments: str) -> None:
+        """The output limit ended the call here, and with it the run: its item stays incomplete."""
+        self.close(arguments, CUT_OFF)
 
     def close_unfinished(self) -> Call:
         """The engine ended without the whole text."""

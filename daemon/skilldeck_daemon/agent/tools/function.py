@@ -137,6 +137,7 @@ class UnknownTool(Tool):
 
     name: str
     known: tuple[str, ...]
+    is_skill: bool = False
 
     type = "function"
     hosted = True
@@ -144,6 +145,11 @@ class UnknownTool(Tool):
 
     @property
     def fault(self) -> str | None:  # type: ignore[override]
+        if self.is_skill:
+            return (
+                f"{self.name!r} is a skill, not a tool. Read its instructions with the shell tool:"
+                f" cat /mnt/skills/{self.name}/SKILL.md, then follow them."
+            )
         there = f"There is: {', '.join(self.known)}." if self.known else "There are no tools; answer with text."
         return f"There is no tool called {self.name!r}. {there}"
 
@@ -184,10 +190,16 @@ class FunctionWriter(CallWriter):
         self._output.items[self._index]["arguments"] += delta
         self._output.emit("response.function_call_arguments.delta", self._index, delta=delta)
 
-    def close(self, arguments: str, problem: str | None) -> Call:
+    def cut(self, arguments: str) -> None:
+        self._end(arguments, "incomplete")
+
+    def _end(self, arguments: str, status: str) -> None:
         self._output.emit("response.function_call_arguments.done", self._index, name=self._name, arguments=arguments)
-        self._output.done(self._index, status="completed", arguments=arguments)
+        self._output.done(self._index, status=status, arguments=arguments)
         self._output.raw[self._call_id] = arguments
+
+    def close(self, arguments: str, problem: str | None) -> Call:
+        self._end(arguments, "completed")
         return Call(self._tool, self._call_id, self._name, arguments, self._tool.hosted, self._tool.fault)
 
 
@@ -233,8 +245,14 @@ class CustomWriter(CallWriter):
         self._output.items[self._index]["input"] += delta
         self._output.emit("response.custom_tool_call_input.delta", self._index, delta=delta)
 
-    def close(self, arguments: str, problem: str | None) -> Call:
+    def cut(self, arguments: str) -> None:
+        self._end(arguments, "incomplete")
+
+    def _end(self, arguments: str, status: str) -> None:
         self._output.emit("response.custom_tool_call_input.done", self._index, input=arguments)
-        self._output.done(self._index, status="completed", input=arguments)
+        self._output.done(self._index, status=status, input=arguments)
         self._output.raw[self._call_id] = arguments
+
+    def close(self, arguments: str, problem: str | None) -> Call:
+        self._end(arguments, "completed")
         return Call(self._tool, self._call_id, self._tool.name, arguments, hosted=False)

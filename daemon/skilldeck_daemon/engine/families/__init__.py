@@ -2,8 +2,9 @@
 
 One JSON file per family. `detect` holds the strings that a family's chat template contains; `calls` says how the
 parser reads a call (`body` chooses the reader in `parsing_bodies.py`), `write` how the grammar makes the model write
-one. `variants` replace parts when their own `detect` strings are in the template too. A template of no known family
-is `generic`: what it shows of tools is in a form nobody here reads, so tools and calls are told as plain text.
+one. `variants` replace parts when their own `detect` strings are in the template too. `text_calls` says that models of
+the family write calls as plain JSON too (`text_calls.py`). A template of no known family is `generic`: what it shows
+of tools is in a form nobody here reads, so tools and calls are told as plain text.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Family:
     ignore: tuple[str, ...] = ()
     short_ids: bool = False
     describe_tools: bool = False
+    text_calls: bool = False
     variants: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @property
@@ -62,6 +64,7 @@ def read(raw: Mapping[str, Any]) -> Family:
         ignore=tuple(raw.get("ignore", ())),
         short_ids=bool(raw.get("short_ids")),
         describe_tools=bool(raw.get("describe_tools")),
+        text_calls=bool(raw.get("text_calls")),
         variants=tuple(raw.get("variants", ())),
     )
 
