@@ -21,6 +21,7 @@ import typer
 
 from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
+from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
@@ -72,13 +73,13 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 @app.command()
 def serve(
     model: Annotated[
-        str | None, typer.Option(help="Folder, Hugging Face id, or 'tiny' (bundled); '' for none.")
+        str | None, typer.Option(help="Folder, .gguf file, Hugging Face id, or 'tiny' (bundled); '' for none.")
     ] = None,
     model_name: Annotated[str | None, typer.Option(help="Name to serve the model under.")] = None,
     any_model: Annotated[
         bool | None, typer.Option("--any-model/--no-any-model", help="The default model answers to unknown names.")
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="auto, exllamav2, exllamav3, cpu, remote.")] = None,
+    engine: Annotated[str | None, typer.Option(help=f"{', '.join(engines.NAMES)}.")] = None,
     engine_options: Annotated[str | None, typer.Option(help="Options of the engine, as a JSON object.")] = None,
     remote_url: Annotated[str | None, typer.Option(help="Base URL of the model's server; several by commas.")] = None,
     remote_api_key: Annotated[str | None, typer.Option(help="Key for that server.")] = None,
@@ -174,12 +175,12 @@ async def _then(event: asyncio.Event, act: Callable[[], None]) -> None:
 
 
 async def _engine_process(settings: Settings) -> Child | None:
-    """The first engine's process, started before the daemon imports itself: both take a second."""
+    """The first engine's process, started before the daemon imports itself: both take their time."""
     if os.name != "posix" or settings.engine_process == "off" or not settings.model or settings.remote_url:
         return None
     from skilldeck_daemon.engine import child
 
-    return await child.start()
+    return await child.start(engines.ahead(settings.engine, settings.model))
 
 
 def _more_descriptors() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Name = Annotated[str, typer.Argument(help="'tiny', a folder, or a Hugging Face id like Qwen/Qwen3-0.6B.")]
+Name = Annotated[str, typer.Argument(help="'tiny', a folder, a .gguf file, or a Hugging Face id like Qwen/Qwen3-0.6B.")]
 HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, or id@revision.")]
 
 
@@ -44,15 +44,18 @@ def ls(as_json: AsJson = False) -> None:
 @models_app.command("info")
 def info(model: Name, as_json: AsJson = False) -> None:
     """Tell what a model on this machine is and where it lies."""
-    from skilldeck_daemon.engine import registry
-    from skilldeck_daemon.engine.hub import choose_engine
+    from skilldeck_daemon.engine import engines, registry
+    from skilldeck_daemon.engine.source import ModelSource
 
     found = registry.info(model, _models())
-    shown = {**_object(found), "engine": choose_engine(found.path), "tool_text": _tool_text(found.family)}
+    engine = engines.choose(ModelSource.of(found.path)).name
+    shown = {**_object(found), "engine": engine, "tool_text": _tool_text(found.family)}
     if as_json:
         print(json.dumps(shown))
         return
     shown["size"] = _size(found.size)
+    if not found.template:
+        shown["description"] = "No chat template: it continues text (/v1/completions) and does not chat."
     for name, value in shown.items():
         if value:
             print(f"{name:<13} {value}")

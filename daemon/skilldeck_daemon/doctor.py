@@ -8,7 +8,6 @@ is the program's exit status when it is the first that failed. Blocks for at mos
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import secrets
@@ -24,6 +23,8 @@ from skilldeck_daemon.containers import Containers, ContainerSpec, artifacts, bw
 from skilldeck_daemon.containers.manager import Sandbox
 from skilldeck_daemon.containers.spec import GIB
 from skilldeck_daemon.containers.watchdog import human
+from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
@@ -228,19 +229,20 @@ def _disk(root: Path, floor: int) -> tuple[str, str]:
 
 def _engine(settings: Settings) -> tuple[str, str]:
     """Whether what the engine imports is installed; nothing is imported (torch alone takes seconds)."""
-    if settings.engine == "remote":
+    if settings.engine == engines.REMOTE or (settings.engine == engines.AUTO and settings.remote_url):
         return f"remote: {settings.remote_url}", ""
-    wanted = settings.engine
-    if wanted == "auto":
-        wanted = "exllamav2" if shutil.which("nvidia-smi") and importlib.util.find_spec("exllamav2") else "cpu"
-    needs = {"cpu": ("torch", "transformers"), "exllamav2": ("torch", "exllamav2"), "exllamav3": ("torch", "exllamav3")}
-    missing = [name for name in needs[wanted] if importlib.util.find_spec(name) is None]
-    if missing:
-        extra = "daemon" if wanted == "cpu" else "daemon,gpu"
-        raise SkilldeckError(
-            f"The {wanted} engine needs {' and '.join(missing)}.", f"Run: pip install 'skilldeck[{extra}]'."
-        )
+    wanted = settings.engine if settings.engine != engines.AUTO else _engine_of(settings.model)
+    found = engines.kind(wanted)
+    found.check()
     return wanted, ""
+
+
+def _engine_of(model: str) -> str:
+    """The engine for a model; the one for a folder where it is not on this disk yet."""
+    path = registry.tiny_dir() if model in (registry.TINY, registry.TINY_NAME, "") else Path(model).expanduser()
+    if path.exists():
+        return engines.choose(ModelSource.of(path)).name
+    return "exllamav2" if shutil.which("nvidia-smi") and not engines.kind("exllamav2").missing else "cpu"
 
 
 def _gpu() -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from skilldeck_daemon.engine import engines
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
 
@@ -52,13 +53,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SKILLDECK_", extra="ignore", protected_namespaces=())
 
-    model: str = Field("tiny", description="Folder, Hugging Face id, or 'tiny' (the bundled model); empty: none.")
+    model: str = Field(
+        "tiny", description="Folder, .gguf file, Hugging Face id, or 'tiny' (the bundled model); empty: none."
+    )
     model_name: str = Field("", description="Name to serve the model under.")
     aliases: dict[str, str] = Field(
         default_factory=dict, description="Further names of models: each with the served name it stands for."
     )
     any_model: bool = Field(False, description="The default model answers to names that are not served.")
-    engine: Literal["auto", "exllamav2", "exllamav3", "cpu", "remote"] = "auto"
+    engine: str = Field(engines.AUTO, description=f"One of {', '.join(engines.NAMES)}.")
     engine_options: dict[str, Any] = Field(default_factory=dict, description="Options of the engine.")
     remote_url: str = Field("", description="Base URL of a server with /v1/chat/completions; several by commas.")
     remote_api_key: SecretStr = SecretStr("")
@@ -120,6 +123,13 @@ class Settings(BaseSettings):
             return [word.strip() for word in value.split(",") if word.strip()]
         return value
 
+    @field_validator("engine")
+    @classmethod
+    def _known_engine(cls, value: str) -> str:
+        if value not in engines.NAMES:
+            raise ValueError(f"there is no engine {value!r}; there are {', '.join(engines.NAMES)}")
+        return value
+
     @field_validator("data_dir", "socket", "project", "chat_template")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -137,7 +147,7 @@ class Settings(BaseSettings):
             self.database_url = self.database_url.replace("postgresql://", "postgresql+asyncpg://", 1)
         if self.blobs_url and not self.database_url:
             raise ValueError("blobs_url is for several daemons on one database: set database_url, too")
-        if self.engine == "remote" and not self.remote_url:
+        if self.engine == engines.REMOTE and not self.remote_url:
             raise ValueError("the remote engine needs --remote-url")
         return self
 

@@ -15,7 +15,6 @@ one `ChatFinished`; closing it cancels the request.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -49,15 +48,15 @@ from skilldeck_daemon.engine.base import (
 from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.deltas import joined
-from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
+from skilldeck_daemon.engine.detokenize import Detokenizer
 from skilldeck_daemon.engine.encoding import Encoder
 from skilldeck_daemon.engine.families import Family, detect, family
+from skilldeck_daemon.engine.files import ModelFiles
 from skilldeck_daemon.engine.grammar import Grammars
 from skilldeck_daemon.engine.holding import Held
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, held_back, parser_for
 from skilldeck_daemon.engine.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.prompts import PromptMemory
-from skilldeck_daemon.engine.template import ChatTemplate
 from skilldeck_shared.errors import BadRequest
 
 # A model that repeats itself for ever would fill its context. No answer worth reading repeats so few tokens so often;
@@ -76,8 +75,8 @@ class _Prepared:
 
 
 class TokenChatModel:
-    """One loaded model. `template` overrides the folder's chat template, `family_name` the detected family;
-    `tool_text`: whether calls are found in its text, where the family writes them there.
+    """One loaded model, whose folder or GGUF file `folder` is. `template` overrides its chat template, `family_name`
+    the detected family; `tool_text`: whether calls are found in its text, where the family writes them there.
 
     Making one reads the tokenizer, a second for a large vocabulary: make it in a thread.
     """
@@ -94,14 +93,17 @@ class TokenChatModel:
     ) -> None:
         self.engine = engine
         self.tool_text = tool_text
-        self.folder = folder = Path(folder)
-        self.vocabulary = Vocabulary.load(folder)
-        self.template = ChatTemplate.load(folder, template)
-        config = _read(folder / "config.json")
+        files = ModelFiles.load(Path(folder), template)
+        self.vocabulary, self.template = files.vocabulary, files.template
         source = self.template.source
-        self.family = family(family_name, source) if family_name else detect(source, str(config.get("model_type", "")))
-        self._info = replace(info, family=self.family.name, places_skills=self.template.places_skills)
-        self.stop_ids = self._end_ids(config)
+        self.family = family(family_name, source) if family_name else detect(source, files.model_type)
+        self._info = replace(
+            info,
+            family=self.family.name,
+            description=info.description or self.template.note,
+            places_skills=self.template.places_skills,
+        )
+        self.stop_ids = self._end_ids(files)
         kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
         self._silent = (self.vocabulary.special | self.stop_ids) - (set(kept) - self.stop_ids)
         self._memory = PromptMemory(self.vocabulary)
@@ -111,19 +113,12 @@ class TokenChatModel:
             mark and mark in source for mark in (self.family.think_open, self.family.think_close)
         )
         self._grammars = Grammars(self.vocabulary, self.family, size, self.stop_ids, self._silent, thinks=thinks)
-        self._generation = _read(folder / "generation_config.json")
+        self._generation = files.generation
 
-    def _end_ids(self, config: dict[str, Any]) -> frozenset[int]:
-        """Ids that end a turn: what the folder's configurations say, and the family's own."""
-        ids: set[int] = set()
-        for source in (config, _read(self.folder / "generation_config.json")):
-            found = source.get("eos_token_id")
-            ids |= set(found) if isinstance(found, list) else {found} if isinstance(found, int) else set()
-        names = [*self.family.end_tokens]
-        end = _read(self.folder / "tokenizer_config.json").get("eos_token")
-        names.append(str(end.get("content") if isinstance(end, dict) else end or ""))
-        found_ids = {self.vocabulary.id_of(name) for name in names if name}
-        return frozenset(ids | {index for index in found_ids if index is not None and index in self.vocabulary.added})
+    def _end_ids(self, files: ModelFiles) -> frozenset[int]:
+        """Ids that end a turn: what the model's files say, and the family's own."""
+        found = {self.vocabulary.id_of(name) for name in (*self.family.end_tokens, files.end_token) if name}
+        return files.end_ids | {index for index in found if index is not None and index in self.vocabulary.added}
 
     @property
     def info(self) -> ModelInfo:
@@ -474,14 +469,6 @@ def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:
     for message in messages:
         if isinstance(message.get("content"), list):
             yield from (part["image_url"]["url"] for part in message["content"] if part.get("type") == "image_url")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 __all__ = ["Family", "StopStrings", "TokenChatModel"]

@@ -1,7 +1,7 @@
 """The process an engine runs in, started: at the moment it is needed, or ahead of it.
 
-It spends its first second importing torch and is told what to load when that is done, so a daemon starts one before
-it imports itself and both happen at once. It ends when its socket closes.
+It may spend its first second importing what its engine needs and is told what to load when that is done, so a daemon
+starts one before it imports itself and both happen at once. It ends when its socket closes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ class Child:
         await self.process.wait()
 
 
-async def start() -> Child:
-    """Start a process that waits for its `wire.Load`. Raises OSError."""
+async def start(ahead: Sequence[str] = ()) -> Child:
+    """Start a process that imports the modules `ahead` and waits for its `wire.Load`. Raises OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -42,6 +42,7 @@ async def start() -> Child:
                 "-m",
                 "skilldeck_daemon.engine.worker_main",
                 str(theirs.fileno()),
+                *ahead,
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_fileno(sys.stderr) else asyncio.subprocess.DEVNULL,

@@ -69,7 +69,7 @@ async def complete(
     prompt = request.prompt
     if isinstance(prompt, str):
         encoder.check(prompt, context, "this model", "prompt")
-        ids = tuple(await encoder.encode(prompt, context))
+        ids = (*vocabulary.begin, *await encoder.encode(prompt, context))
     else:
         ids = prompt
     room = context - len(ids)

@@ -48,6 +48,9 @@ def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
 class Vocabulary:
     """A model's tokenizer: text to ids, ids to bytes. Thread-safe once built."""
 
+    begin: tuple[int, ...] = ()
+    """Ids that a text must begin with that no chat template wrote."""
+
     def __init__(self, tokenizer: Tokenizer, spec: dict[str, Any]) -> None:
         self.tokenizer = tokenizer
         self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
@@ -70,7 +73,11 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """Read `tokenizer.json` of a model's folder. Raises TokenizerMissing."""
+        """Read `tokenizer.json` of a model's folder, or what a GGUF file holds. Raises TokenizerMissing."""
+        if folder.is_file():
+            from skilldeck_daemon.engine.llamacpp.vocabulary import GgufVocabulary
+
+            return GgufVocabulary(folder)
         path = folder / "tokenizer.json"
         try:
             text = path.read_text(encoding="utf-8")

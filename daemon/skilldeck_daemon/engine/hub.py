@@ -1,8 +1,9 @@
 """The loaded models by the names they are served under.
 
-`load` turns a model (the bundled one, a folder, an id of the hub, a remote server) into a `ChatModel`; requests ask
-`get`. Loading and unloading run one at a time and never block the event loop. Nothing here is stored: after a restart
-the daemon loads what it is told to. An engine that died is restarted by its worker; `status` says what is the matter.
+`load` turns a model (the bundled one, a folder, a GGUF file, an id of the hub, a remote server) into a `ChatModel`;
+requests ask `get`. Loading and unloading run one at a time and never block the event loop. Nothing here is stored:
+after a restart the daemon loads what it is told to. An engine that died is restarted by its worker; `status` says what
+is the matter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine import engines, registry
 from skilldeck_daemon.engine.base import (
     ChatModel,
     Engine,
@@ -28,13 +29,12 @@ from skilldeck_daemon.engine.base import (
     Progress,
 )
 from skilldeck_daemon.engine.child import Child
-from skilldeck_daemon.engine.folder import read_config, usable
+from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
 
 log = logging.getLogger(__name__)
 
 DEFAULT = "default"
-ENGINES = ("auto", "cpu", "exllamav2", "exllamav3", "remote")
 # Requests are running and no token and no prompt progress came for this long: the engine hangs.
 STALLED_S = 120.0
 # A crash of an engine (killed, out of memory, a CUDA error) then costs its requests and nothing else, and the daemon's
@@ -168,15 +168,15 @@ class ModelHub:
     ) -> ModelInfo:
         """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed.
 
-        options: of the engine; `chat_template`: a Jinja file instead of the folder's; `worker` (bool): whether the
+        options: of the engine; `chat_template`: a Jinja file instead of the model's; `worker` (bool): whether the
         engine runs in a process of its own; `tool_text`: "auto" reads the calls in a model's text, "off" leaves them;
         and for a remote model `remote_url` (several separated by commas), `remote_api_key`, `remote_model`,
         `remote_images` (bool: it reads images).
         Raises the errors of the engine and of `registry.resolve_model`.
         """
         options = dict(options or {})
-        if engine not in ENGINES:
-            raise BadRequest(f"There is no engine {engine!r}.", f"Engines: {', '.join(ENGINES)}.", param="engine")
+        if engine not in (engines.AUTO, engines.REMOTE):
+            engines.kind(engine)
         served = name or registry.served_name(model)
         if served == DEFAULT:
             raise BadRequest("A model cannot be named 'default'; that is an alias.", param="name")
@@ -196,7 +196,7 @@ class ModelHub:
             try:
                 if served in self._entries:
                     await self._close(served)
-                if engine == "remote" or (engine == "auto" and options.get("remote_url")):
+                if engine == engines.REMOTE or (engine == engines.AUTO and options.get("remote_url")):
                     entry = _Entry(await _remote(model, served, options), None)
                 else:
                     entry = await self._local(model, served, engine, options, report)
@@ -269,8 +269,10 @@ class ModelHub:
         return f"{stats.active} requests are running and no token came for {quiet:.0f} s." if quiet > STALLED_S else ""
 
     async def _local(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> _Entry:
-        folder = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
-        chosen = await asyncio.to_thread(choose_engine, folder) if engine == "auto" else engine
+        path = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
+        source = await asyncio.to_thread(ModelSource.of, path)
+        chosen = await asyncio.to_thread(engines.chosen, engine, source)
+        chosen.check()
         if isinstance(options.get("draft_model"), str) and options["draft_model"]:
             # A hub id, as the model itself may be; what is no model at all is told before the large one is read.
             try:
@@ -286,31 +288,23 @@ class ModelHub:
         spare = None
         if worker := _flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
-        built = make_engine(chosen, worker, spare)
+        built = make_engine(chosen.name, worker, spare)
         # A fifth of a second of imports, while the engine reads its weights.
         importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat"))
         try:
-            info = await built.load(ModelSpec(str(folder), served, options), _part(report, 0.5, 1.0))
-            if folder == registry.tiny_dir():
+            info = await built.load(ModelSpec(str(source.path), served, options), _part(report, 0.5, 1.0))
+            if source.path == registry.tiny_dir():
                 info = replace(info, description=registry.TINY_DESCRIPTION)
             await importing
             from skilldeck_daemon.engine.chat import TokenChatModel
 
             chat = await asyncio.to_thread(
-                TokenChatModel, built, str(folder), info, template=template, tool_text=tool_text
+                TokenChatModel, built, str(source.path), info, template=template, tool_text=tool_text
             )
         except BaseException:
             await built.unload()
             raise
         return _Entry(chat, built)
-
-
-def choose_engine(folder: Path) -> str:
-    """exllamav3 for EXL3 weights, exllamav2 for EXL2 weights and for any on a CUDA machine that has it; else cpu."""
-    method = (read_config(folder).get("quantization_config") or {}).get("quant_method", "")
-    if method in ("exl2", "exl3"):
-        return "exllamav3" if method == "exl3" else "exllamav2"
-    return "exllamav2" if usable("exllamav2") else "cpu"
 
 
 def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
@@ -319,13 +313,7 @@ def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
         from skilldeck_daemon.engine.worker import WorkerEngine
 
         return WorkerEngine(name, spare=spare)
-    if name == "cpu":
-        from skilldeck_daemon.engine.cpu import CpuEngine
-
-        return CpuEngine()
-    from skilldeck_daemon.engine.exllama import ExllamaEngine
-
-    return ExllamaEngine(name)
+    return engines.kind(name).make()
 
 
 async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel:

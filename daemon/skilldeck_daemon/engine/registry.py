@@ -1,4 +1,4 @@
-"""Model folders on this machine: the bundled one, folders a person names, and downloads from a Hugging Face hub.
+"""Models on this machine: the bundled one, folders and GGUF files a person names, downloads from a Hugging Face hub.
 
 Downloads live in `<models>/<organisation>--<name>` and count as present only once `pull` has written its mark after
 the last file; a half download is never served. A connection that breaks goes on where it broke; a download that was
@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import Progress
+from skilldeck_daemon.engine.llamacpp import gguf
+from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
 from skilldeck_shared.paths import data_dir
 
@@ -40,7 +43,7 @@ _UNWANTED = ["original/*", "consolidated*", "onnx/*", "openvino/*", "gguf/*"]
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model folder: how it is asked for, where it is, bytes on disk, and what its config says."""
+    """A model folder or GGUF file: how it is asked for, where it is, bytes on disk, and what it says of itself."""
 
     id: str
     path: Path
@@ -49,6 +52,9 @@ class StoredModel:
     context: int
     revision: str = ""
     quantization: str = ""
+    licence: str = ""
+    parameters: int = 0
+    template: bool = True  # it brings a chat template
 
 
 def models_dir() -> Path:
@@ -61,16 +67,18 @@ def tiny_dir() -> Path:
 
 
 def served_name(model: str) -> str:
-    """The name a model is served under when none is given: its id on the hub, or the name of its folder."""
+    """The name a model is served under when none is given: its id on the hub, or the name of its folder or file."""
     if model in (TINY, TINY_NAME):
         return TINY_NAME
     if _HUB_ID.match(model) and not Path(model).expanduser().is_dir():
         return model.partition("@")[0]
-    return Path(model).expanduser().resolve().name
+    path = Path(model).expanduser().resolve()
+    return sources.stem(path) if path.suffix == ".gguf" else path.name
 
 
 def resolve_model(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
-    """The folder of `model`: "tiny", a folder, or an id of the hub (`org/name` or `org/name@revision`), then fetched.
+    """Where `model` lies: "tiny", a folder, a GGUF file, or an id of the hub (`org/name` or `org/name@revision`), which
+    is fetched then.
 
     Raises NotFound, BadRequest or Unavailable saying what to do.
     """
@@ -81,12 +89,12 @@ def resolve_model(model: str, progress: Progress | None = None, models: Path | N
             )
         return tiny_dir()
     folder = Path(model).expanduser()
-    if model and folder.is_dir():
-        return folder.resolve()
+    if model and folder.exists():
+        return folder.absolute() if folder.is_file() else folder.resolve()
     if not _HUB_ID.match(model):
         raise NotFound(
-            f"There is no model folder {model!r}.",
-            "Give 'tiny', a folder with config.json, or a Hugging Face id such as Qwen/Qwen3-0.6B.",
+            f"There is no model folder or file {model!r}.",
+            "Give 'tiny', a .gguf file, a folder with config.json, or a Hugging Face id such as Qwen/Qwen3-0.6B.",
             param="model",
         )
     present = _folder(model, models)
@@ -109,8 +117,10 @@ def info(model: str, models: Path | None = None) -> StoredModel:
     folder = Path(model).expanduser()
     if model in (TINY, TINY_NAME):
         folder = tiny_dir()
-    elif not folder.is_dir() and _HUB_ID.match(model):
+    elif not folder.exists() and _HUB_ID.match(model):
         folder = _folder(model, models)
+    if folder.exists() and ModelSource.of(folder).kind == "gguf":
+        return _describe_gguf(ModelSource.of(folder).path)
     if not (folder / "config.json").is_file():
         raise NotFound(f"Model {model} is not on this machine.", f"Fetch it: skilldeck models pull {model}")
     return _describe(folder)
@@ -238,6 +248,21 @@ def _describe(folder: Path) -> StoredModel:
         context=int(config.get("max_position_embeddings") or 0),
         revision=str(mark.get("revision", "")),
         quantization=str(quantization.get("quant_method", "")),
+    )
+
+
+def _describe_gguf(path: Path) -> StoredModel:
+    file = gguf.read(path)
+    return StoredModel(
+        id=str(path),
+        path=path,
+        size=file.size,
+        family=file.architecture,
+        context=file.context,
+        quantization=file.quantisation,
+        licence=file.licence,
+        parameters=file.parameters,
+        template=bool(file.template),
     )
 
 

@@ -28,6 +28,10 @@ class TemplateBroken(SkilldeckError):
     """The model's chat template is missing or does not compile."""
 
 
+class TemplateMissing(TemplateBroken):
+    """The model brings no chat template at all."""
+
+
 class _Generation(Extension):
     """`{% generation %}…{% endgeneration %}` marks the assistant's text for training; here it prints its body."""
 
@@ -55,10 +59,16 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 class ChatTemplate:
-    """One compiled template with the special tokens of its model."""
+    """One compiled template with the special tokens of its model.
 
-    def __init__(self, source: str, tokens: dict[str, str] | None = None) -> None:
+    `begin`: text a prompt must begin with; put before it where the template does not write it.
+    """
+
+    note = ""  # what people should know of a model with it
+
+    def __init__(self, source: str, tokens: dict[str, str] | None = None, begin: str = "") -> None:
         self.source = source
+        self._begin = begin
         self._tokens = tokens or {}
         try:
             self._template = environment().from_string(source)
@@ -67,7 +77,8 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: Path, override: str | None = None) -> ChatTemplate:
-        """From `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`. Raises TemplateBroken."""
+        """From `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`. Raises TemplateBroken,
+        TemplateMissing when there is none."""
         config = _json(folder / "tokenizer_config.json")
         tokens = {}
         for name, value in {**_json(folder / "special_tokens_map.json"), **config}.items():
@@ -85,7 +96,7 @@ class ChatTemplate:
             named = {entry["name"]: entry["template"] for entry in source}
             source = named.get("tool_use") or named.get("default")
         if not isinstance(source, str):
-            raise TemplateBroken(
+            raise TemplateMissing(
                 f"The model in {folder} has no chat template.", "Give one with --chat-template, a Jinja file."
             )
         return cls(source, tokens)
@@ -143,9 +154,10 @@ class ChatTemplate:
             ) from err
 
     def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], variables: dict[str, Any]) -> str:
-        return self._template.render(
+        text = self._template.render(
             messages=messages, tools=tools or None, documents=None, **self._tokens, **variables
         )
+        return text if text.startswith(self._begin) else self._begin + text
 
     def _message(self, message: dict[str, Any]) -> dict[str, Any]:
         if not message.get("tool_calls"):
@@ -166,6 +178,23 @@ class ChatTemplate:
             except ValueError:  # a malformed call of the past; the model sees what it wrote
                 arguments = {"malformed": arguments}
         return {**call, "type": "function", "function": {**function, "arguments": arguments}}
+
+
+class NoTemplate(ChatTemplate):
+    """In the place of a template that a model lacks: every chat is refused, saying what can be done."""
+
+    note = "A base model without a chat template: it continues text (/v1/completions) and does not chat."
+
+    def __init__(self, model: str) -> None:
+        super().__init__("")
+        self._model = model
+
+    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **variables: Any) -> str:
+        raise BadRequest(
+            f"{self._model} has no chat template, so it can continue a text but not chat.",
+            "Use /v1/completions, load it with --chat-template FILE, or choose an instruct model.",
+            param="model",
+        )
 
 
 def _json(path: Path) -> dict[str, Any]:

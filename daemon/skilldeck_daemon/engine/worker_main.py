@@ -1,4 +1,4 @@
-"""The engine's process: `python -m skilldeck_daemon.engine.worker_main FD`.
+"""The engine's process: `python -m skilldeck_daemon.engine.worker_main FD [MODULE…]`.
 
 Runs one Engine behind the socket FD, which its first message names, and ends when that closes: the daemon died, or
 unloaded it.
@@ -7,6 +7,7 @@ unloaded it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -14,6 +15,7 @@ import socket
 import sys
 from collections.abc import Coroutine
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from skilldeck_daemon.engine import wire
@@ -133,10 +135,9 @@ async def _main(fd: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the daemon decides
-    # What every engine needs, and most of the time it takes to start: a process that was started ahead has it by when
-    # it is told what to load.
-    import torch  # noqa: F401
-
+    for module in sys.argv[2:]:  # most of the time it takes to start: it is there by when the load is asked for
+        with contextlib.suppress(ImportError):  # which then says so
+            import_module(module)
     asyncio.run(_main(int(sys.argv[1])))
     # The engine's thread may be inside a long step, and there is nothing left to save.
     os._exit(0)

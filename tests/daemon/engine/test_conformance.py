@@ -29,11 +29,15 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_shared.errors import BadRequest
+from support.make_gguf import make_gguf
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GREEDY = Sampling(temperature=0)
 OPTIONS = {"max_batch": 4, "queue": 4, "context": 512}
+# Keys and values as exact as transformers keeps them (flash attention rounds to 1e-3, by how many rows it has), and as
+# many sequences as the CPU engine has.
+EXACT = {"slots": 8, "cache_type_k": "f32", "cache_type_v": "f32", "flash_attention": "off", "prefill_chunk": 96}
 _names = (f"r{n}" for n in itertools.count())
 _random = random.Random(11)
 
@@ -54,8 +58,24 @@ async def collect(engine: Engine, request: GenRequest) -> tuple[list[int], Finis
     return [token for event in events if isinstance(event, Tokens) for token in event.ids], finished[0], events
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["cpu", "worker", "exllamav2"])
+@pytest.fixture(scope="module")
+def llama_gguf(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights as a GGUF."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
+    return make_gguf(llama, tmp_path_factory.mktemp("gguf") / "llama.gguf")
+
+
+@pytest_asyncio.fixture(
+    loop_scope="module", scope="module", params=["cpu", "worker", "exllamav2", "llamacpp", "llamacpp worker"]
+)
 async def engine(request: pytest.FixtureRequest, llama: Path) -> AsyncIterator[Engine]:
+    if request.param.startswith("llamacpp"):
+        file = request.getfixturevalue("llama_gguf")
+        built = make_engine("llamacpp", worker=request.param.endswith("worker"))
+        await built.load(ModelSpec(str(file), "small", {**OPTIONS, **EXACT}))
+        yield built
+        await built.unload()
+        return
     if request.param == "exllamav2":
         if reason := exllamav2_missing():
             pytest.skip(reason)

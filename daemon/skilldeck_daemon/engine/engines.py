@@ -1,0 +1,153 @@
+"""The engines there are: what each accepts, what it needs, how it is made. Nothing heavy is imported here.
+
+Hub, settings, command line and doctor read this table; a further engine is one more entry of it. `remote` is in the
+list of names only: it is no engine but another server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from skilldeck_daemon.engine.base import Engine
+from skilldeck_daemon.engine.folder import usable
+from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_shared.errors import BadRequest, SkilldeckError
+
+AUTO, REMOTE = "auto", "remote"
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine. `wants` says how well it suits a model it accepts: 0 not unless asked for, the highest is taken."""
+
+    name: str
+    accepts: str  # in words, for errors and help
+    takes: Callable[[ModelSource], bool]
+    wants: Callable[[ModelSource], int]
+    packages: tuple[str, ...]  # what it imports
+    extra: str  # what of skilldeck to install for them
+    ahead: tuple[str, ...]  # what a process that waits for its model imports meanwhile
+    made_by: str  # module:class
+    named: bool = False  # the class is told which engine it is
+
+    @property
+    def missing(self) -> list[str]:
+        """The packages it lacks here."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+    def check(self) -> None:
+        """Raise a SkilldeckError when it cannot run here for want of a package."""
+        if missing := self.missing:
+            raise SkilldeckError(
+                f"The {self.name} engine needs {' and '.join(missing)}.",
+                f"Run: pip install 'skilldeck[{self.extra}]'.",
+            )
+
+    def make(self) -> Engine:
+        """An engine of this process that has loaded nothing yet."""
+        module, _, name = self.made_by.partition(":")
+        built: Engine = getattr(import_module(module), name)(*([self.name] if self.named else []))
+        return built
+
+
+def _exl(method: str) -> Callable[[ModelSource], int]:
+    def wants(source: ModelSource) -> int:
+        if source.quant_method == method:
+            return 3
+        return 1 if method == "exl2" and usable("exllamav2") else 0
+
+    return wants
+
+
+def _is_folder(source: ModelSource) -> bool:
+    return source.kind == "folder"
+
+
+_ENGINE = "skilldeck_daemon.engine"
+KINDS = (
+    EngineKind(
+        "llamacpp",
+        "GGUF files",
+        lambda source: source.kind == "gguf",
+        lambda source: 2,
+        ("xllamacpp", "numpy"),
+        "daemon",
+        (),
+        f"{_ENGINE}.llamacpp.engine:LlamaCppEngine",
+    ),
+    EngineKind(
+        "exllamav2",
+        "folders with EXL2 or unquantised weights",
+        _is_folder,
+        _exl("exl2"),
+        ("torch", "exllamav2"),
+        "daemon,gpu",
+        ("torch",),
+        f"{_ENGINE}.exllama:ExllamaEngine",
+        named=True,
+    ),
+    EngineKind(
+        "exllamav3",
+        "folders with EXL3 weights",
+        _is_folder,
+        _exl("exl3"),
+        ("torch", "exllamav3"),
+        "daemon,gpu",
+        ("torch",),
+        f"{_ENGINE}.exllama:ExllamaEngine",
+        named=True,
+    ),
+    EngineKind(
+        "cpu",
+        "folders with unquantised safetensors",
+        _is_folder,
+        lambda source: 0,
+        ("torch", "transformers"),
+        "daemon",
+        ("torch",),
+        f"{_ENGINE}.cpu:CpuEngine",
+    ),
+)
+NAMES = (AUTO, *(kind.name for kind in KINDS), REMOTE)
+
+
+def kind(name: str) -> EngineKind:
+    """The engine of that name. Raises BadRequest with those there are."""
+    for found in KINDS:
+        if found.name == name:
+            return found
+    raise BadRequest(f"There is no engine {name!r}.", f"Engines: {', '.join(NAMES)}.", param="engine")
+
+
+def choose(source: ModelSource) -> EngineKind:
+    """The engine for a model that names none: of those that accept it the one that suits it best, else the last."""
+    able = [found for found in KINDS if found.takes(source)]
+    return max(able, key=lambda found: (found.wants(source), found is able[-1]))
+
+
+def ahead(name: str, model: str) -> tuple[str, ...]:
+    """What a process may import before it is told its model: of the engine named, or the one the model looks like."""
+    if name not in (AUTO, REMOTE):
+        return kind(name).ahead
+    path = Path(model).expanduser()
+    if path.suffix == ".gguf" or (path.is_dir() and ModelSource.is_gguf_folder(path)):
+        return ()
+    return kind("cpu").ahead
+
+
+def chosen(name: str, source: ModelSource) -> EngineKind:
+    """The engine a person named, or the one for the model. Raises BadRequest when it does not accept the model."""
+    if name == AUTO:
+        return choose(source)
+    found = kind(name)
+    if not found.takes(source):
+        raise BadRequest(
+            f"The {name} engine serves {found.accepts}; {source.path} is {source.what}.",
+            f"Leave --engine at auto, which takes {choose(source).name}.",
+            param="engine",
+        )
+    return found

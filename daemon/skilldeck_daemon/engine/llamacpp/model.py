@@ -1,0 +1,225 @@
+"""A GGUF model in memory with its key/value cache, computed by llama.cpp. One thread owns it.
+
+The cache holds `slots` sequences of `context` tokens each, every one in a stream of its own: attention then costs what
+the sequences at work hold, and not what others left behind. A row of logits is a view of the library's own memory and
+holds until the next step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skilldeck_daemon.engine.base import Progress
+from skilldeck_daemon.engine.llamacpp import library
+from skilldeck_daemon.engine.llamacpp.gguf import Gguf
+from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions
+from skilldeck_shared.errors import BadRequest
+
+Row = NDArray[np.float32]
+TINY = 50_000_000
+"""Parameters below which a second thread costs more in waiting than it computes."""
+_FLASH = {"auto": -1, "off": 0, "on": 1}
+_MAPPED, _READ = 1, 0  # llama_load_mode
+
+
+class StepFailed(RuntimeError):
+    """llama.cpp could not compute a step."""
+
+
+class LlamaModel:
+    """The weights and the cache. `close` frees both; nothing may be called after it."""
+
+    def __init__(
+        self,
+        file: Gguf,
+        options: LlamaOptions,
+        chosen: Fit,
+        progress: Progress,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Blocks while it reads, and gives up when `stopping` says so. Raises BadRequest with the library's reason."""
+        self._api = api = library.load()
+        self._model = self._context = None
+        self._adapters: list[int] = []
+        self._load(file, options, progress, stopping)
+        try:
+            self._check(file)
+            self.parameters = int(api.llama_model_n_params(self._model))
+            self.threads = options.threads or (1 if self.parameters < TINY else cores())
+            self._open(file, options, chosen)
+            self._adapt(options)
+        except BaseException:
+            self.close()
+            raise
+        self.vocab = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
+        self.slots = chosen.slots
+        self.context = min(chosen.context, int(api.llama_n_ctx_seq(self._context)))
+        self._memory = api.llama_get_memory(self._context)
+        # A recurrent state is of the whole sequence: no end of it can be taken off, no beginning copied.
+        self.whole = bool(api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model))
+        self._make_batch(chosen.slots)
+
+    def _load(self, file: Gguf, options: LlamaOptions, progress: Progress, stopping: Callable[[], bool]) -> None:
+        api = self._api
+        params = api.llama_model_default_params()
+        params.n_gpu_layers = options.n_gpu_layers if api.llama_supports_gpu_offload() else 0
+        params.load_mode = _MAPPED if options.mmap else _READ
+
+        @library.Progress  # type: ignore[untyped-decorator]
+        def report(fraction: float, _data: Any) -> bool:
+            progress(0.02 + 0.9 * fraction, "reading weights")
+            return not stopping()
+
+        params.progress_callback = ctypes.cast(report, ctypes.c_void_p)
+        api.said()
+        self._model = api.llama_model_load_from_file(os.fsencode(file.path), params)
+        if not self._model:
+            reason = api.said()
+            raise BadRequest(
+                f"{file.path.name} ({file.architecture or 'no architecture'}) cannot be loaded: {reason}.",
+                "Serve another model, or take a newer version of xllamacpp if this architecture is new.",
+                param="model",
+            )
+
+    def _check(self, file: Gguf) -> None:
+        api = self._api
+        if api.llama_model_has_encoder(self._model) or not api.llama_model_has_decoder(self._model):
+            raise BadRequest(f"{file.path.name} ({file.architecture}) does not continue text.", param="model")
+        if api.llama_model_is_diffusion(self._model):
+            raise BadRequest(
+                f"{file.path.name} ({file.architecture}) is a diffusion model, which writes no token after another.",
+                param="model",
+            )
+
+    def _open(self, file: Gguf, options: LlamaOptions, chosen: Fit) -> None:
+        api = self._api
+        params = api.llama_context_default_params()
+        self._rows = max(options.prefill_chunk, chosen.slots, options.draft_tokens + 1)
+        params.n_ctx = (chosen.context + 255) // 256 * 256 * chosen.slots
+        params.n_batch = params.n_ubatch = self._rows
+        params.n_seq_max = chosen.slots
+        # Room for logits is set aside: of the rows asked for, not of a whole chunk (300 MB at 150,000 tokens).
+        params.n_outputs_max = max(chosen.slots, options.draft_tokens + 1)
+        params.n_outputs_max_per_seq = options.draft_tokens + 1
+        params.n_threads = params.n_threads_batch = self.threads
+        params.flash_attn_type = _FLASH[options.flash_attention]
+        params.type_k, params.type_v = library.TYPES[options.cache_type_k], library.TYPES[options.cache_type_v]
+        params.swa_full = True  # a cache cut to its window could not be gone back in
+        params.kv_unified = False
+        api.said()
+        self._context = api.llama_init_from_model(self._model, params)
+        if not self._context:
+            raise BadRequest(
+                f"There is no memory for {chosen.slots} requests of {chosen.context} tokens of {file.path.name}: "
+                f"{api.said()}.",
+                "Ask for a smaller context or max_batch, or fewer n_gpu_layers.",
+                param="context",
+            )
+
+    def _adapt(self, options: LlamaOptions) -> None:
+        api = self._api
+        for path, _scale in options.lora:
+            adapter = api.llama_adapter_lora_init(self._model, os.fsencode(path))
+            if not adapter:
+                raise BadRequest(f"The LoRA {path} does not fit the model: {api.said()}.", param="lora")
+            self._adapters.append(adapter)
+        if options.lora:
+            count = len(options.lora)
+            scales = (ctypes.c_float * count)(*(scale for _path, scale in options.lora))
+            api.llama_set_adapters_lora(self._context, (ctypes.c_void_p * count)(*self._adapters), count, scales)
+
+    def _make_batch(self, slots: int) -> None:
+        """The arrays every step is written into: one entry for a token."""
+        rows = self._rows
+        self._token, self._pos = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+        self._wanted = np.zeros(rows, np.int8)
+        self._ones = np.ones(rows, np.int32)
+        self._sequences = np.arange(slots, dtype=np.int32)
+        self._owners = np.zeros(rows, np.uintp)  # pointers into the array above
+        self._batch = library.Batch(
+            0,
+            self._token.ctypes.data,
+            None,
+            self._pos.ctypes.data,
+            self._ones.ctypes.data,
+            self._owners.ctypes.data,
+            self._wanted.ctypes.data,
+        )
+
+    def prefill(self, sequence: int, ids: Sequence[int], start: int, keep: int) -> list[Row]:
+        """Compute `ids` of a sequence that holds `start` tokens; the logits of the last `keep` of them."""
+        count = len(ids)
+        self._token[:count] = ids
+        self._pos[:count] = np.arange(start, start + count)
+        self._owners[:count] = self._sequences.ctypes.data + 4 * sequence
+        self._wanted[:count] = 0
+        self._wanted[count - keep : count] = 1
+        self._step(count)
+        return [self._row(place) for place in range(count - keep, count)]
+
+    def decode(self, tokens: Sequence[int], sequences: Sequence[int], lengths: Sequence[int]) -> list[Row]:
+        """One token of each sequence, which holds so many; the logits after each."""
+        count = len(tokens)
+        self._token[:count], self._pos[:count] = tokens, lengths
+        self._owners[:count] = self._sequences.ctypes.data + 4 * np.asarray(sequences, np.uintp)
+        self._wanted[:count] = 1
+        self._step(count)
+        return [self._row(place) for place in range(count)]
+
+    def _step(self, count: int) -> None:
+        self._batch.n_tokens = count
+        code = self._api.llama_decode(self._context, self._batch)
+        if code:
+            raise StepFailed(f"llama.cpp could not compute {count} tokens ({code}): {self._api.said()}")
+
+    def _row(self, place: int) -> Row:
+        found = self._api.llama_get_logits_ith(self._context, place)
+        if not found:
+            raise StepFailed(f"llama.cpp has no logits of row {place}: {self._api.said()}")
+        return np.ctypeslib.as_array(found, (self.vocab,))
+
+    def cut(self, sequence: int, tokens: int) -> bool:
+        """Forget all of a sequence but its first `tokens`; False, and nothing done, where that cannot be."""
+        return bool(self._api.llama_memory_seq_rm(self._memory, sequence, tokens, -1))
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        """Make the first `tokens` of `target` those of `source`."""
+        self._api.llama_memory_seq_rm(self._memory, target, -1, -1)
+        self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        return self.cut(target, tokens)
+
+    def forget(self) -> None:
+        self._api.llama_memory_clear(self._memory, True)
+
+    def close(self) -> None:
+        if self._context:
+            self._api.llama_free(self._context)
+        if self._model:
+            self._api.llama_model_free(self._model)  # and its adapters
+        self._model = self._context = None
+
+
+def cores() -> int:
+    """Processor cores this process may use; two threads of one core share what computing needs."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    found = set()
+    for number in usable:
+        try:
+            home = Path(f"/sys/devices/system/cpu/cpu{number}/topology")
+            found.add(((home / "physical_package_id").read_text(), (home / "core_id").read_text()))
+        except OSError:
+            return len(usable)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split()
+        if quota != "max":
+            return max(1, min(len(found), int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return len(found)

@@ -1,0 +1,169 @@
+"""One token out of a row of logits, in numpy; the same contract as `engine/sampling.py` has in torch.
+
+Order: repetition, presence and frequency penalties and DRY; logit_bias; the grammar's bitmask; temperature; top_k;
+top_p; min_p; the draw. Presence and frequency count what was generated, not the prompt. Log probabilities are of the
+raw logits, before all of that. Every request draws one number per token from its own generator, so the same seed gives
+the same tokens whoever shares the batch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skilldeck_daemon.engine.base import Sampling, TokenLogprob
+from skilldeck_shared.errors import SkilldeckError
+
+Row = NDArray[np.float32]
+_HEAD = 1024  # so many of the likeliest nearly always hold the nucleus; else everything is sorted
+_DRY_RANGE = 2048
+_DRY_LONGEST = 64
+
+
+class DeadEnd(SkilldeckError):
+    """The grammar allows no token at all."""
+
+    code = "grammar_dead_end"
+
+
+class Sampler:
+    """The sampling state of one request: its generator and the tokens that penalties look at."""
+
+    def __init__(self, sampling: Sampling, vocab: int, prompt: Sequence[int]) -> None:
+        self._sampling = s = sampling
+        self._vocab = vocab
+        self._greedy = s.temperature < 1e-5
+        self._random = random.Random(s.seed)
+        self._counts: dict[int, int] | None = {} if s.presence_penalty or s.frequency_penalty else None
+        self._seen: set[int] | None = set(prompt) if s.repetition_penalty != 1.0 else None
+        self._history: list[int] | None = list(prompt) if s.dry_multiplier > 0 else None
+        bias = {token: value for token, value in s.logit_bias.items() if 0 <= token < vocab}
+        self._bias = (np.array(list(bias)), np.array(list(bias.values()), np.float32)) if bias else None
+        self._edits = bool(bias) or any(x is not None for x in (self._counts, self._seen, self._history))
+        self._bits: NDArray[np.int32] | None = None
+
+    def choose(self, row: Row, mask: Any = None) -> int:
+        """The next token by a row of logits [vocab], which is left as it is. Raises DeadEnd, and what `mask` raises."""
+        if self._edits:
+            row = self._edited(row.copy())
+        if mask is not None:
+            allowed = self._allowed(mask)
+            if allowed is not None:
+                values = row[allowed]
+                # a bias of -inf may forbid what the grammar leaves
+                if not values.size or values.max() == -np.inf:
+                    raise DeadEnd("The grammar allows no token that the model knows.")
+                return int(allowed[self._pick(values)])
+        return self._pick(row)
+
+    def accept(self, token: int) -> None:
+        """The request continues with `token`."""
+        if self._counts is not None:
+            self._counts[token] = self._counts.get(token, 0) + 1
+        if self._seen is not None:
+            self._seen.add(token)
+        if self._history is not None:
+            self._history.append(token)
+
+    def _edited(self, row: Row) -> Row:
+        s = self._sampling
+        if self._seen:
+            ids = np.fromiter(self._seen, np.int64, len(self._seen))
+            values = row[ids]
+            row[ids] = np.where(values > 0, values / s.repetition_penalty, values * s.repetition_penalty)
+        if self._counts:
+            ids = np.fromiter(self._counts.keys(), np.int64, len(self._counts))
+            counts = np.fromiter(self._counts.values(), np.float32, len(self._counts))
+            row[ids] -= s.frequency_penalty * counts + s.presence_penalty
+        if self._history is not None:
+            for token, length in _repeats(self._history, s.dry_allowed_length).items():
+                if token < self._vocab:
+                    row[token] -= s.dry_multiplier * s.dry_base ** (length - s.dry_allowed_length)
+        if self._bias is not None:
+            row[self._bias[0]] += self._bias[1]
+        return row
+
+    def _allowed(self, mask: Any) -> NDArray[np.int64] | None:
+        """The ids a mask allows, None when it allows all."""
+        if self._bits is None:
+            self._bits = np.empty((1, (self._vocab + 31) // 32), np.int32)
+        if not mask.fill(self._bits, 0):
+            return None
+        bits = np.unpackbits(self._bits[0].view(np.uint8), bitorder="little")[: self._vocab]
+        return np.flatnonzero(bits)
+
+    def _pick(self, row: Row) -> int:
+        """The place in `row` that is chosen."""
+        if self._greedy:
+            return int(row.argmax())
+        s = self._sampling
+        draw = self._random.random()
+        scaled = row.astype(np.float64) / s.temperature
+        scaled -= scaled.max()
+        probabilities = np.exp(scaled, out=scaled)
+        if s.top_p >= 1.0 and s.min_p <= 0.0 and not s.top_k:
+            return _point(probabilities, draw)
+        size = probabilities.shape[0]
+        head = min(s.top_k or _HEAD, size)
+        order = _likeliest(probabilities, head)
+        total = float(probabilities[order].sum()) if s.top_k else float(probabilities.sum())
+        kept = _nucleus(probabilities[order] / total, s)
+        if not s.top_k and kept == head < size:
+            order = np.argsort(-probabilities, kind="stable")
+            kept = _nucleus(probabilities[order] / total, s)
+        return int(order[_point(probabilities[order[:kept]], draw)])
+
+
+def _likeliest(values: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """The places of the `count` greatest values, greatest first."""
+    if count >= values.shape[0]:
+        return np.argsort(-values, kind="stable")
+    found = np.argpartition(-values, count - 1)[:count]
+    return found[np.argsort(-values[found], kind="stable")]
+
+
+def _nucleus(sorted_probabilities: NDArray[np.float64], s: Sampling) -> int:
+    """How many of the likeliest tokens top_p and min_p leave; at least one."""
+    before = np.cumsum(sorted_probabilities) - sorted_probabilities
+    keep = before < s.top_p if s.top_p < 1.0 else np.ones(before.shape, bool)
+    if s.min_p > 0:
+        keep &= sorted_probabilities >= s.min_p * sorted_probabilities[0]
+    return max(1, int(keep.sum()))
+
+
+def _point(weights: NDArray[np.float64], draw: float) -> int:
+    """Inverse of the cumulative distribution; a weight of 0 is never picked."""
+    sums = np.cumsum(weights)
+    return min(int(np.searchsorted(sums, draw * sums[-1], side="right")), int(np.flatnonzero(weights)[-1]))
+
+
+def _repeats(history: list[int], allowed: int) -> dict[int, int]:
+    """For each token that would continue a repetition: how long the repeated sequence already is."""
+    tail = history[-_DRY_RANGE:]
+    last = len(tail) - 1
+    found: dict[int, int] = {}
+    for i in range(last - 1, -1, -1):
+        if tail[i] != tail[last]:
+            continue
+        length = 1
+        while length < min(_DRY_LONGEST, i + 1) and tail[i - length] == tail[last - length]:
+            length += 1
+        if length >= allowed:
+            found[tail[i + 1]] = max(found.get(tail[i + 1], 0), length)
+    return found
+
+
+def logprob(row: Row, token: int, top: int) -> TokenLogprob:
+    """The log probability of `token` under the raw logits `row` [vocab], and the `top` likeliest tokens."""
+    values = row.astype(np.float64)
+    values -= values.max()
+    norm = float(np.log(np.exp(values).sum()))
+    best: tuple[tuple[int, float], ...] = ()
+    if top:
+        order = _likeliest(values, min(top, values.shape[0]))
+        best = tuple((int(index), float(values[index]) - norm) for index in order)
+    return TokenLogprob(token, float(values[token]) - norm, best)

@@ -1,0 +1,74 @@
+"""What a model is on this disk: a folder of safetensors, or a GGUF file. Read without loading anything.
+
+A file stands for itself, any part of a split one for the whole; a folder without config.json in which one GGUF lies
+stands for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from skilldeck_daemon.engine.folder import read_config
+from skilldeck_daemon.engine.llamacpp import gguf
+from skilldeck_shared.errors import BadRequest
+
+PROJECTOR = "mmproj"
+"""In the name of a GGUF that reads images for another and is no model itself."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """`path`: the folder, or the GGUF's first part."""
+
+    kind: Literal["folder", "gguf"]
+    path: Path
+
+    @staticmethod
+    def is_gguf_folder(path: Path) -> bool:
+        """Whether a folder is one of GGUF files."""
+        return not (path / "config.json").is_file() and bool(ggufs(path))
+
+    @classmethod
+    def of(cls, path: Path) -> ModelSource:
+        """What lies at an existing path. Raises BadRequest, naming the choices when there are several."""
+        if path.is_file():
+            if not gguf.is_gguf(path):
+                raise BadRequest(
+                    f"{path} is no GGUF file.", "Give a .gguf file or a folder with config.json.", param="model"
+                )
+            return cls("gguf", gguf.first_part(path))
+        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+            return cls("folder", path)
+        found = ggufs(path)
+        if len(found) > 1:
+            raise BadRequest(
+                f"{path} holds {len(found)} GGUF models: {', '.join(file.name for file in found[:8])}.",
+                "Give the path of one of them.",
+                param="model",
+            )
+        return cls("gguf", found[0]) if found else cls("folder", path)
+
+    @cached_property
+    def quant_method(self) -> str:
+        """How the weights of a folder are quantised, "" when they are not. Raises NotFound, BadRequest."""
+        if self.kind != "folder":
+            return ""
+        return str((read_config(self.path).get("quantization_config") or {}).get("quant_method", ""))
+
+    @property
+    def what(self) -> str:
+        return "a GGUF file" if self.kind == "gguf" else "a model folder"
+
+
+def ggufs(folder: Path) -> list[Path]:
+    """The GGUF models in a folder, each by its first part, by name."""
+    files = {gguf.first_part(file) for file in folder.glob("*.gguf") if PROJECTOR not in file.name.lower()}
+    return sorted(files)
+
+
+def stem(path: Path) -> str:
+    """A GGUF's name without its ending and its number of parts."""
+    return gguf.PART.sub("", path.name) if gguf.PART.search(path.name) else path.stem
