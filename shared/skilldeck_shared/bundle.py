@@ -22,6 +22,7 @@ from typing import NamedTuple
 from zipstream import ZipStream
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.ignore import Ignoring, secret
 
 MIB = 1 << 20
 
@@ -97,6 +98,8 @@ class Tree:
     entries: tuple[Entry, ...]
     digest: str
     stamps: dict[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    secrets: tuple[str, ...] = field(default=(), compare=False)
+    """Files that hold secrets by their name and were left out."""
 
     @property
     def size(self) -> int:
@@ -174,13 +177,15 @@ def check_sizes(sizes: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = None) -> Tree:
+def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = None, ignoring: bool = False) -> Tree:
     """Read a skill's folder.
 
     Args:
         folder: holds SKILL.md; not checked here.
         previous: the tree of the scan before; files whose time, size and inode are unchanged are not read again.
         within: a fetched collection that the folder is part of: links to files and folders inside it are followed.
+        ignoring: for a folder that somebody works in: leave out what its .gitignore and .skillignore name, packages,
+            caches and .env files (see `ignore`).
     Raises:
         BundleError: a link that leaves the folder (or `within`), a device, a name that is no text, a limit, no folder.
         ChangedWhileReading: a file went away or changed during the scan.
@@ -190,8 +195,9 @@ def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = No
         raise BundleError(f"{str(folder)!r} is not a folder.", "Give the folder that holds SKILL.md.")
     began = time.time_ns()
     bounds = _Bounds(within.resolve() if within is not None else root, within is not None)
+    rules = Ignoring() if ignoring else None
     # One more than allowed: `check_sizes` refuses it, and nobody waits for a million.
-    found = sorted(islice(_walk(bounds, root, ""), LIMITS.files + 1))
+    found = sorted(islice(_walk(bounds, root, "", rules), LIMITS.files + 1))
     check_paths(path for path, _, _ in found)
     check_sizes((path, state.st_size) for path, _, state in found)
     known = {entry.path: entry for entry in previous.entries} if previous is not None else {}
@@ -207,20 +213,21 @@ def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = No
         entries.append(Entry(path, state.st_size, sha, executable))
         if stamp.mtime_ns < began - RACY_NS and stamp.ctime_ns < began - RACY_NS:
             stamps[path] = stamp
-    return Tree(tuple(entries), digest(entries), stamps)
+    return Tree(tuple(entries), digest(entries), stamps, tuple(sorted(bounds.secrets)))
 
 
 @dataclass
 class _Bounds:
-    """Where links may lead, whether to folders too, and how many folders have been entered."""
+    """Where links may lead, whether to folders too; how many folders have been entered, which secrets left out."""
 
     root: Path
     folders: bool
     entered: int = 0
+    secrets: list[str] = field(default_factory=list)
 
 
 def _walk(
-    bounds: _Bounds, folder: Path, prefix: str, above: tuple[Path, ...] = ()
+    bounds: _Bounds, folder: Path, prefix: str, rules: Ignoring | None, above: tuple[Path, ...] = ()
 ) -> Iterator[tuple[str, Path, os.stat_result]]:
     if bounds.folders:
         real = folder.resolve()
@@ -234,9 +241,15 @@ def _walk(
         listing = list(os.scandir(folder))
     except FileNotFoundError as error:
         raise ChangedWhileReading(f"{str(folder)!r} went away while it was read.", "Try again.") from error
+    rules = rules.below(folder, prefix) if rules is not None else None
     for item in listing:
         path = f"{prefix}{item.name}"
-        if ignored(item.name, folder=item.is_dir(follow_symlinks=False)):
+        is_folder = item.is_dir(follow_symlinks=False)
+        if ignored(item.name, folder=is_folder):
+            continue
+        if rules is not None and rules.leaves_out(path, folder=is_folder):
+            if not is_folder and secret(path):
+                bounds.secrets.append(path)
             continue
         try:
             path.encode()
@@ -244,8 +257,8 @@ def _walk(
             raise BundleError(f"The file name {path!r} is not UTF-8.", "Rename the file.") from error
         if "\\" in path or any(ord(character) < 32 or ord(character) == 127 for character in path):
             raise BundleError(f"The file name {path!r} holds a backslash or control character.", "Rename the file.")
-        if item.is_dir(follow_symlinks=False) or (bounds.folders and _inner_folder(bounds.root, folder / item.name)):
-            yield from _walk(bounds, folder / item.name, f"{path}/", above)
+        if is_folder or (bounds.folders and _inner_folder(bounds.root, folder / item.name)):
+            yield from _walk(bounds, folder / item.name, f"{path}/", rules, above)
         else:
             yield path, *_real(bounds.root, folder / item.name, path)
 

@@ -252,6 +252,16 @@ async def test_upload_says_what_it_made_and_that_nothing_changed(fake: FakeDaemo
     assert ended.json["skill"]["default_version"] == "2"
 
 
+async def test_upload_says_which_secrets_it_left_behind(fake: FakeDaemon, sh: Shell, skill: Path) -> None:
+    (skill / ".env").write_text("KEY=secret")
+    (skill / "node_modules/x").mkdir(parents=True)
+    (skill / "node_modules/x/index.js").write_text("x")
+    ended = await sh("upload", str(skill))
+    assert ended.code == 0
+    assert ".env was left out: it may hold secrets." in ended.err
+    assert {path for files in fake.contents.values() for path in files} == {"SKILL.md", "samples/a.csv"}
+
+
 async def test_upload_takes_the_good_and_lists_the_bad(
     fake: FakeDaemon, sh: Shell, skill: Path, tmp_path: Path
 ) -> None:

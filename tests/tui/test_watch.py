@@ -360,6 +360,24 @@ async def test_git_and_caches_make_no_version(fake: FakeDaemon, client: Client, 
         assert sorted(fake.contents[state.skill_id, "2"]) == ["SKILL.md", "real.txt", "scripts/run.py"]
 
 
+async def test_packages_and_what_is_ignored_make_no_version_and_a_secret_stays_with_a_notice(
+    fake: FakeDaemon, client: Client, skill: Path
+) -> None:
+    (skill / ".gitignore").write_text("out/\n")
+    (skill / ".env").write_text("KEY=secret")
+    async with watching(fake, client, skill) as w:
+        first = await w.reach(skill, "current", "1")
+        assert [warning.split(":")[0] for warning in first.warnings] == [".env was left out"]
+        for path in (".venv/lib/x.py", "venv/pyvenv.cfg", "node_modules/a/index.js", ".cache/x", "out/report.md"):
+            (skill / path).parent.mkdir(parents=True)
+            (skill / path).write_text("x")
+        (skill / ".env").write_text("KEY=other")
+        (skill / "scripts/run.py").write_text("print(2)\n")
+        second = await w.reach(skill, "current", "2")
+        assert set(fake.contents[second.skill_id, "2"]) - {"SKILL.md", "scripts/run.py"} == {".gitignore"}
+        assert w.versions("counter") == ["1", "2"]
+
+
 async def test_what_git_keeps_of_a_thousand_files_is_neither_read_nor_sent(
     fake: FakeDaemon, client: Client, skill: Path
 ) -> None:

@@ -43,11 +43,11 @@ class Several:
             self._code = out.explain(error, self._as_json, folder=folder if self._count > 1 or self._as_json else "")
 
     def warn(self, done: UploadedSkill) -> None:
-        """What SKILL.md was found to have: each warning of one skill, their number where there are many."""
+        """What SKILL.md was found to have (where there are many skills the first and the number), what was not sent."""
         warnings = [str(warning) for warning in done.version.get("warnings") or ()]
         if self._count > 1 and len(warnings) > 1:
             warnings = [f"{warnings[0]} And {len(warnings) - 1} more."]
-        for warning in warnings:
+        for warning in (*warnings, *done.left_out):
             out.note(f"  {warning}", "yellow")
 
     def end(self) -> int:

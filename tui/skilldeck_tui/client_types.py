@@ -119,11 +119,13 @@ class RunDetail:
 
 @dataclass(frozen=True)
 class UploadedSkill:
-    """`unchanged`: the content equals the latest version's, and no version was made."""
+    """`unchanged`: the content equals the latest version's, and no version was made. `left_out` says of which files
+    of the folder a person should hear that they were not sent."""
 
     skill: Object
     version: Object
     unchanged: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skilldeck_shared.bundle import BundleError, ChangedWhileReading, Tree, scan, zip_stream
@@ -44,7 +44,8 @@ def read_folder(
     Raises:
         BundleError, ManifestError (with line and column) or ChangedWhileReading.
     """
-    tree = scan(folder, previous, within=within)
+    # What was fetched is what its author published, to the last file.
+    tree = scan(folder, previous, within=within, ignoring=within is None)
     return Scanned(folder, tree, read_manifest(folder, tree, lenient=lenient))
 
 
@@ -62,6 +63,14 @@ def read_manifest(folder: Path, tree: Tree, *, lenient: bool = False) -> Manifes
     except OSError as error:
         raise BundleError(f"{found[0]!r} cannot be read: {error.strerror}.", "Check its permissions.") from error
     return parse_manifest(decode_manifest(data), folder.resolve().name, lenient=lenient, any_length=True)
+
+
+def left_out(tree: Tree) -> list[str]:
+    """What a person should hear of files that were not taken along."""
+    return [
+        f"{path} was left out: it may hold secrets. To send it all the same: a line !{path} in .skillignore"
+        for path in tree.secrets
+    ]
 
 
 async def send_folder(
@@ -143,7 +152,7 @@ async def upload_folder(
         try:
             scanned = await asyncio.to_thread(read_folder, folder, tree, lenient=not watched, within=within)
             tree = scanned.tree
-            return await send_folder(
+            done = await send_folder(
                 client,
                 scanned,
                 skill_id=skill_id,
@@ -154,6 +163,7 @@ async def upload_folder(
                 origin=origin,
                 progress=progress,
             )
+            return replace(done, left_out=tuple(left_out(tree)))
         except ChangedWhileReading:
             if attempt == TRIES - 1:
                 raise

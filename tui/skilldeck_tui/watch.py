@@ -21,6 +21,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from skilldeck_shared.bundle import ignored
+from skilldeck_shared.ignore import FOLDERS
 from skilldeck_tui.client import Client
 from skilldeck_tui.client_types import Link, Snapshot
 from skilldeck_tui.watch_folder import Folder, WatchState, identify
@@ -228,12 +229,12 @@ class FolderWatcher:
         return touched or set(self._folders)
 
     def _relevant(self, _: Change, name: str) -> bool:
-        """Whether an event can change a bundle: not for swap files, caches and version control."""
+        """Whether an event can change a bundle: not for swap files, packages, caches and version control."""
         changed = Path(name)
         for path in self._folders:
             if changed.is_relative_to(path) and changed != path:
                 *folders, file = changed.relative_to(path).parts
-                if ignored(file) or ignored(file, folder=True) or any(ignored(part, folder=True) for part in folders):
+                if ignored(file) or any(ignored(part, folder=True) or part in FOLDERS for part in (*folders, file)):
                     return False
         return True
 

@@ -24,7 +24,7 @@ from skilldeck_shared.bundle import ChangedWhileReading, Tree, scan
 from skilldeck_shared.errors import Busy, SkilldeckError, Unavailable
 from skilldeck_tui.client import Client
 from skilldeck_tui.client_types import DaemonUnreachable
-from skilldeck_tui.upload import Scanned, read_manifest, send_folder
+from skilldeck_tui.upload import Scanned, left_out, read_manifest, send_folder
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Folder:
             if tree.digest == self._refused and self.state.state == "error":
                 return
             manifest = await asyncio.to_thread(read_manifest, self.folder, tree)
-            self._enter("uploading", name=manifest.name, warnings=tuple(str(w) for w in manifest.warnings))
+            self._enter("uploading", name=manifest.name, warnings=(*map(str, manifest.warnings), *left_out(tree)))
             async with self._uploads:
                 uploaded = await send_folder(
                     self._client,
@@ -200,7 +200,7 @@ class Folder:
 
     async def _settled(self) -> Tree:
         """The folder's tree once two scans `QUIET` apart agree."""
-        tree = await asyncio.to_thread(scan, self.folder, self._tree)
+        tree = await asyncio.to_thread(_scan, self.folder, self._tree)
         self._tree = tree
         if tree.digest == self._sent or (tree.digest == self._refused and self.state.state == "error"):
             # Known already: nothing to wait for. A save that is under way brings its own event.
@@ -209,7 +209,7 @@ class Folder:
         while True:
             self._dirty.clear()
             await asyncio.sleep(QUIET)
-            again = await asyncio.to_thread(scan, self.folder, tree)
+            again = await asyncio.to_thread(_scan, self.folder, tree)
             self._tree = again
             if again.digest == tree.digest:
                 return again
@@ -227,6 +227,10 @@ class Folder:
         self.state = new
         if replace(new, at=old.at, error=None) != replace(old, error=None) or str(new.error) != str(old.error):
             self._publish(new)
+
+
+def _scan(folder: Path, previous: Tree | None) -> Tree:
+    return scan(folder, previous, ignoring=True)
 
 
 def identify(folder: Path) -> tuple[int, int] | None:
