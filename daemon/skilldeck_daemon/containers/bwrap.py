@@ -34,7 +34,7 @@ AGENT_SOURCE = Path(__file__).with_name("agent.py")
 KERNEL_PATH = "/run/kernel.py"
 KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
 HOME = "/home/user"
-INNER_PATH = "/run/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+INNER_PATH = f"{HOME}/.local/bin:/run/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 ENVIRONMENT = {
     "HOME": HOME,
@@ -47,6 +47,14 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PAGER": "cat",
     "TMPDIR": "/tmp",
+}
+# The sandbox is the environment that the distribution's mark asks for: `pip install X` works as SKILL.md files say. Not
+# for commands without one, which would change the host.
+INSTALLING = {
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "NPM_CONFIG_PREFIX": f"{HOME}/.local",
+    "NPM_CONFIG_UPDATE_NOTIFIER": "false",
 }
 
 _ETC_BINDS = (
@@ -273,6 +281,7 @@ def build(
     """The argv of one container, and the descriptors that belong to it.
 
     Args:
+        data_dir: the work directory; the home directory lies beside it (`home_of`).
         mounts: (name, host folder) of each skill, already readable by the container's user.
         socket_fd: the agent's end of the control socket.
         status_fd: where bwrap writes its JSON status.
@@ -317,7 +326,8 @@ def build(
         argv += ["--perms", "1777", "--size", scratch, "--tmpfs", "/dev/shm"]
         argv += ["--perms", "1777", "--size", scratch, "--tmpfs", "/tmp"]
         argv += ["--symlink", "/tmp", "/var/tmp"]
-        argv += ["--perms", "0700", "--size", scratch, "--tmpfs", HOME]
+        # On disk, under the quota: what pip and npm install there, and their caches, are more than memory should hold.
+        argv += ["--bind", str(home_of(data_dir)), HOME]
         # After the tmpfs mounts: the interpreter may lie under /tmp or under a home directory called as ours.
         python = tools.python
         if python.prefix is not None:
@@ -341,12 +351,17 @@ def build(
     return argv, fds
 
 
+def home_of(data_dir: Path) -> Path:
+    """Where the home directory of the container with this work directory lies."""
+    return data_dir.parent / "home"
+
+
 def environment(spec: ContainerSpec) -> dict[str, str]:
     """What a command finds in its environment, and nothing of the daemon's."""
     # Thread pools are sized by the machine's processors; on a large one they alone would reach NPROC.
     threads = str(min(8, len(os.sched_getaffinity(0))))
     env = {"PATH": INNER_PATH, "PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    env.update(ENVIRONMENT)
+    env.update(ENVIRONMENT | INSTALLING)
     if spec.network.allowed_domains:
         proxy = f"http://127.0.0.1:{PROXY_PORT}"
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

@@ -71,7 +71,7 @@ class Containers:
             max_memory: the largest `memory_limit` a container may ask for.
             max_containers: how many may be open at once.
             disk_floor_bytes: below this much free disk no call starts and running ones are stopped.
-            quota_bytes: how much one container may keep in /mnt/data.
+            quota_bytes: how much one container may keep in /mnt/data and its home directory.
             allow_private_hosts: names that an allowlist may reach although they resolve to private addresses.
             ways: private folders on the way to `root` and to skills, made when missing; a root daemon lets its
                 containers' user, and no other, through them.
@@ -360,7 +360,9 @@ class Containers:
 
     async def _launch(self, spec: ContainerSpec, home: Path, monitor: Monitor | None, proxy: Proxy | None) -> Runtime:
         mounts = [(mount.name, mount.path) for mount in spec.mounts]
-        (home / "data").chmod(0o755)  # a command may have locked its own work directory
+        # A command may have locked its own directories.
+        (home / "data").chmod(0o755)
+        (home / "home").chmod(0o700)
         if self.tools is None:
             plain = PlainRuntime(home / "data", mounts)
             await plain.start()
@@ -398,7 +400,12 @@ class Containers:
 
     def _make_home(self, name: str) -> Path:
         home = self.base / name
-        for folder, mode in ((home, 0o700), (home / "data", 0o755), (home / "staging", 0o700)):
+        for folder, mode in (
+            (home, 0o700),
+            (home / "data", 0o755),
+            (home / "home", 0o700),
+            (home / "staging", 0o700),
+        ):
             folder.mkdir(mode=mode, exist_ok=True)
             folder.chmod(mode)
             if self._owner is not None and folder.name != "staging":

@@ -51,7 +51,7 @@ class PlainRuntime:
         return self._alive
 
     async def start(self) -> None:
-        (self._data_dir.parent / "home").mkdir(mode=0o700, exist_ok=True)
+        bwrap.home_of(self._data_dir).mkdir(mode=0o700, exist_ok=True)
         self._alive = True
 
     @property
@@ -68,7 +68,7 @@ class PlainRuntime:
         env = {
             **bwrap.ENVIRONMENT,
             "PATH": os.environ.get("PATH", bwrap.INNER_PATH),
-            "HOME": str(self._data_dir.parent / "home"),
+            "HOME": str(bwrap.home_of(self._data_dir)),
             MARKER: f"{self._token}-{job.number}",
         }
         program = self.localized(command).encode("utf-8", "surrogateescape")

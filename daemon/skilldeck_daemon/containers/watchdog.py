@@ -39,7 +39,7 @@ HOPELESS = 4 * GIB
 MEMORY_FLOOR = 256 * 1024 * 1024
 MEMORY_FLOOR_SHARE = 50
 """Without a memory cgroup: the least memory that calls must leave the machine, or a fiftieth of all it has."""
-SCRATCH = ("tmp", "dev/shm", bwrap.HOME.lstrip("/"))
+SCRATCH = ("tmp", "dev/shm")
 
 
 def human(size: int) -> str:
@@ -218,7 +218,7 @@ class Monitor:
                 info = os.statvfs(f"/proc/{init}/root/{place}")
                 files += info.f_files - info.f_ffree
         if files > MAX_FILES:
-            self._note = f"stopped: more than {MAX_FILES} files in /tmp, /dev/shm and the home directory"
+            self._note = f"stopped: more than {MAX_FILES} files in /tmp and /dev/shm"
             proc.kill(init, self._started)
 
     def stop(self, note: str) -> None:
@@ -229,6 +229,8 @@ class Monitor:
     def _check_disk(self, init: int) -> None:
         started = time.monotonic()
         used, files = artifacts.usage(self._data_dir, MAX_FILES)
+        more_used, more_files = artifacts.usage(bwrap.home_of(self._data_dir), MAX_FILES)
+        used, files = used + more_used, files + more_files
         took = time.monotonic() - started
         self._used = used
         self._next_scan = time.monotonic() + max(SCAN_EVERY_S, SCAN_SHARE * took)

@@ -42,6 +42,25 @@ async def test_the_environment_is_what_is_documented(container: Container) -> No
     for line in ("HOME=/home/user", "LANG=C.UTF-8", "TERM=dumb", "PYTHONDONTWRITEBYTECODE=1", "42", "1000", "0"):
         assert line in lines
     assert "not a tty" in result.stdout
+    (path,) = [line for line in lines if line.startswith("PATH=")]
+    assert path.startswith("PATH=/home/user/.local/bin:/run/bin:")
+
+
+async def test_the_home_directory_is_on_disk_and_what_is_installed_there_runs(
+    containers: Containers, tmp_path: Path
+) -> None:
+    container = await containers.create(ContainerSpec("c", memory_limit="1g"))
+    # More than a quarter of the memory, which is what a home directory in memory had.
+    filled = await sh(container, "head -c 300M /dev/zero > ~/wheel && stat -c %s ~/wheel && stat -c %a ~ && rm ~/wheel")
+    assert (filled.exit_code, filled.stdout) == (0, f"{300 * 1024**2}\n700\n"), filled.stderr
+    install = (
+        "mkdir -p ~/.local/bin; printf '#!/bin/sh\\necho installed\\n' > ~/.local/bin/tool; chmod +x ~/.local/bin/tool"
+    )
+    await sh(container, install)
+    assert (await sh(container, "tool; chmod 000 ~; ls /mnt/data")).stdout == "installed\n"
+    await container.close(delete=False)
+    again = await containers.reopen(ContainerSpec("c", memory_limit="1g"))
+    assert (await sh(again, "tool")).stdout == "installed\n"
 
 
 async def test_a_skill_is_readable_and_read_only(containers: Containers, tmp_path: Path) -> None:

@@ -181,6 +181,15 @@ async def test_a_skill_folder_under_a_private_directory_can_be_mounted(container
     assert (await sh(container, "cat /mnt/skills/s/SKILL.md; /mnt/skills/s/scripts/go")).stdout == "hellowent\n"
 
 
+async def test_the_home_directory_counts_for_the_quota(start_containers: Start) -> None:
+    containers = await start_containers(quota_bytes=50 * MIB)
+    container = await containers.create(ContainerSpec("c"))
+    full = await sh(container, "while :; do head -c 20M /dev/zero >> ~/big; sleep 0.02; done")
+    assert full.exit_code == 137
+    assert "exceed 50 MiB" in full.stderr
+    assert (await sh(container, "rm ~/big; echo tidy")).stdout == "tidy\n"
+
+
 async def test_a_container_over_its_quota_is_stopped_and_can_be_tidied(start_containers: Start) -> None:
     containers = await start_containers(quota_bytes=50 * MIB)
     container = await containers.create(ContainerSpec("c"))
