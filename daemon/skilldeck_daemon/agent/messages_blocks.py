@@ -1,7 +1,7 @@
 """The `messages` of an Anthropic Messages request as input items of a run.
 
 Blocks: text, image, document, search_result, container_upload, tool_use and tool_result, thinking, and the
-server_tool_use and bash_code_execution_tool_result with which an earlier answer told of commands that were run here.
+server_tool_use and its results with which an earlier answer told of commands and searches that were made here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ ASSISTANT = (
     "redacted_thinking",
     "server_tool_use",
     "bash_code_execution_tool_result",
+    "web_search_tool_result",
 )
 HOSTED_NAME = "bash_code_execution"
+SEARCH_NAME = "web_search"
 Part = dict[str, Any]
 
 
@@ -39,6 +41,7 @@ class BlockReader:
         self._container_id = container_id
         self._pending: set[str] = set()
         self._ran: set[str] = set()
+        self._searched: dict[str, str] = {}  # the query of each search whose result has not come yet
 
     def read(self, fields: Fields) -> None:
         """Read the whole list. Raises BadRequest naming the field."""
@@ -119,6 +122,8 @@ class BlockReader:
                     self._call(block)
                 case "server_tool_use":
                     self._command(block)
+                case "web_search_tool_result":
+                    self._search_result(block)
                 case _:
                     self._command_output(block)
 
@@ -144,15 +149,33 @@ class BlockReader:
         self._add(item, block.path)
 
     def _command(self, block: Fields) -> None:
-        block.needed("name", choices=(HOSTED_NAME,))
+        name = block.needed("name", choices=(HOSTED_NAME, SEARCH_NAME))
         id = block.needed("id", maximum=256)
         given = block.object("input", required=True)
         assert given is not None
+        if name == SEARCH_NAME:
+            self._searched[id] = given.string("query") or ""
+            return
         self._ran.add(id)
         item: Item = {"id": new_id("sh"), "type": "shell_call", "status": "completed", "call_id": id}
         item["action"] = {"commands": [given.needed("command")], "timeout_ms": None, "max_output_length": None}
         item["environment"] = {"type": "container_reference", "container_id": self._container_id}
         self._add(item, block.path)
+
+    def _search_result(self, block: Fields) -> None:
+        """A search and what it found, as one item; a result of another server's search is sealed and stays so."""
+        id = block.needed("tool_use_id", maximum=256)
+        if id not in self._searched:
+            refuse(block.name("tool_use_id"), f"'{block.path}' has no server_tool_use {id[:100]!r} before it.")
+        query = self._searched.pop(id)
+        results: list[dict[str, str]] = []
+        found = isinstance(block.value.get("content"), list)
+        for entry in block.objects("content") if found else ():
+            text = unseal(entry.string("encrypted_content") or "")
+            results.append({"url": entry.needed("url"), "title": entry.string("title") or "", "text": text})
+        item: Item = {"id": new_id("ws"), "type": "web_search_call", "status": "completed" if found else "failed"}
+        item["action"] = {"type": "search", "query": query, "queries": [query]}
+        self._add({**item, "results": results}, block.path)
 
     def _command_output(self, block: Fields) -> None:
         id = block.needed("tool_use_id", maximum=256)

@@ -1,8 +1,8 @@
 """The body of POST /v1/messages (Anthropic Messages), read once and completely into a `ResponseRequest`.
 
 Every field is honoured, or refused by name. Tools: the client's own (with `input_schema`), the client-side bash and
-text editor in Anthropic's versions, and code_execution, which is the hosted shell; `container` names its container or
-the skills it has. A thinking budget is told to the model as effort: low, medium or high.
+text editor in Anthropic's versions, web_search, and code_execution, which is the hosted shell; `container` names its
+container or the skills it has. A thinking budget is told to the model as effort: low, medium or high.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from skilldeck_daemon.agent.context_edits import Edit, apply_edits, parse_edits
 from skilldeck_daemon.agent.environments import Environments
 from skilldeck_daemon.agent.fields import Fields, refuse, refuse_foreign
+from skilldeck_daemon.agent.included import RESULTS
 from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.messages_blocks import BlockReader, texts
 from skilldeck_daemon.agent.names import Names
@@ -69,7 +70,8 @@ FOREIGN = {
 BILLING = "x-anthropic-billing-header:"
 """Begins a line that Claude Code puts before its system text, another one in each session: the prompt's cached
 beginning would end there."""
-ABSENT = {"tool_search_tool_": "tool_search", "web_search_": "web_search", "web_fetch_": "web_fetch"}
+WEB_SEARCH = "web_search"
+ABSENT = {"tool_search_tool_": "tool_search", "web_fetch_": "web_fetch"}
 """Hosted tools, by the beginnings of their types, and what Responses call them."""
 
 
@@ -119,6 +121,8 @@ class MessagesBody:
             store=False,
             max_output_tokens=limit,
             parallel_tool_calls=parallel,
+            max_tool_calls=_max_uses(fields),
+            include=frozenset({RESULTS}),
             temperature=fields.number("temperature", minimum=0, maximum=1),
             top_p=fields.number("top_p", minimum=0, maximum=1),
             top_k=fields.integer("top_k", minimum=0),
@@ -127,7 +131,7 @@ class MessagesBody:
             effort=effort,
             user=_user(fields),
         )
-        hosted = any(tool.hosted for tool in parsed)
+        hosted = any(tool.hosted and tool.type == "shell" for tool in parsed)
         edits = parse_edits(fields) if fields.value.get("context_management") is not None else None
         return cls(request, names, container, hosted, fields.boolean("stream"), thinking, edits)
 
@@ -263,6 +267,7 @@ def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], 
         if kinds[index].startswith(CODE_EXECUTION):
             rest = rest.removeprefix("environment")
             return container.path if rest == ".container_id" else f"container{rest}"
+        rest = rest.replace("filters.", "") if kinds[index].startswith(WEB_SEARCH) else rest
         return f"tools[{index}].{rest.replace('parameters', 'input_schema', 1)}"
 
     return flat, named
@@ -287,11 +292,32 @@ def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
             parameters = {"type": "object", "properties": properties}
             name = entry.needed("name", maximum=128)
             return {"type": "function", "name": name, "description": description, "parameters": parameters}
+    if kind.startswith(f"{WEB_SEARCH}_"):
+        return _web_search(entry)
     for prefix, type in ABSENT.items():
         if kind.startswith(prefix):
             return {"type": type}
-    hint = f"Supported: custom, {CODE_EXECUTION}_…, bash_…, text_editor_…."
+    hint = f"Supported: custom, {CODE_EXECUTION}_…, {WEB_SEARCH}_…, bash_…, text_editor_…."
     refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
+
+
+def _web_search(entry: Fields) -> dict[str, Any]:
+    entry.needed("name", choices=(WEB_SEARCH,))
+    entry.refuse("blocked_domains", why="Name the sites that may be searched, in 'allowed_domains'.")
+    check_callers(entry)
+    tool: dict[str, Any] = {"type": WEB_SEARCH, "user_location": entry.value.get("user_location")}
+    domains = entry.strings("allowed_domains")
+    return {**tool, "filters": {"allowed_domains": domains}} if domains else tool
+
+
+def _max_uses(fields: Fields) -> int | None:
+    """`max_uses` of a web search that is the only hosted tool: a run has one limit for all of them."""
+    limits = [
+        entry.integer("max_uses", minimum=1) if str(entry.value.get("type")).startswith(f"{WEB_SEARCH}_") else None
+        for entry in fields.objects("tools")
+    ]
+    alone = not any(str(entry.value.get("type")).startswith(CODE_EXECUTION) for entry in fields.objects("tools"))
+    return next((limit for limit in limits if limit is not None), None) if alone else None
 
 
 def _choice(fields: Fields, tools: list[Tool]) -> tuple[ToolChoice, bool]:
@@ -304,5 +330,7 @@ def _choice(fields: Fields, tools: list[Tool]) -> tuple[ToolChoice, bool]:
     wanted: Any = {"any": "required"}.get(kind, kind)
     if kind == "tool":
         name = choice.needed("name")
-        wanted = {"type": "shell"} if name == CODE_EXECUTION else {"type": "function", "name": name}
+        named = {"type": "function", "name": name}
+        hosted = {CODE_EXECUTION: "shell", WEB_SEARCH: WEB_SEARCH}.get(name)
+        wanted = {"type": hosted} if any(tool.type == hosted for tool in tools) else named
     return parse_choice(Fields({"tool_choice": wanted}), tools), parallel

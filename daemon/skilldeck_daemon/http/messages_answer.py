@@ -16,7 +16,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.environments import Environments
 from skilldeck_daemon.agent.log import Event
-from skilldeck_daemon.agent.messages_blocks import HOSTED_NAME
+from skilldeck_daemon.agent.messages_blocks import HOSTED_NAME, SEARCH_NAME
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.agent.sealed import seal
 from skilldeck_daemon.http.chat_answer import clients_calls
@@ -42,8 +42,13 @@ def usage_of(run: Run) -> Doc:
         "cache_read_input_tokens": used.cached_tokens,
         "output_tokens": used.output_tokens,
         "output_tokens_details": {"thinking_tokens": used.reasoning_tokens},
-        "server_tool_use": None,
+        "server_tool_use": _searches(run),
     }
+
+
+def _searches(run: Run) -> Doc | None:
+    made = sum(_is_search(item) for item in run.output.items)
+    return {"web_search_requests": made, "web_fetch_requests": 0} if made else None
 
 
 def message_usage(run: Run) -> Doc:
@@ -101,6 +106,9 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
                 block = {**command(item), "input": {"command": "\n".join(item["action"]["commands"])}}
             case "shell_call_output":
                 block = command_result(item, made)
+            case "web_search_call" if _is_search(item):
+                blocks.append({**search(item), "input": {"query": item["action"]["query"]}})
+                block = search_result(item)
         if block is not None:
             blocks.append(block)
     return blocks
@@ -121,6 +129,32 @@ def arguments(text: str) -> Doc:
 
 def command(item: Doc) -> Doc:
     return {"type": "server_tool_use", "id": item["call_id"], "name": HOSTED_NAME, "input": {}}
+
+
+def _is_search(item: Doc) -> bool:
+    """Pages that were opened have no block: those would be of a tool that the request did not name."""
+    return bool(item["type"] == "web_search_call" and item["action"]["type"] == "search")
+
+
+def search(item: Doc) -> Doc:
+    return {"type": "server_tool_use", "id": item["id"], "name": SEARCH_NAME, "input": {}}
+
+
+def search_result(item: Doc) -> Doc:
+    """What a search found; the text is sealed, as Anthropic's is, and read when the block comes back."""
+    content: Any = [
+        {
+            "type": "web_search_result",
+            "url": found["url"],
+            "title": found["title"],
+            "encrypted_content": seal(found["text"]),
+            "page_age": None,
+        }
+        for found in item.get("results") or ()
+    ]
+    if item["status"] == "failed":
+        content = {"type": "web_search_tool_result_error", "error_code": "unavailable"}
+    return {"type": "web_search_tool_result", "tool_use_id": item["id"], "content": content}
 
 
 def command_result(item: Doc, made: Made) -> Doc:
@@ -219,6 +253,12 @@ class BlockStream:
             yield self._delta(index, "input_json_delta", partial_json=told)
         elif item["type"] == "shell_call_output":
             yield from self._start(index, command_result(item, self._made))
+        elif _is_search(item):
+            yield from self._start(index, search(item))
+            told = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
+            yield self._delta(index, "input_json_delta", partial_json=told)
+            yield {"type": "content_block_stop", "index": self._open.pop(index)}
+            yield from self._start(index, search_result(item))
         if index not in self._open:
             return
         if item["type"] == "reasoning":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anthropic
@@ -10,6 +11,7 @@ import pytest
 
 from support.daemon import Running, running
 from support.scripted_model import Call, Reasoning, Turn, usage
+from support.web import Web
 
 TOOL: Any = {"name": "look", "input_schema": {"type": "object"}}
 BETAS = "claude-code-20250219,context-management-2025-06-27,interleaved-thinking-2025-05-14,no-such-beta-2031-01-01"
@@ -212,4 +214,60 @@ async def test_an_answer_has_every_field_of_anthropics_schema() -> None:
 async def test_fields_of_other_apis_are_refused_with_their_name_here(body: dict[str, Any], param: str) -> None:
     async with running() as daemon:
         answer = await post(daemon, **body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+# ------------------------------------------------------------------ web search
+
+SEARCH: Any = {"type": "web_search_20250305", "name": "web_search", "max_uses": 1}
+
+
+async def test_a_web_search_is_made_here_told_in_blocks_and_read_when_they_come_back() -> None:
+    async with (
+        Web() as web,
+        running(Turn(Call("web_search", {"query": "cats"})), Turn("Cats."), **web.settings) as daemon,
+    ):
+        web.results = [web.result("/cats", "Cats", "All about cats")]
+        asked = [{"role": "user", "content": "search"}]
+        choice = {"type": "tool", "name": "web_search"}
+        message = (await post(daemon, messages=asked, tools=[SEARCH], tool_choice=choice)).json()
+        use, result, text = message["content"]
+        assert (use["type"], use["name"], use["input"]) == ("server_tool_use", "web_search", {"query": "cats"})
+        assert (result["tool_use_id"], result["content"][0]["type"]) == (use["id"], "web_search_result")
+        assert message["usage"]["server_tool_use"] == {"web_search_requests": 1, "web_fetch_requests": 0}
+        assert (text["text"], web.searches) == ("Cats.", ["cats"])
+        first = told(daemon)
+        daemon.model.then(Turn("Again."))
+        more = [*asked, {"role": "assistant", "content": message["content"]}, {"role": "user", "content": "again"}]
+        await post(daemon, messages=more, tools=[SEARCH])
+        assert ("All about cats" in first, "All about cats" in told(daemon)) == (True, True)
+        assert "encrypted" not in told(daemon)
+
+
+async def test_a_streamed_search_opens_and_closes_its_two_blocks() -> None:
+    async with (
+        Web() as web,
+        running(Turn(Call("web_search", {"query": "cats"})), Turn("Cats."), **web.settings) as daemon,
+    ):
+        asked = [{"role": "user", "content": "search"}]
+        answer = await post(daemon, messages=asked, tools=[SEARCH], stream=True)
+        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+        blocks = [event for event in events if event["type"].startswith("content_block")]
+        shown = [event["content_block"]["type"] for event in blocks if event["type"] == "content_block_start"]
+        assert shown == ["server_tool_use", "web_search_tool_result", "text"]
+        assert [event["index"] for event in blocks if event["type"] == "content_block_stop"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"blocked_domains": ["a.org"]}, "tools[0].blocked_domains"),
+        ({"allowed_domains": ["https://a.org"]}, "tools[0].allowed_domains[0]"),
+        ({"max_uses": 0}, "tools[0].max_uses"),
+        ({"name": "search"}, "tools[0].name"),
+    ],
+)
+async def test_what_a_search_cannot_be_is_refused_by_its_name(more: dict[str, Any], param: str) -> None:
+    async with running(web_search="searxng", searxng_url="http://127.0.0.1:9") as daemon:
+        answer = await post(daemon, messages=[{"role": "user", "content": "x"}], tools=[{**SEARCH, **more}])
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
