@@ -39,7 +39,7 @@ _SCHEME = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]*://(?!/)")
 _QUOTES = re.compile(r"[\"'\\]")
 # By what a command can reach a folder that it does not name: steps back, also those that a pattern expands to,
 # expansions, and any way from the root that does not go into one of these places.
-_EXPANDED = re.compile(r"\.\.|\.[*?\[]|\{[^}\s]*[.,]|[$`]")
+_EXPANDED = re.compile(r"\.\.|\.[*?\[]|\{[^{}\s.,]*[.,]|[$`]")
 _ELSEWHERE = re.compile(r"(?<![\w./-])/(?:mnt/data|tmp|usr|bin|etc|home|dev/null)(?![^\s/;&|<>)])[^\s;&|<>)]*")
 _FROM_ROOT = re.compile(r"(?<![\w./-])/")
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from skilldeck_daemon.agent.web.said import found, normal
 
+LINK_CHARS = 2_000
+"""Longest text of a Markdown link, with its brackets."""
+
 
 def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """container_file_citation annotations, in order of their place."""
@@ -42,8 +45,9 @@ def url_citations(text: str, sources: Mapping[str, str]) -> list[dict[str, Any]]
             continue
         end = start + len(written)
         if text[start - 2 : start] == "](" and text[end : end + 1] == ")":
-            opening = text.rfind("[", 0, start - 2)
-            if opening >= 0 and "\n" not in text[opening:start]:
+            least = max(0, start - LINK_CHARS)
+            opening = text.rfind("[", max(least, text.rfind("\n", least, start)), start - 2)
+            if opening >= 0:
                 start, end = opening, end + 1
         url, title = source
         cited.append({"type": "url_citation", "start_index": start, "end_index": end, "url": url, "title": title})

@@ -197,7 +197,7 @@ def clean(text: str) -> str:
     """Without embedded data, without what no text holds, and without the white space that layout leaves behind."""
     text = _DATA_URL.sub("data:…", text.replace("\r\n", "\n").replace("\x0c", "\n\n"))
     text = "".join(char for char in text if char in "\n\t" or char >= " ").encode("utf-8", "replace").decode()
-    return re.sub(r"\n{4,}", "\n\n\n", re.sub(r"[ \t]+\n", "\n", text)).strip()
+    return re.sub(r"\n{4,}", "\n\n\n", re.sub(r"(?<![ \t])[ \t]+\n", "\n", text)).strip()
 
 
 def outcome(work: Callable[[], str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def web_text(action: Mapping[str, Any], results: Sequence[Mapping[str, str]]) ->
     mark = "result" if action["type"] == "search" else "page"
     blocks = [
         f"<{mark} url={quoteattr(result['url'])} title={quoteattr(result['title'])}>\n"
-        + re.sub(rf"<(?=\s*/?\s*{mark}\b)", "&lt;", result["text"], flags=re.IGNORECASE)
+        + re.sub(rf"<(?=\s*(?:/\s*)?{mark}\b)", "&lt;", result["text"], flags=re.IGNORECASE)
         + f"\n</{mark}>"
         for result in results
     ]

@@ -54,9 +54,10 @@ from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.files import ModelFiles
 from skilldeck_daemon.engine.grammar import Grammars
 from skilldeck_daemon.engine.holding import Held
-from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, held_back, parser_for
+from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, parser_for
 from skilldeck_daemon.engine.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.prompts import PromptMemory
+from skilldeck_daemon.engine.stops import StopStrings
 from skilldeck_shared.errors import BadRequest
 
 # A model that repeats itself for ever would fill its context. No answer worth reading repeats so few tokens so often;
@@ -434,34 +435,6 @@ class Loops:
             self._runs[back] = self._runs[back] + 1 if earlier == token else 0
         self._last.append(token)
         return max(self._runs) >= LOOP
-
-
-class StopStrings:
-    """Ends a text before the first stop string in it; holds back what may be the beginning of one."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.hit = False
-        self.found: str | None = None  # the stop string that was hit
-        self._stops = [stop for stop in stops if stop]
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """The text that may be shown now. After a hit always empty."""
-        if self.hit or not self._stops:
-            return "" if self.hit else text
-        text = self._held + text
-        found = [(at, stop) for at, stop in ((text.find(stop), stop) for stop in self._stops) if at >= 0]
-        if found:
-            self.hit, self._held = True, ""
-            at, self.found = min(found)
-            return text[:at]
-        keep = held_back(text, self._stops)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def flush(self) -> str:
-        held, self._held = self._held, ""
-        return "" if self.hit else held
 
 
 def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -154,6 +154,11 @@ def wrap_custom(call: dict[str, Any]) -> dict[str, Any]:
     return {"id": call.get("id"), "type": "function", "function": {"name": custom["name"], "arguments": arguments}}
 
 
+LONGEST_OPENING = 4_096
+LONGEST_ESCAPE = 12
+"""Characters; both halves of a surrogate pair."""
+
+
 class InputField:
     """The text of `{"input": "…"}` as its JSON arrives in pieces.
 
@@ -163,62 +168,74 @@ class InputField:
 
     _open = re.compile(r'\s*\{\s*"' + CUSTOM_INPUT + r'"\s*:\s*"')
     _escape = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
+    _plain = re.compile(r'[^"\\]+')
 
     def __init__(self) -> None:
-        self._raw = ""
-        self._at = -1  # where the next undecoded character of the string lies
-        self._text = ""
-        self._closed = False
+        self._pieces: list[str] = []  # all that came
+        self._shown: list[str] = []  # all that was returned
+        self._tail = ""  # what is not decoded yet: the beginning of the object, or of an escape
+        self._state: Literal["before", "inside", "closed", "other"] = "before"
 
     def feed(self, delta: str) -> str:
-        self._raw += delta
-        if self._at < 0:
-            match = self._open.match(self._raw)
+        self._pieces.append(delta)
+        if self._state in ("closed", "other"):
+            return ""
+        text, self._tail = self._tail + delta, ""
+        at = 0
+        if self._state == "before":
+            match = self._open.match(text)
             if match is None:
+                # However it is laid out, the object's beginning is short.
+                self._tail, self._state = (text, "before") if len(text) < LONGEST_OPENING else ("", "other")
                 return ""
-            self._at = match.end()
+            at, self._state = match.end(), "inside"
         out: list[str] = []
-        while not self._closed and self._at < len(self._raw):
-            char = self._raw[self._at]
-            if char == '"':
-                self._closed = True
+        while at < len(text):
+            plain = self._plain.match(text, at)
+            if plain is not None:
+                out.append(plain.group())
+                at = plain.end()
+            elif text[at] == '"':
+                self._state = "closed"
                 break
-            if char != "\\":
-                out.append(char)
-                self._at += 1
-                continue
-            escape = self._take_escape()
-            if escape is None:
-                break
-            out.append(escape)
+            else:
+                escape, end = self._take_escape(text, at)
+                if escape is None:
+                    if len(text) - at >= LONGEST_ESCAPE:  # it is none; `whole` finds that this is no JSON
+                        self._state = "closed"
+                    self._tail = text[at:]
+                    break
+                out.append(escape)
+                at = end
         new = "".join(out)
-        self._text += new
+        self._shown.append(new)
         return new
 
-    def _take_escape(self) -> str | None:
-        """The next escape decoded, both halves of a surrogate pair together; None while it is not all here."""
-        match = self._escape.match(self._raw, self._at)
+    def _take_escape(self, text: str, at: int) -> tuple[str | None, int]:
+        """The escape at a place decoded, both halves of a surrogate pair together, and where it ends; None while it is
+        not all here."""
+        match = self._escape.match(text, at)
         if match is None:
-            return None
+            return None, at
         end = match.end()
         if re.fullmatch(r"\\u[dD][89abAB][0-9a-fA-F]{2}", match.group()):
-            low = self._escape.match(self._raw, end)
-            if low is None and len(self._raw) - end < 6:
-                return None
+            low = self._escape.match(text, end)
+            if low is None and len(text) - end < 6:
+                return None, at
             if low is not None and re.fullmatch(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}", low.group()):
                 end = low.end()
-        text: str = json.loads(f'"{self._raw[self._at : end]}"')
-        self._at = end
-        return clean(text)
+        decoded: str = json.loads(f'"{text[at:end]}"')
+        return clean(decoded), end
 
     def whole(self) -> tuple[str, str]:
         """The complete input and what of it was not yet returned by `feed`."""
+        raw, shown = "".join(self._pieces), "".join(self._shown)
         try:
-            value = json.loads(self._raw)
+            value = json.loads(raw)
             if isinstance(value, dict) and isinstance(value.get(CUSTOM_INPUT), str):
                 text = clean(value[CUSTOM_INPUT])
-                rest = text[len(self._text) :] if text.startswith(self._text) else ""
-                return (text, rest) if rest or text == self._text else (self._text, "")
+                rest = text[len(shown) :] if text.startswith(shown) else ""
+                return (text, rest) if rest or text == shown else (shown, "")
         except ValueError:
             pass
-        return (self._text, "") if self._at >= 0 else (self._raw, self._raw)
+        return (shown, "") if self._state in ("inside", "closed") else (raw, raw)

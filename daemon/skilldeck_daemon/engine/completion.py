@@ -120,8 +120,8 @@ class _Text:
     """The text of one generation, up to its first stop string."""
 
     def __init__(self, vocabulary: Vocabulary, silent: Collection[int], stops: tuple[str, ...]) -> None:
-        from skilldeck_daemon.engine.chat import StopStrings
         from skilldeck_daemon.engine.detokenize import Detokenizer
+        from skilldeck_daemon.engine.stops import StopStrings
 
         self.count = 0
         self._vocabulary = vocabulary

@@ -38,7 +38,7 @@ class JsonScan:
         self.at = At.VALUE
         self.is_key = False
         self._stack: list[str] = []
-        self._literal = ""
+        self._literal: list[str] = []
         self._hex = 0
 
     @property
@@ -56,13 +56,13 @@ class JsonScan:
                 self.at = At.BAD
         elif at is At.LITERAL:
             if char in ",]}" or char in SPACE:
-                if LITERAL.fullmatch(self._literal):
+                if LITERAL.fullmatch("".join(self._literal)):
                     self.at = self._after_value()
                     self.step(char)
                 else:
                     self.at = At.BAD
             else:
-                self._literal += char
+                self._literal.append(char)
         elif at is At.ESCAPE:
             self._hex = 4
             self.at = At.HEX if char == "u" else At.STRING if char in '"\\/bfnrt' else At.BAD
@@ -78,7 +78,7 @@ class JsonScan:
     def finish(self) -> None:
         """The text has ended: a bare number or word is complete only now."""
         if self.at is At.LITERAL and not self._stack:
-            self.at = At.DONE if LITERAL.fullmatch(self._literal) else At.BAD
+            self.at = At.DONE if LITERAL.fullmatch("".join(self._literal)) else At.BAD
 
     def _after_value(self) -> At:
         return At.AFTER if self._stack else At.DONE
@@ -94,7 +94,7 @@ class JsonScan:
             elif char == "]" and at is At.VALUE_OR_END:
                 self._pop("[")
             elif char in "-0123456789tfn":
-                self._literal, self.at = char, At.LITERAL
+                self._literal, self.at = [char], At.LITERAL
             else:
                 self.at = At.BAD
         elif at in (At.KEY, At.KEY_OR_END):

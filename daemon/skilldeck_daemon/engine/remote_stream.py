@@ -48,7 +48,7 @@ class _Call:
     id: str
     name: str
     kind: Literal["function", "custom"]
-    arguments: str = ""
+    arguments: list[str] = field(default_factory=list)
     unwrap: InputField = field(default_factory=InputField)
     characters: Characters = field(default_factory=Characters)
 
@@ -195,7 +195,9 @@ class StreamReader:
         yield from self._grow(call, call.characters.feed(arguments))
 
     def _grow(self, call: _Call, arguments: str) -> Iterator[ChatEvent]:
-        call.arguments += arguments
+        if not arguments:
+            return
+        call.arguments.append(arguments)
         shown = call.unwrap.feed(arguments) if call.kind == "custom" else arguments
         if shown:
             yield ToolCallDelta(call.index, shown)
@@ -205,7 +207,7 @@ class StreamReader:
         if call is None:
             return
         yield from self._grow(call, call.characters.flush())
-        text = call.arguments
+        text = "".join(call.arguments)
         # Complete JSON is a complete call, wherever the limit was reached.
         cut_off = self.reason == "length" and not _is_json(text)
         if call.kind == "custom":
@@ -222,7 +224,11 @@ class StreamReader:
         """What is held back, and the end of the open call. A call that an error cut off stays open."""
         yield from self._flush(self._thought, self._text)
         call = self._call
-        if call is not None and not self.complete and call_problem(self._plan, call.name, call.arguments) is not None:
+        if (
+            call is not None
+            and not self.complete
+            and call_problem(self._plan, call.name, "".join(call.arguments)) is not None
+        ):
             return
         yield from self._end_call()
 

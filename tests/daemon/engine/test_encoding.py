@@ -53,7 +53,8 @@ def vocabulary() -> Watched:
 async def test_slices_encode_to_what_the_whole_text_does(vocabulary: Watched, text: str) -> None:
     encoder = Encoder(vocabulary)
     pieces = list(encoder.slices(text))
-    assert len(pieces) > 2 and "".join(pieces) == text
+    assert len(pieces) > 2
+    assert "".join(pieces) == text
     whole = Vocabulary.load(TINY).encode(text)
     assert await encoder.encode(text, len(whole)) == whole
     assert await encoder.count(text) == len(whole)
@@ -71,7 +72,8 @@ def test_a_cut_never_splits_a_special_token(vocabulary: Watched) -> None:
     for shift in range(len(marker) + 2):
         text = "#" * (2 * SLICE - shift) + marker + "#" * (3 * SLICE)
         pieces = list(Encoder(vocabulary).slices(text))
-        assert "".join(pieces) == text and sum(piece.count(marker) for piece in pieces) == 1
+        assert "".join(pieces) == text
+        assert sum(piece.count(marker) for piece in pieces) == 1
 
 
 async def test_encoding_ends_at_the_first_token_that_is_too_many(vocabulary: Watched) -> None:
@@ -113,7 +115,8 @@ async def test_what_waits_for_a_thread_is_dropped_when_its_client_leaves() -> No
     gate.set()
     await asyncio.gather(*busy)
     await apart(lambda _: None)
-    assert waiting.cancelled() and begun == []
+    assert waiting.cancelled()
+    assert begun == []
 
 
 async def test_what_is_under_way_ends_at_its_next_slice_when_its_client_leaves(vocabulary: Watched) -> None:

@@ -224,7 +224,7 @@ class PythonWriter(CallWriter):
         self._call_id = call_id
         self._reader = CommandReader("code")
         self._plain: bool | None = None  # the model writes code instead of JSON; None: not known yet
-        self._code = ""
+        self._code: list[str] = []
         self._item: dict[str, Any] = {
             "id": new_id("ci"),
             "type": "code_interpreter_call",
@@ -240,8 +240,8 @@ class PythonWriter(CallWriter):
         self._output.emit(f"response.{kind}", self._index, **fields)
 
     def show(self, delta: str) -> None:
-        if self._plain is None and "".join(self._written).strip():
-            self._plain = not "".join(self._written).lstrip().startswith("{")
+        if self._plain is None and delta.strip():  # the first that is no white space
+            self._plain = not delta.lstrip().startswith("{")
             delta = "".join(self._written)
         if self._plain is None:
             return
@@ -253,8 +253,7 @@ class PythonWriter(CallWriter):
                 self._grow(piece.text)
 
     def _grow(self, text: str) -> None:
-        self._code += text
-        self._item["code"] = self._code
+        self._code.append(text)
         self.emit("code_interpreter_call_code.delta", delta=text)
 
     def close(self, arguments: str, problem: str | None) -> Call:
@@ -270,12 +269,14 @@ class PythonWriter(CallWriter):
                 code, timeout_ms, restart = read_arguments(arguments)
             except ValueError as error:
                 problem = str(error)
-        if problem is None and not code.startswith(self._code):
+        shown = "".join(self._code)
+        if problem is None and not code.startswith(shown):
             problem = 'The arguments hold "code" more than once.'
         if problem is not None:
-            code = self._code or clean(arguments)  # a person sees what went wrong
-        if len(code) > len(self._code):
-            self._grow(code[len(self._code) :])
+            code = shown or clean(arguments)  # a person sees what went wrong
+        if len(code) > len(shown):
+            self._grow(code[len(shown) :])
+        self._item["code"] = code
         self.emit("code_interpreter_call_code.done", code=code)
         self._output.raw[self._item["id"]] = arguments
         return PythonCall(
@@ -295,7 +296,8 @@ class PythonWriter(CallWriter):
         """End the item. The model is told of the text whether or not the client asked for it."""
         outputs: list[dict[str, Any]] = [{"type": "logs", "logs": text}] if text else []
         outputs += [{"type": "image", "url": url} for url in images]
-        self._output.done(self._index, status=status, outputs=outputs if self._included else None)
+        code = "".join(self._code)
+        self._output.done(self._index, status=status, code=code, outputs=outputs if self._included else None)
         self._output.hide(
             {
                 "id": new_id("fco"),

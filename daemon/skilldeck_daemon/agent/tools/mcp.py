@@ -304,7 +304,6 @@ class McpWriter(CallWriter):
 
     def show(self, delta: str) -> None:
         if delta:
-            self._item["arguments"] += delta
             self._output.emit("response.mcp_call_arguments.delta", self._index, delta=delta)
 
     def close(self, arguments: str, problem: str | None) -> Call:
@@ -316,6 +315,7 @@ class McpWriter(CallWriter):
 
     def stop(self) -> None:
         """The run ends before the call does."""
+        self._item["arguments"] = self._item["arguments"] or "".join(self._written)
         self.finish("incomplete", error={"type": "http_error", "code": 499, "message": STOPPED}, told=False)
 
     def finish(

@@ -16,11 +16,14 @@ endings and a missing last newline stay as the file has them.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 END_OF_FILE = "*** End of File"
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
+MOST_PLACES = 5
+"""Places of an ambiguous hunk that an error names."""
 _SHOWN = 6
 """Lines of a hunk that an error repeats."""
 
@@ -68,11 +71,12 @@ def update(text: str, diff: str) -> tuple[str, Summary]:
     lines = [piece.rstrip("\n").removesuffix("\r") for piece in pieces]
     newline = "\r\n" if pieces and pieces[0].endswith("\r\n") else "\n"
     last_open = bool(pieces) and not pieces[-1].endswith("\n")
+    file = _File(lines)
     result: list[str] = []
     done = 0  # lines of the file that are dealt with
     added = removed = 0
     for hunk in hunks:
-        place = _place(hunk, lines, done)
+        place = _place(hunk, file, done)
         result += pieces[done:place]
         at = place
         for sign, line in hunk.lines:
@@ -139,10 +143,42 @@ def _hunks(diff: str) -> list[_Hunk]:
     return hunks
 
 
-def _place(hunk: _Hunk, lines: list[str], start: int) -> int:
+class _File:
+    """The lines of the file, and where each stands: a diff of many hunks reads the file once, not once for each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self._places: dict[Callable[[str], str], dict[str, list[int]]] = {}
+
+    def places(self, line: str, same: Callable[[str], str]) -> list[int]:
+        """The indexes, ascending, of the lines that are this one."""
+        if same not in self._places:
+            places: dict[str, list[int]] = {}
+            for index, text in enumerate(self.lines):
+                places.setdefault(same(text), []).append(index)
+            self._places[same] = places
+        return self._places[same].get(same(line), [])
+
+    def find(self, old: list[str], start: int, same: Callable[[str], str], most: int) -> list[int]:
+        """The first `most` places from `start` on where these lines stand, looked for by the rarest of them."""
+        offset, places = min(
+            ((offset, self.places(line, same)) for offset, line in enumerate(old)), key=lambda found: len(found[1])
+        )
+        found: list[int] = []
+        for number in range(bisect_left(places, start + offset), len(places)):
+            place = places[number] - offset
+            if place + len(old) <= len(self.lines) and _matches(self.lines, old, place, same):
+                found.append(place)
+                if len(found) == most:
+                    break
+        return found
+
+
+def _place(hunk: _Hunk, file: _File, start: int) -> int:
     """The index of the line where the hunk's old lines begin."""
+    lines = file.lines
     for anchor in hunk.anchors:
-        start = _after_anchor(anchor, lines, start)
+        start = _after_anchor(anchor, file, start)
     old = hunk.old
     if not old:
         if hunk.at_end or not lines:
@@ -160,13 +196,13 @@ def _place(hunk: _Hunk, lines: list[str], start: int) -> int:
         raise PatchError(_missing(hunk, "at the end of the file"))
     found: list[int] = []
     for same in (_itself, str.rstrip):  # trailing blanks are the one thing that may differ
-        found = [place for place in range(start, len(lines) - len(old) + 1) if _matches(lines, old, place, same)]
+        found = file.find(old, start, same, 1 if hunk.anchors else MOST_PLACES)
         if found:
             break
     if not found:
         raise PatchError(_missing(hunk, f"after line {start}" if start else "in the file"))
     if len(found) > 1 and not hunk.anchors:
-        places = ", ".join(str(place + 1) for place in found[:5])
+        places = ", ".join(str(place + 1) for place in found)
         raise PatchError(
             f"The hunk at line {hunk.number} of the diff fits at lines {places}:"
             " give more unchanged lines around it, or an '@@' line before it."
@@ -174,11 +210,12 @@ def _place(hunk: _Hunk, lines: list[str], start: int) -> int:
     return found[0]
 
 
-def _after_anchor(anchor: str, lines: list[str], start: int) -> int:
+def _after_anchor(anchor: str, file: _File, start: int) -> int:
     for same in (_itself, str.strip):
-        for index in range(start, len(lines)):
-            if same(lines[index]) == same(anchor):
-                return index + 1
+        places = file.places(anchor, same)
+        at = bisect_left(places, start)
+        if at < len(places):
+            return places[at] + 1
     raise PatchError(
         f"No line of the file{f' after line {start}' if start else ''} is {anchor[:120]!r}, which '@@' names."
     )

@@ -227,7 +227,8 @@ class ShellWriter(CallWriter):
         self._output = output
         self._call_id = call_id
         self._reader = CommandReader()
-        self._commands: list[str] = []  # as streamed so far
+        self._commands: list[str] = []  # as streamed so far; the one being written is empty
+        self._pieces: list[str] = []  # of the one being written
         self._finished = 0  # how many of them ended
         self._item = {
             "id": new_id("sh"),
@@ -237,7 +238,7 @@ class ShellWriter(CallWriter):
             "action": _action(),
             "environment": environment,
         }
-        self._index = output.add(self._item)
+        self._index = output.add(self._item, self._abandon)
 
     def _emit(self, kind: str, index: int, **fields: Any) -> None:
         self._output.log.append(
@@ -248,16 +249,28 @@ class ShellWriter(CallWriter):
         for piece in self._reader.feed(delta):
             if piece.kind == "begin":
                 self._commands.append("")
+                self._item["action"] = {**_action(), "commands": self._commands}
                 self._emit("added", piece.index, command="")
             elif piece.kind == "text":
-                self._commands[piece.index] += piece.text
+                self._pieces.append(piece.text)
                 self._emit("delta", piece.index, delta=piece.text)
             else:
+                self._settle()
                 self._finished += 1
                 self._emit("done", piece.index, command=self._commands[piece.index])
-        self._item["action"] = {**_action(), "commands": list(self._commands)}
+
+    def _settle(self) -> None:
+        """Put what was written of the last command where it belongs."""
+        if self._pieces:
+            self._commands[-1] += "".join(self._pieces)
+            self._pieces.clear()
+
+    def _abandon(self) -> None:
+        self._settle()
+        self._output.done(self._index, status="incomplete")
 
     def close(self, arguments: str, problem: str | None) -> Call:
+        self._settle()
         action = _action()
         if problem is None:
             try:

@@ -21,10 +21,12 @@ def found(text: str) -> Iterator[tuple[int, str]]:
     """(place, URL) of each URL in a text, without the punctuation that follows it."""
     for match in URL.finditer(text):
         url = match.group()
-        while url and (url[-1] in ".,;:!?*_" or (url[-1] == ")" and url.count(")") > url.count("("))):
-            url = url[:-1]
-        if len(url) > len("https://"):
-            yield match.start(), url
+        end, unopened = len(url), url.count(")") - url.count("(")
+        while end and (url[end - 1] in ".,;:!?*_" or (url[end - 1] == ")" and unopened > 0)):
+            end -= 1
+            unopened -= url[end] == ")"
+        if end > len("https://"):
+            yield match.start(), url[:end]
 
 
 def normal(url: str) -> str:
