@@ -28,6 +28,8 @@ PERMISSIONS: tuple[Permission, ...] = ("auto", "ask", "deny")
 TIMEOUT_S = 300.0
 DENIED = "Permission denied by the user."
 Objects = list[dict[str, Any]]
+LONG_TEXT = 64 * 1024
+"""Characters of commands, once for each skill, from which reading them takes more than 5 ms and is done in a thread."""
 SKILLS = "/mnt/skills/"
 """Where a container has its skills, each in a folder of its name."""
 
@@ -150,9 +152,16 @@ class Approvals:
         if policy == "deny":
             return "Permission denied: commands may not be run here. Answer without running any."
         rules = [*self._sessions.get(session, []), *await self._store.rules.list()]
-        if all(self._covers(rules, kind, command, skills) for command in commands):
+
+        def read() -> tuple[bool, dict[str, dict[str, str]]]:
+            known = all(self._covers(rules, kind, command, skills) for command in commands)
+            return known, {} if known else named_skills("\n".join(commands), skills, kind)
+
+        long = sum(map(len, commands)) * (1 + len(skills)) > LONG_TEXT
+        known, named = await asyncio.to_thread(read) if long else read()
+        if known:
             return None
-        return await self._ask(kind, commands, run_id, call_id, session, skills)
+        return await self._ask(kind, commands, run_id, call_id, session, skills, named)
 
     @staticmethod
     def _covers(rules: Objects, kind: str, command: str, skills: Mapping[str, dict[str, str]]) -> bool:
@@ -174,6 +183,7 @@ class Approvals:
         call_id: str,
         session: str,
         skills: Mapping[str, dict[str, str]],
+        named: Mapping[str, dict[str, str]],
     ) -> str | None:
         now = time.time()
         pending = _Pending(
@@ -186,7 +196,7 @@ class Approvals:
                 "call_id": call_id,
                 "session": session,
                 "commands": list(commands),
-                "skills": _listed(named_skills("\n".join(commands), skills, kind)),
+                "skills": _listed(named),
                 "created_at": int(now),
                 "expires_at": int(now + self._timeout_s),
             },
