@@ -327,7 +327,7 @@ def _() -> None:
 
 @case("JSON bodies")
 def _() -> None:
-    for piece in ("[", "{", '{"a":', '"', "\\ud800", "1", "-", " ", "[],", "nul"):
+    for piece in ("[", "{", '{"a":', '"', "\\ud800", "1", "-", " ", "[],", "nul", '",', '\\",', ',"\\'):
         for text in (filled(piece), "[" + filled(piece), '"' + filled(piece)):
             try:
                 json_text.parse_json(text.encode())
