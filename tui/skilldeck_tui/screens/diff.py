@@ -23,6 +23,7 @@ from skilldeck_tui.format import age, clean, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
+from skilldeck_tui.widgets.options import Options
 
 if TYPE_CHECKING:
     from skilldeck_tui.app import SkilldeckApp
@@ -61,7 +62,7 @@ class DiffScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         yield Static("", classes="head", markup=False)
         with Horizontal():
-            yield OptionList(id="changed", markup=False)
+            yield Options(id="changed", markup=False)
             with VerticalScroll():
                 yield Static("", classes="diff", markup=False)
         yield KeyLine()

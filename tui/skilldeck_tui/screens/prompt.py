@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 
 from skilldeck_tui import completion
 from skilldeck_tui.screens.base import is_open
+from skilldeck_tui.widgets.options import Options
 
 
 class Prompt(ModalScreen[str | None]):
@@ -49,7 +50,7 @@ class Prompt(ModalScreen[str | None]):
                 yield Static(Content.styled(self.detail, "$muted"), markup=False)
             yield Input(self.value, placeholder="path · tab completes" if self.paths else "")
             yield Static("", classes="error", markup=False)
-            options = OptionList(markup=False, compact=True)
+            options = Options(markup=False, compact=True)
             options.can_focus = False
             yield options
 

@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
@@ -21,6 +22,7 @@ from skilldeck_tui import actions, completion
 from skilldeck_tui.draft import Draft
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.chips import Chips
+from skilldeck_tui.widgets.options import Options
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
 SIGNS = {
@@ -61,6 +63,10 @@ class ComposerText(TextArea):
         if action == "clear":
             return bool(self.text) and not self.selected_text
         return super().check_action(action, parameters)
+
+    def render_line(self, y: int) -> Strip:
+        # Between its borders there may be no column left, and Textual (8.2.8) wraps the placeholder to no width.
+        return super().render_line(y) if self.content_size.width else Strip.blank(0)
 
     async def _on_paste(self, event: events.Paste) -> None:
         paths = await asyncio.to_thread(completion.pasted_paths, event.text)
@@ -136,7 +142,7 @@ class Composer(Vertical):
 
     def compose(self) -> ComposeResult:
         # Not focusable: the text keeps the focus while a person chooses.
-        options = OptionList(markup=False, compact=True)
+        options = Options(markup=False, compact=True)
         options.can_focus = False
         yield options
         yield ComposerText(

@@ -12,9 +12,10 @@ from textual.widgets.option_list import Option
 from skilldeck_tui import actions
 from skilldeck_tui.format import age
 from skilldeck_tui.sessions import GLYPHS, Session
+from skilldeck_tui.widgets.options import Options
 
 
-class SessionList(OptionList):
+class SessionList(Options):
     """Rows of `Session`; `show` keeps the highlight on the same session."""
 
     BINDINGS = actions.bindings("sessions")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from textual.content import Content
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from skilldeck_tui.format import age
 from skilldeck_tui.state import Object
+from skilldeck_tui.widgets.options import Options
 
 
-class VersionList(OptionList):
+class VersionList(Options):
     DEFAULT_CSS = """
     VersionList {
         height: auto; max-height: 8; border: none; background: transparent; padding: 0 0 0 1;
