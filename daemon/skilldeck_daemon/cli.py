@@ -23,11 +23,14 @@ from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
-from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
     from skilldeck_daemon.engine.child import Child
+
+INVALID = 4
+"""The exit code for what is not there or cannot be meant, as `skilldeck` has it."""
 
 app = typer.Typer(
     name="skilldeckd",
@@ -56,7 +59,7 @@ def fail(error: SkilldeckError) -> NoReturn:
     print(f"error: {error.title}", file=sys.stderr)
     if error.hint:
         print(f"  fix: {error.hint}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(INVALID if isinstance(error, (BadRequest, NotFound)) else 1)
 
 
 def _version(asked: bool) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from textual.widgets import Static
 from skilldeck_tui import completion
 from skilldeck_tui.completion import Candidate
 from support.fake_daemon import FakeDaemon
+from support.pictures import go
 from support.tui import Deck, deck
 
 
@@ -117,3 +120,19 @@ async def test_deleting_asks_first() -> None:
         await d.shows("Delete “orders.csv”?")
         await d.press("y")
         await d.shows("No files yet")
+
+
+async def test_ages_go_on_while_nothing_happens() -> None:
+    fake = FakeDaemon()
+    fake.add_skill("csv-summary")
+    fake.add_file("orders.csv", b"region,amount\n")
+    fake.add_container("auto-7f3a", {"report.md": b"# Report\n"})
+    began = time.time()
+    now = began + 300
+    async with deck(fake, clock=lambda: now) as d:
+        for key, mode, thing in (("f4", "files", "orders.csv"), ("f5", "daemon", "auto-7f3a"), ("f3", "skills", "v1")):
+            now = began + 300
+            await go(d, key, mode)
+            await d.until(lambda thing=thing: re.search(rf"{thing}.*\b[45]m", d.text()))  # type: ignore[misc]
+            now = began + 3 * 3600 + 300
+            await d.until(lambda thing=thing: re.search(rf"{thing}.*\b3h", d.text()))  # type: ignore[misc]

@@ -43,6 +43,18 @@ def test_a_mistake_in_the_settings_is_told_with_its_exit_code(tmp_path: Path) ->
     assert (ended.returncode, ended.stderr) == (4, "error: tui.shell_lines must be a number from 4 to 1000.\n")
 
 
+@pytest.mark.parametrize("arguments", [["--no-start"], [], ["--mode", "files"], ["--size", "100x30"]])
+def test_without_a_terminal_it_says_so_and_starts_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "skilldeck_tui", "--socket", str(tmp_path / "d.sock"), *arguments], text=True,
+        stdin=subprocess.DEVNULL, capture_output=True, env={"HOME": str(tmp_path), "PATH": "/usr/bin"}, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: The terminal UI needs a terminal.\n")
+    assert "\x1b" not in ended.stderr
+    assert not (tmp_path / "d.sock").exists()
+
+
 def test_the_first_paint_waits_for_nothing_of_the_connection() -> None:
     heavy = ["google.protobuf", "grpclib", "h2", "typer", "watchfiles", "yaml"]
     script = f"import sys, skilldeck_tui.app; print([name for name in {heavy} if name in sys.modules])"

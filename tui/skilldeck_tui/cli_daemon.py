@@ -299,8 +299,10 @@ def get(
         async with connected(ctx, start=False) as client, client.read_file(file_id) as chunks:
             if output is None:
                 async for chunk in chunks:
-                    sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
+                    with out.writing():
+                        sys.stdout.buffer.write(chunk)
+                with out.writing():
+                    sys.stdout.buffer.flush()
                 return
             part = output.with_name(output.name + ".part")
             try:

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NoReturn, TextIO
 
@@ -31,8 +32,17 @@ answers · 4 not found or invalid input · 5 the daemon failed · 130 interrupte
 _STYLES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
+class Unwritable(SkilldeckError):
+    """stdout takes nothing more."""
+
+    def __init__(self, why: str | None) -> None:
+        super().__init__(f"The result cannot be written: {why or 'stdout is closed'}.")
+
+
 def exit_code(error: SkilldeckError) -> int:
     """The exit code that belongs to an error."""
+    if isinstance(error, Unwritable):
+        return FAILED
     if isinstance(error, DaemonUnreachable) or error.code in ("daemon_failed", "daemon_not_installed"):
         return UNREACHABLE
     if isinstance(error, (BadRequest, NotFound, Conflict, Forbidden, TooLarge)):
@@ -62,8 +72,20 @@ def note(text: str, style: str = "") -> None:
 def data(text: str, end: str = "\n") -> None:
     """A line of the result."""
     progress_off()
-    sys.stdout.write(text + end)
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.write(text + end)
+        sys.stdout.flush()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Around every write of the result. Raises Unwritable, or BrokenPipeError where the reader has enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(error.strerror) from None
 
 
 def data_json(value: Any) -> None:
@@ -108,16 +130,29 @@ def perform(work: Coroutine[Any, Any, int | None], as_json: bool = False) -> Non
     try:
         code = asyncio.run(interruptible())
     except SkilldeckError as error:
+        if isinstance(error, Unwritable):
+            _close_stdout()
         fail(error, as_json)
+    except UnicodeEncodeError as error:  # what the wire cannot carry; a terminal's bytes come as half surrogate pairs
+        around = str(error.object)[max(0, error.start - 20) : error.end + 20]
+        fail(
+            BadRequest(f"A name or text is no UTF-8: {around!a}.", "Rename the file, or write it as UTF-8."),
+            as_json,
+        )
     except (KeyboardInterrupt, asyncio.CancelledError):
         progress_off()
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # `skilldeck logs | head`: the reader has enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         raise typer.Exit(OK) from None
     if code:
         raise typer.Exit(code)
+
+
+def _close_stdout() -> None:
+    """What is still to be written would fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:

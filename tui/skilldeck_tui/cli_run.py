@@ -247,15 +247,17 @@ class TextPrinter:
         out.progress_off()
         stream = sys.stdout if name == "stdout" else sys.stderr
         text = out.safe(text, stream)
-        stream.write(out.paint(text, style, stream) if style else text)
-        stream.flush()
+        with out.writing():
+            stream.write(out.paint(text, style, stream) if style else text)
+            stream.flush()
         self._mid_line = "" if text.endswith("\n") else name
 
     def _end_line(self) -> None:
         if self._mid_line:
             stream = sys.stdout if self._mid_line == "stdout" else sys.stderr
-            stream.write("\n")
-            stream.flush()
+            with out.writing():
+                stream.write("\n")
+                stream.flush()
             self._mid_line = ""
 
 

@@ -359,7 +359,9 @@ class Client:
         return await self._page(self._stub.ListFiles, limit, after, order)
 
     async def upload_file(self, path: Path, *, purpose: str = "user_data", progress: Progress | None = None) -> Object:
-        """Upload one file under its own name. Raises BadRequest when it is no readable file."""
+        """Upload one file under its own name. Raises BadRequest when it is no readable file, or its name no UTF-8."""
+        if path.name != path.name.encode(errors="replace").decode():
+            raise BadRequest(f"The name {path.name!a} is no UTF-8.", "Rename the file.", param="file")
         try:
             size = path.stat().st_size
             handle = await asyncio.to_thread(path.open, "rb")

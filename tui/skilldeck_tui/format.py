@@ -8,12 +8,13 @@ _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_].*?(?:\x1b\\|$)|[ -/]*[0-~])|[\x80-\x9f]",
     re.DOTALL,
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 def clean(text: str) -> str:
-    """Text without what a terminal would act on: escape sequences, control characters, direction overrides.
+    """Text without what a terminal would act on: escape sequences, control characters, direction overrides,
+    and half surrogate pairs, which end the writing to it.
 
     Newlines stay, tabs become blanks, and a carriage return keeps what was written after it, as a terminal shows it.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket as socketlib
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -88,6 +89,14 @@ async def _open(opening: Opening) -> int:
     from skilldeck_tui.preferences import Memory, Preferences
 
     preferences, memory, path = Preferences.read(), Memory.read(), opening.socket
+
+    # Textual reads keys from stdin and draws on stderr; stdout may go elsewhere.
+    if opening.screenshot is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        from skilldeck_tui.cli_output import USAGE, note
+
+        note("error: The terminal UI needs a terminal.")
+        note("  The commands need none, such as `skilldeck run PROMPT`; `skilldeck --help` lists them.")
+        return USAGE
 
     @cache
     def client() -> Client:

@@ -111,7 +111,6 @@ class DaemonScreen(ModeScreen):
     # ------------------------------------------------------------ showing
 
     def changed(self, topics: set[str]) -> None:
-        now = self.deck.clock()
         if "link" in topics and self.state.link == "recovered":
             self._follow_log()
         if topics & {"status", "link"}:
@@ -121,7 +120,7 @@ class DaemonScreen(ModeScreen):
             self._models()
         if topics & {"container", "status"}:
             containers = self.state.containers
-            self.query_one(Containers).show([(c["id"], _container(c, now)) for c in containers])
+            self._list_containers()
             self.query_one(Containers).display = bool(containers)
             self.query_one("#cfiles").display = bool(containers)
             note = self.query_one("#container-note", Static)
@@ -134,6 +133,10 @@ class DaemonScreen(ModeScreen):
         self.query_one("#log-title", Static).update(
             Content.assemble(("Log ", "bold"), (f"{pane.level} and above{following}", "$faint"))
         )
+
+    def _list_containers(self) -> None:
+        now = self.deck.clock()
+        self.query_one(Containers).show([(c["id"], _container(c, now)) for c in self.state.containers])
 
     def _models(self) -> None:
         engines = {str(model.get("name")): model for model in self.state.engines}
@@ -187,6 +190,7 @@ class DaemonScreen(ModeScreen):
     def second(self) -> None:
         super().second()
         self._gauges()
+        self._list_containers()  # ages go on
 
     # ------------------------------------------------------------ the log
 

@@ -63,10 +63,20 @@ class FilesScreen(ModeScreen):
     def changed(self, topics: set[str]) -> None:
         if not topics & {"file", "status"}:
             return
-        files, now = self.state.files, self.deck.clock()
+        files = self.state.files
         self.set_class(not files, "-empty")
-        table = self.query_one(DataRows)
-        table.show(
+        self._list()
+        if files and self.focused is None:
+            self.query_one(DataRows).focus()
+        self._look()
+
+    def second(self) -> None:
+        super().second()
+        self._list()  # ages go on
+
+    def _list(self) -> None:
+        now = self.deck.clock()
+        self.query_one(DataRows).show(
             [
                 (
                     file["id"],
@@ -77,12 +87,9 @@ class FilesScreen(ModeScreen):
                         Content.styled(str(file.get("purpose") or ""), "$faint"),
                     ),
                 )
-                for file in files
+                for file in self.state.files
             ]
         )
-        if files and self.focused is None:
-            table.focus()
-        self._look()
 
     @property
     def file(self) -> Object | None:

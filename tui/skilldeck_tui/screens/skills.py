@@ -97,6 +97,10 @@ class SkillsScreen(ModeScreen):
         super().on_screen_resume()
         self.deck.look_on_disk()
 
+    def second(self) -> None:
+        super().second()
+        self.query_one(VersionList).grow_older(self.deck.clock())
+
     def changed(self, topics: set[str]) -> None:
         if not topics & {"skill", "watch", "tests", "status"}:
             return
