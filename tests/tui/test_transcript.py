@@ -61,7 +61,10 @@ async def test_what_was_left_out_for_the_model_is_counted() -> None:
     call.exit([0])
     shell = _apply(run).items[0]
     assert isinstance(shell, ShellItem)
-    assert shell.commands[0].omitted == 120_000
+    command = shell.commands[0]
+    assert command.omitted == 120_000
+    # Of what was printed, not of the part that was shown live.
+    assert command.printed == 120_000 + len("y\n\ny\n")
 
 
 def test_where_time_went_is_told_in_order_with_the_waiting_between() -> None:

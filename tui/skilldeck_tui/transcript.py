@@ -110,7 +110,8 @@ class Command:
     started: float = 0.0
     ended: float = 0.0
     outcome: int | str | None = None
-    omitted: int = 0
+    omitted: int = 0  # bytes that were kept from the model
+    printed: int = 0  # bytes in all, those that were not shown live included
     limit: int = DEFAULT_MAX_OUTPUT  # characters of output, as the call has it
 
     @property
@@ -155,8 +156,7 @@ class OtherItem(Item):
     kind: ClassVar[str] = "other"
 
     def plain(self) -> str:
-        raw = self.raw
-        return str(raw.get("arguments") or raw.get("output") or raw.get("type") or "")
+        return str(self.raw.get("arguments") or self.raw.get("output") or self.raw.get("type") or "")
 
 
 @dataclass(frozen=True)
@@ -370,8 +370,7 @@ class Turn:
         return item
 
     def _end(self, index: int, raw: Object, at: float) -> Item | None:
-        item = self._by_index.get(index)
-        if item is None:
+        if (item := self._by_index.get(index)) is None:
             return None
         if isinstance(item, ShellItem) and raw.get("type") == "shell_call_output":
             item.output_raw, item.running = raw, False
@@ -407,6 +406,7 @@ def _outcome(command: Command, entry: Object, at: float) -> None:
     command.outcome = "timeout" if outcome.get("type") == "timeout" else (code if isinstance(code, int) else -1)
     command.ended = at
     command.omitted = sum(int(n.replace(",", "")) for n in _OMITTED.findall(f"{stdout}\n{stderr}"))
+    command.printed = command.omitted + len(_OMITTED.sub("", stdout + stderr).encode("utf-8", "replace"))
 
 
 def message_text(raw: Object) -> str:

@@ -75,9 +75,7 @@ class CommandView(Stack):
             shown = f"{self.command.output.characters:,} of at most {self.command.limit:,} characters"
             self._note.write(Content(f"… {shown} shown live; if it prints more, the end comes when it ends"))
         elif omitted:
-            self._note.write(
-                Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.output.total_bytes)}")
-            )
+            self._note.write(Content(f"✂ {size(omitted)} kept from the model, of {size(self.command.printed)}"))
 
     def clock(self, now: float, waiting: bool) -> None:
         self._state.write(self._condition(now, waiting))
