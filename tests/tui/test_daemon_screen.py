@@ -35,7 +35,7 @@ async def test_the_log_follows_filters_and_finds() -> None:
         await d.press("slash")
         await d.type("record 7")
         await d.shows("1/1", "record 7")
-        await d.press("enter", "c")
+        await d.press("enter", "escape", "c")
         await d.until(lambda: "record 7" in d.app.clipboard)
 
 
