@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from skilldeck_daemon.agent.mcp.whole import WholeBody
+from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_tui.client import Client
 from support.daemon import SHELL, Running, running
-from support.scripted_model import Drop, Raw, Text, Turn, shell
+from support.scripted_model import Call, Drop, Raw, Text, Turn, shell
 
 HIGH, LOW = "\ud83d", "\ude00"
 WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -110,6 +115,58 @@ async def test_halves_that_a_command_prints_or_names_a_file_with_are_text() -> N
             container = next(item for item in response["output"] if item["type"] == "shell_call")["environment"]
             listed = await daemon.http.get(f"/containers/{container['container_id']}/files")
             assert listed.status_code == 200, listed.text
+
+
+SERVER = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    answers = {
+        "initialize": {"capabilities": {"tools": {}}, "serverInfo": {"name": "halves", "version": "1"}},
+        "tools/list": {"tools": [{"name": "say", "description": "x\\ud83d", "inputSchema": {"type": "object"}}]},
+        "tools/call": {"content": [{"type": "text", "text": "a\\ud83db \\ud83d\\ude00"}]},
+    }
+    if "id" in asked:
+        result = answers.get(asked["method"], {})
+        if asked["method"] == "initialize":
+            result["protocolVersion"] = asked["params"]["protocolVersion"]
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+async def test_halves_from_an_mcp_server_do_not_lose_its_answer() -> None:
+    servers = {"halves": {"command": sys.executable, "args": ["-c", SERVER]}}
+    tool = {"type": "mcp", "server_label": "halves", "require_approval": "never"}
+    async with running(Turn(Call("halves__say", {})), Turn("Said."), mcp_servers=servers) as daemon:
+        response = await daemon.respond(tools=[tool])
+        listed, called, _ = response["output"]
+        assert listed["tools"][0]["description"] == "x\ufffd"
+        assert (called["status"], called["output"]) == ("completed", "a\ufffdb 😀")
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_halves_in_the_body_of_an_mcp_answer_are_replaced(size: int) -> None:
+    sent = json.dumps({"text": "a\ud83db 😀 \ud83d\ude00"}).encode() + "é \\\\ud83d".encode()
+    body, out = WholeBody(), b""
+    for at in range(0, len(sent), size):
+        out += body.feed(sent[at : at + size])
+    out += body.flush()
+    assert out == sent.replace(b"\\ud83db", b"\\ufffdb")
+    assert len(out) == len(sent)
+
+
+async def test_halves_over_the_control_socket_are_text() -> None:
+    async with running(Turn("ok")) as daemon, await Client.connect(daemon.daemon.settings.socket) as client:
+        asked = '{"model": "default", "input": "a\\ud83db", "metadata": {"k": "\\ude00"}, "tools": []}'
+        reply = await client._call(client._stub.StartRun, pb.StartRunRequest(request_json=asked))
+        events = [event async for event in client.follow_run(reply.run_id)]
+        assert events[-1].type == "response.completed"
+        assert daemon.model.requests[0]["messages"][-1]["content"] == "a\ufffdb"
+        kept = (await daemon.http.get(f"/responses/{reply.run_id}")).json()
+        assert kept["metadata"] == {"k": "\ufffd"}
+        deep = pb.StartRunRequest(request_json='{"input": ' + "[" * 100_000 + "]" * 100_000 + "}")
+        with pytest.raises(BadRequest, match="nested too deeply"):
+            await client._call(client._stub.StartRun, deep)
 
 
 async def test_probabilities_of_half_a_character_are_told() -> None:

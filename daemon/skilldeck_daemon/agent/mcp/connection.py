@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from skilldeck_daemon.agent.mcp.whole import ENCODING
 from skilldeck_daemon.settings import McpServer
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
@@ -206,6 +207,7 @@ class McpConnection:
                     args=self._server.args,
                     env={name: value.get_secret_value() for name, value in self._server.env.items()},
                     cwd=self._server.cwd,
+                    encoding=ENCODING,
                 ),
                 errlog=self._errors,
             )

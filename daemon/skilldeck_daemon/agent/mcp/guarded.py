@@ -13,6 +13,7 @@ import httpcore2
 import httpx2
 
 from skilldeck_daemon.agent.fetch import checked_address
+from skilldeck_daemon.agent.mcp.whole import WholeBody
 
 ANSWER_BYTES = 32 * 1024 * 1024
 """Of one HTTP answer, an event stream included."""
@@ -38,19 +39,23 @@ class _Backend(httpcore2.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-class _Limited(httpx2.AsyncByteStream):
-    """A body of bounded length."""
+class _Body(httpx2.AsyncByteStream):
+    """A body of bounded length; `plain` when it is not compressed, then its characters are made whole."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+    def __init__(self, inner: httpx2.AsyncByteStream, plain: bool) -> None:
         self._inner = inner
+        self._plain = plain
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
+        whole = WholeBody()
         async for chunk in self._inner:
             size += len(chunk)
             if size > ANSWER_BYTES:
                 raise httpx2.ReadError(f"The answer is larger than {ANSWER_BYTES // 1024 // 1024} MiB.")
-            yield chunk
+            yield whole.feed(chunk) if self._plain else chunk
+        if rest := whole.flush():
+            yield rest
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -70,7 +75,7 @@ class _Transport(httpx2.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Limited(response.stream)
+        response.stream = _Body(response.stream, plain="content-encoding" not in response.headers)
         return response
 
 
