@@ -44,6 +44,7 @@ PYTHON_BESIDE_GUIDE = (
 SUMMARY = "Summary of what was said before:"
 NOT_SENT = "(its output was not sent)"
 NO_IMAGE = "(an image that is no longer there)"
+NO_FILE = "(a file that is no longer there)"
 STOPPED = "(the run was stopped before this call had an output)"
 
 
@@ -292,7 +293,9 @@ class _Builder:
                     text.append(NO_IMAGE)
             elif part["type"] == "input_file":
                 attachment = self._files.of(part)
-                if attachment is not None:
+                if attachment is None:
+                    text.append(NO_FILE)
+                else:
                     blocks.append(attachment.block(self._room))
                     self._room = max(0, self._room - len(attachment.text or ""))
             else:

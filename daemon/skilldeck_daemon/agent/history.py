@@ -60,22 +60,17 @@ async def _chain(store: Store, id: str) -> History:
     parts: list[list[Item]] = []
     raw: dict[str, str] = {}
     session = ""
-    following: str | None = id
-    while following and len(parts) < MAX_CHAIN:
-        response = await store.responses.get(following)
-        if response is None:
-            if parts:
-                break  # an earlier one was deleted: what is left is told
-            raise BadRequest(
-                f"Previous response with id {following[:100]!r} not found.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
+    links = await store.responses.chain(id, MAX_CHAIN)
+    if not links:
+        raise BadRequest(
+            f"Previous response with id {id[:100]!r} not found.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    for response, given, extra in links:  # it ends where an earlier one was deleted: what is left is told
         if response["status"] in UNFINISHED:  # another daemon of this store runs it
-            raise _not_ready(following)
-        extra = await store.responses.extra(following)
-        output = woven(response["output"], extra.get("hidden", []))
-        parts.append(await store.responses.input_items(following) + output)
+            raise _not_ready(response["id"])
+        parts.append(given + woven(response["output"], extra.get("hidden", [])))
         raw = {**extra.get("raw", {}), **raw}
         session = session or response.get("_session", "")
         conversation = response.get("conversation")
@@ -84,8 +79,6 @@ async def _chain(store: Store, id: str) -> History:
             earlier = await store.conversations.all_items(conversation["id"])
             mine = {item["id"] for part in parts for item in part if "id" in item}
             parts.append([item for item in earlier if item.get("id") not in mine])
-            break
-        following = response.get("previous_response_id")
     items = [item for part in reversed(parts) for item in part]
     return History(_resolved(items), raw, session or id)
 

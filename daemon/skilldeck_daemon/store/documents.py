@@ -44,7 +44,12 @@ async def pack(value: Any) -> bytes:
 async def unpack(data: bytes) -> Any:
     """What `pack` packed."""
     if len(data) > _INLINE_BYTES // 4:
-        return await asyncio.to_thread(lambda: json.loads(zlib.decompress(data)))
+        return await asyncio.to_thread(unpack_now, data)
+    return unpack_now(data)
+
+
+def unpack_now(data: bytes) -> Any:
+    """`unpack` for a caller that is in a thread already."""
     return json.loads(zlib.decompress(data))
 
 

@@ -6,14 +6,15 @@ the daemon keeps its last stored object, marked failed at the next start, with a
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack
+from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack, unpack_now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.objects import append_items
 from skilldeck_daemon.store.page import Page
@@ -21,6 +22,14 @@ from skilldeck_daemon.store.schema import conversations, response_parts, respons
 from skilldeck_shared.errors import BadRequest
 
 UNFINISHED = ("queued", "in_progress")
+
+
+class Link(NamedTuple):
+    """One response of a chain, with the items it was asked with and what `finish` was given beside its log."""
+
+    response: Doc
+    input: Docs
+    extra: Doc
 
 
 def _columns(response: Doc) -> Doc:
@@ -124,6 +133,32 @@ class Responses:
         row = await self._rows.get(id, "", "doc")
         return json.loads(row["doc"]) if row is not None else None
 
+    async def chain(self, id: str, limit: int) -> list[Link]:
+        """The response and those before it by previous_response_id, newest first, by one query.
+
+        It ends at the first that is not there, at one of a conversation (which holds all before it), and at `limit`.
+        """
+        if not storable(id):
+            return []
+        columns = (responses.c.id, responses.c.previous_response_id, responses.c.conversation_id)
+        found = select(*columns, literal(1).label("length")).where(responses.c.id == id).cte("found", recursive=True)
+        goes_on = found.c.conversation_id.is_(None) & (found.c.length < limit)
+        found = found.union_all(
+            select(*columns, found.c.length + 1).where(responses.c.id == found.c.previous_response_id, goes_on)
+        )
+        given, beside = response_parts.alias("given"), response_parts.alias("beside")
+        query = (
+            select(responses.c.doc, given.c.data, beside.c.data)
+            .join(found, found.c.id == responses.c.id)
+            .outerjoin(given, (given.c.response_id == responses.c.id) & (given.c.kind == "input"))
+            .outerjoin(beside, (beside.c.response_id == responses.c.id) & (beside.c.kind == "extra"))
+            .order_by(found.c.length)
+        )
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query)).all()
+        # A hundred of them take longer to read than the event loop has.
+        return await asyncio.to_thread(lambda: [_link(*row) for row in rows])
+
     async def background(self, id: str) -> bool:
         """Whether it was asked to run in the background."""
         row = await self._rows.get(id, "", "background")
@@ -190,6 +225,10 @@ class Responses:
         async with self._db.read() as connection:
             data = (await connection.execute(query)).scalar()
         return await unpack(data) if data is not None else None
+
+
+def _link(doc: str, given: bytes | None, beside: bytes | None) -> Link:
+    return Link(json.loads(doc), unpack_now(given) if given else [], unpack_now(beside) if beside else {})
 
 
 def conversation_locked(conversation: str) -> BadRequest:

@@ -161,3 +161,13 @@ async def test_the_output_of_a_deleted_call_is_left_out() -> None:
             ("assistant", "Done."),
             ("user", "again"),
         ]
+
+
+async def test_a_file_that_was_deleted_since_leaves_a_note() -> None:
+    async with running(Turn("Read."), Turn("It is gone.")) as daemon:
+        upload = await daemon.client.files.create(file=("a.txt", b"hello"), purpose="user_data")
+        content = [{"type": "input_text", "text": "Read."}, {"type": "input_file", "file_id": upload.id}]
+        first = await daemon.respond([{"role": "user", "content": content}])
+        await daemon.client.files.delete(upload.id)
+        await daemon.respond("Still there?", previous_response_id=first["id"])
+        assert daemon.model.requests[1]["messages"][0]["content"] == "Read.\n(a file that is no longer there)"

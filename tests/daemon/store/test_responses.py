@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.event import listen
 
 from skilldeck_daemon.store import Store, sqlite_url
 from support.library import open_store
@@ -26,6 +27,32 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def response(id: str, status: str = "in_progress", **more: Any) -> dict[str, Any]:
     return {"id": id, "object": "response", "created_at": 1, "status": status, "model": "m", "output": [], **more}
+
+
+async def test_a_chain_is_read_by_one_query_however_long_it_is(store: Store) -> None:
+    for number in range(40):
+        previous = f"resp_{number - 1}" if number else None
+        made = response(f"resp_{number}", previous_response_id=previous)
+        if number == 5:
+            made["conversation"] = {"id": "conv_1"}
+        await store.responses.create(made, [{"id": f"msg_{number}"}])
+        if number % 2:
+            await store.responses.finish({**made, "status": "completed"}, [], {"raw": {"c": str(number)}})
+    statements: list[str] = []
+    engine = store.responses._db._opened().sync_engine
+    listen(engine, "before_cursor_execute", lambda c, cursor, statement, *rest: statements.append(statement))
+    chain = await store.responses.chain("resp_39", 100)
+    assert len([statement for statement in statements if "SELECT" in statement]) == 1
+    # A conversation holds all before it.
+    assert [link.response["id"] for link in chain] == [f"resp_{number}" for number in range(39, 4, -1)]
+    assert chain[0].input == [{"id": "msg_39"}]
+    assert (chain[0].extra, chain[1].extra) == ({"raw": {"c": "39"}}, {})
+    assert chain[0].response == await store.responses.get("resp_39")
+    assert [link.response["id"] for link in await store.responses.chain("resp_39", 2)] == ["resp_39", "resp_38"]
+    await store.responses.delete("resp_20")
+    assert [link.response["id"] for link in await store.responses.chain("resp_22", 100)] == ["resp_22", "resp_21"]
+    assert await store.responses.chain("resp_20", 100) == []
+    assert await store.responses.chain("\ud800", 100) == []
 
 
 async def test_a_response_keeps_everything_about_its_run(store: Store) -> None:
