@@ -236,7 +236,7 @@ async def test_without_storing_nothing_is_kept_and_a_conversation_goes_on_withou
         await store.files.delete(record["id"])
         server.gone = True
         await daemon.respond("And now?", previous_response_id=first["id"])
-        assert told(daemon, position=0) == "Read this."
+        assert told(daemon, position=0) == "Read this.\n(a file that is no longer there)"
 
 
 async def test_a_hostile_url_is_a_400_that_names_the_field_and_leaves_nothing(server: Server) -> None:

@@ -56,7 +56,7 @@ async def test_a_skill_and_a_file_are_used_in_a_container() -> None:
         assert system.endswith("\n\nSkills:\n- greeter: Greets people.\nFiles:\n- who.txt")
         assert '<file name="who.txt"' in daemon.model.requests[0]["messages"][1]["content"]
         assert told(daemon) == (
-            "$ cat /mnt/skills/greeter/SKILL.md | tail -1\nRun sh greet.sh NAME\n\n"
+            "$ cat /mnt/skills/greeter/SKILL.md | tail -1\nRun sh /mnt/skills/greeter/greet.sh NAME\n\n"
             "$ sh /mnt/skills/greeter/greet.sh $(cat who.txt)\nhello Ada"
         )
 
