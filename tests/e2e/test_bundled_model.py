@@ -118,3 +118,27 @@ async def test_the_documented_runner_program_runs(tmp_path: Path) -> None:
     )
     output, problems = await process.communicate()
     assert (process.returncode, FIRST_LINE in output.decode()) == (0, True), (output, problems)
+
+
+async def test_among_eight_skills_the_bundled_model_answers_or_says_what_it_needs(bundled: Running) -> None:
+    skills = []
+    for folder in sorted(SKILL.parent.iterdir()):
+        if (folder / "SKILL.md").is_file():
+            files = [
+                (f"{folder.name}/{p.relative_to(folder)}", p.read_bytes()) for p in folder.rglob("*.*") if p.is_file()
+            ]
+            made = await bundled.client.skills.create(files=[file for file in files if "__pycache__" not in file[0]])
+            skills.append({"type": "skill_reference", "skill_id": made.id})
+    assert len(skills) == 8
+    tool: Any = {"type": "shell", "environment": {"type": "container_auto", "skills": skills}}
+    file = await bundled.client.files.create(file=ORDERS, purpose="user_data")
+    content: Any = [{"type": "input_text", "text": "Summarize orders.csv"}]
+    content.append({"type": "input_file", "file_id": file.id})
+    check_response(
+        await bundled.client.responses.create(
+            model="default", input=[{"role": "user", "content": content}], tools=[tool], temperature=0
+        )
+    )
+    response = await bundled.client.responses.create(model="default", input=ASK, tools=[tool], temperature=0)
+    last: Any = response.output[-1]
+    assert last.content[0].text == "That skill needs a file. Attach one and ask again."

@@ -25,6 +25,8 @@ from skilldeck_tui.client import Change, Client, RunEvent, Snapshot
 from skilldeck_tui.client_types import Object
 
 CANCEL_SECONDS = 10.0
+BUNDLED = "skilldeck-tiny"
+DEMONSTRATION = "(skilldeck-tiny is a demonstration model; load a larger one: skilldeck models load PATH-OR-ID)"
 
 
 def run(
@@ -213,6 +215,8 @@ class TextPrinter:
 
     def finish(self) -> int:
         self._end_line()
+        if self.response.get("model") == BUNDLED:
+            self._note(DEMONSTRATION, "dim")
         status = self.response.get("status")
         if status == "completed":
             return out.OK

@@ -30,6 +30,7 @@ class Output:
         self.items: list[Item] = []
         self.raw: dict[str, str] = {}
         self.hidden: list[tuple[int, Item]] = []
+        self._forgotten: list[Item] = []
         self._open: dict[int, Callable[[], None] | None] = {}
 
     def add(self, item: Item, abandon: Callable[[], None] | None = None) -> int:
@@ -58,7 +59,11 @@ class Output:
     @property
     def told(self) -> list[Item]:
         """The items as the model is told of them."""
-        return woven(self.items, self.hidden)
+        return [item for item in woven(self.items, self.hidden) if not any(item is gone for gone in self._forgotten)]
+
+    def forget(self, first: int) -> None:
+        """The items from `first` on are not told to the model: they would lead it astray."""
+        self._forgotten += self.items[first:]
 
     def abandon(self) -> None:
         """End every open item as incomplete: the run stops here."""

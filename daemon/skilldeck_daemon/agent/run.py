@@ -20,10 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
+from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.attachments import Attachments
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.context import (
     Message,
+    Surroundings,
     shorten,
     split_system,
     system_message,
@@ -86,10 +88,15 @@ class Plan:
         """What the model may call."""
         return [*self.request.tools, *self.own_tools]
 
-    def messages(self, output: Sequence[Item] = (), raw: Mapping[str, str] | None = None) -> list[Message]:
-        """The conversation so far, as the model reads it; `output` is this run's when a compaction is in it."""
+    def messages(
+        self, output: Sequence[Item] = (), raw: Mapping[str, str] | None = None, around: Surroundings | None = None
+    ) -> list[Message]:
+        """The conversation so far, as the model reads it.
+
+        `output` is this run's when a compaction is in it; `around` stands for the surroundings as they are.
+        """
         instructions, items = split_system(unfold([*self.items, *output]))
-        opening = system_message([self.request.instructions or "", *instructions], self.work.around)
+        opening = system_message([self.request.instructions or "", *instructions], around or self.work.around)
         return opening + self.told(items, {**self.raw, **raw} if raw else self.raw, self.decided)
 
     def told(
@@ -278,12 +285,15 @@ class Run:
         plan.decided.update(decisions(self.output.items))
         base = plan.messages()
         mistakes = 0
+        astray = again = False  # a turn went round in circles; this one is made in its place
         compacted = False
         for number in range(MAX_ROUNDS):
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
             messages = base + plan.told(self.output.told, self.output.raw)
+            if again:
+                messages = asked_differently(messages)
             if compacted:
                 messages = base = plan.messages(self.output.told, self.output.raw)
             choice = self._tool_choice(last=number == MAX_ROUNDS - 1)
@@ -292,7 +302,18 @@ class Run:
             if self.request.compacts and await self._compact(messages, choice):
                 compacted = True
                 messages = base = plan.messages(self.output.told, self.output.raw)
+            first = len(self.output.items)
             turn, base = await self._turn(base, messages, choice, room)
+            again = turn.finished.looped and may_retry(self.output.items[first:])
+            if again:
+                self.output.abandon()
+                self.output.forget(first)
+                if astray:
+                    give_up(self.output)
+                    return self._stop_at("max_output_tokens")
+                astray = True
+                base = plan.messages(around=narrowed(plan.work.around, base))
+                continue
             if turn.finished.reason == "length":
                 self.output.abandon()
                 return self._stop_at("max_output_tokens")

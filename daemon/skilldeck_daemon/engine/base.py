@@ -330,6 +330,7 @@ class ChatFinished:
     """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set).
 
     `stop_sequence` is the stop string that ended the text, None when none did or the engine does not tell.
+    `looped`: the turn was ended (as length) because it only repeated itself.
     """
 
     reason: Literal["stop", "length", "tool_calls", "cancelled", "error", "content_filter"]
@@ -338,6 +339,7 @@ class ChatFinished:
     decode_s: float = 0.0
     error: Exception | None = None
     stop_sequence: str | None = None
+    looped: bool = False
 
 
 ChatEvent = PrefillProgress | ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta | ToolCallDone | ChatFinished

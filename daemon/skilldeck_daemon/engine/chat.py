@@ -7,7 +7,8 @@ detokenizer, a parser and counters; between requests only the ids of recent turn
 
 What a request does wrong raises before its first event: TooLong, or BadRequest naming the field. Stop strings apply
 to the visible text, are authoritative, and never appear in it. A turn that names no limit ends as "length" at the
-model's own `max_new_tokens` (generation_config.json), at the end of the context, or once it only repeats itself.
+model's own `max_new_tokens` (generation_config.json) or at the end of the context; any turn once it only repeats itself
+(`repetition.py`), sooner where it names no limit: whoever does wants that many tokens.
 Reasoning tokens are counted where the parser was inside reasoning when the token came. Every stream ends in exactly
 one `ChatFinished`; closing it cancels the request.
 """
@@ -15,7 +16,6 @@ one `ChatFinished`; closing it cancels the request.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,13 +57,9 @@ from skilldeck_daemon.engine.holding import Held
 from skilldeck_daemon.engine.parsing import RAW_CLOSE, RAW_OPEN, Parser, parser_for
 from skilldeck_daemon.engine.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.prompts import PromptMemory
+from skilldeck_daemon.engine.repetition import Loops, Repetition
 from skilldeck_daemon.engine.stops import StopStrings
 from skilldeck_shared.errors import BadRequest
-
-# A model that repeats itself for ever would fill its context. No answer worth reading repeats so few tokens so often;
-# whoever wants one says how many tokens it may have, and gets them all.
-LOOP = 128  # tokens
-LONGEST_CYCLE = 16  # tokens
 
 
 @dataclass(frozen=True)
@@ -338,6 +334,7 @@ class _Turn:
         self._single = not request.parallel_tool_calls
         self._stops = StopStrings(request.stop)
         self._loops = None if request.max_tokens else Loops()
+        self._repetition = Repetition()
         self.looped = False
         self._reasoning = 0
         self._logprobs: list[TextLogprob] = []
@@ -366,6 +363,7 @@ class _Turn:
             if event.logprobs and token not in self._stop_ids and before == "text":
                 self._logprobs.append(self._logprob(event.logprobs[place]))
             if text:
+                self.looped |= self._repetition.feed(text)
                 yield from self._shown(self._parser.feed(text))
 
     def _shown(self, events: list[ChatEvent]) -> Iterable[ChatEvent]:
@@ -403,11 +401,12 @@ class _Turn:
         usage = Usage(ended.prompt, ended.cached, ended.new, min(self._reasoning, ended.new))
         reason: FinishReason | Literal["tool_calls"] = ended.reason
         ours = self._ended_here or self._stops.hit
-        if self.looped and not ours and reason != "error":
+        looped = self.looped and not ours and reason != "error"
+        if looped:
             reason = "length"
         elif reason != "error" and (ours or reason == "stop"):
             reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
-        return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found)
+        return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found, looped)
 
     def _logprob(self, given: TokenLogprob) -> TextLogprob:
         def spelled(token: int) -> tuple[str, tuple[int, ...]]:
@@ -420,21 +419,6 @@ class _Turn:
             other, other_raw = spelled(token)
             top.append((other, logprob, other_raw))
         return TextLogprob(text, given.logprob, raw, tuple(top))
-
-
-class Loops:
-    """Finds a turn that goes round in circles: the last LOOP tokens repeat one cycle of at most LONGEST_CYCLE."""
-
-    def __init__(self) -> None:
-        self._last: deque[int] = deque(maxlen=LONGEST_CYCLE)
-        self._runs = [0] * LONGEST_CYCLE  # by period - 1: for how many tokens each has been the one a period before
-
-    def feed(self, token: int) -> bool:
-        """Whether the turn loops, this token included."""
-        for back, earlier in enumerate(reversed(self._last)):
-            self._runs[back] = self._runs[back] + 1 if earlier == token else 0
-        self._last.append(token)
-        return max(self._runs) >= LOOP
 
 
 def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -26,3 +26,13 @@ def joined(events: Iterable[ChatEvent]) -> Iterator[ChatEvent]:
                 held = event
     if held is not None:
         yield held
+
+
+def written(events: Iterable[ChatEvent]) -> str:
+    """What a model wrote in these events: text, reasoning, arguments."""
+    pieces = []
+    for event in events:
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | ToolCallDelta(_, text):
+                pieces.append(text)
+    return "".join(pieces)

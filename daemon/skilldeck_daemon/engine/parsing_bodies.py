@@ -30,7 +30,8 @@ class CallSink(Protocol):
 class Body(Protocol):
     """`failed` says why it gave up; `unread` is what it holds and has not reported (None: the owner can tell)."""
 
-    failed: str
+    @property
+    def failed(self) -> str: ...
 
     @property
     def unread(self) -> str | None: ...

@@ -38,7 +38,9 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.completion import CompletionRequest, read_logprobs
+from skilldeck_daemon.engine.deltas import written
 from skilldeck_daemon.engine.remote_stream import StreamReader, lines_of, write_response_format
+from skilldeck_daemon.engine.repetition import Repetition
 from skilldeck_daemon.engine.text_call_events import TextCallFilter
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
@@ -194,6 +196,7 @@ class RemoteChatModel:
         begun = time.monotonic()
         reader = StreamReader(plan)
         calls = TextCallFilter(plan, request, on=self.tool_text)
+        repetition = Repetition()
         first = 0.0
         error: Exception | None = None
         try:
@@ -202,10 +205,14 @@ class RemoteChatModel:
                     await answer.aread()
                     raise self._refused(answer)
                 async for line in lines_of(answer.aiter_bytes()):
-                    for event in calls.feed(reader.line(line)):
+                    events = list(reader.line(line))
+                    for event in calls.feed(events):
                         first = first or time.monotonic()
                         self._seen()
                         yield event
+                    if repetition.feed(written(events)):
+                        reader.reason = "length"
+                        break
                     if reader.ended:
                         break
                 error = reader.error
@@ -224,7 +231,9 @@ class RemoteChatModel:
         reason: Any = "error" if error else reader.finish()
         if reason == "stop" and calls.calls:
             reason = "tool_calls"
-        yield ChatFinished(reason, reader.usage, first - begun, now - first, error, reader.stop_sequence)
+        yield ChatFinished(
+            reason, reader.usage, first - begun, now - first, error, reader.stop_sequence, repetition.found
+        )
 
     def _seen(self) -> None:
         self._last = time.monotonic()

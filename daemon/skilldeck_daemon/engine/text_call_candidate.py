@@ -260,7 +260,7 @@ class _Value:
         if self._chars == ["{"] and char == "{":  # {{…}}, as a template's own example of the form shows it
             self._doubled = True
             return None
-        if scan.at is At.DONE:
+        if before is At.DONE:
             return True if char == "}" else None if char in SPACE else False
         if not self._chars and char == "[":
             self._base = 1

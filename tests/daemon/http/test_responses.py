@@ -329,3 +329,26 @@ async def test_with_truncation_auto_the_oldest_turns_give_way() -> None:
         ]
         failed = await daemon.respond(items)
         assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_prompt")
+
+
+LOST = Turn(Text("sal-" + "le" * 400, chunk=4), Endless("le"))
+
+
+async def test_a_model_that_goes_round_in_circles_is_asked_once_to_go_on_differently() -> None:
+    async with running(LOST, Turn("Found it.")) as daemon:
+        response = await daemon.respond("look")
+        assert response["status"] == "completed"
+        lost, answer = response["output"]
+        assert (lost["status"], answer["status"]) == ("incomplete", "completed")
+        assert len(lost["content"][0]["text"]) < 600
+        assert answer["content"][0]["text"] == "Found it."
+        again = daemon.model.requests[1]["messages"]
+        assert "le" * 20 not in str(again)
+        assert again[-1]["content"].startswith("look\n\n(You began to repeat yourself.")
+
+
+async def test_a_model_that_goes_round_in_circles_twice_ends_in_a_plain_sentence() -> None:
+    async with running(LOST, LOST) as daemon:
+        final = (await daemon.stream(max_output_tokens=100_000))[-1]["response"]
+        assert (final["status"], final["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+        assert final["output"][-1]["content"][0]["text"].startswith("The model went round in circles twice")

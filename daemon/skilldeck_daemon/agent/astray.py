@@ -1,0 +1,56 @@
+"""A run whose model goes round in circles: it is asked once to go on differently, then the run ends in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from skilldeck_daemon.agent.context import Message, Surroundings
+from skilldeck_daemon.agent.output import Item, Output, TextWriter
+
+GAVE_UP = (
+    "The model went round in circles twice and was stopped before it had an answer."
+    " Ask again in other words or with fewer skills, attach the file if it needs one, or use a larger model."
+)
+DIFFERENTLY = "(You began to repeat yourself. Go on differently, and briefly.)"
+STEM = 5
+"""Letters by which words are compared: "summarize" is like "summarizes"."""
+
+
+def may_retry(items: Sequence[Item]) -> bool:
+    """Whether a turn that wrote these items may be made again: not when a client has seen a call of its own in it."""
+    return not any(item["type"] in ("function_call", "custom_tool_call") for item in items)
+
+
+def asked_differently(messages: list[Message]) -> list[Message]:
+    """The messages and the wish to go on differently, in the last one when that is the user's."""
+    last = messages[-1]
+    if last["role"] == "user" and isinstance(last["content"], str):
+        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{DIFFERENTLY}"}]
+    return [*messages, {"role": "user", "content": DIFFERENTLY}]
+
+
+def narrowed(around: Surroundings, messages: Sequence[Message]) -> Surroundings:
+    """With the one skill whose words are most like the user's: a small model that cannot choose among many can use it.
+
+    As they are when no skill is like them, or several as much.
+    """
+    said = next((str(message["content"]) for message in reversed(messages) if message["role"] == "user"), "")
+    wanted = _stems(said.partition("\n\n<file ")[0])
+    likeness = [len(wanted & _stems(f"{name} {about}")) for name, about in around.skills]
+    best = max(likeness, default=0)
+    if not best or likeness.count(best) > 1:
+        return around
+    return replace(around, skills=(around.skills[likeness.index(best)],))
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:STEM] for word in re.findall(r"[^\W_]{3,}", text.lower())}
+
+
+def give_up(output: Output) -> None:
+    """Say, instead of the model, that there is no answer."""
+    writer = TextWriter(output, logprobs=False)
+    writer.write(GAVE_UP, ())
+    writer.close()
