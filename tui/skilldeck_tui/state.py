@@ -28,6 +28,9 @@ STUCK_ATTEMPTS = 8
 HISTORY = 120
 BUSY = frozenset({"queued", "in_progress"})
 
+IN_MEMORY = ("cpu", "llamacpp")
+"""Engines whose models lie in the machine's memory, not a graphics card's."""
+
 
 @dataclass
 class Sample:

@@ -38,6 +38,7 @@ from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_daemon.engine.remote import RemoteChatModel
 from skilldeck_daemon.engine.replicas import ReplicatedChatModel
 from skilldeck_shared.errors import BadRequest
+from support.make_gguf import make_gguf
 from support.scripted_model import Call, Endless, Fail, ScriptedModel, Text, Turn, usage
 from support.wait import until
 
@@ -98,10 +99,13 @@ def prompt_fits(messages: list[dict[str, Any]]) -> bool:
     return sum(len(message["content"]) for message in messages) < CONTEXT
 
 
-@pytest_asyncio.fixture(
-    loop_scope="module", scope="module", params=["cpu", "worker", "exllamav2", "remote", "replicas"]
-)
-async def model(request: pytest.FixtureRequest, folder: Path, expected: Any) -> AsyncIterator[ChatModel]:
+KINDS = ["cpu", "worker", "exllamav2", "llamacpp", "remote", "replicas"]
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=KINDS)
+async def model(
+    request: pytest.FixtureRequest, folder: Path, expected: Any, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ChatModel]:
     if request.param in ("remote", "replicas"):
         with contextlib.ExitStack() as stack:
             count = 2 if request.param == "replicas" else 1
@@ -121,8 +125,14 @@ async def model(request: pytest.FixtureRequest, folder: Path, expected: Any) -> 
         engine: Any = install_exllamav2(patch, folder)
     else:
         engine = make_engine("cpu", worker=request.param == "worker")
-    info = await engine.load(ModelSpec(str(folder), "small", {"max_batch": 4, "context": CONTEXT}))
-    built = TokenChatModel(engine, folder, info)
+    path, options = folder, {"max_batch": 4, "context": CONTEXT}
+    if request.param == "llamacpp":
+        pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
+        engine = make_engine("llamacpp", worker=True)
+        path = make_gguf(folder, tmp_path_factory.mktemp("gguf") / "chatty.gguf")
+        options |= {"cache_type_k": "f32", "cache_type_v": "f32", "flash_attention": "off"}
+    info = await engine.load(ModelSpec(str(path), "small", options))
+    built = TokenChatModel(engine, path, info)
     yield built
     await built.close()
     patch.undo()

@@ -152,6 +152,8 @@ def fit(model: Gguf, options: LlamaOptions, free: int) -> Fit:
         slots -= 1
     while bytes_of(context, slots) > room and context > shortest:
         context = max(context // 2, shortest)
+    while slots < 4 and not (options.slots or options.max_batch) and bytes_of(context, slots + 1) <= room:
+        slots += 1
     while not options.context and context < min(trained, LONGEST) and bytes_of(context * 2, slots) <= room:
         context = min(context * 2, trained)
     needed = bytes_of(context, slots)
