@@ -35,10 +35,10 @@ TINY_DESCRIPTION = (
     "For real work load another, for example: skilldeckd serve --model Qwen/Qwen3-8B"
 )
 _MARK = ".skilldeck-model.json"
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$")
+_HUB_ID = re.compile(r"^([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?(?::([\w-]+))?$")
 # Everything an engine or a chat template needs, and no second copy of the weights in another format.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken"]
-_UNWANTED = ["original/*", "consolidated*", "onnx/*", "openvino/*", "gguf/*"]
+_UNWANTED = ["original/*", "consolidated*", "onnx/*", "openvino/*"]
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,15 @@ def served_name(model: str) -> str:
     if model in (TINY, TINY_NAME):
         return TINY_NAME
     if _HUB_ID.match(model) and not Path(model).expanduser().is_dir():
-        return model.partition("@")[0]
+        repository, _revision, quantisation = _parts(model)
+        return f"{repository}:{quantisation}" if quantisation else repository
     path = Path(model).expanduser().resolve()
     return sources.stem(path) if path.suffix == ".gguf" else path.name
 
 
 def resolve_model(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
-    """Where `model` lies: "tiny", a folder, a GGUF file, or an id of the hub (`org/name` or `org/name@revision`), which
-    is fetched then.
+    """Where `model` lies: "tiny", a folder, a GGUF file, or an id of the hub, which is fetched then: `org/name`, with
+    `@revision` and, where there are GGUFs of several quantisations, `:Q4_K_M`.
 
     Raises NotFound, BadRequest or Unavailable saying what to do.
     """
@@ -119,9 +120,7 @@ def info(model: str, models: Path | None = None) -> StoredModel:
         folder = tiny_dir()
     elif not folder.exists() and _HUB_ID.match(model):
         folder = _folder(model, models)
-    if folder.exists() and ModelSource.of(folder).kind == "gguf":
-        return _describe_gguf(ModelSource.of(folder).path)
-    if not (folder / "config.json").is_file():
+    if not folder.exists() or not (ModelSource.of(folder).kind == "gguf" or (folder / "config.json").is_file()):
         raise NotFound(f"Model {model} is not on this machine.", f"Fetch it: skilldeck models pull {model}")
     return _describe(folder)
 
@@ -148,10 +147,9 @@ def pull(model: str, progress: Progress | None = None, models: Path | None = Non
 
     disable_progress_bars()
     report = progress or (lambda _fraction, _stage: None)
-    repository, _, revision = model.partition("@")
     folder = _folder(model, models)
     with pulling(folder, report):
-        return _pull(model, repository, revision, folder, report)
+        return _pull(model, folder, report)
 
 
 @contextlib.contextmanager
@@ -172,9 +170,10 @@ def pulling(folder: Path, report: Progress) -> Iterator[None]:
         yield
 
 
-def _pull(model: str, repository: str, revision: str, folder: Path, report: Progress) -> Path:
+def _pull(model: str, folder: Path, report: Progress) -> Path:
     from huggingface_hub import snapshot_download
 
+    repository, revision, quantisation = _parts(model)
     folder.mkdir(exist_ok=True)
     arguments: dict[str, Any] = {
         "repo_id": repository,
@@ -188,7 +187,14 @@ def _pull(model: str, repository: str, revision: str, folder: Path, report: Prog
     watcher: threading.Thread | None = None
     try:
         report(0.0, f"asking for {repository}")
-        files = snapshot_download(**arguments, dry_run=True)
+        files = snapshot_download(**{**arguments, "allow_patterns": [*_WANTED, "*.gguf"]}, dry_run=True)
+        whole = any(file.filename.endswith(".safetensors") for file in files) and not quantisation
+        chosen = [] if whole else sources.choose_gguf([file.filename for file in files], quantisation, repository)
+        if chosen:
+            arguments["allow_patterns"] = chosen
+            files = [file for file in files if file.filename in chosen]
+        else:
+            files = [file for file in files if not file.filename.endswith(".gguf")]
         total = sum(file.file_size or 0 for file in files)
         _check_space(folder, sum(file.file_size or 0 for file in files if file.will_download), model)
         commit = str(files[0].commit_hash) if files else ""
@@ -205,9 +211,11 @@ def _pull(model: str, repository: str, revision: str, folder: Path, report: Prog
             watcher.join()
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+    if not chosen and not ((folder / "config.json").is_file() and list(folder.glob("*.safetensors"))):
         raise BadRequest(
-            f"{repository} holds no config.json with safetensors weights.", "Choose another model.", param="model"
+            f"{repository} holds neither a GGUF nor a config.json with safetensors weights.",
+            "Choose another model.",
+            param="model",
         )
     mark = folder / (_MARK + ".new")
     mark.write_text(json.dumps({"id": model, "revision": commit, "pulled": int(time.time())}), "utf-8")
@@ -217,8 +225,14 @@ def _pull(model: str, repository: str, revision: str, folder: Path, report: Prog
 
 
 def _folder(model: str, models: Path | None) -> Path:
-    name = model.replace("/", "--", 1).replace("/", "-")
+    name = model.replace("/", "--", 1).replace("/", "-").replace(":", "--")
     return (models or models_dir()) / name
+
+
+def _parts(model: str) -> tuple[str, str, str]:
+    """Repository, revision and quantisation of an id of the hub; "" for what it leaves out."""
+    found = _HUB_ID.match(model)
+    return (found[1], found[2] or "", found[3] or "") if found else (model, "", "")
 
 
 def _mark(folder: Path) -> dict[str, Any] | None:
@@ -234,7 +248,11 @@ def _size(folder: Path) -> int:
 
 
 def _describe(folder: Path) -> StoredModel:
-    mark = _mark(folder) or {}
+    """Of a model's folder, or a GGUF file."""
+    mark = (_mark(folder) if folder.is_dir() else None) or {}
+    source = ModelSource.of(folder)
+    if source.kind == "gguf":
+        return _describe_gguf(source.path, mark)
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -251,10 +269,11 @@ def _describe(folder: Path) -> StoredModel:
     )
 
 
-def _describe_gguf(path: Path) -> StoredModel:
+def _describe_gguf(path: Path, mark: dict[str, Any]) -> StoredModel:
     file = gguf.read(path)
     return StoredModel(
-        id=str(path),
+        id=str(mark.get("id") or path),
+        revision=str(mark.get("revision", "")),
         path=path,
         size=file.size,
         family=file.architecture,

@@ -6,6 +6,8 @@ stands for that.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,10 @@ from skilldeck_daemon.engine.folder import read_config
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_shared.errors import BadRequest
 
+_QUANTISATION = re.compile(
+    r"(?<![a-z0-9])((?:UD-)?(?:I?Q|TQ)\d(?:_[0-9a-z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)(?![a-z0-9])", re.I
+)
+_PREFERRED = "Q4_K_M"
 PROJECTOR = "mmproj"
 """In the name of a GGUF that reads images for another and is no model itself."""
 
@@ -67,6 +73,41 @@ def ggufs(folder: Path) -> list[Path]:
     """The GGUF models in a folder, each by its first part, by name."""
     files = {gguf.first_part(file) for file in folder.glob("*.gguf") if PROJECTOR not in file.name.lower()}
     return sorted(files)
+
+
+def choose_gguf(names: Iterable[str], wanted: str, repository: str) -> list[str]:
+    """The files of one model among those of a repository: of the quantisation wanted, or the only one there is.
+
+    Raises BadRequest with the choices; an empty list where there is no GGUF at all.
+    """
+    models: dict[str, list[str]] = {}
+    for name in sorted(names):
+        path = Path(name)
+        if path.suffix == ".gguf" and PROJECTOR not in path.name.lower():
+            models.setdefault(str(gguf.first_part(path)), []).append(name)
+    if wanted:
+        # Q4_K is the beginning of Q4_K_M and no quantisation of its own where that is there
+        exact = [first for first in models if quantisation(first).lower() == wanted.lower()]
+        models = {first: models[first] for first in exact}
+        found = f"no GGUF of {wanted}"
+    else:
+        found = f"{len(models)} GGUF models"
+    if len(models) == 1:
+        return next(iter(models.values()))
+    choices = sorted({quantisation(name) for name in names if name.endswith(".gguf")} - {""})
+    if not choices and not wanted:
+        return []
+    raise BadRequest(
+        f"{repository} holds {found}; its quantisations: {', '.join(choices) or 'none'}.",
+        f"Name one: {repository}:{_PREFERRED if _PREFERRED in choices or not choices else choices[0]}",
+        param="model",
+    )
+
+
+def quantisation(name: str) -> str:
+    """The quantisation in a file's name, in capitals; "" when there is none."""
+    found = _QUANTISATION.findall(Path(name).name)
+    return str(found[-1]).upper() if found else ""
 
 
 def stem(path: Path) -> str:

@@ -17,10 +17,13 @@ from typer.testing import CliRunner
 from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
 from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, NotLoaded, Sampling
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.replicas import ReplicatedChatModel
+from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
+from support.make_gguf import make_gguf
 from support.scripted_model import ScriptedModel, Turn
 
 COMMIT = "a" * 40
@@ -395,3 +398,44 @@ def test_offline_nothing_is_asked_and_what_is_here_is_served(
     with pytest.raises(Unavailable, match="cannot be reached"):
         registry.pull("org/absent", models=tmp_path)
     assert small_hub.asked == []
+
+
+GGUFS = ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m-F16.gguf")
+
+
+def test_one_quantisation_of_a_gguf_repository_is_pulled_and_the_choices_are_named(
+    llama: Path, small_hub: Any, tmp_path: Path
+) -> None:
+    data = make_gguf(llama, tmp_path / "made.gguf").read_bytes()
+    small_hub.files = {"README.md": b"words", "config.json": b"{}", **dict.fromkeys(GGUFS, data)}
+    with pytest.raises(BadRequest, match=r"holds 2 GGUF models; its quantisations: F16, Q4_K_M, Q8_0") as caught:
+        registry.pull("org/small", models=tmp_path)
+    assert caught.value.hint == "Name one: org/small:Q4_K_M"
+    with pytest.raises(BadRequest, match=r"no GGUF of Q5_K_M"):
+        registry.pull("org/small:Q5_K_M", models=tmp_path)
+    folder = registry.resolve_model("org/small:q8_0", models=tmp_path)
+    assert [path.name for path in folder.glob("*.gguf")] == ["m-Q8_0.gguf"]
+    assert not (folder / "config.json").exists()
+    assert ModelSource.of(folder) == ModelSource("gguf", folder / "m-Q8_0.gguf")
+    (listed,) = [model for model in registry.ls(tmp_path) if model.id == "org/small:q8_0"]
+    assert (listed.family, listed.size, listed.revision) == ("llama", len(data), COMMIT)
+    assert registry.info("org/small:q8_0", tmp_path) == listed
+    assert registry.rm("org/small:q8_0", tmp_path) > 0
+    small_hub.files = {"m-00001-of-00002.gguf": data, "m-00002-of-00002.gguf": data}
+    folder = registry.pull("org/small", models=tmp_path)
+    assert len(list(folder.glob("*.gguf"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "quantisation"),
+    [
+        ("Qwen3-8B-Q4_K_M.gguf", "Q4_K_M"),
+        ("a/model.Q4_1.gguf", "Q4_1"),
+        ("gpt-oss-20b-mxfp4.gguf", "MXFP4"),
+        ("gemma-3-27b-it-UD-IQ2_XXS-00001-of-00003.gguf", "UD-IQ2_XXS"),
+        ("bf16-of-Q.gguf", "BF16"),
+        ("model.gguf", ""),
+    ],
+)
+def test_a_files_name_tells_its_quantisation(name: str, quantisation: str) -> None:
+    assert sources.quantisation(name) == quantisation

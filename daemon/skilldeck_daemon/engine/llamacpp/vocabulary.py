@@ -48,7 +48,9 @@ class GgufVocabulary(Vocabulary):
                 if attributes & library.CONTROL:
                     special.add(index)
         self.special = frozenset(special)
-        self.ends = frozenset(index for index in range(self.size) if api.llama_vocab_is_eog(vocab, index))
+        # The library makes control tokens of all it ends at, but for what the file names itself.
+        named = (api.llama_vocab_eos(vocab),)
+        self.ends = frozenset(index for index in (*self.added, *named) if api.llama_vocab_is_eog(vocab, index))
         bos = api.llama_vocab_bos(vocab)
         self.begin = (bos,) if bos >= 0 and api.llama_vocab_get_add_bos(vocab) else ()
         # Both decide whether pieces encoded apart join exactly (`prompts.py`).
