@@ -85,6 +85,7 @@ def choose_gguf(names: Iterable[str], wanted: str, repository: str) -> list[str]
         path = Path(name)
         if path.suffix == ".gguf" and PROJECTOR not in path.name.lower():
             models.setdefault(str(gguf.first_part(path)), []).append(name)
+    there = {quantisation(first) for first in models}
     if wanted:
         # Q4_K is the beginning of Q4_K_M and no quantisation of its own where that is there
         exact = [first for first in models if quantisation(first).lower() == wanted.lower()]
@@ -94,7 +95,7 @@ def choose_gguf(names: Iterable[str], wanted: str, repository: str) -> list[str]
         found = f"{len(models)} GGUF models"
     if len(models) == 1:
         return next(iter(models.values()))
-    choices = sorted({quantisation(name) for name in names if name.endswith(".gguf")} - {""})
+    choices = sorted(there - {""})
     if not choices and not wanted:
         return []
     raise BadRequest(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -352,16 +352,19 @@ async def test_caps_and_stats_say_what_is_so(engine: Engine) -> None:
     assert (stats.active, stats.queued, stats.max_batch) == (0, 0, OPTIONS["max_batch"])
 
 
-@pytest.mark.parametrize("worker", [False, True], ids=["cpu", "worker"])
-async def test_without_a_model_requests_are_refused(worker: bool) -> None:
+@pytest.mark.parametrize("kind", ["cpu", "llamacpp"])
+@pytest.mark.parametrize("worker", [False, True], ids=["here", "worker"])
+async def test_without_a_model_requests_are_refused(kind: str, worker: bool) -> None:
     with pytest.raises(NotLoaded):
-        await make_engine("cpu", worker=worker).submit(ask(prompt(3), 3))
+        await make_engine(kind, worker=worker).submit(ask(prompt(3), 3))
 
 
-@pytest.mark.parametrize("worker", [False, True], ids=["cpu", "worker"])
-async def test_unload_ends_what_runs(worker: bool, llama: Path, make: Callable[..., Path]) -> None:
-    built = make_engine("cpu", worker=worker)
-    await built.load(ModelSpec(str(llama), "small", OPTIONS))
+@pytest.mark.parametrize("kind", ["cpu", "llamacpp"])
+@pytest.mark.parametrize("worker", [False, True], ids=["here", "worker"])
+async def test_unload_ends_what_runs(kind: str, worker: bool, llama: Path, request: pytest.FixtureRequest) -> None:
+    built = make_engine(kind, worker=worker)
+    path = llama if kind == "cpu" else request.getfixturevalue("llama_gguf")
+    await built.load(ModelSpec(str(path), "small", OPTIONS))
     handles = [await built.submit(ask(prompt(9), 500)) for _ in range(6)]
     await built.unload()
     for handle in handles:
