@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from e2e.test_serve import served
 from skilldeck_daemon.containers.manager import base_for
+from support.programs import serving
 from support.scripted_model import ScriptedModel, Turn, shell
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -112,7 +112,7 @@ def test_a_skill_is_watched_broken_mended_and_used_by_a_run(home: Path, terminal
     notes.mkdir()
     (notes / "SKILL.md").write_text(GOOD)
     turns = Turn(shell("cat /mnt/skills/notes/SKILL.md; echo to stderr >&2; exit 3")), Turn("It keeps **notes**.")
-    with ScriptedModel(*turns) as model, served(home, "--engine", "remote", "--remote-url", model.url):
+    with ScriptedModel(*turns) as model, serving(home, "--engine", "remote", "--remote-url", model.url):
         t = terminal()
         t.shows("No skills yet", "● ready")
         t.keys("F3")
@@ -147,7 +147,7 @@ def test_a_killed_daemon_leaves_a_dead_socket_and_a_new_one_takes_over(
 ) -> None:
     with ScriptedModel(Turn("First answer."), Turn("Second answer."), strict=False) as model:
         flags = ("--engine", "remote", "--remote-url", model.url)
-        with served(home, *flags) as (process, _):
+        with serving(home, *flags) as (process, _):
             t = terminal()
             t.shows("● ready")
             t.type("one")
@@ -163,7 +163,7 @@ def test_a_killed_daemon_leaves_a_dead_socket_and_a_new_one_takes_over(
         # (It is wrapped, where a long path makes the banner below it tall.)
         t.repeats("Enter", "The daemon is away")
         t.shows("typed meanwhile")
-        with served(home, *flags):
+        with serving(home, *flags):
             t.shows("● ready", "First answer.")
             t.keys("Enter")
             screen = t.shows("Second answer.")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_serve import served
 from skilldeck_daemon.containers.manager import base_for
 from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client import Client
@@ -22,6 +21,7 @@ from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.skills import SkillsScreen
 from skilldeck_tui.transport import SocketChannel
 from support.fake_daemon import FakeDaemon
+from support.programs import serving
 from support.tui import Deck
 
 BIG = 24 << 20
@@ -50,7 +50,7 @@ async def test_a_daemon_killed_in_the_middle_of_an_upload_gets_the_version_once_
     (skill / "SKILL.md").write_text("---\nname: counter\ndescription: Counts.\n---\n# Counter\n")
     (skill / "big.bin").write_bytes(os.urandom(BIG))
     sending, dead = asyncio.Event(), asyncio.Event()
-    with served(home, "--model", "") as (process, _):
+    with serving(home, "--model", "") as (process, _):
         async with _open(home / "s", "skills") as d:
             client = d.app.client
             real = client.send_skill
@@ -75,7 +75,7 @@ async def test_a_daemon_killed_in_the_middle_of_an_upload_gets_the_version_once_
             process.wait(30)
             dead.set()
             await d.shows("Lost the connection to the daemon", "◌ daemon away", "as last heard")
-            with served(home, "--model", ""):
+            with serving(home, "--model", ""):
                 await d.shows("● watching ✓", "v1", "big.bin")
                 await d.hides("Lost the connection")
                 (row,) = d.app.state.skills
@@ -87,13 +87,13 @@ async def test_a_daemon_killed_in_the_middle_of_an_upload_gets_the_version_once_
 
 
 async def test_the_socket_of_a_dead_daemon_is_told_with_the_way_out_and_taken_over(home: Path) -> None:
-    with served(home, "--model", "") as (process, _):
+    with serving(home, "--model", "") as (process, _):
         process.send_signal(signal.SIGKILL)
         process.wait(30)
     assert (home / "s").exists()
     async with _open(home / "s") as d:
         await d.shows("◌ no daemon", "No daemon listens at", "Start it with", "Still trying")
-        with served(home, "--model", "") as (process, _):
+        with serving(home, "--model", "") as (process, _):
             await d.shows("No skills yet")
             await d.press("f5")
             await d.shows(f"pid {process.pid}")
@@ -102,7 +102,7 @@ async def test_the_socket_of_a_dead_daemon_is_told_with_the_way_out_and_taken_ov
 async def test_of_two_daemons_each_screen_names_its_own(home: Path) -> None:
     other = home / "other"
     other.mkdir()
-    with served(home, "--model", "") as (first, url), served(other, "--model", "") as (second, second_url):
+    with serving(home, "--model", "") as (first, url), serving(other, "--model", "") as (second, second_url):
         async with _open(home / "s", "daemon") as d:
             await d.shows(url, f"pid {first.pid}", str(home / "data")[:20])
         async with _open(other / "s", "daemon") as d:
@@ -110,7 +110,7 @@ async def test_of_two_daemons_each_screen_names_its_own(home: Path) -> None:
 
 
 def test_a_second_daemon_on_the_socket_of_another_is_refused_and_named(home: Path) -> None:
-    with served(home, "--model", "") as (process, _):
+    with serving(home, "--model", "") as (process, _):
         command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", "0", "--model", ""]
         command += ["--data-dir", str(home / "d2"), "--socket", str(home / "s")]
         second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
