@@ -20,7 +20,7 @@ import uvicorn
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.http import app as http
-from skilldeck_daemon.http.patience import PatientProtocol
+from skilldeck_daemon.http.header_timeout import PatientProtocol
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.rpc.server import ControlServer
 from skilldeck_daemon.rpc.state import model_object

@@ -24,9 +24,7 @@ models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Name = Annotated[str, typer.Argument(help="'tiny', a folder, a .gguf file, or a Hugging Face id like Qwen/Qwen3-0.6B.")]
-HubId = Annotated[
-    str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, id@revision, or id:Q4_K_M (GGUF).")
-]
+HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, id@revision, or id:Q4_K_M (GGUF).")]
 
 
 @models_app.command("ls")

@@ -20,28 +20,24 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from skilldeck_daemon import telemetry
-from skilldeck_daemon.agent import sealed
-from skilldeck_daemon.agent.approvals import Approvals
-from skilldeck_daemon.agent.bus import Bus
-from skilldeck_daemon.agent.claims import BEAT_SECONDS
-from skilldeck_daemon.agent.conversations import Conversations
-from skilldeck_daemon.agent.documents import Documents
-from skilldeck_daemon.agent.environments import Environments
-from skilldeck_daemon.agent.files import FileLibrary
-from skilldeck_daemon.agent.library import SkillLibrary
-from skilldeck_daemon.agent.mcp.servers import McpServers
+from skilldeck_daemon.agent.failover import BEAT_SECONDS
 from skilldeck_daemon.agent.metrics import Metrics
-from skilldeck_daemon.agent.ondisk import DiskSkills
+from skilldeck_daemon.agent.plan import PlanBuilder
 from skilldeck_daemon.agent.runs import Runs
 from skilldeck_daemon.agent.services import Services
 from skilldeck_daemon.agent.traces import Traces, Tracing
-from skilldeck_daemon.agent.web.pages import Pages
-from skilldeck_daemon.agent.web.providers import Ddgs, SearXNG
-from skilldeck_daemon.agent.work import Web
+from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
+from skilldeck_daemon.libraries.approvals import Approvals
+from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.conversations import Conversations
+from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.ondisk import DiskSkills
+from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.skills.mounts import MountCache
@@ -49,6 +45,11 @@ from skilldeck_daemon.skills.trust import Trust
 from skilldeck_daemon.store import Store, backup, sqlite_url
 from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.owner import own
+from skilldeck_daemon.tools.context import Offer, Web
+from skilldeck_daemon.tools.mcp_servers.servers import McpServers
+from skilldeck_daemon.tools.web.pages import Pages
+from skilldeck_daemon.tools.web.providers import Ddgs, SearXNG
+from skilldeck_daemon.wire import sealed
 from skilldeck_shared import private
 from skilldeck_shared.errors import Unavailable
 
@@ -109,20 +110,18 @@ class Core:
         self._mcp = McpServers(settings.mcp_servers, settings.private_hosts)
         metrics = Metrics()
         self._traces = Traces(tracing)
-        runs = Runs(
+        plans = PlanBuilder(
             store,
             models,
             environments,
             files,
             approvals,
-            bus,
             self._documents,
             settings.private_hosts,
             disk,
-            self._web(),
-            self._mcp,
-            (metrics.observe, self._traces.observe),
+            Offer(self._web(), self._mcp),
         )
+        runs = Runs(store, models, plans, bus, (metrics.observe, self._traces.observe))
         self.services = Services(
             settings=settings,
             store=store,
@@ -133,6 +132,7 @@ class Core:
             environments=environments,
             approvals=approvals,
             conversations=Conversations(store, bus),
+            plans=plans,
             runs=runs,
             disk=disk,
             metrics=metrics,

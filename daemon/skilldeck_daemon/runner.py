@@ -32,12 +32,12 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from skilldeck_daemon import telemetry
-from skilldeck_daemon.agent.log import Event
+from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.work import Nearby
 from skilldeck_daemon.containers import WORKDIR
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from skilldeck_daemon.core import Core
+from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.runner_request import (
     Ask,
     File,

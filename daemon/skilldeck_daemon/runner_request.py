@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from skilldeck_daemon.agent.environments import Mounted
+from skilldeck_daemon.libraries.environments import Mounted
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
 

@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+from training import function_phrases as fp
 from training import phrases as ph
 from training.outputs import stdout
 from training.render import Message, tool_result
@@ -86,10 +87,10 @@ def ask_and_call(atoms: Atoms, made: Made) -> list[Message]:
             written, arguments[name] = _text_value(atoms)
         said.append(f"{name}{rng.choice((' ', ' ', '=', ': ', ' is '))}{written}" if len(names) > 1 else written)
     if len(names) == 1:
-        text = rng.choice(ph.ASK_ONE[atoms.split])
+        text = rng.choice(fp.ASK_ONE[atoms.split])
     else:
         listed = rng.choice((" and ", ", ", " and ", "; ")).join(said)
-        text = rng.choice(ph.ASK_MANY[atoms.split]).replace("{args}", listed)
+        text = rng.choice(fp.ASK_MANY[atoms.split]).replace("{args}", listed)
     values = {"n": noun, "v": verb, "V": verb.capitalize(), "F": target["name"], "a": said[0]}
     text = text.format(**values) if "{" in text else text
     call = {"name": target["name"], "arguments": json.dumps(arguments, ensure_ascii=False)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from support.witness import answers_keep_the_specification, witnessed
 
 __all__ = ["answers_keep_the_specification", "witnessed"]

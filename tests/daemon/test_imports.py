@@ -1,8 +1,9 @@
-"""The direction of imports: surfaces over agent over parts, and the client side apart from the daemon."""
+"""The direction of imports: surfaces over the run over parts, no cycles, and the client side apart from the daemon."""
 
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ROOT / "daemon/skilldeck_daemon"
 PARTS = ("engine", "containers", "skills", "store")
-ALLOWED = {part: {part} for part in PARTS} | {
-    "agent": {"agent", "settings", *PARTS},
-    "http": {"http", "agent", "settings", *PARTS},
-    "rpc": {"rpc", "agent", "settings", *PARTS},
-}
+"""They know neither each other nor what is built of them."""
+FLOORS = ("wire", "events", "libraries", "attachments", "tools", "agent")
+"""Each may use the parts and the floors below it."""
+ALLOWED = {part: {part} for part in PARTS}
+ALLOWED |= {floor: {"settings", *PARTS, *FLOORS[: at + 1]} for at, floor in enumerate(FLOORS)}
+ALLOWED |= {surface: {surface, "settings", *PARTS, *FLOORS} for surface in ("http", "rpc")}
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -47,3 +49,27 @@ def test_client_and_daemon_stay_apart(package: str, banned: tuple[str, ...]) -> 
     for path in (ROOT / package).rglob("*.py"):
         for name in imported_modules(path):
             assert name.split(".")[0] not in banned, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def module_of(path: Path, base: Path) -> str:
+    parts = path.relative_to(base).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for type checkers count: what knows each other cannot be read alone."""
+    paths = {
+        module_of(path, ROOT / top): path for top in ("daemon", "tui", "shared") for path in (ROOT / top).rglob("*.py")
+    }
+    graph = {
+        name: {
+            other
+            for other in imported_modules(path) & paths.keys()
+            if other != name and not name.startswith(f"{other}.")
+        }
+        for name, path in paths.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these import each other: {' → '.join(error.args[1])}")

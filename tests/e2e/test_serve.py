@@ -12,7 +12,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from support.daemon import SHELL
 from support.programs import serving
 from support.scripted_model import Endless, ScriptedModel, Turn, shell

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from support.programs import serving
 from support.scripted_model import ScriptedModel, Turn, shell
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from skilldeck_tui.app import SkilldeckApp
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.transport import SocketChannel
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.skills import SkillsScreen
-from skilldeck_tui.transport import SocketChannel
 from support.fake_daemon import FakeDaemon
 from support.programs import serving
 from support.tui import Deck

@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of 4 layers with random float16 weights, of the widths the kernels want."""
-    from skilldeck_daemon.engine.bench_gpu import fabricate
+    from skilldeck_daemon.engine.exllama.bench import fabricate
 
     return fabricate(
         tmp_path_factory.mktemp("small"),

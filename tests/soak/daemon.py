@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from skilldeck_daemon.bench.local import NotReady, Served
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 
 START_SECONDS = 180.0
 

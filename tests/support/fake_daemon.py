@@ -36,7 +36,7 @@ from skilldeck_shared.manifest import parse_manifest
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.proto.control_grpc import ControlBase
 from skilldeck_shared.version import __version__
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
 from support.fake_run import FakeRun
 
 Object = dict[str, Any]

@@ -15,11 +15,11 @@ from openai import AsyncOpenAI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from skilldeck_daemon.agent.bus import Bus
-from skilldeck_daemon.agent.conversations import Conversations
-from skilldeck_daemon.agent.files import FileLibrary
-from skilldeck_daemon.agent.library import SkillLibrary
-from skilldeck_daemon.http import conversations, files, skills, uploads
+from skilldeck_daemon.http.objects import conversations, files, skills, uploads
+from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.conversations import Conversations
+from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.store import Store, sqlite_url
 from skilldeck_shared.errors import SkilldeckError

@@ -15,21 +15,25 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from skilldeck_daemon.agent import approvals, citations, convert_document, ondisk, told
-from skilldeck_daemon.agent.log import EventLog
-from skilldeck_daemon.agent.output import Output
-from skilldeck_daemon.agent.partial import CommandReader
-from skilldeck_daemon.agent.tools import patching
-from skilldeck_daemon.agent.tools.code_interpreter import PythonWriter
-from skilldeck_daemon.agent.tools.mcp import McpWriter
-from skilldeck_daemon.agent.tools.shell import ShellWriter
-from skilldeck_daemon.agent.web import pages, said
+from skilldeck_daemon.attachments import convert_document
 from skilldeck_daemon.containers import proxy
+from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.checks import InputField, ToolPlan
-from skilldeck_daemon.engine.jsonscan import JsonScan
-from skilldeck_daemon.engine.remote_stream import StreamReader
-from skilldeck_daemon.engine.stops import StopStrings
-from skilldeck_daemon.http import auth, json_text
+from skilldeck_daemon.engine.parsing.jsonscan import JsonScan
+from skilldeck_daemon.engine.remote.stream import StreamReader
+from skilldeck_daemon.events.log import EventLog
+from skilldeck_daemon.events.output import Output
+from skilldeck_daemon.http import auth
+from skilldeck_daemon.libraries import approvals, ondisk
+from skilldeck_daemon.tools import citations, patching
+from skilldeck_daemon.tools import tool_results as told
+from skilldeck_daemon.tools.code_interpreter import PythonWriter
+from skilldeck_daemon.tools.mcp import McpWriter
+from skilldeck_daemon.tools.partial import CommandReader
+from skilldeck_daemon.tools.shell import ShellWriter
+from skilldeck_daemon.tools.web import pages
+from skilldeck_daemon.tools.web import url_provenance as said
+from skilldeck_daemon.wire import json_text
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.manifest import parse_manifest
 
@@ -231,6 +235,7 @@ def _() -> None:
             chunk = {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": function}]}}]}
             count += sum(1 for _ in reader.line("data: " + json.dumps(chunk)))
         assert count > CALL // DELTA
+        list(reader.line("data: " + json.dumps({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})))
         assert [event.arguments for event in reader.close()] == [arguments("x", "y")]  # type: ignore[union-attr]
 
 

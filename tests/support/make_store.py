@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Reasoning, Turn, shell
 

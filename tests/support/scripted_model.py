@@ -62,6 +62,10 @@ class Hold:
     gate: threading.Event
 
 
+NUMBERS = " ".join(map(str, range(4000)))
+"""Text for `Endless` in which nothing repeats: a run whose model goes round in circles is ended."""
+
+
 @dataclass(frozen=True)
 class Endless:
     """The text again and again until the client leaves (or the server stops)."""

@@ -32,6 +32,7 @@ from skilldeck_daemon.engine.base import (
     Tokens,
 )
 from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_daemon.engine.vocabularies import load_vocabulary
 
 END = "<|im_end|>"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", END)
@@ -170,7 +171,7 @@ class ScriptedEngine(_Engine):
         end: str = END,
         encode: Callable[[Vocabulary, str], list[int]] | None = None,
     ) -> None:
-        self.vocabulary = Vocabulary.load(folder)
+        self.vocabulary = load_vocabulary(folder)
         super().__init__(context, caps, self.vocabulary.size)
         self._texts = list(texts)
         self._end = end

@@ -10,7 +10,7 @@ import pytest
 from pytest_textual_snapshot import SVGImageExtension
 
 from skilldeck_tui.state import DaemonState
-from skilldeck_tui.widgets import approval
+from skilldeck_tui.widgets.transcript import approval
 from support.pictures import NOW
 
 

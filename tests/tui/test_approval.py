@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_tui.widgets import approval
-from skilldeck_tui.widgets.approval import ApprovalBox
+from skilldeck_tui.widgets.transcript import approval
+from skilldeck_tui.widgets.transcript.approval import ApprovalBox
 from support.fake_daemon import FakeDaemon
 from support.tui import Deck, deck
 

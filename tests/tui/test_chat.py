@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.widgets import message
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.composer import ComposerText
-from skilldeck_tui.widgets.shell_call import ShellCallView
-from skilldeck_tui.widgets.stream_text import StreamText
-from skilldeck_tui.widgets.transcript_view import TranscriptView
+from skilldeck_tui.widgets.transcript import message
+from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
+from skilldeck_tui.widgets.transcript.stream_text import StreamText
+from skilldeck_tui.widgets.transcript.view import TranscriptView
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import deck
@@ -359,7 +359,7 @@ async def test_a_session_is_renamed_and_deleted(fake: FakeDaemon) -> None:
 async def test_old_turns_leave_the_screen_when_there_are_too_many_lines(
     fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skilldeck_tui.widgets.transcript_view.MAX_LINES", 50)
+    monkeypatch.setattr("skilldeck_tui.widgets.transcript.view.MAX_LINES", 50)
     session = fake.add_session("Long")
     for number in range(5):
         run = fake.start(f"ask {number}", session_id=session["id"])

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from skilldeck_shared.errors import SkilldeckError, Unavailable
-from skilldeck_tui.cli import app
+from skilldeck_tui.cli.main import app
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.wait import until

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from skilldeck_tui import cli_run
-from skilldeck_tui.cli import app
-from skilldeck_tui.client import Client
+from skilldeck_tui.cli import run as cli_run
+from skilldeck_tui.cli.main import app
+from skilldeck_tui.client.client import Client
 from support.fake_daemon import FakeDaemon
 
 DISK: dict[str, Any] = {

@@ -11,7 +11,7 @@ from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
 from skilldeck_shared.errors import Conflict
-from skilldeck_tui.cli_web import COOKIE, make_server
+from skilldeck_tui.cli.web import COOKIE, make_server
 
 LOOPBACK = {"Host": "127.0.0.1"}
 

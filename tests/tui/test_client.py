@@ -9,7 +9,7 @@ import pytest
 
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError
 from skilldeck_shared.proto import control_pb2 as pb
-from skilldeck_tui.client import (
+from skilldeck_tui.client.client import (
     Change,
     Client,
     ConnectionLost,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from grpclib.protocol import H2Protocol
 
-from skilldeck_tui import connect as connecting
-from skilldeck_tui.client import Client, DaemonUnreachable, VersionMismatch
-from skilldeck_tui.connect import DaemonFailed, DaemonNotInstalled, connect, log_file, wait_ready
-from skilldeck_tui.transport import ConnectionLost, SocketChannel
+from skilldeck_tui.client import connect as connecting
+from skilldeck_tui.client.client import Client, DaemonUnreachable, VersionMismatch
+from skilldeck_tui.client.connect import DaemonFailed, DaemonNotInstalled, connect, log_file, wait_ready
+from skilldeck_tui.client.transport import ConnectionLost, SocketChannel
 from support.fake_daemon import FakeDaemon
 from support.wait import until
 

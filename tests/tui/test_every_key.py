@@ -27,7 +27,7 @@ from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.session_list import SessionList
-from skilldeck_tui.widgets.shell_call import ShellCallView
+from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
 from skilldeck_tui.widgets.version_list import VersionList
 from support.fake_daemon import FakeDaemon
 from support.pictures import NOW, answered, go, library, working

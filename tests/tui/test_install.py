@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 from skilldeck_shared.bundle import BundleError, zip_stream
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.manifest import ManifestError
-from skilldeck_tui import install
-from skilldeck_tui.cli import app
-from skilldeck_tui.client import Client
-from skilldeck_tui.install import FetchFailed, fetched, parse_source
-from skilldeck_tui.upload import read_folder, upload_folder
+from skilldeck_tui.cli import sources as install
+from skilldeck_tui.cli.main import app
+from skilldeck_tui.cli.sources import FetchFailed, fetched, parse_source
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.upload import read_folder, upload_folder
 from support.bundles import raw_zip
 from support.fake_daemon import FakeDaemon
 

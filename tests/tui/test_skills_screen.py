@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skilldeck_tui import editor
-from skilldeck_tui.client import Change
+from skilldeck_tui.client.client import Change
 from skilldeck_tui.difference import as_patch, changes, lines
 from skilldeck_tui.preferences import Memory
 from skilldeck_tui.screens.diff import DiffScreen

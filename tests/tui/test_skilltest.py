@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skilldeck_shared.paths import examples_dir
-from skilldeck_tui.skilltest import EvalError, Result, dumps, load_cases, run_cases
+from skilldeck_tui.skill_tests.suite import EvalError, Result, dumps, load_cases, run_cases
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 

@@ -9,11 +9,11 @@ import pytest
 from textual.widgets import ProgressBar
 
 from skilldeck_shared.manifest import ManifestError, parse_manifest
-from skilldeck_tui.client import DaemonUnreachable
-from skilldeck_tui.skill_tests import Suite
-from skilldeck_tui.skilltest import Case, Result
+from skilldeck_tui.client.client import DaemonUnreachable
+from skilldeck_tui.skill_tests.background import Suite
+from skilldeck_tui.skill_tests.suite import Case, Result
 from skilldeck_tui.state import Sample
-from skilldeck_tui.watch import WatchState
+from skilldeck_tui.watching.watcher import WatchState
 from support.fake_daemon import FakeDaemon
 from support.pictures import BROKEN, SIZES, answered, compare, disk_skill, go, library, still_deck, working
 

@@ -16,7 +16,7 @@ import pytest
 from textual.app import App
 from textual.screen import Screen
 
-from skilldeck_tui.widgets import message
+from skilldeck_tui.widgets.transcript import message
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import Deck, deck

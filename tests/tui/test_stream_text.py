@@ -6,9 +6,9 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.content import Content
 
-from skilldeck_tui.widgets.item_view import Stack
-from skilldeck_tui.widgets.stream_text import StreamText
 from skilldeck_tui.widgets.text_block import TextBlock
+from skilldeck_tui.widgets.transcript.item_view import Stack
+from skilldeck_tui.widgets.transcript.stream_text import StreamText
 
 TEXT = (
     "Three regions were read from the file, and north sells most of all.\n\n- north  4,810.20\n"

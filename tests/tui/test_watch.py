@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import Busy
-from skilldeck_tui.client import Client
-from skilldeck_tui.watch import FolderWatcher, WatchState
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.upload import upload_folder
+from skilldeck_tui.watching.watcher import FolderWatcher, WatchState
 from support.fake_daemon import FakeDaemon
 from support.wait import until
 
@@ -100,7 +101,7 @@ async def test_the_first_look_uploads_and_a_save_makes_the_next_version(
 
 
 async def test_content_that_the_daemon_has_makes_no_version(fake: FakeDaemon, client: Client, skill: Path) -> None:
-    await client.upload_skill(skill)
+    await upload_folder(client, skill)
     async with watching(fake, client, skill) as w:
         state = await w.reach(skill, "current", "1")
         assert not state.made

@@ -17,7 +17,7 @@ def main() -> None:
 
     opening = Opening.read(sys.argv[1:])
     if opening is None:
-        from skilldeck_tui.cli import app
+        from skilldeck_tui.cli.main import app
 
         app()
     else:

@@ -24,21 +24,21 @@ from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.client_types import Snapshot
+from skilldeck_tui.client.types import Snapshot
+from skilldeck_tui.modes import MODES
 from skilldeck_tui.notices import notice
-from skilldeck_tui.opening import MODES
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
 from skilldeck_tui.screens.help import Help
-from skilldeck_tui.skill_tests import SkillTests
+from skilldeck_tui.skill_tests.background import SkillTests
 from skilldeck_tui.state import BUSY, DaemonState
 from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
 
 if TYPE_CHECKING:
-    from skilldeck_tui.client import Client
-    from skilldeck_tui.watch import FolderWatcher, WatchState
+    from skilldeck_tui.client.client import Client
+    from skilldeck_tui.watching.watcher import FolderWatcher, WatchState
 
 FRAME = 1 / 30
 RECOVERED_SECONDS = 3.0
@@ -122,11 +122,11 @@ class SkilldeckApp(App[None]):
 
     @work(group="begin")
     async def _begin(self) -> None:
-        await asyncio.to_thread(import_module, "skilldeck_tui.client")
+        await asyncio.to_thread(import_module, "skilldeck_tui.client.client")
         self._follow()
         # Else the first answer's first words would wait for Markdown and its highlighting to be loaded.
-        await asyncio.to_thread(import_module, "skilldeck_tui.widgets.message")
-        await asyncio.to_thread(import_module, "skilldeck_tui.watch")
+        await asyncio.to_thread(import_module, "skilldeck_tui.widgets.transcript.message")
+        await asyncio.to_thread(import_module, "skilldeck_tui.watching.watcher")
         for folder in self.memory.watched:
             self.watcher.add(Path(folder))
         self._watch()
@@ -145,7 +145,7 @@ class SkilldeckApp(App[None]):
 
     @cached_property
     def watcher(self) -> FolderWatcher:
-        from skilldeck_tui.watch import FolderWatcher
+        from skilldeck_tui.watching.watcher import FolderWatcher
 
         return FolderWatcher(self.client, on_state=self._watched)
 

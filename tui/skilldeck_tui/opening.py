@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.modes import MODES
 
 if TYPE_CHECKING:
-    from skilldeck_tui.client import Client
-
-MODES = ("chat", "skills", "files", "daemon")
+    from skilldeck_tui.client.client import Client
 
 
 class Opening(NamedTuple):
@@ -74,11 +73,11 @@ def opens(opening: Opening) -> int:
     try:
         return asyncio.run(_open(opening))
     except SkilldeckError as error:
-        from skilldeck_tui.cli_output import explain
+        from skilldeck_tui.cli.output import explain
 
         return explain(error)
     except KeyboardInterrupt:  # while a daemon was started
-        from skilldeck_tui.cli_output import INTERRUPTED
+        from skilldeck_tui.cli.output import INTERRUPTED
 
         return INTERRUPTED
 
@@ -92,7 +91,7 @@ async def _open(opening: Opening) -> int:
 
     # Textual reads keys from stdin and draws on stderr; stdout may go elsewhere.
     if opening.screenshot is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        from skilldeck_tui.cli_output import USAGE, note
+        from skilldeck_tui.cli.output import USAGE, note
 
         note("error: The terminal UI needs a terminal.")
         note("  The commands need none, such as `skilldeck run PROMPT`; `skilldeck --help` lists them.")
@@ -100,8 +99,8 @@ async def _open(opening: Opening) -> int:
 
     @cache
     def client() -> Client:
-        from skilldeck_tui.client import Client
-        from skilldeck_tui.transport import SocketChannel
+        from skilldeck_tui.client.client import Client
+        from skilldeck_tui.client.transport import SocketChannel
 
         # Without a handshake: the app shows a daemon that is away, or of another release, and waits for it.
         return Client(SocketChannel(path), path)
@@ -133,8 +132,8 @@ def _listens(path: Path) -> bool:
 
 
 async def _start(path: Path) -> None:
-    from skilldeck_tui import cli_output
-    from skilldeck_tui.connect import connect
+    from skilldeck_tui.cli import output as cli_output
+    from skilldeck_tui.client.connect import connect
 
     try:
         started = await connect(path, start=True, report=cli_output.waiting)

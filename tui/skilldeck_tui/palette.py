@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
@@ -12,13 +12,10 @@ from textual.dom import DOMNode
 
 from skilldeck_tui import actions
 from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.screens.help import display
 from skilldeck_tui.theme import NAMES
-from skilldeck_tui.widgets.transcript_view import TranscriptView
-
-if TYPE_CHECKING:
-    from skilldeck_tui.app import SkilldeckApp
-
+from skilldeck_tui.widgets.transcript.view import TranscriptView
 
 NAME, KEY = 26, 10
 WIDE = 72
@@ -36,12 +33,12 @@ class ActionCommands(Provider):
     """Actions of the app and of the present mode."""
 
     @property
-    def _app(self) -> SkilldeckApp:
-        return cast("SkilldeckApp", self.app)
+    def _deck(self) -> Deck:
+        return cast(Deck, self.app)
 
     def _entries(self) -> Iterator[tuple[str, str, str, DOMNode, str]]:
         """Name, key, explanation, where it acts, and the action."""
-        screen, wide = self._app.mode_screen(), self._app.size.width >= WIDE
+        screen, wide = self._deck.mode_screen(), self.app.size.width >= WIDE
         targets: list[tuple[str, DOMNode]] = [("app", self.app)]
         if isinstance(screen, ModeScreen):
             targets.insert(0, (screen.MODE, screen))
@@ -49,7 +46,7 @@ class ActionCommands(Provider):
         for scope, target in targets:
             for action in actions.of(scope):
                 if action.palette:
-                    keys = self._app.preferences.keys.get(action.id, action.keys).split(",")[0]
+                    keys = self._deck.preferences.keys.get(action.id, action.keys).split(",")[0]
                     name = f"{actions.SCOPES[scope]}: {action.title}" if scope != "app" else action.title
                     yield name, display(keys), action.help if wide else "", target, action.action
         for theme in NAMES:
@@ -57,8 +54,8 @@ class ActionCommands(Provider):
 
     async def _run(self, target: DOMNode, action: str) -> None:
         if action.startswith("use_theme"):
-            self._app.theme = self._app.memory.theme = action.split("'")[1]
-            self._app.memory.write()
+            self.app.theme = self._deck.memory.theme = action.split("'")[1]
+            self._deck.memory.write()
         else:
             await self.app.run_action(action, target)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from textual.content import Content
 
 from skilldeck_tui.format import clean
-from skilldeck_tui.skill_tests import Suite
+from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.state import DaemonState, Object
-from skilldeck_tui.watch import WatchState
+from skilldeck_tui.watching.watcher import WatchState
 
 
 @dataclass(frozen=True)

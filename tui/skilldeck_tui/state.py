@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.client_types import Change, Link, Snapshot
+from skilldeck_tui.client.types import Change, Link, Snapshot
 
 if TYPE_CHECKING:
-    from skilldeck_tui.watch_folder import WatchState
+    from skilldeck_tui.watching.folder import WatchState
 
 Object = dict[str, Any]
 TOPICS = ("skill", "file", "run", "session", "container", "approval", "model")
@@ -170,9 +170,6 @@ class DaemonState:
             if not known and skill.get("source") == str(folder):
                 return watch
         return None
-
-    def approvals_of(self, runs: set[str]) -> list[Object]:
-        return [approval for approval in self.approvals if approval.get("run_id") in runs]
 
 
 def session_of(run: Object) -> str:

@@ -22,8 +22,8 @@ from skilldeck_daemon.engine.base import ChatFinished, Usage
 from skilldeck_shared.errors import SkilldeckError
 
 if TYPE_CHECKING:
-    from skilldeck_daemon.agent.tools.base import Call
-    from skilldeck_daemon.agent.work import Verdict, Work
+    from skilldeck_daemon.tools.base import Call
+    from skilldeck_daemon.tools.context import ToolContext, Verdict
 
 Entry = dict[str, Any]
 Stopped = Literal["cancelled", "failed"]
@@ -54,20 +54,20 @@ class Account:
         error: SkilldeckError | None,
         times: Sequence[float],
         timeline: Sequence[Entry],
-        work: Work,
+        context: ToolContext,
     ) -> Account:
         return cls(
             response["id"],
             response["model"],
             response["status"],
             response["background"],
-            work.session,
+            context.session,
             times[0],
             times[-1],
             usage,
             None if error is None else error.code or type(error).__name__,
-            work.container_id,
-            tuple((mount.name, mount.version) for mount in work.mounted if mount.skill_id),
+            context.container_id,
+            tuple((mount.name, mount.version) for mount in context.place.mounted if mount.skill_id),
             tuple(timeline),
         )
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from skilldeck_daemon.agent.context import Message, Surroundings
-from skilldeck_daemon.agent.output import Item, Output, TextWriter
+from skilldeck_daemon.agent.prompt import Message
+from skilldeck_daemon.events.output import Item, Output, TextWriter
+from skilldeck_daemon.tools.context import Surroundings
 
 GAVE_UP = (
     "The model went round in circles twice and was stopped before it had an answer."

@@ -9,22 +9,17 @@ it. POST /responses/compact stores nothing; a run that compacts (`context_manage
 from __future__ import annotations
 
 import json
-import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from skilldeck_daemon.agent.context import Message, unfold
-from skilldeck_daemon.agent.fields import Fields
-from skilldeck_daemon.agent.inputs import Item
+from skilldeck_daemon.agent.prompt import Message, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.response import usage_of
-from skilldeck_daemon.agent.sealed import seal
 from skilldeck_daemon.engine.base import ChatFinished, ChatModel, ChatRequest, TextDelta, Usage
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.wire.fields import Fields
+from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.sealed import seal
 from skilldeck_shared.errors import SkilldeckError
-
-if TYPE_CHECKING:
-    from skilldeck_daemon.agent.runs import Runs
 
 KEPT_CHARS = 80_000
 """Characters of the user's newest messages that stay as they are."""
@@ -42,19 +37,6 @@ def parse(body: Any) -> ResponseRequest:
     fields.needed("model")
     taken = ("model", "input", "instructions", "previous_response_id", "prompt_cache_key", "service_tier")
     return ResponseRequest.parse({name: fields.value.get(name) for name in taken})
-
-
-async def compact(runs: Runs, request: ResponseRequest) -> dict[str, Any]:
-    """The response.compaction object. Raises the error of the engine."""
-    plan = await runs.plan(request)
-    summary, usage = await summarise(plan.model, plan.messages(), request.prompt_cache_key or "")
-    return {
-        "id": new_id("resp"),
-        "object": "response.compaction",
-        "created_at": int(time.time()),
-        "output": [compaction_item(plan.items, summary)],
-        "usage": usage_of(usage),
-    }
 
 
 async def summarise(model: ChatModel, messages: list[Message], cache_key: str) -> tuple[str, Usage]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from skilldeck_daemon.agent.context import CALLS, OUTPUTS, OWN_ANSWERS, call_key
-from skilldeck_daemon.agent.inputs import Item
-from skilldeck_daemon.agent.output import woven
+from skilldeck_daemon.agent.live import LiveRun
+from skilldeck_daemon.agent.prompt import CALLS, OUTPUTS, OWN_ANSWERS, call_key
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.events.output import woven
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.responses import UNFINISHED
+from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest, NotFound
-
-if TYPE_CHECKING:
-    from skilldeck_daemon.agent.run import Run
 
 MAX_CHAIN = 10_000
 SEARCHED_RESPONSES = 500
@@ -31,7 +29,7 @@ class History:
     session: str = ""
 
 
-async def load(store: Store, request: ResponseRequest, live: Mapping[str, Run], after: Run | None) -> History:
+async def load(store: Store, request: ResponseRequest, live: Collection[str], after: LiveRun | None) -> History:
     """The history a request continues."""
     if request.conversation:
         if await store.conversations.get(request.conversation) is None:

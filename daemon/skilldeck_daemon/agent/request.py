@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from skilldeck_daemon.agent.chat_messages import one_or_many
-from skilldeck_daemon.agent.fields import Fields, metadata, refuse, refuse_foreign
-from skilldeck_daemon.agent.included import REASONING, check_includes
-from skilldeck_daemon.agent.inputs import parse_input
-from skilldeck_daemon.agent.sampling_fields import dry, logit_bias
-from skilldeck_daemon.agent.schemas import check_schema
-from skilldeck_daemon.agent.tools import Tool, parse_tools
-from skilldeck_daemon.agent.tools.choice import ToolChoice, parse_choice
+from skilldeck_daemon.tools import Tool, parse_tools
+from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
+from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
+from skilldeck_daemon.wire.included import REASONING, check_includes
+from skilldeck_daemon.wire.items import parse_input
+from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many
+from skilldeck_daemon.wire.schemas import check_schema
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")

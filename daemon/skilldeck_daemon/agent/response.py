@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from skilldeck_daemon.agent.inputs import Item
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.tools import echo_tools
 from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
+from skilldeck_daemon.tools import echo_tools
+from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 
 TITLE_CHARS = 80

@@ -14,36 +14,24 @@ import contextlib
 import copy
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
-from skilldeck_daemon.agent.attachments import Attachments
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
-from skilldeck_daemon.agent.context import (
-    Message,
-    Surroundings,
-    shorten,
-    split_system,
-    system_message,
-    to_messages,
-    unfold,
-)
-from skilldeck_daemon.agent.fetched import Page
-from skilldeck_daemon.agent.inputs import Item
-from skilldeck_daemon.agent.log import Event, EventLog
-from skilldeck_daemon.agent.output import Output
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.plan import Plan
+from skilldeck_daemon.agent.prompt import Message, shorten
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
-from skilldeck_daemon.agent.skill_paths import SkillPaths
-from skilldeck_daemon.agent.told import decisions
-from skilldeck_daemon.agent.tools.base import Call, Tool
 from skilldeck_daemon.agent.turn import Turn
-from skilldeck_daemon.agent.work import Work
-from skilldeck_daemon.engine.base import ChatFinished, ChatModel, ChatRequest, Sampling, TooLong, Usage
+from skilldeck_daemon.attachments.url_files import Page
+from skilldeck_daemon.engine.base import ChatFinished, TooLong, Usage
+from skilldeck_daemon.events.log import Event, EventLog
+from skilldeck_daemon.events.output import Output
+from skilldeck_daemon.tools.base import Call
+from skilldeck_daemon.tools.tool_results import decisions
+from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
@@ -63,75 +51,6 @@ TERMINAL: dict[str, str] = {
     "failed": "response.failed",
     "cancelled": "response.incomplete",
 }
-
-
-@dataclass
-class Plan:
-    """Everything a run needs, looked up and validated before it is acknowledged."""
-
-    request: ResponseRequest
-    response: dict[str, Any]
-    model: ChatModel
-    sampling: Sampling
-    items: list[Item]  # history and input, references resolved
-    files: Attachments
-    work: Work
-    known: int = 0  # how many of the items were history
-    raw: dict[str, str] = field(default_factory=dict)
-    own_tools: tuple[Tool, ...] = ()  # the daemon's, beside the request's
-    left_out: tuple[str, ...] = ()  # types of the request's tools that this daemon does not have
-    decided: dict[str, str] = field(default_factory=dict)  # what approval requests came to in this run
-    skills: SkillPaths | None = None  # of the mounted skills, once something was told
-
-    @property
-    def tools(self) -> list[Tool]:
-        """What the model may call."""
-        return [*self.request.tools, *self.own_tools]
-
-    def messages(
-        self, output: Sequence[Item] = (), raw: Mapping[str, str] | None = None, around: Surroundings | None = None
-    ) -> list[Message]:
-        """The conversation so far, as the model reads it.
-
-        `output` is this run's when a compaction is in it; `around` stands for the surroundings as they are.
-        """
-        instructions, items = split_system(unfold([*self.items, *output]))
-        opening = system_message([self.request.instructions or "", *instructions], around or self.work.around)
-        return opening + self.told(items, {**self.raw, **raw} if raw else self.raw, self.decided)
-
-    def told(
-        self, items: Sequence[Item], raw: Mapping[str, str], decided: Mapping[str, str] | None = None
-    ) -> list[Message]:
-        """Items as messages, with this run's files and skills."""
-        if self.model.info.places_skills:
-            return to_messages(items, raw, self.files, decided)
-        if self.skills is None:
-            self.skills = SkillPaths((mount.name, mount.path) for mount in self.work.mounted)
-        return to_messages(items, raw, self.files, decided, self.skills)
-
-    def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
-        request = self.request
-        shape = request.text_format
-        return ChatRequest(
-            messages=messages,
-            tools=[function for tool in self.tools for function in tool.declare()],
-            tool_choice=tool_choice,
-            parallel_tool_calls=request.parallel_tool_calls,
-            response_format=None if shape["type"] == "text" else shape,
-            sampling=self.sampling,
-            max_tokens=max_tokens,
-            stop=request.stop,
-            logprobs=request.top_logprobs if request.logprobs else None,
-            reasoning_effort=request.effort,
-            cache_key=request.prompt_cache_key or self.work.session,
-            commands_tool=self._commands_tool(),
-            answered=self.work.skill_names,
-        )
-
-    def _commands_tool(self) -> str:
-        """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
-        there = self.work.around.skills or self.work.around.files
-        return next((tool.names[0] for tool in self.tools if tool.type == "shell" and tool.hosted and there), "")
 
 
 Save = Callable[["Run"], Awaitable[None]]
@@ -214,11 +133,11 @@ class Run:
 
     async def made(self) -> list[dict[str, Any]]:
         """container.file objects of what its calls made or changed so far."""
-        return await self._plan.work.produced()
+        return await self._plan.context.produced()
 
     @property
     def session(self) -> str:
-        return self._plan.work.session
+        return self._plan.context.session
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -280,10 +199,10 @@ class Run:
         """Rounds until the model has answered."""
         plan = self._plan
         for tool in plan.tools:
-            for call in await tool.open(self.output, plan.work):
+            for call in await tool.open(self.output, plan.context):
                 await self._execute(call)
-        plan.decided.update(decisions(self.output.items))
-        base = plan.messages()
+        decided = decisions(self.output.items)  # before the first turn: what approvals came to
+        base = plan.messages(decided=decided) if decided else plan.opening
         mistakes = 0
         astray = again = False  # a turn went round in circles; this one is made in its place
         compacted = False
@@ -291,17 +210,17 @@ class Run:
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
-            messages = base + plan.told(self.output.told, self.output.raw)
+            messages = base + plan.continued(self.output.told, self.output.raw)
             if again:
                 messages = asked_differently(messages)
             if compacted:
-                messages = base = plan.messages(self.output.told, self.output.raw)
+                messages = base = plan.messages(self.output.told, self.output.raw, decided)
             choice = self._tool_choice(last=number == MAX_ROUNDS - 1)
             if number == 0 and choice != "none":
-                plan.work.begin_container()
+                plan.context.begin_container()
             if self.request.compacts and await self._compact(messages, choice):
                 compacted = True
-                messages = base = plan.messages(self.output.told, self.output.raw)
+                messages = base = plan.messages(self.output.told, self.output.raw, decided)
             first = len(self.output.items)
             turn, base = await self._turn(base, messages, choice, room)
             again = turn.finished.looped and may_retry(self.output.items[first:])
@@ -312,7 +231,7 @@ class Run:
                     give_up(self.output)
                     return self._stop_at("max_output_tokens")
                 astray = True
-                base = plan.messages(around=narrowed(plan.work.around, base))
+                base = plan.messages(decided=decided, around=narrowed(plan.context.place.around, base))
                 continue
             if turn.finished.reason == "length":
                 self.output.abandon()
@@ -337,7 +256,7 @@ class Run:
         chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
         if not threshold or text_bytes(chat) < threshold or await plan.model.count_tokens(chat) < threshold:
             return False
-        cache_key = self.request.prompt_cache_key or plan.work.session
+        cache_key = self.request.prompt_cache_key or plan.context.session
         summary, usage = await summarise(plan.model, messages, cache_key)
         self.usage = add_usage(self.usage, usage)
         item = compaction_item([*plan.items, *self.output.told], summary)
@@ -350,7 +269,7 @@ class Run:
         """One turn of the model. With truncation "auto" the oldest messages give way until the rest fits."""
         while True:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room)
-            turn = Turn(self.output, self._plan.work, self.request, self._plan.tools, self._hosted_left())
+            turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
             try:
                 async with aclosing(self._plan.model.stream(chat)) as events:  # type: ignore[type-var]
@@ -377,13 +296,13 @@ class Run:
         self._hosted_calls += not call.tool.internal
         stopped: Stopped | None = "failed"
         try:
-            await call.tool.execute(call, self.output, self._plan.work)
+            await call.tool.execute(call, self.output, self._plan.context)
             stopped = None
         except asyncio.CancelledError:
             stopped = "cancelled"
             raise
         finally:
-            verdict = self._plan.work.verdicts.get(call.call_id)
+            verdict = self._plan.context.verdicts.get(call.call_id)
             event = self.log.events[-1] if len(self.log.events) > told else {}
             self.timeline.append(call_entry(call, first, begun, verdict, event.get("item") or {}, stopped))
 
@@ -418,7 +337,7 @@ class Run:
 
     async def _end(self, ending: Ending, error: SkilldeckError | None) -> None:
         self.output.abandon()
-        self._plan.work.close()
+        self._plan.context.close()
         self.error = error
         self._last = {
             "status": ending,
@@ -449,7 +368,9 @@ class Run:
             self.log.add(event)
         self.log.close()
         if not self.abandoned:
-            self._over(Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.work))
+            self._over(
+                Account.of(self._response, self.usage, self.error, self.times, self.timeline, self._plan.context)
+            )
 
 
 class ModelFault(SkilldeckError):

@@ -9,39 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.account import Account
-from skilldeck_daemon.agent.approvals import Approvals, parse_permission
-from skilldeck_daemon.agent.bus import Bus
-from skilldeck_daemon.agent.claims import Claims
-from skilldeck_daemon.agent.documents import Documents
-from skilldeck_daemon.agent.environments import Environments, Mounted
-from skilldeck_daemon.agent.fetched import keep
-from skilldeck_daemon.agent.files import FileLibrary
-from skilldeck_daemon.agent.gather import Sources, gather
-from skilldeck_daemon.agent.included import OUTPUTS, RESULTS, with_included
-from skilldeck_daemon.agent.log import Event
-from skilldeck_daemon.agent.mcp.servers import McpServers
-from skilldeck_daemon.agent.names import Names
-from skilldeck_daemon.agent.ondisk import DiskSkills
+from skilldeck_daemon.agent.compaction import compaction_item, summarise
+from skilldeck_daemon.agent.failover import Claims
+from skilldeck_daemon.agent.pending_writes import End, Unsettled
+from skilldeck_daemon.agent.plan import Nearby, Plan, PlanBuilder
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.response import new_response, public, summary, text_bytes
-from skilldeck_daemon.agent.run import Gate, Plan, Run
-from skilldeck_daemon.agent.tools.absent import without_absent
-from skilldeck_daemon.agent.tools.mcp import check_approvals
-from skilldeck_daemon.agent.tools.read_file import own_tools
-from skilldeck_daemon.agent.unsettled import End, Unsettled
-from skilldeck_daemon.agent.work import Nearby, Web, Work, hosted_auto, prepare
-from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLong
+from skilldeck_daemon.agent.response import public, summary, usage_of
+from skilldeck_daemon.agent.run import Gate, Run
+from skilldeck_daemon.attachments.url_files import keep
 from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.events.log import Event
+from skilldeck_daemon.libraries.approvals import parse_permission
+from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
+from skilldeck_daemon.wire.included import OUTPUTS, RESULTS, with_included
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -60,29 +49,15 @@ class Runs:
         self,
         store: Store,
         models: ModelHub,
-        environments: Environments,
-        files: FileLibrary,
-        approvals: Approvals,
+        plans: PlanBuilder,
         bus: Bus,
-        documents: Documents,
-        private_hosts: Collection[str] = (),
-        disk: DiskSkills | None = None,
-        web: Web | None = None,
-        mcp: McpServers | None = None,
         observers: Sequence[Callable[[Account], None]] = (),
     ) -> None:
         """`observers` are given the account of every run that ends here, once it is over."""
         self._store = store
         self._models = models
-        self._environments = environments
-        self._files = files
-        self._approvals = approvals
+        self._plans = plans
         self._bus = bus
-        self._documents = documents
-        self._private_hosts = private_hosts
-        self._disk = disk
-        self._web = web
-        self._mcp = mcp
         self._observers = observers
         self._instance = ""
         self._live: dict[str, Run] = {}
@@ -158,7 +133,7 @@ class Runs:
         wanted = parse_permission(permission)
         self._reserve(request.conversation)
         try:
-            plan = await self.plan(request, wanted, after, nearby)
+            plan = await self._plans.build(request, wanted, live=self._live, after=after, nearby=nearby)
             self._accepting()  # fetching what the request names can take long
             again = None
             if body is not None and request.background and self._claims.shared:
@@ -189,75 +164,13 @@ class Runs:
         request = replace(ResponseRequest.parse(kept["body"]), input=items)
         self._reserve(request.conversation)
         try:
-            plan = await self.plan(request, parse_permission(kept["permission"]), response_id=response["id"])
-            plan.response["created_at"] = response["created_at"]
+            id_, created = response["id"], response["created_at"]
+            permission = parse_permission(kept["permission"])
+            plan = await self._plans.build(request, permission, live=self._live, response_id=id_, created_at=created)
             await self._begin(plan, stored=True)
         except BaseException:
             self._busy_conversations.discard(request.conversation or "")
             raise
-
-    async def plan(
-        self,
-        request: ResponseRequest,
-        permission: str | None = None,
-        after: Run | None = None,
-        nearby: Nearby | None = None,
-        response_id: str = "",
-    ) -> Plan:
-        """Look up and validate everything the request names; nothing is begun or stored."""
-        model = self._models.get(request.model)
-        past = await history.load(self._store, request, self._live, after)
-        items = past.items + await history.references(request.input, past.items, self._store)
-        if not request.input and not past.items:
-            raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
-        history.check_calls(items, len(past.items))
-        paths = {id(item): f"input[{position}]" for position, item in enumerate(request.input)}
-        earlier = after.pages if after is not None else {}
-        sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)
-        attachments = await gather(items, sources, paths)
-        id_ = response_id or new_id("resp")
-        work = Work(id_, past.session or id_, permission, self._approvals, self._environments)
-        work.include = request.include
-        work.web, work.mcp = self._web, self._mcp
-        work.fits = partial(_fits, model)
-        work.said, work.instructions = items, request.instructions or ""
-        work.cite(found for item in items for found in item.get("results") or ())
-        request, left_out = without_absent(request, work)
-        check_approvals(items, len(past.items), request.tools)
-        nearby = nearby or Nearby()
-        work.mounts = nearby.mounts
-        if self._disk is not None and hosted_auto(request.tools):
-            project = self._disk.project(nearby.project)
-            for skill in await self._disk.wanted(items, project, nearby.skills):
-                work.disk.append(Mounted(skill.name, skill.description, str(skill.path), "", ""))
-        await prepare(work, request.tools, items, attachments, sources)
-        sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
-        response = new_response(id_, request, model.info.name, sampling)
-        response["_session"] = work.session
-        plan = Plan(request, response, model, sampling, items, attachments, work, len(past.items), past.raw)
-        plan.left_out = left_out
-        plan.own_tools = own_tools(request, attachments, model.info)
-        await self._check(plan)
-        return plan
-
-    async def _check(self, plan: Plan) -> None:
-        """Ask the model whether it can honour the request, before it is acknowledged."""
-        choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
-        chat = plan.chat(plan.messages(), tool_choice=choice, max_tokens=plan.request.max_output_tokens)
-        # The model counts the functions it is given, of which a tool of the request may be several.
-        places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
-        with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():
-            await plan.model.validate(chat)
-        context = plan.model.info.context
-        # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.
-        if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
-            tokens = await plan.model.count_tokens(chat)
-            if tokens >= context:
-                raise TooLong(
-                    f"The input has {tokens} tokens; this model's context holds {context}.",
-                    "Shorten it, or set 'truncation' to 'auto'.",
-                    param="input",
-                )
 
     async def _begin(
         self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False, gate: Gate | None = None
@@ -449,43 +362,26 @@ class Runs:
         self._bus.publish("run", "delete", response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
-    # -- counting
+    # -- what no run is needed for
+
+    async def compact(self, request: ResponseRequest) -> dict[str, Any]:
+        """The response.compaction object of a conversation; nothing is stored. Raises the error of the engine."""
+        plan = await self._plans.build(request, live=self._live)
+        summary, usage = await summarise(plan.model, plan.opening, request.prompt_cache_key or "")
+        return {
+            "id": new_id("resp"),
+            "object": "response.compaction",
+            "created_at": int(time.time()),
+            "output": [compaction_item(plan.items, summary)],
+            "usage": usage_of(usage),
+        }
 
     async def count_tokens(self, request: ResponseRequest) -> int:
         """Tokens of the prompt the request would begin with."""
-        plan = await self.plan(replace(request, truncation="auto"))
+        plan = await self._plans.build(replace(request, truncation="auto"), live=self._live)
         choice = request.tool_choice.for_model(plan.tools, plan.tools, called=False)
-        return await plan.model.count_tokens(plan.chat(plan.messages(), tool_choice=choice, max_tokens=None))
-
-
-async def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
-    """Whether the model's grammar can hold a function that no client has declared."""
-    try:
-        await model.validate(
-            ChatRequest([{"role": "user", "content": ""}], [{"type": "function", "function": function}])
-        )
-    except BadRequest:
-        return False
-    return True
+        return await plan.model.count_tokens(plan.chat(plan.opening, tool_choice=choice, max_tokens=None))
 
 
 def _not_background() -> BadRequest:
     return BadRequest("Only responses made with 'background' can be cancelled.", "Close the stream instead.")
-
-
-def _sampling(request: ResponseRequest, defaults: Sampling) -> Sampling:
-    return replace(
-        defaults,
-        temperature=defaults.temperature if request.temperature is None else float(request.temperature),
-        top_p=defaults.top_p if request.top_p is None else float(request.top_p),
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-        seed=request.seed,
-        top_k=defaults.top_k if request.top_k is None else request.top_k,
-        min_p=defaults.min_p if request.min_p is None else float(request.min_p),
-        repetition_penalty=(
-            defaults.repetition_penalty if request.repetition_penalty is None else float(request.repetition_penalty)
-        ),
-        logit_bias=request.logit_bias,
-        **request.dry,
-    )

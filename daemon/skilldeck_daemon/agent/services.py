@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from skilldeck_daemon.agent.approvals import Approvals
-    from skilldeck_daemon.agent.bus import Bus
-    from skilldeck_daemon.agent.conversations import Conversations
-    from skilldeck_daemon.agent.environments import Environments
-    from skilldeck_daemon.agent.files import FileLibrary
-    from skilldeck_daemon.agent.library import SkillLibrary
     from skilldeck_daemon.agent.metrics import Metrics
-    from skilldeck_daemon.agent.ondisk import DiskSkills
+    from skilldeck_daemon.agent.plan import PlanBuilder
     from skilldeck_daemon.agent.runs import Runs
     from skilldeck_daemon.engine.hub import ModelHub
+    from skilldeck_daemon.libraries.approvals import Approvals
+    from skilldeck_daemon.libraries.bus import Bus
+    from skilldeck_daemon.libraries.conversations import Conversations
+    from skilldeck_daemon.libraries.environments import Environments
+    from skilldeck_daemon.libraries.files import FileLibrary
+    from skilldeck_daemon.libraries.ondisk import DiskSkills
+    from skilldeck_daemon.libraries.skills import SkillLibrary
     from skilldeck_daemon.settings import Settings
     from skilldeck_daemon.store import Store
 
@@ -60,6 +61,7 @@ class Services:
     environments: Environments
     approvals: Approvals
     conversations: Conversations
+    plans: PlanBuilder
     runs: Runs
     disk: DiskSkills
     metrics: Metrics

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from skilldeck_daemon.agent.citations import citations, url_citations
-from skilldeck_daemon.agent.output import Output, ReasoningWriter, TextWriter
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.tools.base import Call, CallWriter, Tool
-from skilldeck_daemon.agent.tools.function import UnknownTool
-from skilldeck_daemon.agent.work import Work
 from skilldeck_daemon.engine.base import (
     ChatEvent,
     ChatFinished,
@@ -23,7 +18,12 @@ from skilldeck_daemon.engine.base import (
     ToolCallStart,
     Usage,
 )
+from skilldeck_daemon.events.output import Output, ReasoningWriter, TextWriter
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.tools.base import Call, CallWriter, Tool
+from skilldeck_daemon.tools.citations import citations, url_citations
+from skilldeck_daemon.tools.context import ToolContext
+from skilldeck_daemon.tools.function import UnknownTool
 from skilldeck_shared.characters import EscapedCharacters, clean_json
 
 
@@ -37,12 +37,17 @@ class Turn:
     """
 
     def __init__(
-        self, output: Output, work: Work, request: ResponseRequest, tools: Sequence[Tool], hosted_left: int | None
+        self,
+        output: Output,
+        context: ToolContext,
+        request: ResponseRequest,
+        tools: Sequence[Tool],
+        hosted_left: int | None,
     ) -> None:
         self.calls: list[Call] = []
         self.finished = ChatFinished("error", Usage())
         self._output = output
-        self._work = work
+        self._context = context
         self._request = request
         self._hosted_left = hosted_left
         self._tools: dict[str, Tool] = {name: tool for tool in tools for name in tool.names}
@@ -110,13 +115,13 @@ class Turn:
     def _begin_call(self, event: ToolCallStart) -> None:
         tool = self._tools.get(event.name)
         if tool is None:
-            tool = UnknownTool(event.name, tuple(self._tools), is_skill=event.name in self._work.skill_names)
+            tool = UnknownTool(event.name, tuple(self._tools), is_skill=event.name in self._context.skill_names)
         if tool.hosted and not tool.internal and self._hosted_left is not None:
             if self._hosted_left == 0:
                 return
             self._hosted_left -= 1
         # Ids of our own: engines number calls per answer, which would repeat over the rounds of a run.
-        self._writers[event.index] = tool.begin(self._output, self._work, new_id("call"), event.name)
+        self._writers[event.index] = tool.begin(self._output, self._context, new_id("call"), event.name)
         if event.kind == "function":
             self._escapes[event.index] = EscapedCharacters()
 
@@ -135,7 +140,7 @@ class Turn:
             # An empty answer is an answer: clients read the last message.
             self._text = TextWriter(self._output, self._request.logprobs)
         if self._text is not None:
-            files = [] if self.calls else await self._work.produced(self._text.so_far)
+            files = [] if self.calls else await self._context.produced(self._text.so_far)
             self._text.close([*self._urls(self._text), *citations(self._text.so_far, files)])
             self._text = None
 
@@ -146,7 +151,7 @@ class Turn:
             self._text = None
 
     def _urls(self, text: TextWriter) -> list[dict[str, Any]]:
-        return url_citations(text.so_far, self._work.sources)
+        return url_citations(text.so_far, self._context.sources)
 
     def _close_reasoning(self) -> None:
         if self._reasoning is not None:

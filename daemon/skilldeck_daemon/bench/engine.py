@@ -19,7 +19,7 @@ from typing import Any
 from skilldeck_daemon.bench.measure import Measure, interleaved
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling
-from skilldeck_daemon.engine.cpu import CpuEngine
+from skilldeck_daemon.engine.cpu.engine import CpuEngine
 from skilldeck_daemon.engine.rates import process_memory
 
 SUITE = "Engine (CPU)"

@@ -1,7 +1,7 @@
 """`skilldeckd bench --gpu`: whether exllamav2 computes the right thing on this card, then what the daemon costs there.
 
 In this order, because a fast wrong answer is worth nothing: every attention provider against the reference; the paged
-log probabilities of the bundled model against transformers; then the arms of `engine/bench_gpu.py`, interleaved
+log probabilities of the bundled model against transformers; then the arms of `engine/exllama/bench.py`, interleaved
 A B C C B A at every concurrency; a second round of a conversation; a cancel. What is wrong ends the suite with a
 `WrongResult`. Without a model folder it makes one of Llama 3 8B's dimensions, or of as many of its layers as fit the
 card twice (the daemon loads it too) and the disk once.
@@ -49,7 +49,7 @@ async def measure(model: str, rounds: int) -> list[Measure]:
     tiny = registry.tiny_dir()
     async with loaded(tiny, context=2048) as (engine, _):
         measures.append(await logits(engine, tiny))
-    from skilldeck_daemon.engine.bench_gpu import Bench, fabricate, serving
+    from skilldeck_daemon.engine.exllama.bench import Bench, fabricate, serving
 
     options = {"max_batch": max(CONCURRENCY), "context": 2048, "cache_tokens": 1024 * max(CONCURRENCY)}
     with tempfile.TemporaryDirectory(prefix="skilldeck-llama-") as made:
@@ -67,8 +67,8 @@ async def measure(model: str, rounds: int) -> list[Measure]:
 @asynccontextmanager
 async def loaded(folder: Path, **options: Any) -> AsyncIterator[tuple[Any, Any]]:
     """The exllamav2 engine in this process, and its backend."""
-    from skilldeck_daemon.engine.exl_v2 import Exllamav2
-    from skilldeck_daemon.engine.exllama import ExllamaEngine
+    from skilldeck_daemon.engine.exllama.engine import ExllamaEngine
+    from skilldeck_daemon.engine.exllama.v2 import Exllamav2
 
     backend = Exllamav2()
     engine = ExllamaEngine("exllamav2", backend)
@@ -103,7 +103,7 @@ def _layers(place: Path) -> int:
 
 def providers(device: str, dtype: Any, samples: int = 20) -> list[Measure]:
     """Largest error of every attention provider here, and how long a decoding step takes it."""
-    from skilldeck_daemon.engine import attention
+    from skilldeck_daemon.engine.exllama import attention
 
     found = attention.providers()
     measures = []

@@ -29,7 +29,7 @@ from skilldeck_daemon.bench.measure import Measure, interleaved
 from skilldeck_daemon.bench.references import Absent, Transformers, transformers_serve
 from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine.base import Engine, GenRequest, Sampling, Tokens
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_shared.errors import Unavailable
 
 SUITE = "Server"

@@ -21,15 +21,15 @@ from typing import Any, Protocol
 
 import httpx
 
+from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.run import Plan
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.containers import bare
 from skilldeck_daemon.bench.measure import Measure, interleaved, prepared
 from skilldeck_daemon.bench.references import Absent, transformers_serve, wheel
 from skilldeck_daemon.engine import registry
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_shared.errors import Unavailable
 from skilldeck_shared.paths import examples_dir
 
@@ -131,7 +131,7 @@ class Task:
 
     async def plan(self) -> Plan:
         """The next request as the daemon understands it."""
-        return await self.daemon.services.runs.plan(ResponseRequest.parse(await self.ask()))
+        return await self.daemon.services.plans.build(ResponseRequest.parse(await self.ask()))
 
     async def ours(self, body: dict[str, Any]) -> None:
         answer = await self.client.post("/responses", json=body)

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import hashlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -34,6 +31,7 @@ from skilldeck_daemon.containers.errors import (
     SandboxUnavailable,
     TooManyContainers,
 )
+from skilldeck_daemon.containers.homes import RootLock, base_for, within_reach
 from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
 from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
@@ -43,7 +41,6 @@ from skilldeck_shared import private
 
 log = logging.getLogger(__name__)
 
-STATE_DIR = Path("/var/lib/skilldeck")
 PROBE_ID = "probe"
 Sandbox = Literal["auto", "bwrap", "none"]
 
@@ -94,7 +91,7 @@ class Containers:
         self.cgroups = Cgroups(None, "none")
         self.tools: bwrap.Tools | None = None
         self._open: dict[str, Container] = {}
-        self._lock_fd = -1
+        self._lock: RootLock | None = None
         self._watchdog: Watchdog | None = None
         self._serial = 0
         self._starts = 0  # of sandboxes, since this object was made
@@ -128,7 +125,7 @@ class Containers:
             ) from error
         if self._owner is not None:
             bwrap.open_way(self.base, self._owner)
-        self._take_lock()
+        self._lock = RootLock(self.base, own=self.base != self.root)
         try:
             await asyncio.to_thread(orphans.end, self.base)
             await asyncio.to_thread(self._sweep_unfinished)
@@ -190,7 +187,9 @@ class Containers:
         if self._watchdog is not None:
             await self._watchdog.close()
             self._watchdog = None
-        self._release_lock()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     # -- containers --------------------------------------------------------------------------------------
 
@@ -257,14 +256,6 @@ class Containers:
             return gone
 
         return await asyncio.to_thread(remove)
-
-    async def expire_idle(self, seconds: float = 1200.0) -> list[str]:
-        """Deletes the open containers that nobody used for `seconds` and that run no call. Returns their ids."""
-        limit = time.time() - seconds
-        idle = [c for c in self._open.values() if c.last_active < limit and not c.busy]
-        for container in idle:
-            await container.close()
-        return [container.spec.id for container in idle]
 
     @property
     def full(self) -> bool:
@@ -368,7 +359,7 @@ class Containers:
             await plain.start()
             return plain
         if self._owner is not None:
-            mounts = await asyncio.to_thread(_within_reach, mounts, home / "skills", self.tools.uid)
+            mounts = await asyncio.to_thread(within_reach, mounts, home / "skills", self.tools.uid)
         self._serial += 1
         name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
         runtime = BwrapRuntime(
@@ -427,67 +418,3 @@ class Containers:
             ours = item.name.startswith((".trash-", f".{PROBE_ID}-"))
             if ours or (item.name.startswith(".doctor-") and item.stat().st_mtime < old):
                 artifacts.delete_tree(item)
-
-    def _take_lock(self) -> None:
-        path = self.base / ".lock"
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                os.close(fd)
-                raise ContainerError(
-                    f"Another daemon already uses {self.base}.",
-                    "Stop it (skilldeck status shows its pid), or choose another --data-dir.",
-                ) from error
-            # Whoever stopped in between may have removed the file: then this lock guards nothing.
-            if path.exists() and os.fstat(fd).st_ino == path.stat().st_ino:
-                self._lock_fd = fd
-                return
-            os.close(fd)
-
-    def _release_lock(self) -> None:
-        if self._lock_fd < 0:
-            return
-        if self.base != self.root and {item.name for item in self.base.iterdir()} == {".lock"}:
-            # Nothing is kept in the directory outside the root: leave no trace of it.
-            (self.base / ".lock").unlink()
-            self.base.rmdir()
-        os.close(self._lock_fd)
-        self._lock_fd = -1
-
-
-def base_for(root: Path) -> Path:
-    """The directory the containers of `root` really live in: `root`, or for root's daemon one that the containers'
-    user can enter."""
-    if os.geteuid() != 0:
-        return root
-    # Only the way there matters: the containers' own directory is opened to that user by us.
-    above = root.parent if root.exists() else root
-    while not above.exists():
-        above = above.parent
-    if bwrap.passable(above, bwrap.SANDBOX_UID):
-        return root
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16]
-    return STATE_DIR / f"containers-{digest}"
-
-
-def _within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list[tuple[str, Path]]:
-    """Skill folders the sandbox's user can read: themselves, or copies."""
-    result = []
-    for name, path in mounts:
-        if not bwrap.tree_readable(path, uid):
-            copy = copies / name
-            if copy.exists():
-                artifacts.delete_tree(copy)
-            copies.mkdir(mode=0o755, exist_ok=True)
-            shutil.copytree(path, copy, symlinks=True)
-            for folder, _, files in os.walk(copy):
-                os.chmod(folder, 0o755)
-                for file in files:
-                    item = os.path.join(folder, file)
-                    if not os.path.islink(item):
-                        os.chmod(item, 0o755 if os.stat(item).st_mode & 0o100 else 0o644)
-            path = copy
-        result.append((name, path))
-    return result

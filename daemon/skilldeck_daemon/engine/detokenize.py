@@ -73,11 +73,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """Read `tokenizer.json` of a model's folder, or what a GGUF file holds. Raises TokenizerMissing."""
-        if folder.is_file():
-            from skilldeck_daemon.engine.llamacpp.vocabulary import GgufVocabulary
-
-            return GgufVocabulary(folder)
+        """Read `tokenizer.json` of a model's folder. Raises TokenizerMissing."""
         path = folder / "tokenizer.json"
         try:
             text = path.read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ KINDS = (
         ("torch", "exllamav2"),
         "daemon,gpu",
         ("torch",),
-        f"{_ENGINE}.exllama:ExllamaEngine",
+        f"{_ENGINE}.exllama.engine:ExllamaEngine",
         named=True,
     ),
     EngineKind(
@@ -98,7 +98,7 @@ KINDS = (
         ("torch", "exllamav3"),
         "daemon,gpu",
         ("torch",),
-        f"{_ENGINE}.exllama:ExllamaEngine",
+        f"{_ENGINE}.exllama.engine:ExllamaEngine",
         named=True,
     ),
     EngineKind(
@@ -109,7 +109,7 @@ KINDS = (
         ("torch", "transformers"),
         "daemon",
         ("torch",),
-        f"{_ENGINE}.cpu:CpuEngine",
+        f"{_ENGINE}.cpu.engine:CpuEngine",
     ),
 )
 NAMES = (AUTO, *(kind.name for kind in KINDS), REMOTE)

@@ -290,13 +290,13 @@ class ModelHub:
             spare, self._spare = self._spare, None
         built = make_engine(chosen.name, worker, spare)
         # A fifth of a second of imports, while the engine reads its weights.
-        importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat"))
+        importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat.model"))
         try:
             info = await built.load(ModelSpec(str(source.path), served, options), _part(report, 0.5, 1.0))
             if source.path == registry.tiny_dir():
                 info = replace(info, description=registry.TINY_DESCRIPTION)
             await importing
-            from skilldeck_daemon.engine.chat import TokenChatModel
+            from skilldeck_daemon.engine.chat.model import TokenChatModel
 
             chat = await asyncio.to_thread(
                 TokenChatModel, built, str(source.path), info, template=template, tool_text=tool_text
@@ -317,7 +317,7 @@ def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
 
 
 async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel:
-    from skilldeck_daemon.engine import replicas
+    from skilldeck_daemon.engine.remote import replicas
 
     url = options.get("remote_url")
     if not url:

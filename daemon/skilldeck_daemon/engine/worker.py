@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skilldeck_daemon.engine import wire
+from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import (
     Caps,
     EngineDead,

@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from skilldeck_daemon.engine import wire
+from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import Engine, Event, Finished, GenRequest, ModelInfo
 from skilldeck_daemon.engine.hub import make_engine
 
@@ -103,7 +103,7 @@ class Worker:
     async def _request(self, message: wire.Submit) -> GenRequest:
         if message.mask is None:
             return message.request
-        from skilldeck_daemon.engine.grammar import rebuild
+        from skilldeck_daemon.engine.grammar.compiled import rebuild
 
         info = self._info
         assert info is not None

@@ -8,25 +8,15 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from skilldeck_daemon.agent.services import Services
-from skilldeck_daemon.http import (
-    anthropic,
-    approvals,
-    chat,
-    completions,
-    containers,
-    conversations,
-    errors,
-    files,
-    health,
-    messages,
-    metrics,
-    models,
-    responses,
-    skills,
-    uploads,
-    websocket,
-)
+from skilldeck_daemon.http import errors, health, metrics
+from skilldeck_daemon.http.anthropic import library as anthropic
+from skilldeck_daemon.http.anthropic import routes as messages
 from skilldeck_daemon.http.auth import Gate
+from skilldeck_daemon.http.chat import routes as chat
+from skilldeck_daemon.http.completions import routes as completions
+from skilldeck_daemon.http.objects import approvals, containers, conversations, files, models, skills, uploads
+from skilldeck_daemon.http.responses import routes as responses
+from skilldeck_daemon.http.responses import websocket
 from skilldeck_shared.version import __version__
 
 ROUTERS: tuple[Callable[[Services], APIRouter], ...] = (

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
-from skilldeck_daemon.agent.included import check_includes
+from skilldeck_daemon.wire.included import check_includes
 from skilldeck_shared.errors import BadRequest, Unavailable
 
 T = TypeVar("T")

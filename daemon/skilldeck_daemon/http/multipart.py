@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from skilldeck_daemon.http.body import boundary_of, chunks
 from skilldeck_daemon.http.form_names import decode, disposition_names
-from skilldeck_daemon.http.json_text import parse_json
 from skilldeck_daemon.skills.reader import ZIP_MAGIC, UploadPart
+from skilldeck_daemon.wire.json_text import parse_json
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.approvals import parse_permission
+from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.work import Nearby
+from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.deltas import merged, place
 from skilldeck_daemon.rpc.handling import (

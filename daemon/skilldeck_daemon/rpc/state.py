@@ -13,8 +13,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.bus import Change, SubscriberBehind, Subscription
 from skilldeck_daemon.engine.base import ModelInfo
+from skilldeck_daemon.libraries.bus import Change, SubscriberBehind, Subscription
 from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.handling import Object, dump
 from skilldeck_shared.proto import control_pb2 as pb

@@ -1,4 +1,4 @@
 """Skill bundles on the daemon's side: reading what was uploaded, the zip that goes out, and the mounted tree.
 
-Knows files and folders only; which skill and version a bundle becomes is the library's business (agent/library.py).
+Knows files and folders only; which skill and version a bundle becomes is the library's business (libraries/skills.py).
 """

@@ -105,17 +105,6 @@ class ContainerFiles:
         row = await self._rows.get(id, "", "doc")
         return _doc(row) if row is not None else None
 
-    async def by_path(self, container_id: str, path: str) -> Doc | None:
-        """The file at exactly this path."""
-        if not storable(container_id):
-            return None
-        query = select(container_files.c.doc).where(
-            container_files.c.container_id == container_id, container_files.c.path == path
-        )
-        async with self._db.read() as connection:
-            doc = (await connection.execute(query)).scalar()
-        return json.loads(doc) if doc is not None else None
-
     async def list(self, container_id: str, limit: int, order: str = "desc", after: str = "") -> Page:
         mine = container_files.c.container_id == container_id
         return _docs(await self._rows.list(limit, order, after, mine, columns=("doc",)))

@@ -13,7 +13,7 @@ import pytest
 
 from daemon.containers.support import MIB, needs_bwrap, processes, until
 from skilldeck_daemon.containers import Containers, ContainerSpec
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 
 pytestmark = needs_bwrap
 

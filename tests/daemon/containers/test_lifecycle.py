@@ -99,17 +99,12 @@ async def test_two_daemons_cannot_share_a_root(start_containers: Start) -> None:
         await start_containers()
 
 
-async def test_idle_containers_expire_and_busy_ones_do_not(containers: Containers) -> None:
-    idle = await containers.create(ContainerSpec("idle"))
+async def test_a_container_in_a_call_is_active(containers: Containers) -> None:
     busy = await containers.create(ContainerSpec("busy"))
     started = asyncio.Event()
     call = asyncio.create_task(busy.exec(["echo go; sleep 77"], on_output=lambda delta: started.set()))
     await started.wait()
-    for container in (idle, busy):
-        container.last_active = time.time() - 1201
-    assert await containers.expire_idle() == ["idle"]
-    assert containers.get("idle") is None
-    assert containers.get("busy") is busy
+    busy.last_active = time.time() - 1201
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.engine.exl_options import ExlOptions
-from skilldeck_daemon.engine.exl_v2 import PAGE, Exllamav2, library
-from skilldeck_daemon.engine.exllama import ExllamaEngine
+from skilldeck_daemon.engine.exllama.engine import ExllamaEngine
+from skilldeck_daemon.engine.exllama.options import ExlOptions
+from skilldeck_daemon.engine.exllama.v2 import PAGE, Exllamav2, library
 
 
 def exllamav2_missing() -> str:
@@ -65,8 +65,8 @@ class SmallModel:
         import torch
         from safetensors.torch import load_file
 
-        from skilldeck_daemon.engine.llama import LlamaDecoder
-        from skilldeck_daemon.engine.loading import read_config
+        from skilldeck_daemon.engine.cpu.llama import LlamaDecoder
+        from skilldeck_daemon.engine.cpu.loading import read_config
 
         weights = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
         self.decoder = decoder = LlamaDecoder(read_config(folder), weights.get, context, torch.float32)

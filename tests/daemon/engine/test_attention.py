@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from skilldeck_daemon.engine import attention  # noqa: E402
+from skilldeck_daemon.engine.exllama import attention  # noqa: E402
 
 PAGE = 16
 

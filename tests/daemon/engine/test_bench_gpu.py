@@ -37,7 +37,7 @@ def test_without_a_gpu_the_command_says_so() -> None:
 
 @needs_exllamav2
 async def test_the_arms_and_the_conversation_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skilldeck_daemon.engine.bench_gpu import Bench, fabricate
+    from skilldeck_daemon.engine.exllama.bench import Bench, fabricate
 
     folder = fabricate(tmp_path / "made", **SMALL)
     engine = install_exllamav2(monkeypatch, folder)
@@ -67,11 +67,11 @@ def test_providers_are_compared_with_the_reference_and_a_wrong_one_ends_the_suit
     assert 0 < error.ours[0] < gpu.TOLERANCE
 
     def causal_no_more(*given: Any, **arguments: Any) -> Any:
-        from skilldeck_daemon.engine import attention
+        from skilldeck_daemon.engine.exllama import attention
 
         return attention.gather(*given, **{**arguments, "causal": False})
 
-    monkeypatch.setattr("skilldeck_daemon.engine.attention.providers", lambda: {"broken": causal_no_more})
+    monkeypatch.setattr("skilldeck_daemon.engine.exllama.attention.providers", lambda: {"broken": causal_no_more})
     with pytest.raises(gpu.WrongResult, match="broken is off by"):
         gpu.providers("cpu", torch.float32)
 

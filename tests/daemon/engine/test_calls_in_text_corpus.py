@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from skilldeck_daemon.engine.base import ChatEvent, ChatRequest, TextDelta, ToolCallDone
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.families import family
-from skilldeck_daemon.engine.parsing import parser_for
+from skilldeck_daemon.engine.parsing.parser import parser_for
 
 CORPUS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "data/calls_in_text.json").read_text(encoding="utf-8"))
 TOOLS = {tool["function"]["name"]: tool for tool in CORPUS["tools"]}

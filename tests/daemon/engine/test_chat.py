@@ -24,7 +24,7 @@ from skilldeck_daemon.engine.base import (
     ToolCallStart,
     TooLong,
 )
-from skilldeck_daemon.engine.chat import StopStrings, TokenChatModel
+from skilldeck_daemon.engine.chat.model import StopStrings, TokenChatModel
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_shared.errors import BadRequest
 from support.token_engines import ScriptedEngine, model_folder

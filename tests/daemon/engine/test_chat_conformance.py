@@ -32,11 +32,11 @@ from skilldeck_daemon.engine.base import (
     ToolCallStart,
     TooLong,
 )
-from skilldeck_daemon.engine.chat import TokenChatModel
-from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.hub import make_engine
-from skilldeck_daemon.engine.remote import RemoteChatModel
-from skilldeck_daemon.engine.replicas import ReplicatedChatModel
+from skilldeck_daemon.engine.remote.model import RemoteChatModel
+from skilldeck_daemon.engine.remote.replicas import ReplicatedChatModel
+from skilldeck_daemon.engine.vocabularies import load_vocabulary
 from skilldeck_shared.errors import BadRequest
 from support.make_gguf import make_gguf
 from support.scripted_model import Call, Endless, Fail, ScriptedModel, Text, Turn, usage
@@ -65,7 +65,7 @@ def folder(make: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def expected(folder: Path, greedy: Any) -> Callable[[list[dict[str, Any]], int], tuple[str, int]]:
     """What transformers says to messages in so many tokens, and the length of their prompt."""
-    vocabulary = Vocabulary.load(folder)
+    vocabulary = load_vocabulary(folder)
 
     def say(messages: list[dict[str, Any]], count: int) -> tuple[str, int]:
         text = "".join(f"{message['role']}: {message['content']}\n" for message in messages)

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
-from skilldeck_daemon.engine.cpu import CpuEngine
-from skilldeck_daemon.engine.lookup import KEPT, Answers, Lookup
+from skilldeck_daemon.engine.cpu.engine import CpuEngine
+from skilldeck_daemon.engine.cpu.lookup import KEPT, Answers, Lookup
 from skilldeck_shared.errors import BadRequest, NotFound
 
 torch = pytest.importorskip("torch")
 
-from skilldeck_daemon.engine.slots import LayerShape, SlotCache, SlotTable, common_prefix  # noqa: E402
+from skilldeck_daemon.engine.cpu.slots import LayerShape, SlotCache, SlotTable, common_prefix  # noqa: E402
 
 GREEDY = Sampling(temperature=0)
 ROPE = {
@@ -210,7 +210,7 @@ def test_importing_the_engine_leaves_transformers_alone(llama: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from skilldeck_daemon.engine.base import ModelSpec\n"
-        "from skilldeck_daemon.engine.cpu import CpuEngine\n"
+        "from skilldeck_daemon.engine.cpu.engine import CpuEngine\n"
         f"asyncio.run(CpuEngine().load(ModelSpec({str(llama)!r}, 'm')))\n"
         "assert 'transformers' not in sys.modules\n"
     )

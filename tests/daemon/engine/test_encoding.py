@@ -12,9 +12,9 @@ import pytest_asyncio
 from tokenizers import Tokenizer, models, normalizers
 
 from skilldeck_daemon.engine.base import ChatRequest, TooLong
+from skilldeck_daemon.engine.chat.encoding import SLICE, Encoder, apart
 from skilldeck_daemon.engine.detokenize import Vocabulary
-from skilldeck_daemon.engine.encoding import SLICE, Encoder, apart
-from skilldeck_daemon.engine.remote import LONGEST_TOKEN, RemoteChatModel
+from skilldeck_daemon.engine.remote.model import LONGEST_TOKEN, RemoteChatModel
 from support.daemon import Running, running
 from support.wait import until
 

@@ -25,9 +25,9 @@ from skilldeck_daemon.engine.base import (
     Sampling,
     Tokens,
 )
-from skilldeck_daemon.engine.exl_options import ExlOptions
-from skilldeck_daemon.engine.exl_v2 import Exllamav2, clear_stale_lock, compatible_folder
-from skilldeck_daemon.engine.exllama import ExllamaEngine, is_fatal
+from skilldeck_daemon.engine.exllama.engine import ExllamaEngine, is_fatal
+from skilldeck_daemon.engine.exllama.options import ExlOptions
+from skilldeck_daemon.engine.exllama.v2 import Exllamav2, clear_stale_lock, compatible_folder
 from skilldeck_shared.errors import BadRequest
 
 torch = pytest.importorskip("torch")
@@ -255,7 +255,7 @@ def test_an_extension_that_is_missing_or_does_not_build_says_what_it_needs(
 
     as_if_cuda(monkeypatch, 20)
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    monkeypatch.setattr("skilldeck_daemon.engine.exl_v2.library", fails)
+    monkeypatch.setattr("skilldeck_daemon.engine.exllama.v2.library", fails)
     with pytest.raises(NotLoaded) as caught:
         Exllamav2().import_library(lambda _fraction, _stage: None)
     assert words in str(caught.value)

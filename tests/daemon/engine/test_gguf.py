@@ -13,11 +13,12 @@ import pytest
 from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon.engine import engines, registry
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, ModelSpec, TextDelta
-from skilldeck_daemon.engine.completion import CompletionRequest
+from skilldeck_daemon.engine.chat.completion import CompletionRequest
 from skilldeck_daemon.engine.hub import ModelHub, make_engine
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.llamacpp.options import GIB, LlamaOptions, fit
 from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.vocabularies import load_vocabulary
 from skilldeck_shared.errors import BadRequest, NotFound
 from support.make_gguf import encode, make_gguf
 
@@ -163,9 +164,8 @@ def test_what_fits_is_chosen_by_the_memory_and_what_does_not_is_refused_with_the
 
 @needs_library
 async def test_the_hub_serves_a_file_and_its_vocabulary_is_the_folders(file: Path, chat_folder: Path) -> None:
-    from skilldeck_daemon.engine.detokenize import Vocabulary
 
-    ours, theirs = Vocabulary.load(file), Vocabulary.load(chat_folder)
+    ours, theirs = load_vocabulary(file), load_vocabulary(chat_folder)
     text = "<s>naïve 😀 漢字</s>\n\tend"
     assert ours.encode(text) == theirs.encode(text)
     assert ours.table[: theirs.size] == theirs.table

@@ -32,7 +32,7 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     Tokens,
 )
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.hub import ModelHub
 from support.wait import until
 

@@ -24,12 +24,12 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     ToolCallDone,
 )
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import ORDER
-from skilldeck_daemon.engine.grammar import rebuild
-from skilldeck_daemon.engine.holding import Held
+from skilldeck_daemon.engine.grammar.compiled import rebuild
+from skilldeck_daemon.engine.grammar.holding import Held
 from skilldeck_shared.errors import BadRequest
 from support.token_engines import TEMPLATE, RandomEngine, ScriptedEngine, model_folder
 
@@ -135,7 +135,7 @@ async def test_a_named_tool_is_the_one_called_and_once(folder: Path, family_name
 async def test_random_weights_on_the_real_engine_cannot_fail_a_required_call(
     make: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from skilldeck_daemon.engine.cpu import CpuEngine
+    from skilldeck_daemon.engine.cpu.engine import CpuEngine
 
     weights = make("Llama", vocab_size=768, max_position_embeddings=1024)
     shutil.copytree(weights, tmp_path / "model")

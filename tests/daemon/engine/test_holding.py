@@ -15,12 +15,12 @@ import jsonschema
 import pytest
 
 from skilldeck_daemon.engine.base import ChatRequest, ModelInfo, ToolCallDone
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.detokenize import Vocabulary
-from skilldeck_daemon.engine.holding import FREE, Held
-from skilldeck_daemon.engine.schema_form import MAX_BYTES, read_form
-from skilldeck_daemon.engine.trial import LARGE, PROCESSES, SLOW, STUCK, TrialVocabulary, Verdict, tried
+from skilldeck_daemon.engine.grammar.holding import FREE, Held
+from skilldeck_daemon.engine.grammar.schema_form import MAX_BYTES, read_form
+from skilldeck_daemon.engine.grammar.trial import LARGE, PROCESSES, SLOW, STUCK, TrialVocabulary, Verdict, tried
 from skilldeck_shared.errors import BadRequest
 from support.published_schemas import PUBLISHED
 from support.token_engines import RandomEngine, ScriptedEngine, model_folder
@@ -155,7 +155,7 @@ async def test_work_whose_caller_left_before_it_began_is_dropped(monkeypatch: py
         going_on.wait(30)
         return Verdict("")
 
-    monkeypatch.setattr("skilldeck_daemon.engine.trial._try", slow)
+    monkeypatch.setattr("skilldeck_daemon.engine.grammar.trial._try", slow)
     waiting = [asyncio.create_task(tried(f'start: "{n}"', BYTES)) for n in range(20)]
     await until(lambda: len(begun) == PROCESSES)
     for task in waiting:
@@ -181,7 +181,7 @@ async def test_a_schema_that_is_plain_is_not_sent_to_another_process(
     async def never(*_: Any) -> Any:
         raise AssertionError("an ordinary schema was tried elsewhere")
 
-    monkeypatch.setattr("skilldeck_daemon.engine.grammar.tried", never)
+    monkeypatch.setattr("skilldeck_daemon.engine.grammar.compiled.tried", never)
     parameters = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "object",

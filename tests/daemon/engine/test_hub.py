@@ -20,7 +20,7 @@ from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, NotLoaded, Sampling
 from skilldeck_daemon.engine.hub import ModelHub
-from skilldeck_daemon.engine.replicas import ReplicatedChatModel
+from skilldeck_daemon.engine.remote.replicas import ReplicatedChatModel
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
 from support.make_gguf import make_gguf

@@ -20,7 +20,7 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.checks import ToolPlan, plan_tools
 from skilldeck_daemon.engine.families import ORDER, detect, family
-from skilldeck_daemon.engine.parsing import parser_for
+from skilldeck_daemon.engine.parsing.parser import parser_for
 
 
 def function(name: str, **properties: Any) -> dict[str, Any]:

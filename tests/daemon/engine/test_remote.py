@@ -30,7 +30,7 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.engine.checks import InputField
-from skilldeck_daemon.engine.remote import RemoteChatModel, UpstreamRefused
+from skilldeck_daemon.engine.remote.model import RemoteChatModel, UpstreamRefused
 from skilldeck_shared.errors import BadRequest
 from support.scripted_model import (
     Call,

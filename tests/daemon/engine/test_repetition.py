@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skilldeck_daemon.engine.repetition import Repetition
+from skilldeck_daemon.engine.chat.repetition import Repetition
 
 LOST = {
     "syllables": "cat /mnt/skills/sal-" + "le" * 400,

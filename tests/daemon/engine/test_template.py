@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.engine.base import ChatRequest, ModelInfo, TextDelta, ToolCallDone
-from skilldeck_daemon.engine.chat import TokenChatModel
-from skilldeck_daemon.engine.template import ChatTemplate, TemplateBroken
+from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.engine.chat.template import ChatTemplate, TemplateBroken
 from skilldeck_shared.errors import BadRequest
 from support.token_engines import TEMPLATE, ScriptedEngine, model_folder
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.engine.checks import ToolPlan, plan_tools
-from skilldeck_daemon.engine.text_call_candidate import FoundCall
-from skilldeck_daemon.engine.text_calls import TextCalls
+from skilldeck_daemon.engine.parsing.text_call_candidate import FoundCall
+from skilldeck_daemon.engine.parsing.text_calls import TextCalls
 
 
 def function(name: str, **properties: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.engine import wire
+from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import (
     EngineDead,
     Finished,

@@ -13,9 +13,10 @@ import h2.config
 import h2.connection
 import pytest
 
-from skilldeck_daemon.http import auth, patience
+from skilldeck_daemon.http import auth
+from skilldeck_daemon.http import header_timeout as patience
 from skilldeck_shared.proto import control_pb2 as pb
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
 from support.daemon import running
 from support.scripted_model import Endless, Text, Turn
 from support.wait import until

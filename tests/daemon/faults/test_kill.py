@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from skilldeck_daemon.store import open_parts
 from skilldeck_daemon.store.fsck import check
 from support.crowd import Crowd

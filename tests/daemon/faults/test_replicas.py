@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from skilldeck_daemon.containers.manager import base_for
+from skilldeck_daemon.containers.homes import base_for
 from support.postgres import create, needs_postgres, object_store, postgres
 from support.scripted_model import Answer, Hold, ScriptedModel, Turn
 

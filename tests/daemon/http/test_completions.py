@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from skilldeck_daemon.engine.base import GenRequest, ModelInfo
-from skilldeck_daemon.engine.chat import TokenChatModel
+from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.hub import _Entry
-from skilldeck_daemon.engine.remote import RemoteChatModel
+from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from skilldeck_shared.errors import BadRequest
 from support.daemon import Running, running
 from support.token_engines import ScriptedEngine, model_folder

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from skilldeck_daemon.http.patience import HEAD_BYTES, MOST_HEADERS
+from skilldeck_daemon.http.header_timeout import HEAD_BYTES, MOST_HEADERS
 from support.daemon import Running, running
 
 MOST_SENT = 64 << 20

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from openai import AsyncOpenAI
 
-from skilldeck_daemon.agent import files as files_module
-from skilldeck_daemon.http import files as files_routes
+from skilldeck_daemon.http.objects import files as files_routes
+from skilldeck_daemon.libraries import files as files_module
 from support.library import Library, open_http, open_library, sdk
 from support.published import check, check_error
 

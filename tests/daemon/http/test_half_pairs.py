@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.mcp.whole import WholeBody
+from skilldeck_daemon.tools.mcp_servers.whole import WholeBody
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.proto import control_pb2 as pb
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Call, Drop, Raw, Text, Turn, shell
 
@@ -85,8 +85,9 @@ async def test_halves_in_free_text_and_in_the_names_and_ids_of_calls() -> None:
         for response in await both(daemon, tools=[NOTE]):
             assert response["output"][0]["input"] == "a\ufffd\ufffd"
         response = await daemon.respond(tools=[WEATHER])
-        assert response["output"][0]["name"] == "weath\ufffd"
         assert text_of(response) == "So be it."
+        (call,) = daemon.model.requests[-1]["messages"][-2]["tool_calls"]
+        assert call["function"]["name"] == "weath\ufffd"
 
 
 @pytest.mark.parametrize("half", [HIGH, "\\ud83d"])

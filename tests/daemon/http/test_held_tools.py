@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from skilldeck_daemon.engine.worker import WorkerEngine
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
 from support.daemon import Running, running
 from support.published_schemas import PUBLISHED
 from support.wait import until

@@ -20,7 +20,7 @@ import websockets
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.http import sse
 from support.daemon import Running, running
-from support.scripted_model import Endless, Turn
+from support.scripted_model import NUMBERS, Endless, Turn
 from support.wait import until
 
 LONE = '"a\\ud800b"'
@@ -50,7 +50,8 @@ def tool(parameters: str) -> str:
 )
 async def test_half_a_surrogate_pair_in_what_is_refused_is_told_as_text(path: str, field: str, param: str) -> None:
     async with running() as daemon:
-        body = '{"model": "default", "input": "x", "messages": [{"role": "user", "content": "x"}], ' + field + "}"
+        said = '"messages": [{"role": "user", "content": "x"}]' if path == "/chat/completions" else '"input": "x"'
+        body = '{"model": "default", ' + said + ", " + field + "}"
         answer = await post(daemon, path, body)
         assert (answer.status_code // 100, answer.json()["error"]["param"]) == (4, param), answer.text
 
@@ -153,7 +154,7 @@ async def test_a_client_that_leaves_midway_is_no_fault_of_the_daemon(caplog: pyt
 
 async def test_a_client_that_takes_nothing_of_its_stream_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "STALL_S", 0.3)
-    async with running(Turn(Endless("x" * 20_000)), Turn("fine")) as daemon:
+    async with running(Turn(Endless(NUMBERS)), Turn("fine")) as daemon:
         host, port = daemon.url.removeprefix("http://").removesuffix("/v1").split(":")
         body = json.dumps({"model": "default", "input": "go", "stream": True}).encode()
         head = f"POST /v1/responses HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n"

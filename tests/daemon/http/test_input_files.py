@@ -12,8 +12,8 @@ from typing import Any
 import openai
 import pytest
 
-from skilldeck_daemon.agent import convert_document
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.attachments import convert_document
 from support import documents as made
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Turn, shell

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from skilldeck_daemon.http.json_text import MAX_VALUES, parse_json
+from skilldeck_daemon.wire.json_text import MAX_VALUES, parse_json
 from skilldeck_shared.errors import TooLarge
 from support.daemon import running
 from support.scripted_model import Turn

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import websockets
 
-from skilldeck_daemon.agent.approvals import covered, named_skills
+from skilldeck_daemon.libraries.approvals import covered, named_skills
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.client import Client
+from skilldeck_tui.client.client import Client
 from support.bundles import manifest, zip_bytes
 from support.daemon import SHELL, Running, running, sse
 from support.mcp_server import serving

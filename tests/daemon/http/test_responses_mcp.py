@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from skilldeck_daemon.agent.mcp import guarded
+from skilldeck_daemon.tools.mcp_servers import guarded
 from support import mcp_server
 from support.daemon import Running, running
 from support.mcp_server import Serving, serving
@@ -401,7 +401,7 @@ async def test_a_call_that_takes_too_long_fails_and_one_that_is_cancelled_ends_t
 async def test_a_server_that_goes_away_is_an_error_in_the_item_and_is_started_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "skilldeck_daemon.agent.mcp")
+    caplog.set_level("INFO", "skilldeck_daemon.tools.mcp_servers")
     turns = [Turn(Call("calc__die", {})), Turn(add(1, 1)), Turn("ok")]
     async with running(*turns, **SERVERS) as daemon:
         response = (await daemon.stream(tools=[LOCAL]))[-1]["response"]
@@ -415,8 +415,8 @@ async def test_a_server_that_goes_away_is_an_error_in_the_item_and_is_started_ag
 async def test_a_dead_server_is_a_clear_error_on_every_surface(path: str) -> None:
     gone = {"mcp_servers": {"calc": {"command": "/nowhere/at/all"}}}
     async with running(**gone) as daemon:
-        body = {"model": "default", "input": "go", "messages": [{"role": "user", "content": "go"}], "tools": [LOCAL]}
-        answer = await daemon.http.post(path, json=body)
+        said = {"input": "go"} if path == "/responses" else {"messages": [{"role": "user", "content": "go"}]}
+        answer = await daemon.http.post(path, json={"model": "default", **said, "tools": [LOCAL]})
         error = answer.json()["error"]
         assert "The MCP server 'calc' could not connect" in error["message"]
         assert answer.status_code == (200 if path == "/responses" else 424)

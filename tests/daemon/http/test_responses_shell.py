@@ -548,12 +548,8 @@ async def test_a_skill_called_like_a_tool_is_answered_with_how_to_open_it() -> N
     call = FENCED.format('{"name": "greeter", "arguments": {"who": "Ann"}}')
     async with running(Turn(call), Turn(shell("cat /mnt/skills/greeter/SKILL.md")), Turn("Done.")) as daemon:
         output = (await daemon.respond(tools=[tool]))["output"]
-        assert [item["type"] for item in output] == [
-            "function_call",
-            "function_call_output",
-            "shell_call",
-            "shell_call_output",
-            "message",
-        ]
-        assert "cat /mnt/skills/greeter/SKILL.md" in output[1]["output"]
-        assert output[3]["output"][0]["outcome"] == {"type": "exit", "exit_code": 0}
+        # A name that is no tool's is answered between the model and the daemon; the client sees what came of it.
+        assert [item["type"] for item in output] == ["shell_call", "shell_call_output", "message"]
+        assert output[1]["output"][0]["outcome"] == {"type": "exit", "exit_code": 0}
+        told = daemon.model.requests[1]["messages"][-1]
+        assert (told["role"], "cat /mnt/skills/greeter/SKILL.md" in told["content"]) == ("tool", True)

@@ -356,7 +356,7 @@ async def test_the_model_opens_only_what_it_did_not_make_up(web: Web) -> None:
 
 
 async def test_a_host_that_the_user_names_may_be_opened_anywhere() -> None:
-    from skilldeck_daemon.agent.web.said import may_open
+    from skilldeck_daemon.tools.web.url_provenance import may_open
 
     def user(text: str, role: str = "user") -> dict[str, Any]:
         return {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.engine.template import ChatTemplate
+from skilldeck_daemon.engine.chat.template import ChatTemplate
 from support.bundles import manifest, skill_zip
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Call, Turn, shell

@@ -14,10 +14,10 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from skilldeck_daemon.http import websocket
+from skilldeck_daemon.http.responses import websocket
 from support.daemon import SHELL, Running, running
 from support.ordering import TERMINAL, check_stream
-from support.scripted_model import Call, Drop, Endless, Hold, Text, Turn, shell
+from support.scripted_model import NUMBERS, Call, Drop, Endless, Hold, Text, Turn, shell
 from support.wait import until
 
 WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -190,7 +190,7 @@ async def test_a_connection_ends_when_its_time_is_over(monkeypatch: pytest.Monke
 
 async def test_a_client_that_takes_nothing_is_given_up_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "STALL_S", 0.3)
-    async with running(Turn(Endless("x" * 20_000)), Turn("fine")) as daemon:
+    async with running(Turn(Endless(NUMBERS)), Turn("fine")) as daemon:
         host, port = daemon.url.removeprefix("http://").removesuffix("/v1").split(":")
         deaf = socket.create_connection((host, int(port)))
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

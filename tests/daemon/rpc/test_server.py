@@ -21,7 +21,7 @@ from skilldeck_daemon.rpc import listening, server
 from skilldeck_daemon.rpc.listening import AlreadyRunning, SocketUnusable
 from skilldeck_daemon.rpc.server import ControlServer
 from skilldeck_shared.private import OpenToOthers
-from skilldeck_tui.client import Client, ConnectionLost, DaemonUnreachable
+from skilldeck_tui.client.client import Client, ConnectionLost, DaemonUnreachable
 
 # Enough of the services for the handshake; the calls themselves are tested in test_service.py.
 DAEMON = """

@@ -16,8 +16,9 @@ from skilldeck_daemon.rpc import service
 from skilldeck_shared.bundle import scan, zip_stream
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.proto import control_pb2 as pb
-from skilldeck_tui.client import Change, Client, ConnectionLost, RunEvent, Snapshot, read_all
-from skilldeck_tui.connect import wait_ready
+from skilldeck_tui.client.client import Change, Client, ConnectionLost, RunEvent, Snapshot, read_all
+from skilldeck_tui.client.connect import wait_ready
+from skilldeck_tui.client.upload import upload_folder
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Endless, Scripted, Text, Turn, shell
 from support.wait import until
@@ -61,7 +62,7 @@ async def test_a_run_with_skill_and_file_shows_the_same_items_on_socket_and_http
     (tmp_path / "a.csv").write_text("x\n1\n2\n")
     turns = (Turn(shell("/mnt/skills/counter/scripts/count.sh a.csv")), Turn(Text("3 lines", chunk=1)))
     async with controlled(*turns) as (client, daemon):
-        uploaded = await client.upload_skill(skill)
+        uploaded = await upload_folder(client, skill)
         stored = await client.upload_file(tmp_path / "a.csv")
         reference = {"type": "skill_reference", "skill_id": uploaded.skill["id"], "version": "latest"}
         content = [{"type": "input_text", "text": "count"}, {"type": "input_file", "file_id": stored["id"]}]
@@ -171,7 +172,7 @@ async def test_subscribers_see_everything_that_changes(skill: Path, tmp_path: Pa
         assert isinstance(first, Snapshot)
         assert (first.skills, first.files, first.runs) == ([], [], [])
         assert [model["id"] for model in first.models] == ["scripted"]
-        uploaded = await client.upload_skill(skill)
+        uploaded = await upload_folder(client, skill)
         (tmp_path / "a.txt").write_text("x")
         stored = await client.upload_file(tmp_path / "a.txt")
         session = await client.create_session({"title": "Counting"})
@@ -247,10 +248,10 @@ async def test_an_approval_is_asked_and_answered_over_the_socket() -> None:
 
 async def test_a_skills_versions_files_and_default_are_managed(skill: Path) -> None:
     async with controlled() as (client, _):
-        first = await client.upload_skill(skill)
-        assert (await client.upload_skill(skill)).unchanged
+        first = await upload_folder(client, skill)
+        assert (await upload_folder(client, skill)).unchanged
         (skill / "big.bin").write_bytes(os.urandom(3 << 20))
-        second = await client.upload_skill(skill, watched=True)
+        second = await upload_folder(client, skill, watched=True)
         skill_id = first.skill["id"]
         assert (second.skill["id"], second.version["version"], second.version["watched"]) == (skill_id, "2", True)
         assert second.version["source"] == str(skill)
@@ -275,7 +276,7 @@ async def test_a_broken_skill_is_refused_with_its_line_and_leaves_nothing(skill:
     async with controlled() as (client, _):
         (skill / "SKILL.md").write_text("---\nname: counter\ndescription: [x\n---\n")
         with pytest.raises(BadRequest) as caught:
-            await client.upload_skill(skill)
+            await upload_folder(client, skill)
         assert caught.value.line >= 2  # type: ignore[attr-defined]
         assert (await client.skills()).data == []
 

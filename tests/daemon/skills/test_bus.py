@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from skilldeck_daemon.agent.bus import Bus, Change, SubscriberBehind
+from skilldeck_daemon.libraries.bus import Bus, Change, SubscriberBehind
 
 
 async def test_every_subscriber_sees_changes_in_order() -> None:

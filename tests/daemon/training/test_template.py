@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.engine.template import environment
+from skilldeck_daemon.engine.chat.template import environment
 from training.data import segments
 from training.export import TEMPLATE
 from training.functions import function_call

@@ -12,6 +12,7 @@ from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 
+from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import TOPICS, DaemonState
 from skilldeck_tui.widgets.banner import Banner
 from skilldeck_tui.widgets.key_line import KeyLine
@@ -19,8 +20,7 @@ from skilldeck_tui.widgets.status_line import StatusLine
 from skilldeck_tui.widgets.topbar import Tab, TopBar
 
 if TYPE_CHECKING:
-    from skilldeck_tui.app import SkilldeckApp
-    from skilldeck_tui.client import Client
+    from skilldeck_tui.client.client import Client
 
 EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests"})
 
@@ -55,8 +55,8 @@ class ModeScreen(Screen[None]):
         self.set_class(True, fits[-1], update=False)
 
     @property
-    def deck(self) -> SkilldeckApp:
-        return cast("SkilldeckApp", self.app)
+    def deck(self) -> Deck:
+        return cast(Deck, self.app)
 
     @property
     def state(self) -> DaemonState:
@@ -112,4 +112,4 @@ class ModeScreen(Screen[None]):
         self.query_one(StatusLine).show(self.state)
 
     def on_tab_chosen(self, event: Tab.Chosen) -> None:
-        self.deck.switch_mode(event.mode)
+        self.app.switch_mode(event.mode)

@@ -18,19 +18,19 @@ from textual.widget import Widget
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.chat_runs import ChatRuns
+from skilldeck_tui.chat.runs import ChatRuns
+from skilldeck_tui.chat.sessions import Session, sessions
+from skilldeck_tui.chat.transcript import Item
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.sessions import Session, sessions
 from skilldeck_tui.state import session_of
-from skilldeck_tui.transcript import Item
-from skilldeck_tui.widgets.approval import ApprovalBox
 from skilldeck_tui.widgets.composer import Composer
 from skilldeck_tui.widgets.empty import EmptyState
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.session_list import SessionList
-from skilldeck_tui.widgets.transcript_view import TranscriptView
+from skilldeck_tui.widgets.transcript.approval import ApprovalBox
+from skilldeck_tui.widgets.transcript.view import TranscriptView
 
 FRAME = 1 / 30
 TICKS = 3
@@ -374,14 +374,14 @@ class ChatScreen(ChatRuns, ModeScreen):
         self.load_earlier()
 
     def as_markdown(self, item: Item | None = None) -> str:
-        from skilldeck_tui.export import item_markdown, markdown
+        from skilldeck_tui.chat.export import item_markdown, markdown
 
         title = self.row.title if self.row else "Transcript"
         return item_markdown(item) if item is not None else markdown(title, self.turns)
 
     def export(self, kind: str) -> None:
         """Save the transcript in the current directory."""
-        from skilldeck_tui.export import as_json
+        from skilldeck_tui.chat.export import as_json
 
         if self.turns:
             self._save(kind, as_json(self.turns) if kind == "json" else self.as_markdown())
@@ -389,7 +389,7 @@ class ChatScreen(ChatRuns, ModeScreen):
             self.notify("There is nothing to export yet.", severity="warning")
 
     def _save(self, kind: str, text: str) -> None:
-        from skilldeck_tui.export import save
+        from skilldeck_tui.chat.export import save
 
         try:
             path = save(self.row.title if self.row else "transcript", kind, text, Path.cwd())

@@ -17,8 +17,8 @@ from textual.widgets import DataTable, ProgressBar, Static
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.client import LogRecord, read_all
-from skilldeck_tui.export import save_bytes
+from skilldeck_tui.chat.export import save_bytes
+from skilldeck_tui.client.client import LogRecord, read_all
 from skilldeck_tui.format import age, clean, count, size
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm

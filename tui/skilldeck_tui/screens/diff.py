@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -17,16 +17,14 @@ from textual.widgets.option_list import Option
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.client import read_all
+from skilldeck_tui.client.client import read_all
 from skilldeck_tui.difference import LIMIT, FileChange, Line, as_patch, changes, lines
 from skilldeck_tui.format import age, clean, plural
 from skilldeck_tui.screens.base import is_open
+from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
 from skilldeck_tui.widgets.options import Options
-
-if TYPE_CHECKING:
-    from skilldeck_tui.app import SkilldeckApp
 
 SIGNS = {"added": ("+", "$success"), "removed": ("−", "$error"), "changed": ("~", "$warning"), "mode": ("x", "$muted")}
 STYLES = {
@@ -79,7 +77,7 @@ class DiffScreen(ModalScreen[None]):
         self._compare(old, new)
 
     def _head(self, old: Object, new: Object, summary: str) -> Content:
-        now = cast("SkilldeckApp", self.app).clock()
+        now = cast(Deck, self.app).clock()
         parts: list[str | tuple[str, str]] = [(clean(str(self.skill.get("name"))), "bold"), "   "]
         for version, style in ((old, "$error"), (new, "$success")):
             then = age(version.get("created_at"), now)
@@ -91,7 +89,7 @@ class DiffScreen(ModalScreen[None]):
 
     @work(exclusive=True, group="compare")
     async def _compare(self, old: Object, new: Object) -> None:
-        client, id_ = cast("SkilldeckApp", self.app).client, self.skill["id"]
+        client, id_ = cast(Deck, self.app).client, self.skill["id"]
         try:
             before = await client.skill_tree(id_, old["version"])
             after = await client.skill_tree(id_, new["version"])
@@ -183,7 +181,7 @@ class DiffScreen(ModalScreen[None]):
             self.notify("Still comparing.", timeout=2)
             return
         text = "".join(as_patch(change.path, self.rows[change.path]) for change in self.changed)
-        cast("SkilldeckApp", self.app).copy(text, "the diff")
+        cast(Deck, self.app).copy(text, "the diff")
 
     def action_close(self) -> None:
         self.dismiss()

@@ -13,7 +13,7 @@ from textual.widgets import DataTable, ProgressBar, Static
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.client import read_all
+from skilldeck_tui.client.client import read_all
 from skilldeck_tui.format import age, clean, size
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm

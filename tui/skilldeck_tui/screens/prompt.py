@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from skilldeck_tui import completion
+from skilldeck_tui.chat import completion
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.widgets.options import Options
 

@@ -20,7 +20,8 @@ from textual.widgets import DataTable, OptionList, ProgressBar, Static
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions, editor
-from skilldeck_tui.client import read_all
+from skilldeck_tui.client.client import read_all
+from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.format import clean, plural
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
@@ -254,7 +255,7 @@ class SkillsScreen(ModeScreen):
         try:
             for number, folder in enumerate(folders):
                 bar.update(total=len(folders), progress=number)
-                await self.client.upload_skill(folder)
+                await upload_folder(self.client, folder)
         except SkilldeckError as error:
             self.deck.tell(error)
         else:

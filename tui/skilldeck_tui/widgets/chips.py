@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style
 
-from skilldeck_tui.draft import Attachment, Draft
+from skilldeck_tui.chat.draft import Attachment, Draft
 from skilldeck_tui.format import clean, plural, size
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.state import DaemonState

@@ -18,8 +18,9 @@ from textual.strip import Strip
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from skilldeck_tui import actions, completion
-from skilldeck_tui.draft import Draft
+from skilldeck_tui import actions
+from skilldeck_tui.chat import completion
+from skilldeck_tui.chat.draft import Draft
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.options import Options

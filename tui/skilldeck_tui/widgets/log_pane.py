@@ -12,9 +12,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from skilldeck_tui import actions
-from skilldeck_tui.client_types import LogRecord
+from skilldeck_tui.client.types import LogRecord
 from skilldeck_tui.format import clean
-from skilldeck_tui.widgets.output_view import crop
+from skilldeck_tui.widgets.transcript.output_view import crop
 
 KEEP = 5000
 LEVELS = ("debug", "info", "warning", "error")

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_tui.format import clean
-from skilldeck_tui.watch import WatchState
+from skilldeck_tui.watching.watcher import WatchState
 
 AROUND = 2
 _READ = 256 * 1024

@@ -10,8 +10,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from skilldeck_tui import actions
+from skilldeck_tui.chat.sessions import GLYPHS, Session
 from skilldeck_tui.format import age
-from skilldeck_tui.sessions import GLYPHS, Session
 from skilldeck_tui.widgets.options import Options
 
 

@@ -8,8 +8,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_tui.format import clean, duration, plural
-from skilldeck_tui.skill_tests import Suite
-from skilldeck_tui.skilltest import Case, Result
+from skilldeck_tui.skill_tests.background import Suite
+from skilldeck_tui.skill_tests.suite import Case, Result
 
 BAR = 24
 SHOWN_FAILURES = 3

@@ -9,7 +9,7 @@ from textual.events import Click
 from textual.message import Message
 from textual.widgets import Static
 
-from skilldeck_tui.opening import MODES
+from skilldeck_tui.modes import MODES
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.text_block import TextBlock
 

@@ -54,9 +54,12 @@ class GgufVocabulary(Vocabulary):
         bos = api.llama_vocab_bos(vocab)
         self.begin = (bos,) if bos >= 0 and api.llama_vocab_get_add_bos(vocab) else ()
         # Both decide whether pieces encoded apart join exactly (`prompts.py`).
-        self.byte_level = gguf.read(path).meta.get("tokenizer.ggml.model") == "gpt2"
+        kind = gguf.read(path).meta.get("tokenizer.ggml.model")
+        self.byte_level = kind == "gpt2"
         self.sentencepiece = not self.byte_level
         self.prefix_space = not self.byte_level
+        # llama.cpp normalizes nothing before these two, and all bytes have tokens; of others it is not known.
+        self._composes, self._shrinks = False, kind not in ("gpt2", "llama")
 
     def encode(self, text: str) -> list[int]:
         raw = text.encode("utf-8", "replace")

@@ -1,0 +1,153 @@
+"""Where a run's hosted calls are executed: in the container a request names, the one its history used, or a new one.
+
+Nothing is made here: a new container is a record until a call asks for it (`tools/context.py`). What the request names
+and is not there is an error that names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skilldeck_daemon.attachments.gather import Sources, from_file_id
+from skilldeck_daemon.attachments.listing import Attachment, Attachments
+from skilldeck_daemon.containers import WORKDIR, ContainerGone
+from skilldeck_daemon.containers.errors import InvalidContainerRequest
+from skilldeck_daemon.libraries.environments import Environments, Mounted, numbered
+from skilldeck_daemon.tools.base import Tool
+from skilldeck_daemon.tools.code_interpreter import CodeInterpreterTool, Place, place_of
+from skilldeck_daemon.tools.context import Placement, Surroundings
+from skilldeck_daemon.tools.products import hidden
+from skilldeck_daemon.tools.shell import ShellTool
+from skilldeck_daemon.wire.environment import EnvironmentSpec
+from skilldeck_daemon.wire.items import Item
+from skilldeck_shared.errors import NotFound
+
+
+def hosted_auto(tools: Sequence[Tool]) -> bool:
+    """Whether the request is given a container of its own, which may have further skills."""
+    return any(isinstance(tool, ShellTool) and tool.environment.kind == "container_auto" for tool in tools)
+
+
+@dataclass(frozen=True)
+class Placer:
+    """Places one run. Beside the skills of the request's environment it is given `mounts` and `disk`, those on disk
+    that it asks for; `attachments` learn their paths in the container."""
+
+    run_id: str
+    environments: Environments
+    sources: Sources
+    attachments: Attachments
+    mounts: tuple[Mounted, ...] = ()
+    disk: tuple[Mounted, ...] = ()
+
+    async def place(self, tools: Sequence[Tool], history: Sequence[Item]) -> Placement:
+        """Raises NotFound, BadRequest naming the field, or why commands cannot be isolated on this machine."""
+        attached = self.attachments.files
+        shell = next((tool for tool in tools if isinstance(tool, ShellTool)), None)
+        place = place_of(tools)
+        skills: tuple[tuple[str, str], ...] = ()
+        if shell is not None and not shell.hosted:
+            own = shell.environment.skills
+            skills = tuple((skill["name"], f"{skill['description']} ({skill['path']})") for _, skill in own)
+        if place is None:
+            names = tuple(attachment.name for attachment in attached.values())
+            return Placement(Surroundings("local", skills, names)) if shell is not None else Placement()
+        if self.environments.unavailable is not None:
+            raise self.environments.unavailable
+        self.attachments.add_texts()
+        for param, file_id in place.files:
+            self.attachments.remember({"file_id": file_id}, await from_file_id(file_id, self.sources, param))
+        record, new = await self._record(place, history)
+        mounted = tuple(Mounted(**mount) for mount in record["_mounts"])
+        present = set() if new else await self._present(record["id"])
+        for attachment in attached.values():
+            attachment.path = f"{WORKDIR}/{attachment.name}"
+        for attachment in attached.values():
+            beside = self.attachments.text_of(attachment)
+            attachment.text_path = beside.path if beside is not None else ""
+        names = tuple(attachment.name for attachment in attached.values())
+        shown = ("hosted" if shell.hosted else "local") if shell is not None else ""
+        if shown == "hosted":
+            skills = tuple((mount.name, mount.description) for mount in mounted)
+        python = any(isinstance(tool, CodeInterpreterTool) for tool in tools)
+        around = Surroundings(shown, skills, (*sorted(present - set(names)), *names), python)
+        if not new:
+            return Placement(around, record["id"], mounted)
+        return Placement(around, record["id"], mounted, record, tuple(attached.values()))
+
+    async def _record(self, place: Place, history: Sequence[Item]) -> tuple[dict[str, Any], bool]:
+        """The container's record, and whether it is one that does not exist yet."""
+        spec = place.spec
+        if spec.kind == "container_reference":
+            try:
+                await self.environments.open(spec.container_id)
+                return await self.environments.record(spec.container_id), False
+            except (ContainerGone, NotFound) as error:
+                error.param = place.param
+                raise
+        mounts = [*await self.environments.resolve(spec.skills), *self.mounts]
+        named = {mount.name for mount in mounts}  # what the request brings itself hides what lies on disk
+        mounts = numbered([*mounts, *(mount for mount in self.disk if mount.name not in named)])
+        used = next((id for item in reversed(history) if (id := _container_of(item))), "")
+        earlier = await self.sources.store.containers.get(used) if used else None
+        if earlier is not None and earlier["status"] == "running":
+            fitting = await self._fitting(earlier, spec, mounts)
+            if fitting is not None:
+                return fitting, False
+        record = self.environments.new_record(f"auto-{self.run_id}", mounts, spec.memory_limit, spec.allowed_domains)
+        try:
+            self.environments.validate(record)  # now, not when the model makes its first call
+        except InvalidContainerRequest as error:
+            error.param = f"{place.param.removesuffix('.container_id')}.{error.param}"
+            raise
+        return record, True
+
+    async def _fitting(
+        self, record: dict[str, Any], spec: EnvironmentSpec, mounts: list[Mounted]
+    ) -> dict[str, Any] | None:
+        """The container's record when it has what is asked for: the same skills, memory and network.
+
+        Skills from disk that the conversation came to mention later are added to the container it has.
+        """
+        domains = tuple(record["network_policy"].get("allowed_domains", ()))
+        if (record["memory_limit"], domains) != (spec.memory_limit, spec.allowed_domains):
+            return None
+        had = [Mounted(**mount) for mount in record["_mounts"]]
+        if had == mounts:
+            return record
+        places = {mount.path for mount in had}
+        added = [mount for mount in mounts if mount.path not in places]
+        local = {mount.path for mount in (*self.mounts, *self.disk)}
+        # Descriptions may change where they lie: the folder is what counts.
+        kept = [(mount.name, mount.path) for mount in mounts if mount.path in places]
+        if kept != [(mount.name, mount.path) for mount in had] or any(mount.path not in local for mount in added):
+            return None
+        return await self.environments.remount(record, mounts, reopen=bool(added))
+
+    async def _present(self, container_id: str) -> set[str]:
+        """Which files a container that exists holds; the request's other files are named apart from those."""
+        there = await self.environments.sync(container_id)
+        names = {file["path"].removeprefix(WORKDIR + "/") for file in there}
+        by_key = {file["_key"]: file["path"].removeprefix(WORKDIR + "/") for file in there if file.get("_key")}
+        for attachment in self.attachments.files.values():
+            if attachment.key in by_key:
+                attachment.name = by_key[attachment.key]
+                continue
+            attachment.name = await self._add(container_id, attachment)
+            names.add(attachment.name)
+        return {name for name in names if not hidden(name)}
+
+    async def _add(self, container_id: str, attachment: Attachment) -> str:
+        file = await self.environments.add(container_id, attachment.name, attachment.source, "user", attachment.key)
+        return str(file["path"]).removeprefix(WORKDIR + "/")
+
+
+def _container_of(item: Item) -> str:
+    """The container that an item of the history was made in; empty for others."""
+    if item.get("type") == "code_interpreter_call":
+        return str(item["container_id"])
+    where = item.get("environment") or {}
+    hosted = item.get("type") == "shell_call" and where.get("type") == "container_reference"
+    return str(where["container_id"]) if hosted else ""

@@ -1,0 +1,298 @@
+"""What a request asks for, looked up and validated before it is acknowledged: `PlanBuilder` makes the whole `Plan`.
+
+Nothing is begun or stored here. What the request names and is not there, what this daemon does not offer, and what the
+model cannot honour are errors that name the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from skilldeck_daemon.agent import history
+from skilldeck_daemon.agent.left_out import without_absent
+from skilldeck_daemon.agent.live import LiveRun
+from skilldeck_daemon.agent.placement import Placer, hosted_auto
+from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
+from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.response import new_response, text_bytes
+from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.attachments.documents import Documents
+from skilldeck_daemon.attachments.gather import Sources, gather
+from skilldeck_daemon.attachments.listing import Attachments
+from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLong
+from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.libraries.approvals import Approvals
+from skilldeck_daemon.libraries.environments import Environments, Mounted
+from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.ondisk import DiskSkills
+from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.tools.base import Tool
+from skilldeck_daemon.tools.context import Offer, Surroundings, ToolContext
+from skilldeck_daemon.tools.mcp import check_approvals
+from skilldeck_daemon.tools.read_file import own_tools
+from skilldeck_daemon.wire.error_names import Names
+from skilldeck_daemon.wire.items import Item
+from skilldeck_shared.errors import BadRequest
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """What a caller on this machine may add to a request, and no HTTP client can.
+
+    `mounts` are folders mounted read-only as skills; `project` is the caller's working directory ("" for the
+    daemon's own project) and `skills` names skills on disk (see `ondisk`).
+    """
+
+    mounts: tuple[Mounted, ...] = ()
+    project: str = ""
+    skills: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, looked up and validated before it is acknowledged.
+
+    `items` are history and input with references resolved, the first `known` of them history; `raw` holds the calls'
+    arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
+    request's tools that this daemon does not have; `skills` writes out paths of the mounted skills, where the model's
+    template does not place them itself; `opening` are the items as the model reads them.
+    """
+
+    request: ResponseRequest
+    response: dict[str, Any]
+    model: ChatModel
+    sampling: Sampling
+    items: list[Item]
+    files: Attachments
+    context: ToolContext
+    known: int
+    raw: Mapping[str, str]
+    own_tools: tuple[Tool, ...]
+    left_out: tuple[str, ...]
+    skills: SkillPaths | None
+    opening: list[Message]
+
+    @property
+    def tools(self) -> list[Tool]:
+        """What the model may call."""
+        return [*self.request.tools, *self.own_tools]
+
+    def messages(
+        self,
+        output: Sequence[Item] = (),
+        raw: Mapping[str, str] | None = None,
+        decided: Mapping[str, str] | None = None,
+        around: Surroundings | None = None,
+    ) -> list[Message]:
+        """The conversation so far, as the model reads it.
+
+        Args:
+            output: this run's, when a compaction is in it; `raw`: the arguments of its calls.
+            decided: what approval requests came to in this run.
+            around: stands for the surroundings as they are.
+        """
+        system, around = self.request.instructions or "", around or self.context.place.around
+        items, arguments = [*self.items, *output], {**self.raw, **(raw or {})}
+        return render(items, system, around, arguments, self.files, self.skills, decided)
+
+    def continued(self, output: Sequence[Item], raw: Mapping[str, str]) -> list[Message]:
+        """This run's output as messages, to follow those of the conversation."""
+        return to_messages(output, raw, self.files, None, self.skills)
+
+    def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
+        request = self.request
+        shape = request.text_format
+        return ChatRequest(
+            messages=messages,
+            tools=[function for tool in self.tools for function in tool.declare()],
+            tool_choice=tool_choice,
+            parallel_tool_calls=request.parallel_tool_calls,
+            response_format=None if shape["type"] == "text" else shape,
+            sampling=self.sampling,
+            max_tokens=max_tokens,
+            stop=request.stop,
+            logprobs=request.top_logprobs if request.logprobs else None,
+            reasoning_effort=request.effort,
+            cache_key=request.prompt_cache_key or self.context.session,
+            commands_tool=self._commands_tool(),
+            answered=self.context.skill_names,
+        )
+
+    def _commands_tool(self) -> str:
+        """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
+        there = self.context.place.around.skills or self.context.place.around.files
+        return next((tool.names[0] for tool in self.tools if tool.type == "shell" and tool.hosted and there), "")
+
+
+class PlanBuilder:
+    """Makes plans. `private_hosts`: those that URLs of requests may lead to all the same."""
+
+    def __init__(
+        self,
+        store: Store,
+        models: ModelHub,
+        environments: Environments,
+        files: FileLibrary,
+        approvals: Approvals,
+        documents: Documents,
+        private_hosts: Collection[str] = (),
+        disk: DiskSkills | None = None,
+        offer: Offer | None = None,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._environments = environments
+        self._files = files
+        self._approvals = approvals
+        self._documents = documents
+        self._private_hosts = private_hosts
+        self._disk = disk
+        self._offer = offer or Offer()
+
+    async def build(
+        self,
+        request: ResponseRequest,
+        permission: str | None = None,
+        *,
+        live: Collection[str] = (),
+        after: LiveRun | None = None,
+        nearby: Nearby | None = None,
+        response_id: str = "",
+        created_at: int | None = None,
+    ) -> Plan:
+        """Look up and validate everything the request names.
+
+        Args:
+            live: ids of the responses that have not ended.
+            after: the run that `request.previous_response_id` means although it is not stored (WebSocket).
+            response_id, created_at: of a response that is run anew.
+        """
+        model = self._models.get(request.model)
+        past = await history.load(self._store, request, live, after)
+        items = past.items + await history.references(request.input, past.items, self._store)
+        if not request.input and not past.items:
+            raise BadRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+        history.check_calls(items, len(past.items))
+        id_ = response_id or new_id("resp")
+        request, left_out = without_absent(request, self._offer, id_)
+        check_approvals(items, len(past.items), request.tools)
+        paths = {id(item): f"input[{position}]" for position, item in enumerate(request.input)}
+        earlier = after.pages if after is not None else {}
+        sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)
+        attachments = await gather(items, sources, paths)
+        nearby = nearby or Nearby()
+        disk = await self._from_disk(request, items, nearby)
+        placer = Placer(id_, self._environments, sources, attachments, nearby.mounts, disk)
+        context = ToolContext(
+            run_id=id_,
+            session=past.session or id_,
+            permission=permission,
+            approvals=self._approvals,
+            environments=self._environments,
+            offer=self._offer,
+            place=await placer.place(request.tools, items),
+            include=request.include,
+            said=items,
+            instructions=request.instructions or "",
+            fits=partial(_fits, model),
+        )
+        sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
+        response = new_response(id_, request, model.info.name, sampling)
+        response["_session"] = context.session
+        if created_at is not None:
+            response["created_at"] = created_at
+        own = own_tools(request.tools, request.tool_choice, request.text_format, attachments, model.info)
+        skills = SkillPaths((mount.name, mount.path) for mount in context.place.mounted)
+        written_out = None if model.info.places_skills else skills
+        system, around = request.instructions or "", context.place.around
+        plan = Plan(
+            request=request,
+            response=response,
+            model=model,
+            sampling=sampling,
+            items=items,
+            files=attachments,
+            context=context,
+            known=len(past.items),
+            raw=past.raw,
+            own_tools=own,
+            left_out=left_out,
+            skills=written_out,
+            opening=render(items, system, around, past.raw, attachments, written_out),
+        )
+        await _check(plan)
+        return plan
+
+    async def _from_disk(self, request: ResponseRequest, items: list[Item], nearby: Nearby) -> tuple[Mounted, ...]:
+        """The skills on disk that the request asks for."""
+        if self._disk is None or not hosted_auto(request.tools):
+            return ()
+        wanted = await self._disk.wanted(items, self._disk.project(nearby.project), nearby.skills)
+        return tuple(Mounted(skill.name, skill.description, str(skill.path), "", "") for skill in wanted)
+
+
+def render(
+    items: Sequence[Item],
+    system: str,
+    around: Surroundings,
+    raw: Mapping[str, str],
+    files: Attachments,
+    skills: SkillPaths | None = None,
+    decided: Mapping[str, str] | None = None,
+) -> list[Message]:
+    """Items as the messages a model reads, opened by the one system message."""
+    instructions, rest = split_system(unfold(items))
+    return system_message([system, *instructions], around) + to_messages(rest, raw, files, decided, skills)
+
+
+async def _check(plan: Plan) -> None:
+    """Ask the model whether it can honour the request, before it is acknowledged."""
+    choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
+    chat = plan.chat(plan.opening, tool_choice=choice, max_tokens=plan.request.max_output_tokens)
+    # The model counts the functions it is given, of which a tool of the request may be several.
+    places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
+    with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():
+        await plan.model.validate(chat)
+    context = plan.model.info.context
+    # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.
+    if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
+        tokens = await plan.model.count_tokens(chat)
+        if tokens >= context:
+            raise TooLong(
+                f"The input has {tokens} tokens; this model's context holds {context}.",
+                "Shorten it, or set 'truncation' to 'auto'.",
+                param="input",
+            )
+
+
+async def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
+    """Whether the model's grammar can hold a function that no client has declared."""
+    try:
+        await model.validate(
+            ChatRequest([{"role": "user", "content": ""}], [{"type": "function", "function": function}])
+        )
+    except BadRequest:
+        return False
+    return True
+
+
+def _sampling(request: ResponseRequest, defaults: Sampling) -> Sampling:
+    return replace(
+        defaults,
+        temperature=defaults.temperature if request.temperature is None else float(request.temperature),
+        top_p=defaults.top_p if request.top_p is None else float(request.top_p),
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        seed=request.seed,
+        top_k=defaults.top_k if request.top_k is None else request.top_k,
+        min_p=defaults.min_p if request.min_p is None else float(request.min_p),
+        repetition_penalty=(
+            defaults.repetition_penalty if request.repetition_penalty is None else float(request.repetition_penalty)
+        ),
+        logit_bias=request.logit_bias,
+        **request.dry,
+    )

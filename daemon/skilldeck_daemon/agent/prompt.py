@@ -1,0 +1,440 @@
+"""What the model is told: items and files as chat messages.
+
+One rendering for everything: a run's own rounds, stored histories and items a client sends back all become messages
+here, so a history renders the same every time and only its new end has to be computed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments
+from skilldeck_daemon.tools.context import Surroundings
+from skilldeck_daemon.tools.namespaces import told_name
+from skilldeck_daemon.tools.tool_results import NO_OUTPUT, decisions, mcp_name, mcp_text, web_text
+from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.sealed import unseal
+from skilldeck_shared.errors import BadRequest
+
+Message = dict[str, Any]
+
+HOSTED_GUIDE = (
+    "You can run commands with the shell tool. Its working directory is /mnt/data: attached files are there under"
+    " their own names, and files you leave there reach the user."
+)
+SKILLS_GUIDE = (
+    "Skills are folders of instructions and scripts at /mnt/skills/NAME. When a task fits a skill's description, first"
+    " read /mnt/skills/NAME/SKILL.md, then follow it; its commands run from its folder."
+)
+LOCAL_GUIDE = "You can ask the user's machine to run commands with the shell tool."
+LOCAL_SKILLS_GUIDE = (
+    "Skills are folders of instructions and scripts; the path stands after each. When a task fits a skill's"
+    " description, first read the SKILL.md in its folder, then follow it."
+)
+PYTHON_GUIDE = (
+    "You can run Python with the python tool; its variables last from call to call. Its working directory is"
+    " /mnt/data: attached files are there under their own names, and files you leave there reach the user."
+)
+PYTHON_BESIDE_GUIDE = (
+    "The python tool runs in the same directory as the shell tool; its variables last from call to call."
+)
+SUMMARY = "Summary of what was said before:"
+NOT_SENT = "(its output was not sent)"
+NO_IMAGE = "(an image that is no longer there)"
+NO_FILE = "(a file that is no longer there)"
+STOPPED = "(the run was stopped before this call had an output)"
+
+
+def system_message(instructions: Iterable[str], around: Surroundings) -> list[Message]:
+    """The one system message, or none when there is nothing to say."""
+    parts = [text for text in instructions if text]
+    if around.shell == "hosted":
+        parts.append(f"{HOSTED_GUIDE} {SKILLS_GUIDE}" if around.skills else HOSTED_GUIDE)
+    elif around.shell == "local":
+        parts.append(f"{LOCAL_GUIDE} {LOCAL_SKILLS_GUIDE}" if around.skills else LOCAL_GUIDE)
+    if around.python:
+        parts.append(PYTHON_BESIDE_GUIDE if around.shell == "hosted" else PYTHON_GUIDE)
+    text = "\n\n".join(parts)
+    if around.shell or around.python:
+        text += catalogue(around)
+    return [{"role": "system", "content": text}] if text else []
+
+
+def catalogue(around: Surroundings) -> str:
+    """`Skills:` and `Files:`, each left out when it is empty."""
+    lines: list[str] = []
+    if around.skills:
+        lines += ["Skills:", *(f"- {name}: {' '.join(about.split())}" for name, about in around.skills)]
+    if around.files:
+        lines += ["Files:", *(f"- {name}" for name in around.files)]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def unfold(items: Sequence[Item]) -> list[Item]:
+    """What is told of a history: the newest compaction as the messages it stands for, and all after it.
+
+    Raises:
+        BadRequest: it was made by another daemon, or the key it was sealed with is gone.
+    """
+    places = [place for place, item in enumerate(items) if item.get("type") == "compaction"]
+    if not places:
+        return list(items)
+    try:
+        content = json.loads(unseal(items[places[-1]]["encrypted_content"]))
+    except ValueError:
+        raise BadRequest(
+            "A compaction item of this conversation cannot be read: it was not made by this daemon.",
+            "Begin a new conversation.",
+            param="input",
+        ) from None
+    told = [*content["messages"], {"role": "user", "content": f"{SUMMARY}\n{content['summary']}"}]
+    messages = [
+        {"type": "message", "role": message["role"], "content": [{"type": "input_text", "text": message["content"]}]}
+        for message in told
+    ]
+    return [*messages, *items[places[-1] + 1 :]]
+
+
+def split_system(items: Sequence[Item]) -> tuple[list[str], list[Item]]:
+    """The texts of the system and developer messages that open a history, and the rest.
+
+    Many templates accept a system message only in front, so those in front join the one system message.
+    """
+    texts: list[str] = []
+    for position, item in enumerate(items):
+        if item.get("type") != "message" or item.get("role") not in ("system", "developer"):
+            return texts, list(items[position:])
+        texts.append("".join(part.get("text", "") for part in item["content"]))
+    return texts, []
+
+
+def to_messages(
+    items: Iterable[Item],
+    raw: Mapping[str, str],
+    files: Attachments,
+    decided: Mapping[str, str] | None = None,
+    skills: SkillPaths | None = None,
+) -> list[Message]:
+    """Items as chat messages.
+
+    The output of a call is told behind its call, wherever it stands among the items: templates and servers know no
+    other place for it. An output whose call is not there (it was deleted) is left out.
+
+    Args:
+        raw: each call's arguments as the model wrote them, by call id; others are written out anew.
+        files: the files of the items.
+        decided: what approval requests among the items came to in this run, see `decisions`.
+        skills: the skills whose instructions are told with their paths written out.
+    """
+    items = list(items)
+    builder = _Builder(items, raw, files, skills or SkillPaths())
+    builder.decided = {**decisions(items), **(decided or {})}
+    for place in range(len(items)):
+        builder.add(place)
+    return builder.finish()
+
+
+def answers(items: Sequence[Item]) -> dict[int, int]:
+    """Where the output of each call stands, by the place of the call.
+
+    Some clients number their calls anew in every turn: of calls with one id, each has the next output after it that
+    no other call has taken.
+    """
+    found: dict[int, int] = {}
+    waiting: dict[str, int] = {}
+    early: dict[str, int] = {}  # outputs that no call stands before
+    for place, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind in CALLS:
+            waiting[call_key(item)] = place
+        elif kind in OUTPUTS:
+            key = item["call_id"]
+            if key in waiting:
+                found[waiting.pop(key)] = place
+            else:
+                early.setdefault(key, place)
+    return found | {place: early[key] for key, place in waiting.items() if key in early}
+
+
+def shorten(messages: Sequence[Message]) -> list[Message] | None:
+    """Without the oldest quarter of the turns (at least one), system messages kept; None when one turn is left.
+
+    A turn is a user message and all that follows it, so no call loses its answer.
+    """
+    system = [message for message in messages if message["role"] == "system"]
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "system":
+            continue
+        if message["role"] == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    if len(turns) <= 1:
+        return None
+    kept = turns[max(1, len(turns) // 4) :]
+    return system + [message for turn in kept for message in turn]
+
+
+@dataclass
+class _Open:
+    """A call that has no answer yet: `own` is the one its item holds itself, `output` the item that follows."""
+
+    call: Item
+    own: str | None = None
+    output: Item | None = None
+
+
+class _Builder:
+    def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments, skills: SkillPaths) -> None:
+        self.skills = skills
+        self._items = items
+        self._raw = raw
+        self._files = files
+        self._room = REQUEST_CHARS
+        self._messages: list[Message] = []
+        self._open: Message | None = None  # the assistant message that still grows
+        self._unanswered: dict[int, _Open] = {}  # by the place of the call
+        self._answers = answers(items)
+        self._calls = {output: call for call, output in self._answers.items()}
+        self.decided: Mapping[str, str] = {}
+
+    def add(self, place: int) -> None:
+        item = self._items[place]
+        kind = item.get("type", "message")
+        if kind == "message":
+            self._message(item)
+        elif kind == "reasoning":
+            text = "\n".join(part["text"] for part in item.get("content") or item.get("summary") or [])
+            if text:
+                message = self._assistant(fresh="content" in (self._open or {}) or "tool_calls" in (self._open or {}))
+                message["reasoning_content"] = _beside(message, "reasoning_content", text)
+        elif kind in CALLS and not (kind == "mcp_call" and item.get("approval_request_id")):
+            self._call(place, kind, item)
+        elif self._calls.get(place) in self._unanswered:
+            self._open = None
+            self._answer(self._calls[place])
+
+    def finish(self) -> list[Message]:
+        self._settle()
+        return [{"content": None, **message} if "tool_calls" in message else message for message in self._messages]
+
+    def _call(self, place: int, kind: str, item: Item) -> None:
+        own = [call.own is not None for call in self._unanswered.values()]
+        message = self._assistant(fresh=bool(own) and all(own))
+        message.setdefault("tool_calls", []).append(CALLS[kind](item, self._raw))
+        self._unanswered[place] = call = _Open(item)
+        if place in self._answers:
+            call.output = self._items[self._answers[place]]
+        elif kind in OWN_ANSWERS:
+            call.own = self.decided.get(call_key(item)) or OWN_ANSWERS[kind](item)
+
+    def _answer(self, place: int) -> None:
+        """Tell what came of the call at `place`."""
+        call = self._unanswered.pop(place)
+        content = call.own or STOPPED
+        if call.output is not None:
+            content = OUTPUTS[call.output["type"]](call.output, call.call, self)
+        if call.call["type"] == "code_interpreter_call" and isinstance(content, str):
+            content = self.skills.written_out(content, call.call["code"] or "")
+        self._messages.append({"role": "tool", "tool_call_id": call_key(call.call), "content": content})
+
+    def _settle(self) -> None:
+        """Every call needs an answer before the conversation goes on."""
+        for place in list(self._unanswered):
+            self._answer(place)
+
+    def _assistant(self, fresh: bool = False) -> Message:
+        """The assistant message that grows, or a new one.
+
+        What the model wrote between a call and the call's output belongs to the turn of that call.
+        """
+        waiting = any(call.output is not None for call in self._unanswered.values())
+        if self._open is None or (fresh and not waiting):
+            self._settle()
+            self._open = {"role": "assistant"}
+            self._messages.append(self._open)
+        return self._open
+
+    def _message(self, item: Item) -> None:
+        role = item["role"]
+        if role == "assistant":
+            text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
+            message = self._assistant(fresh="tool_calls" in (self._open or {}))
+            message["content"] = _beside(message, "content", text)
+            return
+        self._settle()
+        self._open = None
+        content = self.content(item["content"])
+        self._messages.append({"role": "system" if role == "developer" else role, "content": content})
+
+    def content(self, parts: Iterable[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        """Text with its files appended; a list of parts when there are images."""
+        text, blocks, images = [], [], []
+        for part in parts:
+            if part["type"] == "input_image":
+                url = self._files.image(part)
+                if url:
+                    images.append({"type": "image_url", "image_url": {"url": url}})
+                else:
+                    text.append(NO_IMAGE)
+            elif part["type"] == "input_file":
+                attachment = self._files.of(part)
+                if attachment is None:
+                    text.append(NO_FILE)
+                else:
+                    blocks.append(attachment.block(self._room))
+                    self._room = max(0, self._room - len(attachment.text or ""))
+            else:
+                text.append(part.get("text", ""))
+        whole = "\n".join(text) + "".join(blocks)
+        if not blocks and not images:
+            return whole
+        whole = whole if text else whole.lstrip("\n")
+        return [{"type": "text", "text": whole}, *images] if images else whole
+
+
+def _beside(message: Message, field: str, text: str) -> str:
+    """More text of one assistant message; what follows a call begins a line of its own."""
+    before = message.get(field) or ""
+    return f"{before}\n{text}" if before and text and "tool_calls" in message else before + text
+
+
+# ------------------------------------------------------------------ calls and outputs, by item type
+
+
+def _function(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _function_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    return _function(item["call_id"], told_name(item), item["arguments"])
+
+
+def _custom_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    return {"id": item["call_id"], "type": "custom", "custom": {"name": told_name(item), "input": item["input"]}}
+
+
+def _shell_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    action = {name: value for name, value in item["action"].items() if value is not None}
+    arguments = raw.get(item["call_id"]) or json.dumps(action, ensure_ascii=False)
+    return _function(item["call_id"], "shell", arguments)
+
+
+def call_key(item: Item) -> str:
+    """What a call's output names it by: its call_id, or its id where OpenAI gives it no other."""
+    return str(item.get("call_id") or item["id"])
+
+
+def _python_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    arguments = raw.get(item["id"]) or json.dumps({"code": item["code"] or ""}, ensure_ascii=False)
+    return _function(item["id"], "python", arguments)
+
+
+def _logs(item: Item) -> str:
+    """The output that a code_interpreter_call holds itself."""
+    if item["outputs"] is None:
+        return NOT_SENT
+    return "".join(output["logs"] for output in item["outputs"] if output["type"] == "logs") or NO_OUTPUT
+
+
+def _web_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    action = item["action"]
+    name = {"search": "web_search"}.get(action["type"], action["type"])
+    query = action.get("query") or " ".join(action.get("queries") or ())
+    given = (
+        {"query": query} if name == "web_search" else {key: action[key] for key in ("url", "pattern") if key in action}
+    )
+    return _function(item["id"], name, raw.get(item["id"]) or json.dumps(given, ensure_ascii=False))
+
+
+def _web_results(item: Item) -> str:
+    """What a web_search_call holds of its results itself."""
+    if item["status"] == "failed":
+        return "failed"
+    return NOT_SENT if item.get("results") is None else web_text(item["action"], item["results"])
+
+
+def _mcp_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    return _function(item["id"], mcp_name(item["server_label"], item["name"]), raw.get(item["id"]) or item["arguments"])
+
+
+def _patch_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    arguments = raw.get(item["call_id"]) or json.dumps(item["operation"], ensure_ascii=False)
+    return _function(item["call_id"], "apply_patch", arguments)
+
+
+def _patch_output(item: Item, call: Item, builder: _Builder) -> str:
+    text = item.get("output") or ""
+    if item["status"] == "failed":
+        return f"failed: {text}" if text else "failed"
+    return text or "done"
+
+
+def _plain_output(item: Item, call: Item, builder: _Builder) -> Any:
+    output = item["output"]
+    return output if isinstance(output, str) else builder.content(output)
+
+
+def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeout_ms: int | None) -> str:
+    """A shell call's output as the model reads it."""
+    blocks = [_entry_text(entry, timeout_ms) for entry in output]
+    if len(blocks) <= 1:
+        return blocks[0] if blocks else NO_OUTPUT
+    names = [*commands, *[""] * len(blocks)]
+    return "\n\n".join(f"$ {name}\n{block}" for name, block in zip(names, blocks, strict=False))
+
+
+def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
+    lines = []
+    outcome = entry["outcome"]
+    if outcome["type"] == "timeout":
+        lines.append(f"timed out after {timeout_ms} ms" if timeout_ms else "timed out")
+    elif outcome["exit_code"] != 0:
+        lines.append(f"exit code: {outcome['exit_code']}")
+    stdout, stderr = entry["stdout"].rstrip("\n"), entry["stderr"].rstrip("\n")
+    if stdout:
+        lines.append(stdout)
+    if stderr:
+        lines += ["stderr:", stderr]
+    if not stdout and not stderr:
+        lines.append(NO_OUTPUT)
+    return "\n".join(lines)
+
+
+def _shell_output(item: Item, call: Item, builder: _Builder) -> str:
+    action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
+    commands = [*action.get("commands", ()), *[""] * len(item["output"])]
+    entries = [
+        {**entry, "stdout": builder.skills.written_out(entry["stdout"], command)}
+        for entry, command in zip(item["output"], commands, strict=False)
+    ]
+    return shell_text(entries, commands, action.get("timeout_ms"))
+
+
+CALLS: dict[str, Callable[[Item, Mapping[str, str]], dict[str, Any]]] = {
+    "function_call": _function_call,
+    "custom_tool_call": _custom_call,
+    "shell_call": _shell_call,
+    "code_interpreter_call": _python_call,
+    "apply_patch_call": _patch_call,
+    "web_search_call": _web_call,
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _mcp_call,
+}
+OWN_ANSWERS: dict[str, Callable[[Item], str]] = {
+    "code_interpreter_call": _logs,
+    "web_search_call": _web_results,
+    "mcp_call": mcp_text,
+    "mcp_approval_request": mcp_text,
+}
+"""Of calls whose item holds what came of them."""
+OUTPUTS: dict[str, Callable[[Item, Item, _Builder], Any]] = {
+    "function_call_output": _plain_output,
+    "custom_tool_call_output": _plain_output,
+    "shell_call_output": _shell_output,
+    "apply_patch_call_output": _patch_output,
+}

@@ -1,0 +1,86 @@
+"""Where one daemon keeps its containers, its hold on that place, and skills brought to where they can be read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from skilldeck_daemon.containers import artifacts, bwrap
+from skilldeck_daemon.containers.errors import ContainerError
+
+STATE_DIR = Path("/var/lib/skilldeck")
+
+
+class RootLock:
+    """One daemon's hold on the directory of its containers; the kernel drops it when the daemon dies.
+
+    Args:
+        own: the directory was made by us, outside the one that was asked for: when nothing is kept in it, it goes too.
+
+    Raises: `ContainerError` when another daemon has it.
+    """
+
+    def __init__(self, base: Path, *, own: bool) -> None:
+        self._base = base
+        self._own = own
+        path = base / ".lock"
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(fd)
+                raise ContainerError(
+                    f"Another daemon already uses {base}.",
+                    "Stop it (skilldeck status shows its pid), or choose another --data-dir.",
+                ) from error
+            # Whoever stopped in between may have removed the file: then this lock guards nothing.
+            if path.exists() and os.fstat(fd).st_ino == path.stat().st_ino:
+                self._fd = fd
+                return
+            os.close(fd)
+
+    def release(self) -> None:
+        if self._own and {item.name for item in self._base.iterdir()} == {".lock"}:
+            (self._base / ".lock").unlink()
+            self._base.rmdir()
+        os.close(self._fd)
+
+
+def base_for(root: Path) -> Path:
+    """The directory the containers of `root` really live in: `root`, or for root's daemon one that the containers'
+    user can enter."""
+    if os.geteuid() != 0:
+        return root
+    # Only the way there matters: the containers' own directory is opened to that user by us.
+    above = root.parent if root.exists() else root
+    while not above.exists():
+        above = above.parent
+    if bwrap.passable(above, bwrap.SANDBOX_UID):
+        return root
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16]
+    return STATE_DIR / f"containers-{digest}"
+
+
+def within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list[tuple[str, Path]]:
+    """Skill folders the sandbox's user can read: themselves, or copies."""
+    result = []
+    for name, path in mounts:
+        if not bwrap.tree_readable(path, uid):
+            copy = copies / name
+            if copy.exists():
+                artifacts.delete_tree(copy)
+            copies.mkdir(mode=0o755, exist_ok=True)
+            shutil.copytree(path, copy, symlinks=True)
+            for folder, _, files in os.walk(copy):
+                os.chmod(folder, 0o755)
+                for file in files:
+                    item = os.path.join(folder, file)
+                    if not os.path.islink(item):
+                        os.chmod(item, 0o755 if os.stat(item).st_mode & 0o100 else 0o644)
+            path = copy
+        result.append((name, path))
+    return result

@@ -1,0 +1,432 @@
+"""A `ChatModel` made of any token `Engine`: template, tokenizer, grammar, parser, stop strings, usage.
+
+Owns everything between messages and token ids. Rendering, encoding long prompts and compiling grammars happen in
+worker threads; nothing here blocks the event loop longer than one token's parsing. Per request it keeps a
+detokenizer, a parser and counters; between requests only the ids of recent turns (`prompts.py`) and compiled grammars
+(`grammar.py`), both of which may be lost.
+
+What a request does wrong raises before its first event: TooLong, or BadRequest naming the field. Stop strings apply
+to the visible text, are authoritative, and never appear in it. A turn that names no limit ends as "length" at the
+model's own `max_new_tokens` (generation_config.json) or at the end of the context; any turn once it only repeats itself
+(`repetition.py`), sooner where it names no limit: whoever does wants that many tokens.
+Reasoning tokens are counted where the parser was inside reasoning when the token came. Every stream ends in exactly
+one `ChatFinished`; closing it cancels the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+from skilldeck_daemon.engine.base import (
+    Caps,
+    ChatEvent,
+    ChatFinished,
+    ChatRequest,
+    Engine,
+    EngineDead,
+    EngineStats,
+    Finished,
+    FinishReason,
+    GenRequest,
+    ModelInfo,
+    Prefill,
+    PrefillProgress,
+    Sampling,
+    TextDelta,
+    TextLogprob,
+    TokenLogprob,
+    Tokens,
+    ToolCallDone,
+    TooLong,
+    Usage,
+)
+from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
+from skilldeck_daemon.engine.chat.deltas import joined
+from skilldeck_daemon.engine.chat.encoding import Encoder
+from skilldeck_daemon.engine.chat.files import ModelFiles
+from skilldeck_daemon.engine.chat.plain_tools import calls_as_text, describe_tools, short_id
+from skilldeck_daemon.engine.chat.prompts import PromptMemory
+from skilldeck_daemon.engine.chat.repetition import Loops, Repetition
+from skilldeck_daemon.engine.chat.stops import StopStrings
+from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
+from skilldeck_daemon.engine.detokenize import Detokenizer
+from skilldeck_daemon.engine.families import Family, detect, family
+from skilldeck_daemon.engine.grammar.compiled import Grammars
+from skilldeck_daemon.engine.grammar.holding import Held
+from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN, Parser
+from skilldeck_daemon.engine.parsing.parser import parser_for
+from skilldeck_shared.errors import BadRequest
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request ready to be submitted."""
+
+    prompt: str
+    generation: GenRequest
+    plan: ToolPlan
+
+
+class TokenChatModel:
+    """One loaded model, whose folder or GGUF file `folder` is. `template` overrides its chat template, `family_name`
+    the detected family; `tool_text`: whether calls are found in its text, where the family writes them there.
+
+    Making one reads the tokenizer, a second for a large vocabulary: make it in a thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: str | Path,
+        info: ModelInfo,
+        *,
+        template: str | None = None,
+        family_name: str | None = None,
+        tool_text: bool = True,
+    ) -> None:
+        self.engine = engine
+        self.tool_text = tool_text
+        files = ModelFiles.load(Path(folder), template)
+        self.vocabulary, self.template = files.vocabulary, files.template
+        source = self.template.source
+        self.family = family(family_name, source) if family_name else detect(source, files.model_type)
+        self._info = replace(
+            info,
+            family=self.family.name,
+            description=info.description or self.template.note,
+            places_skills=self.template.places_skills,
+        )
+        self.stop_ids = self._end_ids(files)
+        kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
+        self._silent = (self.vocabulary.special | self.stop_ids) - (set(kept) - self.stop_ids)
+        self._memory = PromptMemory(self.vocabulary)
+        self._encoder = Encoder(self.vocabulary)
+        size = info.vocab or self.vocabulary.size
+        thinks = "reasoning_begin" in self.family.write or any(
+            mark and mark in source for mark in (self.family.think_open, self.family.think_close)
+        )
+        self._grammars = Grammars(self.vocabulary, self.family, size, self.stop_ids, self._silent, thinks=thinks)
+        self._generation = files.generation
+
+    def _end_ids(self, files: ModelFiles) -> frozenset[int]:
+        """Ids that end a turn: what the model's files say, and the family's own."""
+        found = {self.vocabulary.id_of(name) for name in (*self.family.end_tokens, files.end_token) if name}
+        return files.end_ids | {index for index in found if index is not None and index in self.vocabulary.added}
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def caps(self) -> Caps:
+        return self.engine.caps
+
+    @property
+    def context(self) -> int:
+        return self.engine.caps.context or self._info.context
+
+    @property
+    def defaults(self) -> Sampling:
+        """Sampling where a request says nothing: what the folder's generation_config.json asks for."""
+        config = self._generation
+        if config.get("do_sample") is False:
+            return Sampling(temperature=0.0)
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        return replace(
+            Sampling(), **{name: config[name] for name in names if isinstance(config.get(name), int | float)}
+        )
+
+    @property
+    def _longest(self) -> int:
+        """Most tokens of a turn that names no limit, as generation_config.json says; 0: the whole context."""
+        found = self._generation.get("max_new_tokens")
+        return found if isinstance(found, int) and found > 0 else 0
+
+    # ------------------------------------------------------------ before generation
+
+    async def validate(self, request: ChatRequest) -> None:
+        await self._held(request, plan_tools(request))
+
+    async def _held(self, request: ChatRequest, plan: ToolPlan) -> Held:
+        """The request as its grammar will hold it. Raises BadRequest for what cannot be honoured."""
+        if has_images(request.messages) and not self.caps.images:
+            raise BadRequest(
+                f"The model {self._info.name} does not read images.",
+                "Attach the image as a file for tools to work on, or choose a model that does.",
+                param="input",
+            )
+        if request.logprobs is not None and not self.caps.logprobs:
+            raise BadRequest("This engine does not report log probabilities.", param="logprobs")
+        demanded = self._grammars.demanded(request, plan)
+        if demanded and not self.caps.grammar:
+            raise BadRequest(
+                "This engine cannot constrain its output.",
+                "Leave tool_choice at auto, the format at text, and tools not strict.",
+                param=demanded,
+            )
+        if self.caps.grammar and self._grammars.wanted(request, plan):
+            return await self._grammars.hold(request, plan)
+        return Held(plan, request.response_format or {})
+
+    def render(self, request: ChatRequest, plan: ToolPlan | None = None) -> str:
+        """The prompt's text, up to where the model's turn begins."""
+        plan = plan or plan_tools(request)
+        variables: dict[str, Any] = {}
+        if request.reasoning_effort is not None:
+            thinks = request.reasoning_effort != "none"
+            variables = {"reasoning_effort": request.reasoning_effort, "enable_thinking": thinks, "thinking": thinks}
+        messages = [self._message(message, plan) for message in request.messages]
+        tools = [self._tool(tool) for tool in plan.tools]
+        if self.family.describe_tools:
+            messages = calls_as_text(messages, self.family.write)
+        if tools and (self.family.describe_tools or not self.template.shows_tools):
+            messages, tools = describe_tools(messages, tools, self.family.write), []
+        return self.template.render(messages, tools, **variables)
+
+    def _tool(self, tool: Tool) -> dict[str, Any]:
+        shown = tool.as_function()
+        if tool.kind == "custom" and tool.format:
+            form = f'{RAW_OPEN}{tool.name}">\nTEXT{RAW_CLOSE}'
+            how = f"Its text must follow this {tool.format.get('syntax')} grammar:\n{tool.format.get('definition')}"
+            shown["function"]["description"] = f"{tool.description}\nCall it by writing\n{form}\n{how}".strip()
+        return shown
+
+    def _message(self, message: dict[str, Any], plan: ToolPlan) -> dict[str, Any]:
+        """One message as templates expect it: text content, calls in function shape, known roles."""
+        out = dict(message)
+        content = message.get("content")
+        if isinstance(content, list) and self.caps.images and has_images([message]):
+            # Templates know an image by its type, and write its place; the picture itself goes to the engine.
+            out["content"] = [{"type": "image"} if part.get("type") == "image_url" else part for part in content]
+        elif isinstance(content, list):
+            out["content"] = "\n".join(part.get("text", "") for part in content)
+        elif content is None:
+            out["content"] = ""
+        if message.get("role") == "developer" and "developer" not in self.template.source:
+            out["role"] = "system"
+        if message.get("reasoning_content") and not out["content"] and ".thinking" in self.template.source:
+            out["thinking"] = message["reasoning_content"]
+        if message.get("role") == "tool" and self.family.short_ids:
+            out["tool_call_id"] = short_id(str(message.get("tool_call_id", "")))
+        calls = []
+        for call in message.get("tool_calls") or ():
+            tool = plan.find(call["custom"]["name"]) if call.get("type") == "custom" else None
+            if tool is not None and tool.format:
+                text = f'{RAW_OPEN}{tool.name}">\n{call["custom"].get("input", "")}{RAW_CLOSE}'
+                out["content"] = f"{out['content']}\n{text}".strip()
+                continue
+            shown = wrap_custom(call)
+            calls.append({**shown, "id": short_id(str(shown.get("id", "")))} if self.family.short_ids else shown)
+        if "tool_calls" in out:
+            out["tool_calls"] = calls
+        return out
+
+    async def encode(self, prompt: str) -> tuple[int, ...]:
+        """The ids of a prompt; of one beyond the context as many as say so. Raises TooLong for one far beyond."""
+        self._encoder.check(prompt, self.context, self._info.name)
+        known, rest = self._memory.split(prompt)
+        return (*known, *await self._encoder.encode(rest, self.context - len(known)))
+
+    async def count_tokens(self, request: ChatRequest) -> int:
+        prompt = await asyncio.to_thread(self.render, request)
+        self._encoder.check(prompt, self.context, self._info.name)
+        known, rest = self._memory.split(prompt)
+        return len(known) + await self._encoder.count(rest)
+
+    async def _prepare(self, request: ChatRequest) -> _Prepared:
+        plan = plan_tools(request)
+        held = await self._held(request, plan)
+        prompt = await asyncio.to_thread(self.render, request, plan)
+        ids = await self.encode(prompt)
+        room = self.context - len(ids)
+        if room < 1 or not ids:
+            raise TooLong(
+                f"The prompt has {len(ids)} tokens or more; the context of {self._info.name} holds {self.context}.",
+                "Shorten the input, turn on truncation, or choose a model with a larger context.",
+                param="input",
+            )
+        max_new = min(request.max_tokens or self._longest or room, room)
+        opened = bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
+        mask = None
+        if self.caps.grammar:
+            mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)
+        generation = GenRequest(
+            id=f"gen_{uuid4().hex[:16]}",
+            prompt_ids=ids,
+            max_new=max_new,
+            sampling=request.sampling,
+            stop_ids=self.stop_ids,
+            mask=mask,
+            logprobs=request.logprobs,
+            images=tuple(_images(request.messages)) if self.caps.images else (),
+        )
+        return _Prepared(prompt, generation, held.plan)
+
+    # ------------------------------------------------------------ generation
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        prepared = await self._prepare(request)
+        generation = prepared.generation
+        handle = await self.engine.submit(generation)
+        turn = _Turn(self, prepared, request)
+        ended: Finished | None = None
+        told = False
+        try:
+            async for event in handle:
+                if isinstance(event, Tokens):
+                    for shown in joined(turn.tokens(event)):
+                        yield shown
+                    if turn.over and not told:
+                        told = True
+                        self.engine.cancel(generation.id)
+                elif isinstance(event, Prefill):
+                    yield PrefillProgress(event.done, event.total)
+                elif isinstance(event, Finished):
+                    ended = event
+        finally:
+            if ended is None:
+                self.engine.cancel(generation.id)
+        if ended is None:
+            ended = Finished(
+                "error", len(generation.prompt_ids), 0, turn.count, error=EngineDead("The engine ended without a word.")
+            )
+        for shown in turn.close(ended):
+            yield shown
+        if ended.reason == "stop" and not turn.halted:
+            self._memory.remember(prepared.prompt + turn.text, (*generation.prompt_ids, *turn.ids))
+        yield turn.finished(ended)
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
+        """Continue a text as it is (`completion.Completes`)."""
+        return complete(self.engine, self.vocabulary, self._encoder, self.context, self.stop_ids, request)
+
+    async def prompt_text(self, prompt: tuple[int, ...]) -> str:
+        return self.vocabulary.decode(prompt)
+
+    def stats(self) -> EngineStats:
+        return self.engine.stats()
+
+    async def close(self) -> None:
+        await self.engine.unload()
+
+
+class _Turn:
+    """What is known of one turn while it is generated."""
+
+    def __init__(self, model: TokenChatModel, prepared: _Prepared, request: ChatRequest) -> None:
+        self.halted = False  # our own end: a stop string, or the one call allowed
+        self._ended_here = False  # and it came before the engine's; a call that the limit cut off is no such end
+        self.count = 0  # tokens seen
+        self.ids: list[int] = []  # without end tokens
+        self._stop_ids = model.stop_ids
+        self._vocabulary = model.vocabulary
+        self._detokenizer = Detokenizer(model.vocabulary, model._silent)
+        self._parser: Parser = parser_for(
+            model.family,
+            prepared.plan,
+            prepared.prompt,
+            request if model.tool_text else None,
+        )
+        self._single = not request.parallel_tool_calls
+        self._stops = StopStrings(request.stop)
+        self._loops = None if request.max_tokens else Loops()
+        self._repetition = Repetition()
+        self.looped = False
+        self._reasoning = 0
+        self._logprobs: list[TextLogprob] = []
+
+    @property
+    def text(self) -> str:
+        """The turn as the model wrote it, markers and all."""
+        return self._vocabulary.decode(self.ids)
+
+    @property
+    def over(self) -> bool:
+        """Ended here, whatever the engine would still generate."""
+        return self.halted or self.looped
+
+    def tokens(self, event: Tokens) -> Iterable[ChatEvent]:
+        for place, token in enumerate(event.ids):
+            if self.over:
+                return
+            self.count += 1
+            before = self._parser.state
+            self._reasoning += before == "reasoning"
+            if token not in self._stop_ids:
+                self.ids.append(token)
+            self.looped = self._loops is not None and self._loops.feed(token)
+            text = self._detokenizer.feed(token)
+            if event.logprobs and token not in self._stop_ids and before == "text":
+                self._logprobs.append(self._logprob(event.logprobs[place]))
+            if text:
+                self.looped |= self._repetition.feed(text)
+                yield from self._shown(self._parser.feed(text))
+
+    def _shown(self, events: list[ChatEvent]) -> Iterable[ChatEvent]:
+        for event in events:
+            if self.halted:
+                return
+            if isinstance(event, TextDelta):
+                text = self._stops.feed(event.text)
+                self.halted = self._stops.hit
+                if text:
+                    logprobs, self._logprobs = tuple(self._logprobs), []
+                    yield TextDelta(text, logprobs)
+                continue
+            held = self._stops.flush()
+            if held:
+                yield TextDelta(held, tuple(self._logprobs))
+            self._logprobs = []
+            yield event
+            if isinstance(event, ToolCallDone) and self._single:
+                self.halted = True
+
+    def close(self, ended: Finished) -> Iterable[ChatEvent]:
+        self._ended_here = self.halted
+        if not self.halted:
+            rest = self._detokenizer.flush()
+            if rest:
+                yield from self._shown(self._parser.feed(rest))
+            yield from self._shown(self._parser.close(cut_off=self.looped or ended.reason == "length"))
+        if not self._stops.hit:
+            held = self._stops.flush()
+            if held:
+                yield TextDelta(held, tuple(self._logprobs))
+
+    def finished(self, ended: Finished) -> ChatFinished:
+        usage = Usage(ended.prompt, ended.cached, ended.new, min(self._reasoning, ended.new))
+        reason: FinishReason | Literal["tool_calls"] = ended.reason
+        ours = self._ended_here or self._stops.hit
+        looped = self.looped and not ours and reason != "error"
+        if looped:
+            reason = "length"
+        elif reason != "error" and (ours or reason == "stop"):
+            reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
+        return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found, looped)
+
+    def _logprob(self, given: TokenLogprob) -> TextLogprob:
+        def spelled(token: int) -> tuple[str, tuple[int, ...]]:
+            raw = self._vocabulary.bytes_of(token)
+            return raw.decode("utf-8", "replace"), tuple(raw)
+
+        text, raw = spelled(given.token)
+        top = []
+        for token, logprob in given.top:
+            other, other_raw = spelled(token)
+            top.append((other, logprob, other_raw))
+        return TextLogprob(text, given.logprob, raw, tuple(top))
+
+
+def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """The data URLs of a request's images, in order."""
+    for message in messages:
+        if isinstance(message.get("content"), list):
+            yield from (part["image_url"]["url"] for part in message["content"] if part.get("type") == "image_url")
+
+
+__all__ = ["Family", "StopStrings", "TokenChatModel"]

@@ -1,0 +1,1 @@
+"""The CPU engine: a model folder on torch, several requests at once."""

@@ -1,0 +1,1 @@
+"""The exllama engines: EXL2, EXL3 and GPTQ on CUDA."""

@@ -1,0 +1,108 @@
+"""The events of a turn with the calls in its text made calls (`text_calls.py`), whichever engine they come from.
+
+`TextCallFilter` stands between what reads a model (a family's parser, a server's stream) and the turn. Calls are
+numbered anew in the order they come, found ones among the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import uuid4
+
+from skilldeck_daemon.engine.base import (
+    ChatEvent,
+    ChatRequest,
+    ReasoningDelta,
+    TextDelta,
+    TextLogprob,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStart,
+)
+from skilldeck_daemon.engine.checks import CUT_OFF, NO_TOOLS, ToolPlan, call_problem
+from skilldeck_daemon.engine.parsing.calls import Parser
+from skilldeck_daemon.engine.parsing.text_call_candidate import FoundCall
+from skilldeck_daemon.engine.parsing.text_calls import TextCalls
+
+
+class TextCallFilter:
+    """One turn. `calls`: how many have begun. Unless they may be parallel, found ones after the first are dropped."""
+
+    def __init__(self, plan: ToolPlan, request: ChatRequest, *, on: bool = True) -> None:
+        """`on`: False passes all text on as it is."""
+        self.calls = 0
+        self._plan = plan
+        self._single = not request.parallel_tool_calls
+        # There are none where the text has to be JSON of the client's own.
+        on = on and (request.response_format or {}).get("type", "text") == "text"
+        self._scanner = TextCalls(plan if on else NO_TOOLS, request.commands_tool, request.answered)
+        self._numbers: dict[int, int] = {}
+        self._logprobs: list[TextLogprob] = []  # of text that is held back
+
+    def feed(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
+        out: list[ChatEvent] = []
+        for event in events:
+            match event:
+                case TextDelta(text, logprobs):
+                    self._logprobs += logprobs
+                    out += self._pieces(self._scanner.feed(text))
+                case ReasoningDelta():
+                    out += self._pieces(self._scanner.interrupt(call=False))
+                    out.append(event)
+                case ToolCallStart():
+                    out += self._pieces(self._scanner.interrupt(call=True))
+                    self._numbers[event.index] = self.calls
+                    out.append(ToolCallStart(self.calls, event.id, event.name, event.kind))
+                    self.calls += 1
+                case ToolCallDelta(index, delta):
+                    out.append(ToolCallDelta(self._numbers[index], delta))
+                case ToolCallDone(index, name, arguments, problem, cut_off):
+                    out.append(ToolCallDone(self._numbers[index], name, arguments, problem, cut_off))
+                case _:
+                    out.append(event)
+        return out
+
+    def close(self, cut_off: bool = False) -> list[ChatEvent]:
+        """The turn is over; `cut_off` when something other than the model ended it."""
+        return self._pieces(self._scanner.close(cut_off))
+
+    def _pieces(self, pieces: list[str | FoundCall]) -> list[ChatEvent]:
+        out: list[ChatEvent] = []
+        for piece in pieces:
+            logprobs, self._logprobs = tuple(self._logprobs), []
+            if isinstance(piece, str):
+                out.append(TextDelta(piece, logprobs))
+            elif not (self._single and self.calls):
+                out += self._call(piece)
+        return out
+
+    def _call(self, found: FoundCall) -> Iterable[ChatEvent]:
+        kind = self._plan.kind(found.name)
+        problem = CUT_OFF if found.cut_off else call_problem(self._plan, found.name, found.arguments, kind)
+        yield ToolCallStart(self.calls, f"call_{uuid4().hex[:24]}", found.name, kind)
+        if found.arguments:
+            yield ToolCallDelta(self.calls, found.arguments)
+        yield ToolCallDone(self.calls, found.name, found.arguments, problem, found.cut_off)
+        self.calls += 1
+
+
+class FilteredParser:
+    """A family's parser whose text is read for calls as well (`parsing.Parser`)."""
+
+    def __init__(self, parser: Parser, calls: TextCallFilter) -> None:
+        self._parser = parser
+        self._filter = calls
+
+    @property
+    def state(self) -> str:
+        return self._parser.state
+
+    @property
+    def calls(self) -> int:
+        return self._filter.calls
+
+    def feed(self, text: str) -> list[ChatEvent]:
+        return self._filter.feed(self._parser.feed(text))
+
+    def close(self, cut_off: bool = False) -> list[ChatEvent]:
+        return self._filter.feed(self._parser.close(cut_off)) + self._filter.close(cut_off)

@@ -1,0 +1,422 @@
+"""A model served elsewhere, through `/v1/chat/completions` (vLLM, SGLang, llama.cpp, Ollama, LM Studio …).
+
+Owns one HTTP client and the translation of `ChatRequest` to the wire and of the event stream back. Nothing is kept
+between requests. The upstream's usage is passed on as it is; where it sends none, counts are zero.
+
+A request that fails before its first token is tried again (`retries`, waiting `Retry-After` or a growing pause);
+after the first token never, because a person may have seen it: it ends in `ChatFinished(reason="error")`. A 4xx that
+the request caused raises BadRequest or TooLong. Free-text (custom) tools travel as functions with the one parameter
+`input` and are unwrapped again. Closing the stream closes the connection, which is how these servers learn to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from skilldeck_daemon.engine.base import (
+    Caps,
+    ChatEvent,
+    ChatFinished,
+    ChatRequest,
+    EngineBusy,
+    EngineDead,
+    EngineStats,
+    ModelInfo,
+    NotLoaded,
+    TextDelta,
+    TooLong,
+    Usage,
+)
+from skilldeck_daemon.engine.chat.completion import CompletionRequest, read_logprobs
+from skilldeck_daemon.engine.chat.deltas import written
+from skilldeck_daemon.engine.chat.repetition import Repetition
+from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
+from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
+from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of, write_response_format
+from skilldeck_shared.characters import clean
+from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
+
+RATE_WINDOW_S = 5.0
+LONGEST_TOKEN = 512
+"""Bytes; the longest of the published vocabularies have about 250."""
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+"""A machine that vanished is noticed after 35 seconds of silence; one that is only slow answers the probes."""
+
+
+class UpstreamRefused(Unavailable):
+    """The upstream does not accept our key, our path or our model's name; trying again does not help."""
+
+    code = "upstream_refused"
+
+
+class _Failed(Exception):
+    """An attempt failed before its first token; `again` when another may succeed, after `after_s` seconds if given."""
+
+    def __init__(self, error: SkilldeckError, *, again: bool = True, after_s: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.again = again
+        self.after_s = after_s
+
+
+class RemoteChatModel:
+    """A ChatModel over one upstream server. `url` is the base URL, with or without `/v1`.
+
+    `tool_text`: whether calls are found in its text, for servers that do not read their model's (`text_calls.py`).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        name: str | None = None,
+        context: int = 0,
+        images: bool = False,
+        retries: int = 3,
+        connect_s: float = 5.0,
+        idle_s: float = 600.0,
+        tool_text: bool = True,
+    ) -> None:
+        base = url.rstrip("/")
+        self.url = base if base.endswith("/v1") else base + "/v1"
+        self.model = model
+        self.tool_text = tool_text
+        self._info = ModelInfo(name or model, "remote", family="remote", context=context, path=self.url)
+        self._caps = Caps(max_batch=256, context=context, images=images)
+        self._retries = retries
+        self._client = httpx.AsyncClient(
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(idle_s, connect=connect_s),
+            transport=httpx.AsyncHTTPTransport(
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+                trust_env=False,
+                socket_options=KEEP_ALIVE,
+            ),
+            trust_env=False,
+        )
+        self._tokenize: bool | None = None  # does the upstream count tokens without generating?
+        self._active = 0
+        self._last = 0.0
+        self._recent: deque[float] = deque(maxlen=4096)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    @property
+    def caps(self) -> Caps:
+        return self._caps
+
+    async def connect(self) -> ModelInfo:
+        """Ask the upstream for its models: fills an empty model name and the context. Raises NotLoaded."""
+        try:
+            answer = await self._client.get(f"{self.url}/models", timeout=10.0)
+            answer.raise_for_status()
+            models: list[dict[str, Any]] = answer.json()["data"]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
+            raise NotLoaded(
+                f"The model server at {self.url} does not answer: {err or type(err).__name__}.",
+                "Start it, or mend --remote-url and --remote-api-key.",
+            ) from err
+        if not self.model:
+            if len(models) != 1:
+                names = ", ".join(str(model.get("id")) for model in models)
+                raise NotLoaded(f"{self.url} serves several models: {names}.", "Choose one with --model.")
+            self.model = clean(str(models[0]["id"]))
+        entry = next((model for model in models if model.get("id") == self.model), {})
+        meta = entry.get("meta") or {}
+        context = int(entry.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train") or self._info.context)
+        self._info = replace(self._info, name=self._info.name or self.model, context=context)
+        self._caps = replace(self._caps, context=context)
+        return self._info
+
+    async def validate(self, request: ChatRequest) -> None:
+        plan_tools(request)
+        if has_images(request.messages) and not self._caps.images:
+            raise BadRequest(
+                f"The model {self._info.name} does not read images.",
+                "Start the daemon with --remote-images if the upstream model does.",
+                param="input",
+            )
+
+    # ------------------------------------------------------------ streaming
+
+    def _check_length(self, texts: Iterable[str], param: str) -> None:
+        """Raise TooLong for what need not be sent to know the answer; the rest is the upstream's to count."""
+        context = self._caps.context
+        if context and sum(map(len, texts)) >= context * LONGEST_TOKEN:
+            raise TooLong(
+                f"The prompt has far more than {context} tokens, which is what the context of {self._info.name} holds.",
+                "Shorten the input, turn on truncation, or choose a model with a larger context.",
+                param=param,
+            )
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        await self.validate(request)
+        self._check_length(_texts(request), "input")
+        plan = plan_tools(request)
+        body = self.payload(request, plan)
+        self._active += 1
+        try:
+            for attempt in range(self._retries + 1):
+                try:
+                    async with aclosing(self._attempt(request, body, plan)) as events:
+                        async for event in events:
+                            yield event
+                    return
+                except _Failed as failed:
+                    if attempt == self._retries or not failed.again:
+                        yield ChatFinished("error", Usage(), error=failed.error)
+                        return
+                    pause = failed.after_s if failed.after_s is not None else 0.25 * 2**attempt
+                await asyncio.sleep(min(pause, 10.0))
+        finally:
+            self._active -= 1
+
+    async def _attempt(
+        self, request: ChatRequest, body: dict[str, Any], plan: ToolPlan
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """One try: raises _Failed (or the request's own error) only before its first event."""
+        begun = time.monotonic()
+        reader = StreamReader(plan)
+        calls = TextCallFilter(plan, request, on=self.tool_text)
+        repetition = Repetition()
+        first = 0.0
+        error: Exception | None = None
+        try:
+            async with self._client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    raise self._refused(answer)
+                async for line in lines_of(answer.aiter_bytes()):
+                    events = list(reader.line(line))
+                    for event in calls.feed(events):
+                        first = first or time.monotonic()
+                        self._seen()
+                        yield event
+                    if repetition.feed(written(events)):
+                        reader.reason = "length"
+                        break
+                    if reader.ended:
+                        break
+                error = reader.error
+                if error is None and not reader.complete:
+                    error = self._lost("closed the stream before the end of the answer")
+        except httpx.HTTPError as err:
+            if reader.reason is None:
+                error = self._lost(f"failed: {err or type(err).__name__}")
+        if error is not None and not first:
+            raise _Failed(error if isinstance(error, SkilldeckError) else self._lost(str(error)))
+        cut_off = error is not None or reader.reason == "length"
+        for event in [*calls.feed(reader.close()), *calls.close(cut_off)]:
+            yield event
+        now = time.monotonic()
+        first = first or now
+        reason: Any = "error" if error else reader.finish()
+        if reason == "stop" and calls.calls:
+            reason = "tool_calls"
+        yield ChatFinished(
+            reason, reader.usage, first - begun, now - first, error, reader.stop_sequence, repetition.found
+        )
+
+    def _seen(self) -> None:
+        self._last = time.monotonic()
+        self._recent.append(self._last)
+
+    def _lost(self, what: str) -> EngineDead:
+        return EngineDead(f"The model server at {self.url} {what}.", "See that server's log; a run can be tried again.")
+
+    def _refused(self, answer: httpx.Response) -> Exception:
+        """The error a status other than 200 means."""
+        message, code = _error_text(answer)
+        status = answer.status_code
+        if status in (400, 413, 422):
+            too_long = code == "context_length_exceeded" or "context length" in message or "context size" in message
+            kind = TooLong if too_long else BadRequest
+            return kind(f"The model server refused the request: {message}")
+        if status in (401, 403, 404):
+            error = UpstreamRefused(
+                f"The model server at {self.url} answered {status}: {message}.",
+                "Check --remote-url, --remote-api-key and the model's name.",
+            )
+            return _Failed(error, again=False)
+        after = answer.headers.get("retry-after", "")
+        pause = float(after) if after.replace(".", "", 1).isdigit() else None
+        if status == 429:
+            busy = EngineBusy(f"The model server at {self.url} is busy: {message}.", "Try again later.")
+            return _Failed(busy, after_s=pause)
+        return _Failed(self._lost(f"answered {status}: {message}"), after_s=pause)
+
+    async def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
+        """Continue a text by the upstream's own /v1/completions (`completion.Completes`); tried once."""
+        if isinstance(request.prompt, str):
+            self._check_length((request.prompt,), "prompt")
+        sampling = request.sampling
+        chat = ChatRequest((), sampling=sampling, max_tokens=request.max_tokens, stop=request.stop)
+        body = self.payload(chat, plan_tools(chat))
+        del body["messages"]
+        prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+        body |= {"prompt": prompt, **({"logprobs": request.logprobs} if request.logprobs is not None else {})}
+        reader = StreamReader(plan_tools(chat))
+        begun = time.monotonic()
+        self._active += 1
+        try:
+            async with self._client.stream("POST", f"{self.url}/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    refused = self._refused(answer)
+                    raise refused.error if isinstance(refused, _Failed) else refused
+                async for line in lines_of(answer.aiter_bytes()):
+                    for text, logprobs in reader.completion(line):
+                        self._seen()
+                        yield TextDelta(text, read_logprobs(logprobs))
+                    if reader.ended:
+                        break
+        except httpx.HTTPError as err:
+            reader.error = reader.error or self._lost(f"failed: {err or type(err).__name__}")
+        finally:
+            self._active -= 1
+        for event in reader.close():
+            if isinstance(event, TextDelta):
+                yield event
+        spent = time.monotonic() - begun
+        error = reader.error or (None if reader.complete else self._lost("closed the stream before the end"))
+        reason = "error" if error else reader.finish()
+        yield ChatFinished(reason, reader.usage, 0.0, spent, error, reader.stop_sequence)
+
+    async def prompt_text(self, prompt: tuple[int, ...]) -> str:
+        raise BadRequest(
+            "This model's server does not tell the text of token ids.", "Send 'prompt' as text.", param="echo"
+        )
+
+    # ------------------------------------------------------------ wire
+
+    def payload(self, request: ChatRequest, plan: ToolPlan) -> dict[str, Any]:
+        """The upstream request's body; options at their defaults are left out: some servers refuse unknown ones."""
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [self._message(message) for message in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        options: dict[str, tuple[Any, Any]] = {
+            "presence_penalty": (sampling.presence_penalty, 0.0),
+            "frequency_penalty": (sampling.frequency_penalty, 0.0),
+            "repetition_penalty": (sampling.repetition_penalty, 1.0),
+            "top_k": (sampling.top_k, 0),
+            "min_p": (sampling.min_p, 0.0),
+            "dry_multiplier": (sampling.dry_multiplier, 0.0),
+            "seed": (sampling.seed, None),
+            "max_tokens": (request.max_tokens, None),
+            "reasoning_effort": (request.reasoning_effort, None),
+            "stop": (list(request.stop), []),
+            "logit_bias": ({str(token): bias for token, bias in sampling.logit_bias.items()}, {}),
+        }
+        body |= {name: value for name, (value, default) in options.items() if value != default}
+        if sampling.dry_multiplier:
+            body |= {"dry_base": sampling.dry_base, "dry_allowed_length": sampling.dry_allowed_length}
+        if request.logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": request.logprobs}
+        if plan.tools:
+            offered = plan.tools
+            strict = {tool.name for tool in offered if tool.strict}
+            body["tools"] = [tool.as_function() for tool in offered]
+            for entry in body["tools"]:
+                if entry["function"]["name"] in strict:
+                    entry["function"]["strict"] = True
+            named = {"type": "function", "function": {"name": plan.named}}
+            body["tool_choice"] = named if plan.named else plan.mode
+            if not request.parallel_tool_calls:
+                body["parallel_tool_calls"] = False
+        if request.response_format:
+            body["response_format"] = write_response_format(request.response_format)
+        return body
+
+    @staticmethod
+    def _message(message: dict[str, Any]) -> dict[str, Any]:
+        if not message.get("tool_calls"):
+            return {name: value for name, value in message.items() if name != "tool_calls"}
+        return {"content": None, **message, "tool_calls": [wrap_custom(call) for call in message["tool_calls"]]}
+
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """By the upstream's `/tokenize` (vLLM, SGLang), else by generating one token and reading its usage."""
+        await self.validate(request)
+        self._check_length(_texts(request), "input")
+        plan = plan_tools(request)
+        body = self.payload(request, plan)
+        try:
+            if self._tokenize is not False:
+                asked = {"model": self.model, "messages": body["messages"], "add_generation_prompt": True}
+                if plan.tools:
+                    asked["tools"] = body["tools"]
+                answer = await self._client.post(self.url.removesuffix("/v1") + "/tokenize", json=asked)
+                count = answer.json().get("count") if answer.status_code == 200 else None
+                self._tokenize = isinstance(count, int)
+                if isinstance(count, int):
+                    return count
+            for name in ("stream", "stream_options", "response_format", "logprobs", "top_logprobs"):
+                body.pop(name, None)
+            if "tool_choice" in body:
+                body["tool_choice"] = "auto"
+            answer = await self._client.post(f"{self.url}/chat/completions", json={**body, "max_tokens": 1})
+            if answer.status_code != 200:
+                refused = self._refused(answer)
+                raise refused.error if isinstance(refused, _Failed) else refused
+            return int((answer.json().get("usage") or {}).get("prompt_tokens", 0))
+        except (httpx.HTTPError, ValueError) as err:
+            raise self._lost(f"failed: {err or type(err).__name__}") from err
+
+    def stats(self) -> EngineStats:
+        now = time.monotonic()
+        recent = sum(1 for at in self._recent if at > now - RATE_WINDOW_S)
+        return EngineStats(
+            active=self._active,
+            max_batch=self._caps.max_batch,
+            tokens_per_s=recent / RATE_WINDOW_S,
+            last_token_at=self._last,
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _texts(request: ChatRequest) -> Iterator[str]:
+    """The text of the messages."""
+    for message in request.messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            yield content
+        elif content:
+            yield from (part.get("text") or "" for part in content)
+
+
+def _error_text(answer: httpx.Response) -> tuple[str, str | None]:
+    """The message and code of an error answer, whatever its shape."""
+    try:
+        body = answer.json()
+        found = body.get("error", body) if isinstance(body, dict) else body
+        if isinstance(found, dict):
+            text = found.get("message") or found.get("detail") or found
+            return clean(str(text)).rstrip("."), found.get("code") if isinstance(found.get("code"), str) else None
+        return clean(str(found)), None
+    except ValueError:
+        return answer.text[:300].strip() or answer.reason_phrase, None

@@ -1,0 +1,17 @@
+"""The vocabulary of a model, wherever it keeps its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skilldeck_daemon.engine.detokenize import Vocabulary
+
+
+def load_vocabulary(path: Path) -> Vocabulary:
+    """Of a model's folder or GGUF file. Raises TokenizerMissing."""
+    if path.is_file():
+        # Brings llama.cpp's library, which models in folders do without.
+        from skilldeck_daemon.engine.llamacpp.vocabulary import GgufVocabulary
+
+        return GgufVocabulary(path)
+    return Vocabulary.load(path)

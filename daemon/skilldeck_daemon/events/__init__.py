@@ -1,0 +1,1 @@
+"""The one ordered log of a run's events, and the writer of its output items."""

@@ -1,0 +1,1 @@
+"""Anthropic's API: Messages over the same run, and the library under Anthropic's shapes."""

@@ -1,0 +1,147 @@
+"""/messages and /messages/count_tokens: Anthropic Messages over the same run as Responses.
+
+A client that leaves cancels its run. Errors have the shape of `errors.anthropic_body`, in a stream that has begun
+as an `error` event. Keys are taken from `x-api-key` as well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.http.anthropic.answer import (
+    BlockStream,
+    Made,
+    container_of,
+    extra,
+    message,
+    message_id,
+    message_usage,
+    stop_reason,
+    usage_of,
+)
+from skilldeck_daemon.http.anthropic.request import MessagesBody
+from skilldeck_daemon.http.chat.answer import ended_badly
+from skilldeck_daemon.http.deps import unless_gone
+from skilldeck_daemon.http.errors import anthropic_body
+from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.notes import note
+from skilldeck_daemon.http.sse import EventStream, encode
+from skilldeck_shared.errors import SkilldeckError
+
+if TYPE_CHECKING:
+    from skilldeck_daemon.agent.services import Services
+
+PING: dict[str, Any] = {"type": "ping"}
+ANTHROPICS = "claude"
+"""How the names of Anthropic's models begin."""
+
+
+def router(services: Services) -> APIRouter:
+    """The routes, without the `/v1` prefix."""
+    api = APIRouter(tags=["messages"])
+    runs = services.runs
+
+    @api.post("/messages")
+    async def create_message(request: Request) -> Response:
+        body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20))
+        with body.names.told():
+            await body.check(services.environments)
+            wanted, cleared = await body.edited(runs.count_tokens)
+            # No model here is called as Anthropic's are: a program that names one means the model there is.
+            foreign = wanted.model.startswith(ANTHROPICS)
+            stand_in = services.models.stand_in(wanted.model, foreign=foreign)
+            wanted = replace(wanted, model=services.models.meant(wanted.model, foreign=foreign))
+            run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"))
+        answer = Answer(services, body, run, cleared)
+        response: Response
+        if body.stream:
+            response = EventStream(answer.events(), gone=run.cancel, ending=b"", alive=encode(PING))
+        else:
+            response = JSONResponse(await unless_gone(request, answer.whole(), run.cancel))
+        note(response, left_out=run.left_out, stand_in=stand_in)
+        response.headers["request-id"] = response.headers["x-request-id"] = f"req_{secrets.token_hex(16)}"
+        return response
+
+    @api.post("/messages/count_tokens")
+    async def count_tokens(request: Request) -> Response:
+        body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20), counting=True)
+        with body.names.told():
+            await body.check(services.environments)
+            first = await runs.count_tokens(body.request)
+            if body.edits is None:
+                return JSONResponse({"input_tokens": first})
+            wanted, cleared = await body.edited(runs.count_tokens)
+            left = await runs.count_tokens(wanted) if cleared else first
+            return JSONResponse({"input_tokens": left, "context_management": {"original_input_tokens": first}})
+
+    return api
+
+
+class Answer:
+    """One request being answered by its run."""
+
+    def __init__(self, services: Services, body: MessagesBody, run: Run, cleared: list[dict[str, Any]]) -> None:
+        self._services = services
+        self._body = body
+        self._run = run
+        self._more: dict[str, Any] = {}
+        if body.edits is not None:
+            self._more = {"context_management": {"applied_edits": cleared}}
+
+    def _raise(self) -> None:
+        error = ended_badly(self._run)
+        if error is not None:
+            raise self._body.names.translate(error)
+
+    async def _container(self) -> dict[str, Any] | None:
+        if not self._body.hosted:
+            return None
+        return await container_of(self._run, self._services.environments, self._body.container.id)
+
+    async def whole(self) -> dict[str, Any]:
+        """The Message, once the run has ended."""
+        made = Made(self._run)
+        async for event in self._run.events():
+            await made.look(event)
+        self._raise()
+        return message(self._run, self._body.thinking, await self._container(), made, self._more)
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """message_start, ping, the blocks, message_delta, message_stop; or an error instead of the last two."""
+        run = self._run
+        opening = {
+            "id": message_id(run),
+            "type": "message",
+            "role": "assistant",
+            "model": run.response["model"],
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "stop_details": None,
+            "container": None,
+            # The prompt is not counted yet; message_delta tells.
+            "usage": message_usage(run),
+        }
+        yield {"type": "message_start", "message": opening}
+        yield PING
+        async for event in BlockStream(run, self._body.thinking).follow():
+            yield event
+        try:
+            self._raise()
+            container = await self._container()
+        except SkilldeckError as error:
+            yield anthropic_body(error)
+            return
+        reason = stop_reason(run)
+        stopped_by = run.stop_sequence if reason == "stop_sequence" else None
+        delta = {"stop_reason": reason, "stop_sequence": stopped_by, "stop_details": None, "container": container}
+        yield {"type": "message_delta", "delta": delta, "usage": usage_of(run), **self._more, **extra(run)}
+        yield {"type": "message_stop"}

@@ -1,0 +1,246 @@
+"""A run's output as Chat Completions tell it: one choice whole (`choice_of`) or in chunks (`Choice`).
+
+What the model wrote around the commands that were run here is joined with blank lines, whole and streamed alike; with a
+`response_format` only the last text counts, since two JSON documents are none. Calls of the client's tools are
+`tool_calls`; calls that were carried out here, their outputs and the citations are told under `skilldeck`.
+Reasoning is told as `reasoning_content`, as most servers of open models do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.events.log import Event
+from skilldeck_daemon.http.chat.messages import EXTRA
+from skilldeck_shared.errors import SkilldeckError, Unavailable
+
+GAP = "\n\n"
+Doc = dict[str, Any]
+
+
+def ended_badly(run: Run) -> SkilldeckError | None:
+    """Why a run that has ended has no answer; None when it has one."""
+    response = run.response
+    if response["status"] == "failed":
+        return run.error or SkilldeckError(str((response["error"] or {}).get("message") or "The run failed."))
+    if response["status"] == "cancelled":
+        return Unavailable("The answer was cancelled before it was complete.", "Ask again.")
+    return None
+
+
+def clients_calls(run: Run) -> list[Doc]:
+    """The items of calls that the client has to carry out, in order."""
+    answered = {item["call_id"] for item in run.output.items if item["type"].endswith("_output")}
+    return [
+        item
+        for item in run.output.items
+        if (item["type"] in ("function_call", "custom_tool_call") and item["call_id"] not in answered)
+        or _told_whole(item, run)
+    ]
+
+
+def _told_whole(item: Doc, run: Run) -> bool:
+    """Whether it is a call of the client's shell or patch tool, which Chat knows only as functions."""
+    if item["type"] == "shell_call":
+        return bool((item.get("environment") or {}).get("type") == "local")
+    if item["type"] == "apply_patch_call":
+        return any(tool.type == "apply_patch" and not tool.hosted for tool in run.request.tools)
+    return False
+
+
+def hosted_items(run: Run) -> list[Doc]:
+    """What was carried out here: calls and their outputs, in order."""
+    asked = {id(item) for item in clients_calls(run)}
+    return [item for item in run.output.items if id(item) not in asked and item["type"] not in ("message", "reasoning")]
+
+
+def tool_call(item: Doc, run: Run) -> Doc:
+    """A call of the client's as an entry of `tool_calls`."""
+    if item["type"] == "custom_tool_call":
+        return {"id": item["call_id"], "type": "custom", "custom": {"name": item["name"], "input": item["input"]}}
+    name = item.get("name") or item["type"].removesuffix("_call")
+    arguments = item["arguments"] if "arguments" in item else run.output.raw.get(item["call_id"], "{}")
+    return {"id": item["call_id"], "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def finish_reason(run: Run) -> str:
+    details = run.response["incomplete_details"]
+    if details is not None:
+        return "length" if details["reason"] == "max_output_tokens" else "content_filter"
+    return "tool_calls" if clients_calls(run) else "stop"
+
+
+def only_last(run: Run) -> bool:
+    """Whether the texts between commands are left out."""
+    return bool(run.request.text_format["type"] != "text")
+
+
+def choice_of(run: Run, index: int) -> Doc:
+    """A finished run as a choice of `chat.completion`."""
+    parts = [part for item in run.output.items if item["type"] == "message" for part in item["content"]]
+    if only_last(run):
+        parts = parts[-1:]
+    calls = [tool_call(item, run) for item in clients_calls(run)]
+    text, annotations, cited = _joined(parts)
+    thoughts = [part["text"] for item in run.output.items if item["type"] == "reasoning" for part in item["content"]]
+    message: Doc = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+    message["annotations"] = annotations
+    if calls:
+        message["tool_calls"] = calls
+    if any(thoughts):
+        message["reasoning_content"] = GAP.join(thought for thought in thoughts if thought)
+    extra = _extra(run, cited)
+    if extra:
+        message[EXTRA] = extra
+    logprobs = None
+    if run.request.logprobs:
+        entries = [entry for part in parts for entry in part["logprobs"]]
+        logprobs = {"content": entries, "refusal": None}
+    return {"index": index, "message": message, "finish_reason": finish_reason(run), "logprobs": logprobs}
+
+
+def _joined(parts: Iterable[Doc]) -> tuple[str, list[Doc], list[Doc]]:
+    """(text, url citations in Chat's shape, other citations), offsets shifted to the whole text."""
+    text, urls, others = "", [], []
+    for part in parts:
+        if not part["text"]:
+            continue
+        offset = len(text) + len(GAP) if text else 0
+        text = f"{text}{GAP}{part['text']}" if text else part["text"]
+        for annotation in part["annotations"]:
+            moved = dict(annotation)
+            for edge in ("start_index", "end_index"):
+                if edge in moved:
+                    moved[edge] += offset
+            if moved.pop("type") == "url_citation":
+                urls.append({"type": "url_citation", "url_citation": moved})
+            else:
+                others.append({"type": annotation["type"], **moved})
+    return text, urls, others
+
+
+def _extra(run: Run, cited: list[Doc]) -> Doc:
+    """What Chat has no field for."""
+    items = hosted_items(run)
+    extra: Doc = {}
+    if items:
+        extra["output"] = items
+    if cited:
+        extra["annotations"] = cited
+    return extra
+
+
+def usage_of(runs: Iterable[Run]) -> Doc:
+    """The runs' tokens, all rounds counted."""
+    totals = [run.usage for run in runs]
+    prompt, completion = (sum(getattr(one, f"{side}_tokens") for one in totals) for side in ("input", "output"))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": sum(one.cached_tokens for one in totals)},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(one.reasoning_tokens for one in totals),
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+class Choice:
+    """One run told in chunks. `follow` gives (delta, finish_reason, logprobs, extra) until the run has ended."""
+
+    def __init__(self, run: Run, index: int) -> None:
+        self.run = run
+        self.index = index
+        self._clients = {name for tool in run.request.tools if not tool.hosted for name in tool.names}
+        self._numbers: dict[int, int] = {}  # output_index → index among tool_calls
+        self._told: dict[str, bool] = {"content": False, "reasoning_content": False}
+        self._gap: dict[str, bool] = {"content": False, "reasoning_content": False}
+        self._held: list[Doc] | None = [] if only_last(run) and any(tool.hosted for tool in run.request.tools) else None
+
+    def chunk(self, delta: Doc, finish: str | None = None, logprobs: Doc | None = None) -> Doc:
+        """A choice of `chat.completion.chunk`."""
+        return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+    def opening(self) -> Doc:
+        return self.chunk({"role": "assistant", "content": "", "refusal": None})
+
+    async def follow(self) -> AsyncIterator[Doc]:
+        """The choice's chunks after the opening and before the closing."""
+        async for event in self.run.events():
+            for chunk in self._event(event):
+                yield chunk
+        for chunk in self._held or ():
+            yield chunk
+
+    def closing(self) -> Doc:
+        """The last chunk; the run has ended well."""
+        parts = [part for item in self.run.output.items if item["type"] == "message" for part in item["content"]]
+        _, urls, cited = _joined(parts[-1:] if only_last(self.run) else parts)
+        extra = _extra(self.run, cited)
+        delta = {**({"annotations": urls} if urls else {}), **({EXTRA: extra} if extra else {})}
+        return self.chunk(delta, finish_reason(self.run))
+
+    def _event(self, event: Event) -> Iterator[Doc]:
+        match event["type"]:
+            case "response.output_item.added":
+                yield from self._added(event["item"], event["output_index"])
+            case "response.output_text.delta":
+                entries = [{**entry, "bytes": _bytes(entry["token"])} for entry in event["logprobs"]]
+                for entry in entries:
+                    entry["top_logprobs"] = [{**top, "bytes": _bytes(top["token"])} for top in entry["top_logprobs"]]
+                logprobs = {"content": entries, "refusal": None} if entries else None
+                chunk = self._text("content", event["delta"], logprobs)
+                if self._held is None:
+                    yield chunk
+                else:
+                    self._held.append(chunk)
+            case "response.reasoning_text.delta":
+                yield self._text("reasoning_content", event["delta"])
+            case "response.function_call_arguments.delta" if event["output_index"] in self._numbers:
+                yield self._call(event["output_index"], {"function": {"arguments": event["delta"]}})
+            case "response.custom_tool_call_input.delta" if event["output_index"] in self._numbers:
+                yield self._call(event["output_index"], {"custom": {"input": event["delta"]}})
+            case "response.output_item.done":
+                yield from self._done(event["item"], event["output_index"])
+
+    def _text(self, field: str, text: str, logprobs: Doc | None = None) -> Doc:
+        gap = GAP if self._gap[field] and self._told[field] else ""
+        self._gap[field] = False
+        self._told[field] = True
+        return self.chunk({field: gap + text}, logprobs=logprobs)
+
+    def _added(self, item: Doc, index: int) -> Iterator[Doc]:
+        type = item["type"]
+        if type == "message":
+            self._gap["content"] = self._held is None
+            if self._held is not None:
+                self._held.clear()
+        elif type == "reasoning":
+            self._gap["reasoning_content"] = True
+        elif type == "function_call" and item["name"] in self._clients:
+            function = {"name": item["name"], "arguments": ""}
+            yield self._call(index, {"id": item["call_id"], "type": "function", "function": function})
+        elif type == "custom_tool_call":
+            # The published chunk knows no type "custom"; its field says what it is.
+            yield self._call(index, {"id": item["call_id"], "custom": {"name": item["name"], "input": ""}})
+
+    def _done(self, item: Doc, index: int) -> Iterator[Doc]:
+        if _told_whole(item, self.run):
+            whole = tool_call(item, self.run)
+            yield self._call(index, whole)
+        elif item["type"] not in ("message", "reasoning") and index not in self._numbers:
+            yield {**self.chunk({}), EXTRA: {"item": item}}
+
+    def _call(self, index: int, delta: Doc) -> Doc:
+        number = self._numbers.setdefault(index, len(self._numbers))
+        return self.chunk({"tool_calls": [{"index": number, **delta}]})
+
+
+def _bytes(token: str) -> list[int] | None:
+    """The bytes a token stands for; None for a part of a character, which text cannot hold."""
+    return None if "\ufffd" in token else list(token.encode())

@@ -1,0 +1,1 @@
+"""The older text completion: no run and no tools."""

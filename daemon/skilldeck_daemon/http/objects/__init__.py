@@ -1,0 +1,1 @@
+"""The kept objects over HTTP: files, uploads, skills, containers, conversations, models, approvals."""

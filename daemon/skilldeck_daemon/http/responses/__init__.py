@@ -1,0 +1,1 @@
+"""Responses over HTTP and over a WebSocket."""

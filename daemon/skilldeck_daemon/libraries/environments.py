@@ -1,0 +1,429 @@
+"""Containers as clients see them: names, status, expiry, cfile ids; the sandboxes themselves are `containers/`.
+
+A container's record and its data survive a restart of the daemon. Idle for its time (20 minutes unless asked
+otherwise) it expires: the record stays, the data is gone. Any operation counts as use. More containers may exist than
+sandboxes may be open: the one idle longest is parked (its data stays) and opened again when it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
+
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, NetworkPolicy
+from skilldeck_daemon.containers.errors import ArtifactNotFound, ContainerGone, SandboxUnavailable
+from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.prewarm import EarlySandboxes
+from skilldeck_daemon.libraries.skills import SkillLibrary
+from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.ids import new_id, steady
+from skilldeck_daemon.wire.environment import container_contents
+from skilldeck_daemon.wire.fields import Fields
+from skilldeck_shared.errors import NotFound, Unavailable
+
+log = logging.getLogger(__name__)
+
+Doc = dict[str, Any]
+Docs = list[Doc]
+Ids = list[str]
+EXPIRES_MINUTES = 20
+ORPHANED_SECONDS = 3600
+TOUCH_SECONDS = 15
+"""How stale a stored last_active_at may be."""
+
+
+class ContainerElsewhere(Unavailable):
+    """The container is where another daemon runs."""
+
+    code = "container_elsewhere"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A skill inside a container: its name there, and what it is."""
+
+    name: str
+    description: str
+    path: str
+    skill_id: str
+    version: str
+
+
+Mounts = list[Mounted]
+
+
+class Environments:
+    """See the module. `unavailable` holds the reason when commands cannot be isolated on this machine."""
+
+    def __init__(
+        self, containers: Containers, store: Store, skills: SkillLibrary, files: FileLibrary, bus: Bus
+    ) -> None:
+        self.containers = containers
+        self.early = EarlySandboxes(containers)
+        self.unavailable: SandboxUnavailable | None = None
+        self._store = store
+        self._skills = skills
+        self._files = files
+        self._bus = bus
+        # A lock lives while somebody holds it or waits for it: containers come and go without end.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._home = ""
+        self._opened: set[str] = set()  # may hold ids that were closed since the last `_park`
+
+    # -- life
+
+    async def start(self, home: str = "") -> None:
+        """Open the sandboxes' root; drop data that no living record names.
+
+        Args:
+            home: names this data directory where several daemons share the records; a container stays in its home.
+        """
+        self._home = home
+        try:
+            await self.containers.start()
+        except SandboxUnavailable as error:
+            self.unavailable = error
+            return
+        await self.expire()
+        mine = [record["id"] for record in await self._running() if record.get("_home", "") == home]
+        await self.containers.sweep(mine)
+
+    async def close(self) -> None:
+        await self.early.close()
+        await self.containers.close()
+
+    async def expire(self) -> Ids:
+        """Expire what was idle too long; returns the ids."""
+        expired = []
+        for record in await self._running():
+            container = self.containers.get(record["id"])
+            if container is not None and container.busy:
+                continue
+            if record.get("_home", "") != self._home:
+                # Its own daemon does this; when that is gone for good the record is all that is left.
+                record = {**record, "last_active_at": record["last_active_at"] + ORPHANED_SECONDS}
+            active = max(record["last_active_at"], container.last_active if container else 0)
+            if active + record["expires_after"]["minutes"] * 60 <= steady():
+                await self.containers.delete(record["id"])
+                await self._save({**record, "status": "expired"})
+                expired.append(record["id"])
+        return expired
+
+    async def _running(self) -> Docs:
+        found: Docs = []
+        after = ""
+        while True:
+            page = await self._store.containers.list(500, "asc", after, status="running")
+            found += page.data
+            if not page.has_more:
+                return found
+            after = page.data[-1]["id"]
+
+    # -- records
+
+    async def create(self, body: Any) -> Doc:
+        """POST /containers."""
+        fields = Fields(body)
+        name = fields.needed("name", maximum=256)
+        contents = container_contents(fields)
+        minutes = EXPIRES_MINUTES
+        expires = fields.object("expires_after")
+        if expires is not None:
+            expires.needed("anchor", choices=("last_active_at",))
+            minutes = expires.integer("minutes", required=True, minimum=1, maximum=60 * 24 * 30) or EXPIRES_MINUTES
+        mounts = await self.resolve(contents.skills)
+        sources = [await self._source(id, f"file_ids[{index}]") for index, id in enumerate(contents.file_ids)]
+        record = self.new_record(name, mounts, contents.memory_limit, contents.allowed_domains, minutes)
+        await self.open_new(record)
+        try:
+            for source in sources:
+                await self.add(record["id"], source[0], source[1], "user")
+        except BaseException:
+            await self.delete(record["id"])
+            raise
+        return public(record)
+
+    def validate(self, record: Doc) -> None:
+        """Whether a container may be made of a record: raises `InvalidContainerRequest` naming its field."""
+        self.containers.validate(_spec(record))
+
+    def new_record(
+        self, name: str, mounts: Sequence[Mounted], memory: str, domains: Sequence[str], minutes: int = EXPIRES_MINUTES
+    ) -> Doc:
+        """A container's record before it exists. Keys with an underscore stay inside."""
+        policy: Doc = {"type": "disabled"}
+        if domains:
+            policy = {"type": "allowlist", "allowed_domains": list(domains)}
+        now = int(time.time())
+        return {
+            "id": new_id("cntr"),
+            "object": "container",
+            "created_at": now,
+            "status": "running",
+            "expires_after": {"anchor": "last_active_at", "minutes": minutes},
+            "last_active_at": now,
+            "memory_limit": memory,
+            "name": name,
+            "network_policy": policy,
+            "_mounts": [vars(mount) for mount in mounts],
+            **({"_home": self._home} if self._home else {}),
+        }
+
+    def begin(self, record: Doc) -> None:
+        """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, or `early` gives it up."""
+        if self.unavailable is None:
+            self.early.begin(_spec(record))
+
+    async def open_new(self, record: Doc) -> Container:
+        """Make the container of a new record, unless it was begun, then store the record."""
+        self._available()
+        container = await self.early.take(record["id"])
+        if container is None:
+            await self._park()
+            container = await self.containers.create(_spec(record))
+        self._opened.add(record["id"])
+        saving = asyncio.ensure_future(self._save(record))
+        try:
+            await asyncio.shield(saving)
+        except BaseException:
+            # A cancellation may come when the row is already written: the container is made whole or not at all.
+            await asyncio.wait([saving])
+            if saving.exception() is not None:
+                await container.close()
+            raise
+        return container
+
+    async def get(self, id: str) -> Doc:
+        """The container object; counts as use."""
+        record = await self.record(id)
+        return public(await self._touch(record) if record["status"] == "running" else record)
+
+    async def list(self, limit: int = 20, order: str = "desc", after: str = "", name: str | None = None) -> Page:
+        page = await self._store.containers.list(limit, order, after, name=name)
+        return page.map(public)
+
+    async def delete(self, id: str) -> Doc:
+        await self.record(id)
+        await self.containers.delete(id)
+        await self._store.containers.delete(id)
+        self._bus.publish("container", "delete", id, None)
+        return {"id": id, "object": "container.deleted", "deleted": True}
+
+    async def record(self, id: str) -> Doc:
+        """The stored record, with what stays inside."""
+        record = await self._store.containers.get(id)
+        if record is None:
+            raise NotFound(f"No container {id[:100]!r}.", param="container_id")
+        return record
+
+    async def open(self, id: str) -> Container:
+        """The live container; raises ContainerGone when it expired."""
+        self._available()
+        record = await self.record(id)
+        if record["status"] != "running":
+            raise ContainerGone(f"Container {id!r} has expired: its data is gone.", "Create a new container.")
+        if record.get("_home", "") != self._home:
+            raise ContainerElsewhere(
+                f"Container {id!r} is on another daemon of this store.",
+                "Send all requests that use one container to one daemon (session affinity), or create a new one.",
+            )
+        async with self._locks.setdefault(id, asyncio.Lock()):
+            container = self.containers.get(id)
+            if container is None:
+                await self._park()
+                try:
+                    container = await self.containers.reopen(_spec(record))
+                    self._opened.add(id)
+                except ContainerGone:
+                    await self._save({**record, "status": "expired"})
+                    raise
+        await self._touch(record)
+        return container
+
+    async def remount(self, record: Doc, mounts: Sequence[Mounted], *, reopen: bool) -> Doc | None:
+        """Give a container further skills: it is opened anew with them at its next use, its data stays.
+
+        Returns its record, or None when it is in use and has to be left as it is.
+        """
+        id = record["id"]
+        async with self._locks.setdefault(id, asyncio.Lock()):
+            container = self.containers.get(id) if reopen else None
+            if container is not None:
+                if container.busy:
+                    return None
+                self._opened.discard(id)
+                await container.close(delete=False)
+            record = {**record, "_mounts": [vars(mount) for mount in mounts]}
+            await self._save(record)
+        return record
+
+    async def _park(self) -> None:
+        """Make room for one more sandbox: those no call asked for end, then those idle longest, whose data stays."""
+        await self.early.make_room()
+        known = {id: found for id in self._opened if (found := self.containers.get(id)) is not None}
+        self._opened = set(known)
+        if not self.containers.full:
+            return
+        idle = [container for container in known.values() if not container.busy]
+        surplus = self.containers.stats()["open"] - self.containers.max_containers + 1
+        for container in sorted(idle, key=lambda entry: entry.last_active)[:surplus]:
+            self._opened.discard(container.spec.id)
+            await container.close(delete=False)
+
+    def _available(self) -> None:
+        if self.unavailable is not None:
+            raise self.unavailable
+
+    async def _touch(self, record: Doc) -> Doc:
+        now = int(time.time())
+        if now - record["last_active_at"] >= TOUCH_SECONDS:
+            record = {**record, "last_active_at": now}
+            await self._save(record)
+        return record
+
+    async def _save(self, record: Doc) -> None:
+        await self._store.containers.put(record)
+        self._bus.publish("container", "put", record["id"], public(record))
+
+    # -- skills and files to put in
+
+    async def resolve(self, skills: Sequence[tuple[str, Doc]]) -> Mounts:
+        """Skill references and inline skills, each with the path it stood at; a second of one name gets `-2`."""
+        mounts: Mounts = []
+        for path, reference in skills:
+            found = await self._skills.resolve(reference, path)
+            mounts.append(Mounted(found.name, found.description, str(found.path), found.skill_id, str(found.version)))
+        return numbered(mounts)
+
+    async def _source(self, file_id: str, param: str) -> tuple[str, Path]:
+        try:
+            file = await self._files.get(file_id)
+        except NotFound as error:
+            raise NotFound(error.title, error.hint, param=param, code=error.code) from None
+        row = await self._store.files.get(file_id)
+        assert row is not None
+        return file["filename"], await self._store.blobs.fetch(row["sha256"])
+
+    # -- files inside
+
+    async def add(self, id: str, name: str, source: Path | bytes, origin: str = "user", key: str = "") -> Doc:
+        """Copy a file in; returns its container.file object. `key` names the content for `Workspace`."""
+        container = await self.open(id)
+        path = await container.put(name, source)
+        for file in await self.sync(id, container):
+            if file["path"] == path:
+                file = {**file, "source": origin, "_key": key}
+                await self._store.container_files.put(file)
+                return public(file)
+        raise ArtifactNotFound(f"The file {name!r} was removed while it was being added.")
+
+    async def add_from(self, id: str, body: Any) -> Doc:
+        """POST /containers/{id}/files with JSON {file_id}."""
+        file_id = Fields(body).needed("file_id", maximum=256)
+        name, path = await self._source(file_id, "file_id")
+        return await self.add(id, name, path)
+
+    async def sync(self, id: str, container: Container | None = None) -> Docs:
+        """Give every file inside a record; returns all records, those new or changed since the last time marked.
+
+        A record carries `_changed` (True) in the returned list only.
+        """
+        container = container or await self.open(id)
+        async with self._locks.setdefault(f"{id}/files", asyncio.Lock()):
+            entries = await container.entries()
+            known = {file["path"]: file for file in await self._records(id)}
+            current: Docs = []
+            for entry in entries:
+                old = known.pop(entry.path, None)
+                if old is not None and (old["_mtime_ns"], old["bytes"]) == (entry.mtime_ns, entry.bytes):
+                    current.append(old)
+                    continue
+                file = {
+                    "id": old["id"] if old else new_id("cfile"),
+                    "object": "container.file",
+                    "created_at": old["created_at"] if old else int(time.time()),
+                    "bytes": entry.bytes,
+                    "container_id": id,
+                    "path": entry.path,
+                    "source": old["source"] if old else "assistant",
+                    "_mtime_ns": entry.mtime_ns,
+                }
+                await self._store.container_files.put(file)
+                current.append({**file, "_changed": True})
+            for gone in known.values():
+                await self._store.container_files.delete(id, gone["id"])
+        return current
+
+    async def _records(self, id: str) -> Docs:
+        return (await self._store.container_files.list(id, 20_000, "asc")).data
+
+    async def list_files(self, id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+        await self.sync(id)
+        page = await self._store.container_files.list(id, limit, order, after)
+        return page.map(public)
+
+    async def get_file(self, id: str, file_id: str) -> Doc:
+        await self.open(id)
+        return public(await self._file(id, file_id))
+
+    async def find_file(self, file_id: str) -> Doc:
+        """The file, in whichever container it is."""
+        file = await self._store.container_files.find(file_id)
+        if file is None:
+            raise NotFound(f"There is no file {file_id[:100]!r}.", param="file_id")
+        return public(file)
+
+    async def _file(self, id: str, file_id: str) -> Doc:
+        file = await self._store.container_files.get(id, file_id)
+        if file is None:
+            raise NotFound(f"No file {file_id[:100]!r} in container {id!r}.", param="file_id")
+        return file
+
+    async def open_file(self, id: str, file_id: str) -> tuple[BinaryIO, int, str]:
+        """(file opened for blocking reads, size in bytes, file name); the caller closes it."""
+        container = await self.open(id)
+        record = await self._file(id, file_id)
+        file, size = await container.open_file(record["path"])
+        return file, size, record["path"].rsplit("/", 1)[-1]
+
+    async def delete_file(self, id: str, file_id: str) -> Doc:
+        container = await self.open(id)
+        file = await self._file(id, file_id)
+        try:
+            await container.remove(file["path"])
+        except ArtifactNotFound:
+            pass
+        await self._store.container_files.delete(id, file_id)
+        return {"id": file_id, "object": "container.file.deleted", "deleted": True}
+
+
+def numbered(mounts: Sequence[Mounted]) -> Mounts:
+    """Each under a name of its own: the second `x` is `x-2`."""
+    result: Mounts = []
+    for mount in mounts:
+        name, number = mount.name, 2
+        while any(other.name == name for other in result):
+            name, number = f"{mount.name}-{number}", number + 1
+        result.append(replace(mount, name=name))
+    return result
+
+
+def public(record: Doc) -> Doc:
+    """Without what stays inside."""
+    return {name: value for name, value in record.items() if not name.startswith("_")}
+
+
+def _spec(record: Doc) -> ContainerSpec:
+    return ContainerSpec(
+        id=record["id"],
+        mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
+        memory_limit=record["memory_limit"],
+        network=NetworkPolicy(tuple(record["network_policy"].get("allowed_domains", ()))),
+    )

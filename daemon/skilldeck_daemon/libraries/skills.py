@@ -1,0 +1,397 @@
+"""The skills of the daemon: uploads become versions, references become folders a container can mount.
+
+Takes and returns the Skill and SkillVersion objects of the wire, with four fields more (`digest`, `source`, `watched`,
+`warnings`). A method that returns has stored its result durably; one that raises has changed nothing. Inflating and
+hashing happen in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.skill_objects import entries as entries_of
+from skilldeck_daemon.libraries.skill_objects import new_version, skill_object, version_object
+from skilldeck_daemon.skills.archive import zip_chunks
+from skilldeck_daemon.skills.inline import inline_data, read_inline
+from skilldeck_daemon.skills.mounts import MountCache
+from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
+from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.skills import DefaultVersionInUse
+from skilldeck_shared.bundle import BundleError, Entry
+from skilldeck_shared.errors import BadRequest, Conflict, NotFound
+
+CHUNK = 1 << 18
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Inside the class `list` is a method.
+Files = list[dict[str, Any]]
+Names = list[str]
+
+
+@dataclass(frozen=True)
+class ResolvedSkill:
+    """A skill as a run mounts it. `version` and `skill_id` are "" for an inline skill."""
+
+    name: str
+    description: str
+    version: str
+    skill_id: str
+    path: Path
+    digest: str
+    manifest_path: str
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The answer to `upload`: `unchanged` when the latest version already had this content."""
+
+    skill: dict[str, Any]
+    version: dict[str, Any]
+    unchanged: bool
+
+
+@dataclass(frozen=True)
+class Content:
+    """A download: suggested file name, bytes, and the chunks (to be read once)."""
+
+    filename: str
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+class SkillLibrary:
+    """Everything the surfaces do with skills."""
+
+    def __init__(self, store: Store, bus: Bus, mounts: MountCache, watched_versions: int = 50) -> None:
+        """`watched_versions`: how many versions made by watching a folder a skill keeps (see `prune`)."""
+        self._store = store
+        self._bus = bus
+        self._mounts = mounts
+        self._watched_versions = watched_versions
+        # Uploads by name decide by what is there: one at a time, or two saves would make two skills.
+        self._by_name = asyncio.Lock()
+
+    # Uploading
+
+    async def create(self, parts: list[UploadPart], *, source: str = "") -> dict[str, Any]:
+        """A new skill from an upload. Raises `BadRequest` naming file, line and fix."""
+        async with self._store.blobs.staging() as staging:
+            bundle = await asyncio.to_thread(read_upload, parts, staging)
+            await self._keep(bundle)
+        row, _ = await self._store.skills.create(new_version(bundle, "upload", source, False))
+        return self._published(row)
+
+    async def add_version(
+        self, skill_id: str, parts: list[UploadPart], *, default: bool = False, source: str = ""
+    ) -> dict[str, Any]:
+        """The next version of a skill; the default stays unless `default`."""
+        await self._row(skill_id)
+        async with self._store.blobs.staging() as staging:
+            bundle = await asyncio.to_thread(read_upload, parts, staging)
+            await self._keep(bundle)
+        _, version = await self._add(skill_id, new_version(bundle, "upload", source, False), default)
+        return version_object(version)
+
+    async def upload(
+        self,
+        parts: list[UploadPart],
+        *,
+        skill_id: str = "",
+        by_name: bool = False,
+        make_default: bool = False,
+        digest: str = "",
+        source: str = "",
+        watched: bool = False,
+        origin: str = "upload",
+        listed: Sequence[Entry] = (),
+    ) -> Uploaded:
+        """What the control socket uploads: a new skill, a version of one, or by the name in SKILL.md whichever fits.
+
+        Args:
+            skill_id: add a version to this skill.
+            by_name: without `skill_id`, add to the newest skill of that name when there is one.
+            make_default: the version serves from now on when none is named.
+            digest: what the client scanned; a difference means that the upload was damaged or changed on the way.
+            source: where it came from, for display.
+            watched: made by watching a folder; all but the newest `watched_versions` such are pruned (see `prune`).
+            origin: "upload" or "install".
+            listed: all files of the skill, when the one part is a zip with those that were not here (`missing`).
+        """
+        async with self._by_name, self._store.blobs.staging() as staging:
+            # Folders of a disk, perhaps made for other clients. Whoever watches one writes it and sees its mistakes.
+            reading = Reading(lenient=not watched, any_length=True)
+            if listed:
+                bundle = await asyncio.to_thread(read_partial, parts[0], staging, listed, self._blob, reading)
+            else:
+                bundle = await asyncio.to_thread(read_upload, parts, staging, reading)
+            if digest and digest != bundle.digest:
+                raise BundleError(
+                    "The upload is not what was scanned.", "Scan the folder again.", code="changed_while_reading"
+                )
+            existing = None
+            if skill_id:
+                existing = await self._row(skill_id)
+            elif by_name:
+                existing = await self._store.skills.by_name(bundle.manifest.name)
+            if existing is not None and existing["latest"]["digest"] == bundle.digest:
+                if make_default and existing["default_version"] != existing["latest_version"]:
+                    await self.set_default(existing["id"], existing["latest_version"])
+                    existing = await self._row(existing["id"])
+                return Uploaded(skill_object(existing), version_object(existing["latest"]), True)
+            await self._keep(bundle)
+            new = new_version(bundle, "watch" if watched else origin, source, watched)
+            if existing is None:
+                row, version = await self._store.skills.create(new)
+                return Uploaded(self._published(row), version_object(version), False)
+            row, version = await self._add(existing["id"], new, make_default)
+            if watched and await self.prune(existing["id"], self._watched_versions):
+                row = await self._row(existing["id"])
+            return Uploaded(skill_object(row), version_object(version), False)
+
+    async def missing(self, hashes: Sequence[str]) -> Names:
+        """Of these SHA-256s, those whose content an upload has to bring. Raises BadRequest for what is none."""
+        for sha in hashes:
+            if not SHA256.fullmatch(sha):
+                raise BadRequest(f"{sha[:80]!r} is no SHA-256.", "Send 64 hexadecimal digits.", param="sha256")
+        return await self._store.blobs.missing(hashes)
+
+    def _blob(self, sha256: str) -> Path | None:
+        path = self._store.blobs.path(sha256) if SHA256.fullmatch(sha256) else None
+        return path if path is not None and path.is_file() else None
+
+    async def _keep(self, bundle: Bundle) -> None:
+        await self._store.blobs.put_staged((file.staged, file.entry.sha256) for file in bundle.files)
+
+    async def _add(
+        self, skill_id: str, version: dict[str, Any], default: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        added = await self._store.skills.add_version(skill_id, version, default)
+        if added is None:
+            raise _no_skill(skill_id)
+        self._published(added[0])
+        return added
+
+    # Looking
+
+    async def get(self, skill_id: str) -> dict[str, Any]:
+        """The Skill. Raises `NotFound`."""
+        return skill_object(await self._row(skill_id))
+
+    async def by_name(self, name: str) -> dict[str, Any] | None:
+        """The newest skill of this name, None when there is none."""
+        row = await self._store.skills.by_name(name)
+        return skill_object(row) if row is not None else None
+
+    async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+        """One page of Skills."""
+        return (await self._store.skills.list(limit, order, after)).map(skill_object)
+
+    async def versions(self, skill_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+        """One page of a skill's SkillVersions."""
+        await self._row(skill_id)
+        return (await self._store.skills.versions(skill_id, limit, order, after)).map(version_object)
+
+    async def version(self, skill_id: str, version: str | int) -> dict[str, Any]:
+        """One SkillVersion; `version` is a number or "latest"."""
+        return version_object(await self._version_row(await self._row(skill_id), version, "version"))
+
+    async def tree(self, skill_id: str, version: str | int = "") -> Files:
+        """The files of a version ("" for the default): {path, bytes, sha256, executable}, sorted."""
+        row = await self._version_row(await self._row(skill_id), version, "version")
+        files: Files = row["files"]
+        return files
+
+    async def read_file(self, skill_id: str, version: str | int, path: str) -> Path:
+        """Where the content of one file of a version lies; read-only."""
+        for entry in await self.tree(skill_id, version):
+            if entry["path"] == path:
+                return await self._store.blobs.fetch(entry["sha256"])
+        raise NotFound(f"The skill has no file {path!r}.", "Ask for its tree to see the files.", param="path")
+
+    async def content(self, skill_id: str, version: str | int = "") -> Content:
+        """The zip of a version ("" for the default): the same bytes at every call."""
+        row = await self._version_row(await self._row(skill_id), version, "version")
+        entries = entries_of(row)
+
+        def build() -> tuple[BinaryIO, int]:
+            # Whole before the first byte is sent: its length is known, and a missing blob is an error answer instead
+            # of half a zip. The file has no name, so an abandoned download leaves nothing.
+            file = tempfile.TemporaryFile(dir=self._store.blobs.temporary)  # noqa: SIM115
+            for chunk in zip_chunks(row["name"], entries, self._store.blobs.require):
+                file.write(chunk)
+            size = file.tell()
+            file.seek(0)
+            return file, size
+
+        file, size = await asyncio.to_thread(build)
+        return Content(f"{row['name']}-{row['version']}.zip", size, _read(file))
+
+    # Changing
+
+    async def set_default(self, skill_id: str, version: str | int) -> dict[str, Any]:
+        """Make a version the one that serves when none is named. Returns the Skill."""
+        row = await self._row(skill_id)
+        number = self._named_number(row, version, "default_version")
+        changed = await self._store.skills.set_default(skill_id, number)
+        if changed is None:
+            raise _no_version(version, "default_version")
+        return self._published(changed)
+
+    async def delete(self, skill_id: str) -> dict[str, Any]:
+        """Delete a skill with all versions. Running containers keep what they have mounted."""
+        if not await self._store.skills.delete(skill_id):
+            raise _no_skill(skill_id)
+        self._bus.publish("skill", "delete", skill_id)
+        return {"id": skill_id, "object": "skill.deleted", "deleted": True}
+
+    async def delete_version(self, skill_id: str, version: str | int) -> dict[str, Any]:
+        """Delete one version; the last one takes the skill with it. The default goes last (`Conflict`)."""
+        number = self._named_number(await self._row(skill_id), version, "version")
+        try:
+            deleted = await self._store.skills.delete_version(skill_id, number)
+        except DefaultVersionInUse as error:
+            raise Conflict(
+                f"Version {number} is the default version and cannot be deleted while others exist.",
+                "Make another version the default first.",
+                param="version",
+                code="default_version",
+            ) from error
+        if deleted is None:
+            raise _no_version(version, "version")
+        row, gone = deleted
+        if gone:
+            self._bus.publish("skill", "delete", skill_id)
+        else:
+            self._published(await self._row(skill_id))
+        return {
+            "id": row["id"],
+            "object": "skill.version.deleted",
+            "deleted": True,
+            "version": str(row["version"]),
+        }
+
+    async def prune(self, skill_id: str, keep: int) -> int:
+        """Delete watched versions beyond the newest `keep`; returns how many.
+
+        The default, the latest, promoted versions (they were a default once) and versions that a request named by
+        number stay.
+        """
+        removed = 0
+        for number in await self._store.skills.prunable(skill_id, keep):
+            try:
+                removed += await self._store.skills.delete_version(skill_id, number) is not None
+            except DefaultVersionInUse:
+                continue
+        if removed:
+            self._published(await self._row(skill_id))
+        return removed
+
+    # Running
+
+    async def resolve(self, reference: dict[str, Any], param: str = "skills") -> ResolvedSkill:
+        """The folder behind a `skill_reference` or `inline` skill of a request.
+
+        Args:
+            reference: the object as the client sent it.
+            param: where it stood in the request, for errors (`tools[0].environment.skills[2]`).
+        Raises:
+            BadRequest, NotFound: with the field below `param`.
+        """
+        kind = reference.get("type") if isinstance(reference, dict) else None
+        if kind == "skill_reference":
+            return await self._resolve_reference(reference, param)
+        if kind == "inline":
+            return await self._resolve_inline(reference, param)
+        raise BadRequest(
+            "A skill must have the type skill_reference or inline.",
+            'Send {"type": "skill_reference", "skill_id": …}, or an inline skill with its zip.',
+            param=f"{param}.type",
+        )
+
+    async def _resolve_reference(self, reference: dict[str, Any], param: str) -> ResolvedSkill:
+        skill_id = reference.get("skill_id")
+        if not isinstance(skill_id, str) or not 1 <= len(skill_id) <= 64:
+            raise BadRequest("skill_id must be a text of 1 to 64 characters.", param=f"{param}.skill_id")
+        skill = await self._row(skill_id, f"{param}.skill_id")
+        asked = reference.get("version")
+        row = await self._version_row(skill, "" if asked is None else asked, f"{param}.version")
+        if asked not in (None, "latest") and not row["promoted"]:
+            # Somebody relies on this number: pruning leaves it alone from now on.
+            await self._store.skills.promote(skill_id, row["version"])
+        path = await self._mounts.path(row["digest"], entries_of(row))
+        return ResolvedSkill(
+            row["name"],
+            row["description"],
+            str(row["version"]),
+            skill_id,
+            path,
+            row["digest"],
+            row["doc"]["manifest_path"],
+        )
+
+    async def _resolve_inline(self, reference: dict[str, Any], param: str) -> ResolvedSkill:
+        data = inline_data(reference, param)
+        async with self._store.blobs.staging() as staging:
+            bundle = await asyncio.to_thread(read_inline, reference, data, staging, param)
+            staged = {file.entry.sha256: file.staged for file in bundle.files}
+            path = await self._mounts.path(bundle.digest, [file.entry for file in bundle.files], staged.__getitem__)
+        manifest = bundle.manifest
+        return ResolvedSkill(manifest.name, manifest.description, "", "", path, bundle.digest, bundle.manifest_path)
+
+    # Rows
+
+    async def _row(self, skill_id: str, param: str = "skill_id") -> dict[str, Any]:
+        row = await self._store.skills.get(skill_id)
+        if row is None:
+            raise _no_skill(skill_id, param)
+        return row
+
+    def _number(self, skill: dict[str, Any], version: object, param: str) -> int:
+        """The number meant by "" (default), "latest", an integer or a numeric text."""
+        if version == "":
+            return int(skill["default_version"])
+        if version == "latest":
+            return int(skill["latest_version"])
+        if isinstance(version, int) and not isinstance(version, bool):
+            return version
+        if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
+            return int(version)
+        raise _no_version(version, param)
+
+    def _named_number(self, skill: dict[str, Any], version: object, param: str) -> int:
+        """The same for changes, which must not fall on the default by an empty field."""
+        if version == "":
+            raise _no_version(version, param)
+        return self._number(skill, version, param)
+
+    async def _version_row(self, skill: dict[str, Any], version: object, param: str) -> dict[str, Any]:
+        row = await self._store.skills.version(skill["id"], self._number(skill, version, param))
+        if row is None:
+            raise _no_version(version, param)
+        return row
+
+    def _published(self, row: dict[str, Any]) -> dict[str, Any]:
+        skill = skill_object(row)
+        self._bus.publish("skill", "put", skill["id"], skill)
+        return skill
+
+
+def _no_skill(skill_id: object, param: str = "skill_id") -> NotFound:
+    return NotFound(f"There is no skill {str(skill_id)[:80]!r}.", "List the skills to see their ids.", param=param)
+
+
+def _no_version(version: object, param: str) -> NotFound:
+    hint = 'Name one of its versions by number, or "latest".'
+    return NotFound(f"The skill has no version {str(version)[:40]!r}.", hint, param=param)
+
+
+async def _read(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

@@ -1,0 +1,110 @@
+"""What a tool is. Adding one means one module here and one line in the registry (`tools/__init__.py`).
+
+A `Tool` is one entry of a request's `tools`, already validated. The model sees it as one or more functions
+(`declare`); when the model calls one, `begin` opens the item and returns a `CallWriter` that follows the model's
+writing; a hosted call is then executed here and writes its output items itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skilldeck_daemon.engine.checks import CUT_OFF
+from skilldeck_daemon.events.output import Output
+from skilldeck_daemon.tools.context import Offer, ToolContext
+
+
+@dataclass(frozen=True)
+class Call:
+    """A complete call. `arguments` is the model's own text; `problem` says why it cannot be carried out."""
+
+    tool: Tool
+    call_id: str
+    name: str
+    arguments: str
+    hosted: bool
+    problem: str | None = None
+    commands: tuple[str, ...] = ()
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class CallWriter(ABC):
+    """The item of one call while the model writes it."""
+
+    def __init__(self) -> None:
+        self._written: list[str] = []
+
+    def write(self, delta: str) -> None:
+        """More of the arguments."""
+        self._written.append(delta)
+        self.show(delta)
+
+    @abstractmethod
+    def show(self, delta: str) -> None:
+        """Tell of it."""
+
+    @abstractmethod
+    def close(self, arguments: str, problem: str | None) -> Call:
+        """The whole text; ends the item."""
+
+    def cut(self, arguments: str) -> None:
+        """The output limit ended the call here, and with it the run: its item stays incomplete."""
+        self.close(arguments, CUT_OFF)
+
+    def close_unfinished(self) -> Call:
+        """The engine ended without the whole text."""
+        return self.close("".join(self._written), None)
+
+
+class Tool(ABC):
+    """One tool of a request. `type` is its name on the wire; `hosted` tells whether its calls are executed here."""
+
+    type: str
+    hosted: bool = False
+    internal: bool = False  # no item of the response shows its calls, no limit counts them
+    dispensable: bool = False  # a request that has others goes on without it where `require` refuses it
+    fault: str | None = None  # why no call of it can be carried out
+
+    @abstractmethod
+    def echo(self) -> dict[str, Any]:
+        """The tool as the Response shows it."""
+
+    @abstractmethod
+    def declare(self) -> list[dict[str, Any]]:
+        """The functions the model sees, in Chat Completions shapes."""
+
+    @abstractmethod
+    def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
+        """The model begins to call function `name`."""
+
+    def require(self, offer: Offer) -> None:  # noqa: B027
+        """Refuse, by the field's name, what this daemon does not offer."""
+
+    async def open(self, output: Output, context: ToolContext) -> Sequence[Call]:
+        """Get ready, before the model's first turn. Returns calls of earlier turns that are to be carried out now."""
+        return ()
+
+    def beside(self, tools: Sequence[Tool]) -> Tool:
+        """The tool as it is among all tools of its request; refuses what contradicts another."""
+        return self
+
+    def matches(self, choice: dict[str, Any]) -> bool:
+        """Whether a tool_choice entry means this tool."""
+        return bool(choice.get("type") == self.type)
+
+    def named(self, name: str) -> list[str]:
+        """Those of its functions that a tool_choice with this name means."""
+        return [name] if name in self.names else []
+
+    async def execute(self, call: Call, output: Output, context: ToolContext) -> None:
+        """Carry out a hosted call and write its output items. Cancelling stops what it started."""
+        raise NotImplementedError(f"{self.type} calls are the client's to carry out")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its functions."""
+        return [entry[entry["type"]]["name"] for entry in self.declare()]

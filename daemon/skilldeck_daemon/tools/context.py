@@ -1,0 +1,226 @@
+"""What a run gives its tools: the container with the skills and files of the request, and permission to run commands.
+
+A container_auto request uses the container that the history used when it is still there and has what is asked for;
+else a new one is made with the first call, while the model still writes what to run in it. With skills or files to use
+its sandbox starts with the run, beside the model; an answer without commands leaves nothing of it. A failed start of a
+container is a failed call, not half a container. `agent/placement.py` decides which container that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from skilldeck_daemon.attachments.listing import Attachment
+from skilldeck_daemon.containers import Container, ContainerGone
+from skilldeck_daemon.libraries.approvals import Approvals, strictest
+from skilldeck_daemon.libraries.environments import Environments, Mounted, public
+from skilldeck_daemon.tools.mcp_servers.servers import McpServers
+from skilldeck_daemon.tools.products import products
+from skilldeck_daemon.tools.web.pages import Pages, PageText
+from skilldeck_daemon.tools.web.providers import SearchProvider
+from skilldeck_daemon.wire.items import Item
+from skilldeck_shared.errors import NotFound
+
+CITED_FILES = 100
+"""Files of one run that are cited at most; all are in the container's list."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`
+    tells of the code interpreter."""
+
+    shell: str = ""
+    skills: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
+    python: bool = False
+
+
+@dataclass(frozen=True)
+class Web:
+    """The web, where the operator has turned it on."""
+
+    provider: SearchProvider
+    pages: Pages
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this daemon has for tools to work with; None where its operator turned it off."""
+
+    web: Web | None = None
+    mcp: McpServers | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the hosted calls of a run are executed, and what the model is shown of it.
+
+    `record` is of a container that does not exist yet, with the `files` it will be given; both are empty for one that
+    does. `mounted` are all skills it has.
+    """
+
+    around: Surroundings = field(default_factory=Surroundings)
+    container_id: str = ""
+    mounted: tuple[Mounted, ...] = ()
+    record: dict[str, Any] | None = None
+    files: tuple[Attachment, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """Whether a call was allowed, and under the policy "ask" the seconds until that was known."""
+
+    allowed: bool
+    asked_s: float | None = None
+
+
+async def _anything(function: dict[str, Any]) -> bool:
+    return True
+
+
+@dataclass
+class ToolContext:
+    """What the tools of one run share. Made whole by `PlanBuilder`; what changes afterwards changes in here.
+
+    Args:
+        said: the conversation before this run's output.
+        fits: whether the model can be given a function.
+    """
+
+    run_id: str
+    session: str
+    permission: str | None
+    approvals: Approvals
+    environments: Environments
+    offer: Offer
+    place: Placement
+    include: frozenset[str] = frozenset()
+    said: Sequence[Item] = ()
+    instructions: str = ""
+    fits: Callable[[dict[str, Any]], Awaitable[bool]] = _anything
+    sources: dict[str, str] = field(default_factory=dict)  # titles of the pages that were found, by URL
+    pages: dict[str, PageText] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
+    closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
+    verdicts: dict[str, Verdict] = field(default_factory=dict)  # by call id
+
+    def __post_init__(self) -> None:
+        self._record = self.place.record
+        self._files = list(self.place.files)
+        self._coming: asyncio.Task[Container] | None = None  # the container of the call that is being written
+        self._marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
+        self.cite(found for item in self.said for found in item.get("results") or ())
+
+    @property
+    def container_id(self) -> str:
+        return self.place.container_id
+
+    @property
+    def skill_names(self) -> tuple[str, ...]:
+        """Of the skills that its own shell has."""
+        around = self.place.around
+        return tuple(name for name, _ in around.skills) if around.shell == "hosted" else ()
+
+    def cite(self, results: Iterable[dict[str, str]]) -> None:
+        """Remember pages as sources of what the model writes. One without a title keeps that it was found under."""
+        for result in results:
+            if result["title"] != result["url"] or result["url"] not in self.sources:
+                self.sources[result["url"]] = result["title"]
+
+    def close(self) -> None:
+        """The run is over."""
+        for end in self.closing:
+            end()
+
+    async def approve(self, kind: str, commands: list[str], call_id: str) -> str | None:
+        """None, or why the commands may not run, for the model."""
+        asked = time.monotonic()
+        refusal = await self.approvals.check(
+            kind,
+            commands,
+            permission=self.permission,
+            run_id=self.run_id,
+            call_id=call_id,
+            session=self.session,
+            skills={
+                mount.name: {"skill_id": mount.skill_id, "version": mount.version, "path": mount.path}
+                for mount in self.place.mounted
+            },
+        )
+        asks = strictest(self.approvals.permission, self.permission) == "ask"
+        self.verdicts[call_id] = Verdict(refusal is None, time.monotonic() - asked if asks else None)
+        return refusal
+
+    def begin_container(self) -> None:
+        """The model begins with skills or files to use: start a new container's sandbox meanwhile.
+
+        That takes 15 ms, which pass while the prompt is read. Under "ask" nothing starts unasked.
+        """
+        if self._record is not None and (self.place.mounted or self._files) and self._unasked():
+            self.environments.begin(self._record)
+            self.closing.append(partial(self.environments.early.give_up, self.container_id))
+
+    def expect_container(self) -> None:
+        """The model has begun a call: get the container ready meanwhile. What goes wrong is told by `container`.
+
+        A new one takes 30 ms, which passes while the arguments are written. Under "ask" nothing starts unasked.
+        """
+        if self._coming is None and self._unasked():
+            self._coming = asyncio.create_task(self._ready(start=True))
+            self._coming.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody asks
+            self.closing.append(partial(_stop, self._coming))
+
+    def _unasked(self) -> bool:
+        return strictest(self.approvals.permission, self.permission) == "auto"
+
+    async def container(self) -> Container:
+        """The run's container, made when this is its first use, with the run's files in it."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            with contextlib.suppress(ContainerGone):  # idle ones give way to others; its data is still there
+                container = await coming
+                if not container.closed:
+                    return container
+        return await self._ready()
+
+    async def _ready(self, *, start: bool = False) -> Container:
+        if self._record is not None:
+            record = self._record
+            await self.environments.open_new(record)
+            self._record = None
+        container = await self.environments.open(self.container_id)
+        while self._files:
+            attachment = self._files[0]
+            await self.environments.add(self.container_id, attachment.name, attachment.source, "user", attachment.key)
+            self._files.pop(0)
+        if self._marks is None:
+            present = await self.environments.sync(self.container_id, container)
+            self._marks = {file["path"]: file["_mtime_ns"] for file in present}
+        if start:
+            await container.start()
+        return container
+
+    async def produced(self, text: str = "") -> list[dict[str, Any]]:
+        """container.file objects of what this run's calls made or changed, the best first (see `products`).
+
+        Args:
+            text: the answer; files it mentions come first.
+        """
+        if self._marks is None:
+            return []
+        try:
+            files = await self.environments.sync(self.container_id)
+        except (ContainerGone, NotFound):  # deleted meanwhile
+            return []
+        made = [file for file in files if self._marks.get(file["path"]) != file["_mtime_ns"]]
+        return [public(file) for file in products(made, files, text)[:CITED_FILES]]
+
+
+def _stop(task: asyncio.Task[Container]) -> None:
+    task.cancel()

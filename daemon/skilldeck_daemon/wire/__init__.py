@@ -1,0 +1,1 @@
+"""What crosses the wire, read and checked: fields, JSON text, items, environments, schemas. Nothing here runs."""

@@ -1,0 +1,121 @@
+"""The `environment` of a shell: a container of its own (container_auto), one that exists, or the client's machine.
+
+What POST /containers takes as well is read by `container_contents`. Nothing is looked up here: skills and files are
+resolved when a run or a container is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skilldeck_daemon.wire.fields import Fields, kind, refuse
+from skilldeck_shared.characters import clean
+
+MEMORY_LIMITS = ("1g", "4g", "16g", "64g")
+MAX_INLINE = 70_254_592
+MAX_SKILLS = 200
+LEFT_OUT = "bGVmdCBvdXQ="
+"""Base64 of "left out"."""
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """A validated `environment`. `skills` are the request's own objects, each with the path it stood at."""
+
+    kind: Literal["container_auto", "container_reference", "local"] = "local"
+    container_id: str = ""
+    file_ids: tuple[str, ...] = ()
+    memory_limit: str = "1g"
+    allowed_domains: tuple[str, ...] = ()
+    skills: tuple[tuple[str, dict[str, Any]], ...] = ()
+    echo: dict[str, Any] | None = field(default=None, compare=False)
+
+
+def parse_environment(fields: Fields) -> EnvironmentSpec:
+    kind_ = fields.needed("type", choices=("container_auto", "container_reference", "local"))
+    if kind_ == "container_reference":
+        id = fields.needed("container_id", maximum=256)
+        fields.refuse(
+            "skills", "file_ids", "memory_limit", "network_policy", why="A container keeps what it was made with."
+        )
+        return EnvironmentSpec("container_reference", id, echo={"type": kind_, "container_id": id})
+    if kind_ == "local":
+        skills = tuple(_local_skill(entry) for entry in fields.objects("skills", maximum=MAX_SKILLS))
+        shown = {"skills": [skill for _, skill in skills]} if skills else {}
+        return EnvironmentSpec("local", skills=skills, echo={"type": "local", **shown})
+    contents = container_contents(fields)
+    policy: dict[str, Any] = {"type": "disabled"}
+    if contents.allowed_domains:
+        policy = {"type": "allowlist", "allowed_domains": list(contents.allowed_domains)}
+    echo: dict[str, Any] = {
+        "type": "container_auto",
+        "file_ids": list(contents.file_ids),
+        "memory_limit": contents.memory_limit,
+        "network_policy": policy,
+        "skills": [_shown(skill) for _, skill in contents.skills],
+    }
+    return EnvironmentSpec(
+        "container_auto",
+        file_ids=contents.file_ids,
+        memory_limit=contents.memory_limit,
+        allowed_domains=contents.allowed_domains,
+        skills=contents.skills,
+        echo=echo,
+    )
+
+
+def container_contents(fields: Fields) -> EnvironmentSpec:
+    """The fields that container_auto and POST /containers share."""
+    skills = tuple(_skill(entry) for entry in fields.objects("skills", maximum=MAX_SKILLS))
+    return EnvironmentSpec(
+        "container_auto",
+        file_ids=tuple(fields.strings("file_ids", maximum=50)),
+        memory_limit=fields.string("memory_limit", choices=MEMORY_LIMITS) or "1g",
+        allowed_domains=_network(fields),
+        skills=skills,
+    )
+
+
+def _network(fields: Fields) -> tuple[str, ...]:
+    policy = fields.object("network_policy")
+    if policy is None or policy.needed("type", choices=("disabled", "allowlist")) == "disabled":
+        return ()
+    policy.refuse("domain_secrets", why="Secrets cannot be put into encrypted traffic here; leave them out.")
+    return tuple(policy.strings("allowed_domains", required=True, minimum=1, maximum=1000))
+
+
+def _skill(fields: Fields) -> tuple[str, dict[str, Any]]:
+    if fields.needed("type", choices=("skill_reference", "inline")) == "inline":
+        source = fields.object("source", required=True)
+        assert source is not None
+        source.needed("type", choices=("base64",))
+        source.needed("media_type", choices=("application/zip",))
+        data = source.needed("data", maximum=MAX_INLINE)
+        name, description = fields.needed("name", maximum=256), fields.needed("description", maximum=4096)
+        origin = {"type": "base64", "media_type": "application/zip", "data": data}
+        return fields.path, {"type": "inline", "name": name, "description": description, "source": origin}
+    version = fields.value.get("version")
+    # The guides send a JSON integer although the schema says string.
+    if isinstance(version, int) and not isinstance(version, bool):
+        version = str(version)
+    elif version is not None and not isinstance(version, str):
+        refuse(
+            fields.name("version"), f"'{fields.name('version')}' must be a version or 'latest', not {kind(version)}."
+        )
+    reference = {"type": "skill_reference", "skill_id": fields.needed("skill_id", maximum=64)}
+    return fields.path, {**reference, **({"version": clean(version)} if version is not None else {})}
+
+
+def _local_skill(fields: Fields) -> tuple[str, dict[str, Any]]:
+    if fields.value.get("type") is not None:
+        hint = "Give name, description and path, or use the environment container_auto."
+        refuse(fields.path, f"'{fields.path}' is no skill of a local environment.", hint, "invalid_value")
+    return fields.path, {name: fields.needed(name, maximum=4096) for name in ("name", "description", "path")}
+
+
+def _shown(skill: dict[str, Any]) -> dict[str, Any]:
+    """An inline bundle may have 70 MB: a Response shows its name, not its bytes (the schema wants some)."""
+    if skill["type"] == "inline":
+        return {**skill, "source": {**skill["source"], "data": LEFT_OUT}}
+    return skill

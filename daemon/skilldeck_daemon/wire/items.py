@@ -1,0 +1,364 @@
+"""The `input` of a request: what OpenAI accepts, read into canonical items.
+
+A canonical item has an `id` and all fields its stored form needs (`GET …/input_items` returns it as it is). Content
+of messages is always a list of parts. References (`item_reference`) stay references until the run starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from typing import Any
+
+from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.wire.fields import Fields, item_id, kind, refuse
+from skilldeck_daemon.wire.items_web import READERS
+from skilldeck_daemon.wire.output_text import annotation, logprob
+from skilldeck_daemon.wire.sealed import unseal
+from skilldeck_shared.characters import clean
+
+Item = dict[str, Any]
+
+MAX_ITEMS = 10_000
+MAX_DIFF = 10_485_760
+DETAILS = ("auto", "low", "high", "original")
+STATUSES = ("in_progress", "completed", "incomplete")
+
+
+def parse_input(value: Any) -> list[Item]:
+    """A string or a list of items; absent means none."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [message_item("user", [{"type": "input_text", "text": clean(value)}])]
+    if not isinstance(value, list):
+        refuse("input", f"'input' must be a string or an array of items, not {kind(value)}.", code="invalid_type")
+    if len(value) > MAX_ITEMS:
+        refuse("input", f"'input' has {len(value)} items.", f"At most {MAX_ITEMS} are allowed.")
+    return parse_items(value, "input")
+
+
+def parse_items(values: list[Any], path: str) -> list[Item]:
+    """A list of input items at `path` (also the body of a conversation's items)."""
+    items = [parse_item(Fields(value, f"{path}[{index}]")) for index, value in enumerate(values)]
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        if item["id"] in seen and item["type"] != "item_reference":
+            hint = "Send each item once, or leave the ids out."
+            refuse(f"{path}[{index}].id", f"Two items have the id {item['id'][:100]!r}.", hint, "duplicate_item")
+        seen.add(item["id"])
+    return items
+
+
+def parse_item(fields: Fields) -> Item:
+    """One input item; an object with a role and no type is a message."""
+    given = fields.string("type")
+    if given is None and "role" not in fields.value and "id" in fields.value:
+        given = "item_reference"  # the type of a reference is optional
+    type = given or "message"
+    reader = _READERS.get(type)
+    if reader is None:
+        accepted = ", ".join(sorted(_READERS))
+        refuse(
+            fields.name("type"),
+            f"Input items of type {type[:64]!r} are not supported.",
+            f"Accepted: {accepted}.",
+            "invalid_value",
+        )
+    return reader(fields)
+
+
+def message_item(role: str, content: list[dict[str, Any]]) -> Item:
+    return {"id": new_id("msg"), "type": "message", "role": role, "status": "completed", "content": content}
+
+
+# ------------------------------------------------------------------ messages
+
+
+def _message(fields: Fields) -> Item:
+    role = fields.needed("role", choices=("user", "assistant", "system", "developer"))
+    phase = fields.string("phase", choices=("commentary", "final_answer"))
+    content = fields.value.get("content")
+    part_type = "output_text" if role == "assistant" else "input_text"
+    if isinstance(content, str):
+        parts = [_text_part(part_type, clean(content))]
+    elif content is None:
+        refuse(
+            fields.name("content"),
+            f"Missing required parameter: '{fields.name('content')}'.",
+            code="missing_required_parameter",
+        )
+    else:
+        parts = [_part(part, role) for part in fields.objects("content")]
+    return {
+        "id": item_id(fields, "msg"),
+        "type": "message",
+        "role": role,
+        "status": fields.string("status", choices=STATUSES) or "completed",
+        "content": parts,
+        **({"phase": phase} if phase and role == "assistant" else {}),
+    }
+
+
+def _text_part(type: str, text: str) -> dict[str, Any]:
+    if type == "output_text":
+        return {"type": type, "text": text, "annotations": [], "logprobs": []}
+    return {"type": type, "text": text}
+
+
+def _part(fields: Fields, role: str) -> dict[str, Any]:
+    allowed = ("output_text", "refusal") if role == "assistant" else ("input_text", "input_image", "input_file")
+    type = fields.needed("type", choices=(*allowed, "text"))
+    match type:
+        case "refusal":
+            return {"type": type, "refusal": fields.string("refusal", required=True) or ""}
+        case "input_image":
+            return _image(fields)
+        case "input_file":
+            return _file(fields)
+        case "output_text":
+            text = fields.string("text", required=True) or ""
+            annotations = [annotation(entry) for entry in fields.objects("annotations")]
+            logprobs = [logprob(entry) for entry in fields.objects("logprobs")]
+            return {**_text_part(type, text), "annotations": annotations, "logprobs": logprobs}
+        case _:
+            fallback = "output_text" if role == "assistant" else "input_text"
+            return _text_part(fallback if type == "text" else type, fields.string("text", required=True) or "")
+
+
+def _image(fields: Fields) -> dict[str, Any]:
+    url, file_id = fields.string("image_url"), fields.string("file_id", maximum=256)
+    if bool(url) == bool(file_id):
+        refuse(fields.path, f"'{fields.path}' needs exactly one of 'image_url' and 'file_id'.")
+    if url and not url.startswith(("data:", "https://", "http://")):
+        refuse(
+            fields.name("image_url"),
+            f"'{fields.name('image_url')}' must be a data: or http(s) URL.",
+            code="invalid_value",
+        )
+    return {
+        "type": "input_image",
+        "detail": fields.string("detail", choices=DETAILS) or "auto",
+        "image_url": url or None,
+        "file_id": file_id or None,
+    }
+
+
+def _file(fields: Fields) -> dict[str, Any]:
+    """One of file_id, file_data (a data URL or base64), file_url; base64 is decoded once, here, to prove it is."""
+    sources = {name: fields.string(name) for name in ("file_id", "file_data", "file_url")}
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        refuse(fields.path, f"'{fields.path}' needs exactly one of 'file_id', 'file_data' and 'file_url'.")
+    fields.string("detail", choices=DETAILS)
+    part: dict[str, Any] = {"type": "input_file", given[0]: sources[given[0]]}
+    if given[0] == "file_data":
+        decode_file_data(str(sources["file_data"]), fields.name("file_data"))
+    filename = fields.string("filename", maximum=255)
+    if filename:
+        part["filename"] = filename
+    return part
+
+
+def decode_file_data(data: str, param: str) -> tuple[bytes, str]:
+    """`data:TYPE;base64,…` or bare base64 → (bytes, media type or empty)."""
+    media = ""
+    if data.startswith("data:"):
+        head, comma, data = data.partition(",")
+        if not comma or not head.endswith(";base64"):
+            refuse(param, f"'{param}' is a data URL without ';base64,'.", code="invalid_value")
+        media = head[len("data:") : -len(";base64")]
+    try:
+        return base64.b64decode(data, validate=True), media
+    except (binascii.Error, ValueError):
+        refuse(
+            param, f"'{param}' is not valid base64.", "Send a data URL or the base64 text of the file.", "invalid_value"
+        )
+
+
+# ------------------------------------------------------------------ calls and their outputs
+
+
+def _common(fields: Fields, prefix: str) -> Item:
+    return {
+        "id": item_id(fields, prefix),
+        "type": fields.value["type"],
+        "status": fields.string("status", choices=STATUSES) or "completed",
+    }
+
+
+def _call_id(fields: Fields) -> str:
+    return fields.needed("call_id", maximum=256)
+
+
+def _function_call(fields: Fields) -> Item:
+    arguments = fields.string("arguments", required=True) or ""
+    return {**_common(fields, "fc"), "call_id": _call_id(fields), **_called(fields), "arguments": arguments}
+
+
+def _called(fields: Fields) -> Item:
+    """The function's name, and its namespace where it has one."""
+    namespace = fields.string("namespace", maximum=128)
+    return {"name": fields.needed("name", maximum=256), **({"namespace": namespace} if namespace else {})}
+
+
+def _function_call_output(fields: Fields) -> Item:
+    return {**_common(fields, "fco"), "call_id": _call_id(fields), "output": _output(fields)}
+
+
+def _custom_call(fields: Fields) -> Item:
+    text = fields.string("input", required=True) or ""
+    return {**_common(fields, "ctc"), "call_id": _call_id(fields), **_called(fields), "input": text}
+
+
+def _custom_call_output(fields: Fields) -> Item:
+    return {**_common(fields, "ctco"), "call_id": _call_id(fields), "output": _output(fields)}
+
+
+def _output(fields: Fields) -> str | list[dict[str, Any]]:
+    if isinstance(fields.value.get("output"), list):
+        return [_part(part, "user") for part in fields.objects("output")]
+    return fields.string("output", required=True) or ""
+
+
+def _shell_call(fields: Fields) -> Item:
+    action = fields.object("action", required=True)
+    assert action is not None
+    environment = fields.object("environment")
+    where: dict[str, Any] | None = None
+    if environment is not None:
+        where = {"type": environment.needed("type", choices=("local", "container_reference"))}
+        if where["type"] == "container_reference":
+            where["container_id"] = environment.needed("container_id", maximum=256)
+    return {
+        **_common(fields, "sh"),
+        "call_id": _call_id(fields),
+        "action": {
+            "commands": action.strings("commands", required=True),
+            "timeout_ms": action.integer("timeout_ms", minimum=0),
+            "max_output_length": action.integer("max_output_length", minimum=0),
+        },
+        "environment": where,
+    }
+
+
+def _shell_output(fields: Fields) -> Item:
+    output = []
+    for entry in fields.objects("output", required=True):
+        outcome = entry.object("outcome", required=True)
+        assert outcome is not None
+        ended: dict[str, Any] = {"type": outcome.needed("type", choices=("exit", "timeout"))}
+        if ended["type"] == "exit":
+            ended["exit_code"] = outcome.integer("exit_code", required=True)
+        stdout, stderr = (entry.string(name, required=True) or "" for name in ("stdout", "stderr"))
+        output.append({"stdout": stdout, "stderr": stderr, "outcome": ended})
+    return {
+        **_common(fields, "sho"),
+        "call_id": _call_id(fields),
+        "output": output,
+        "max_output_length": fields.integer("max_output_length", minimum=0),
+    }
+
+
+def _python_call(fields: Fields) -> Item:
+    outputs: list[dict[str, Any]] | None = None
+    if fields.value.get("outputs") is not None:
+        outputs = []
+        for entry in fields.objects("outputs"):
+            kind_ = entry.needed("type", choices=("logs", "image"))
+            field = "logs" if kind_ == "logs" else "url"
+            outputs.append({"type": kind_, field: entry.string(field, required=True) or ""})
+    return {
+        "id": item_id(fields, "ci"),
+        "type": "code_interpreter_call",
+        "status": fields.string("status", choices=(*STATUSES, "interpreting", "failed")) or "completed",
+        "code": fields.string("code"),
+        "container_id": fields.needed("container_id", maximum=256),
+        "outputs": outputs,
+    }
+
+
+def _patch_call(fields: Fields) -> Item:
+    given = fields.object("operation", required=True)
+    assert given is not None
+    kind_ = given.needed("type", choices=("create_file", "update_file", "delete_file"))
+    operation = {"type": kind_, "path": given.needed("path", maximum=4096)}
+    if kind_ != "delete_file":
+        operation["diff"] = given.string("diff", required=True, maximum=MAX_DIFF) or ""
+    return {
+        "id": item_id(fields, "apc"),
+        "type": "apply_patch_call",
+        "status": fields.string("status", choices=("in_progress", "completed")) or "completed",
+        "call_id": _call_id(fields),
+        "operation": operation,
+    }
+
+
+def _patch_output(fields: Fields) -> Item:
+    return {
+        "id": item_id(fields, "apco"),
+        "type": "apply_patch_call_output",
+        "status": fields.needed("status", choices=("completed", "failed")),
+        "call_id": _call_id(fields),
+        "output": fields.string("output", maximum=MAX_DIFF),
+    }
+
+
+def _reasoning(fields: Fields) -> Item:
+    item: Item = {
+        "id": item_id(fields, "rs"),
+        "type": "reasoning",
+        "summary": [
+            {"type": "summary_text", "text": part.string("text", required=True) or ""}
+            for part in fields.objects("summary")
+        ],
+        "content": [
+            {"type": "reasoning_text", "text": part.string("text", required=True) or ""}
+            for part in fields.objects("content")
+        ],
+    }
+    encrypted = fields.string("encrypted_content")
+    if encrypted:
+        item["encrypted_content"] = encrypted
+        if not item["content"] and unseal(encrypted):
+            item["content"] = [{"type": "reasoning_text", "text": unseal(encrypted)}]
+    return item
+
+
+def _compaction(fields: Fields) -> Item:
+    content = fields.needed("encrypted_content", maximum=20_971_520)
+    try:
+        told = json.loads(unseal(content))
+        valid = isinstance(told["summary"], str) and all(
+            message["role"] in ("user", "system", "developer") and isinstance(message["content"], str)
+            for message in told["messages"]
+        )
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        refuse(fields.name("encrypted_content"), f"'{fields.name('encrypted_content')}' was not made by this server.")
+    return {"id": item_id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
+
+
+def _reference(fields: Fields) -> Item:
+    return {"type": "item_reference", "id": fields.needed("id", maximum=256)}
+
+
+_READERS: dict[str, Callable[[Fields], Item]] = {
+    "message": _message,
+    "function_call": _function_call,
+    "function_call_output": _function_call_output,
+    "custom_tool_call": _custom_call,
+    "custom_tool_call_output": _custom_call_output,
+    "shell_call": _shell_call,
+    "shell_call_output": _shell_output,
+    "code_interpreter_call": _python_call,
+    "apply_patch_call": _patch_call,
+    "apply_patch_call_output": _patch_output,
+    "reasoning": _reasoning,
+    "item_reference": _reference,
+    "compaction": _compaction,
+    **READERS,
+}

@@ -1,0 +1,1 @@
+"""The chat behind its screen: sessions, drafts, transcripts, live runs."""

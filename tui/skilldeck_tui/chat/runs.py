@@ -1,0 +1,310 @@
+"""The runs behind the chat screen: opening a session, reading live runs, sending, attaching.
+
+A mixin of `ChatScreen`, apart from it because this half talks to the daemon and that half to the person. Every call
+that fails is told to the person; none ends the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import work
+from textual.css.query import NoMatches
+
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.chat.draft import Attachment, Object
+from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.client.types import RunDetail
+from skilldeck_tui.format import one_line
+from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.state import session_of
+
+if TYPE_CHECKING:
+    from skilldeck_tui.widgets.composer import Composer
+    from skilldeck_tui.widgets.transcript.view import TranscriptView
+
+PAGE = 20
+CHAIN = 20
+"""How many earlier responses of a chain (previous_response_id) are shown."""
+
+
+class ChatRuns(ModeScreen):
+    if TYPE_CHECKING:
+
+        @property
+        def transcript(self) -> TranscriptView: ...
+        @property
+        def composer(self) -> Composer: ...
+
+        permission: str
+
+        def animate_live(self, live: bool) -> None: ...
+        def arrived(self) -> None: ...
+
+    def init_runs(self) -> None:
+        self.current = ""
+        self.turns: list[Turn] = []
+        self.loading_session = False
+        self._more = False
+        self._reading: set[str] = set()
+        self._adopting: set[str] = set()
+        self._uploads: set[asyncio.Task[None]] = set()
+        self._sending = False
+
+    # ------------------------------------------------------------ what is shown
+
+    @property
+    def live(self) -> list[Turn]:
+        return [turn for turn in self.turns if turn.live and turn.run_id]
+
+    @property
+    def run_ids(self) -> set[str]:
+        return {turn.run_id for turn in self.turns}
+
+    def pending(self) -> list[Object]:
+        return self.state.approvals
+
+    def open(self, key: str) -> None:
+        """Show a session (`session:ID`), a run (`run:ID`), or an empty new session (empty)."""
+        self.current = key
+        self.turns = []
+        self._reading.clear()
+        self.workers.cancel_group(self, "read")
+        self.loading_session = bool(key)
+        self.show_state({"session"})
+        self._load(key)
+
+    @work(exclusive=True, group="load")
+    async def _load(self, key: str) -> None:
+        turns: list[Turn] = []
+        self._more = False
+        try:
+            if key.startswith("session:"):
+                turns, self._more = await self._session(key.removeprefix("session:"))
+            elif key:
+                turns = await self._chain(key.removeprefix("run:"))
+        except SkilldeckError as error:
+            self.deck.tell(error)
+        if self.current != key or not self.is_running:
+            return
+        self.turns = turns
+        self.loading_session = False
+        # Parts are missing when the screen is on its way out: who quits while a session loads is shown no traceback.
+        with suppress(NoMatches):
+            await self.transcript.show(turns, more=self._more)
+            self.transcript.prune()
+        for turn in turns:
+            if turn.live:
+                self._read(turn)
+        self.show_state({"run"})
+        self.animate_live(bool(self.live))
+
+    async def _session(self, session_id: str, after: str = "") -> tuple[list[Turn], bool]:
+        page = await self.client.runs(session=session_id, limit=PAGE, after=after)
+        details = await asyncio.gather(*(self.client.run(run["id"]) for run in reversed(page.data)))
+        return [Turn.stored(detail) for detail in details], page.has_more
+
+    async def _chain(self, run_id: str) -> list[Turn]:
+        """A run and those it goes on from, oldest first."""
+        turns: list[Turn] = []
+        next_: str | None = run_id
+        while next_ and len(turns) < CHAIN:
+            try:
+                detail: RunDetail = await self.client.run(next_)
+            except SkilldeckError:
+                # An earlier response may have been deleted; the one asked for may not.
+                if not turns:
+                    raise
+                break
+            turns.insert(0, Turn.stored(detail))
+            next_ = detail.response.get("previous_response_id")
+        return turns
+
+    def load_earlier(self) -> None:
+        if self._more and self.turns and self.current.startswith("session:"):
+            self._load_earlier(self.current)
+
+    @work(exclusive=True, group="earlier")
+    async def _load_earlier(self, key: str) -> None:
+        try:
+            turns, more = await self._session(key.removeprefix("session:"), self.turns[0].run_id)
+        except SkilldeckError as error:
+            self.deck.tell(error)
+            return
+        if self.current == key:
+            self._more = more
+            # Of runs that began in one second, some may have been taken for new ones.
+            turns = [turn for turn in turns if turn.run_id not in self.run_ids]
+            self.turns[:0] = turns
+            await self.transcript.prepend(turns, more=more)
+
+    def adopt(self) -> None:
+        """Show runs that another client started in this session."""
+        if not self.current.startswith("session:") or self.loading_session or self._sending:
+            return
+        last = max((t.response.get("created_at") or 0 for t in self.turns), default=0)
+        for run in reversed(self.state.runs):
+            known = run["id"] in self.run_ids | self._adopting
+            if session_of(run) == self.current[8:] and not known and (run.get("created_at") or 0) >= last:
+                self._adopting.add(run["id"])
+                self._adopt(self.current, run["id"])
+
+    @work(group="adopt")
+    async def _adopt(self, key: str, run_id: str) -> None:
+        try:
+            turn = Turn.stored(await self.client.run(run_id))
+        except SkilldeckError:
+            return
+        finally:
+            self._adopting.discard(run_id)
+        if self.current == key and run_id not in self.run_ids:
+            self.turns.append(turn)
+            await self.transcript.add(turn)
+            if turn.live:
+                self._read(turn)
+            self.show_state({"run"})
+
+    # ------------------------------------------------------------ reading
+
+    @work(group="read")
+    async def _read(self, turn: Turn) -> None:
+        """Follow a run to its end; resumes by itself when the daemon comes back."""
+        if turn.run_id in self._reading:
+            return
+        self._reading.add(turn.run_id)
+        self.animate_live(True)
+        try:
+            async for event in self.client.follow_run(turn.run_id, turn.sequence):
+                turn.apply(event)
+                self.arrived()
+            detail = await self.client.run(turn.run_id)
+            if turn.live:
+                turn.close(detail.response, 0.0)
+            turn.time(detail.timeline)
+        except SkilldeckError as error:
+            turn.error, turn.status = error.title, "failed"
+            turn.revision += 1
+            self.deck.tell(error)
+        finally:
+            self._reading.discard(turn.run_id)
+            if self.is_running:
+                self.animate_live(bool(self._reading))
+
+    async def stop_run(self, turn: Turn) -> None:
+        try:
+            await self.client.cancel_run(turn.run_id)
+        except SkilldeckError as error:
+            self.deck.tell(error)
+
+    # ------------------------------------------------------------ attaching
+
+    def attach_file(self, file: Object) -> None:
+        """Attach a file that the daemon has."""
+        name, size = str(file.get("filename") or file["id"]), int(file.get("bytes") or 0)
+        attachments = self.composer.draft.attachments
+        if all(a.file_id != file["id"] for a in attachments):
+            attachments.append(Attachment(name, None, str(file["id"]), size, size))
+        self._chips()
+
+    def attach_path(self, path: Path) -> None:
+        """Upload a file and attach it."""
+        attachment = Attachment(path.name, path)
+        self.composer.draft.attachments.append(attachment)
+        task = asyncio.create_task(self._upload(attachment, path))
+        self._uploads.add(task)
+        task.add_done_callback(self._uploads.discard)
+        self._chips()
+
+    async def _upload(self, attachment: Attachment, path: Path) -> None:
+        def progress(done: int, total: int) -> None:
+            before = attachment.sent
+            attachment.sent, attachment.size = done, total
+            if total and done * 20 // total != before * 20 // total:
+                self._chips()
+
+        try:
+            file = await self.client.upload_file(path, progress=progress)
+        except SkilldeckError as error:
+            attachment.error = error.title
+            self.deck.tell(error)
+        else:
+            attachment.file_id = str(file["id"])
+            attachment.size = int(file.get("bytes") or attachment.size)
+        self._chips()
+
+    def _chips(self) -> None:
+        if self.is_running:
+            self.composer.show(self.permission)
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, text: str) -> None:
+        if self._sending:
+            return
+        if self.live:
+            self.notify("This session is busy; esc esc stops it, ctrl+n starts another.", severity="warning")
+            return
+        self._sending = True
+        self._send(text)
+
+    @work(group="send")
+    async def _send(self, text: str) -> None:
+        key, turn = self.current, Turn("")
+        try:
+            if self._uploads:
+                await asyncio.wait(set(self._uploads))
+            draft = self.composer.draft
+            broken = next((a for a in draft.attachments if a.error), None)
+            if broken is not None:
+                self.notify(f"{broken.name} was not uploaded; remove it or try again.", severity="error")
+                return
+            body = draft.request(text, self.state)
+            names = [attachment.name for attachment in draft.attachments]
+            turn.ask(body["input"])
+            turn.asked[0].files = names
+            turn.started = self.deck.clock()
+            self.turns.append(turn)
+            self.remove_class("-empty")
+            await self.transcript.add(turn)
+            self.transcript.sync(self.deck.clock(), tick=True)
+            kept, text_kept = list(draft.attachments), self.composer.text.text
+            self.composer.clear()
+            try:
+                if not key:
+                    title = one_line(text, 80) or names[0]
+                    key = f"session:{(await self.client.create_session({'title': title}))['id']}"
+                    if self.current == "":
+                        self.current = key
+                where, _, id_ = key.partition(":")
+                if where == "session":
+                    body["conversation"] = id_
+                else:
+                    body["previous_response_id"] = id_
+                response = await self.client.start_run(body, self.permission, project=str(Path.cwd()))
+            except SkilldeckError as error:
+                self.deck.tell(error)
+                await self._unsend(turn, text_kept, kept)
+                return
+            turn.run_id = str(response["id"])
+            turn.response = response
+            turn.status = str(response.get("status") or "in_progress")
+            if self.current == key and turn in self.turns:
+                if key.startswith("run:"):
+                    self.current = f"run:{turn.run_id}"
+                self._read(turn)
+        finally:
+            self._sending = False
+            self.deck.touch({"session", "run"})
+
+    async def _unsend(self, turn: Turn, text: str, attachments: list[Attachment]) -> None:
+        """Give a message that was not sent back to the composer."""
+        if turn in self.turns:
+            self.turns.remove(turn)
+            await self.transcript.show(self.turns, more=self._more)
+        if not self.composer.text.text:
+            self.composer.text.load_text(text)
+            self.composer.draft.attachments = attachments
+            self._chips()

@@ -1,0 +1,1 @@
+"""Watched skill folders: every save becomes a version."""

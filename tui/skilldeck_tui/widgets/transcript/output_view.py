@@ -1,0 +1,146 @@
+"""The output of one command: folded to a few lines, or all of them; long lines are wrapped, stderr is tinted.
+
+Drawn line by line, so only what is on the screen costs anything. Folded, a frame looks at no more lines than it shows,
+however much was written.
+"""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, chop_cells
+from rich.segment import Segment
+from textual.geometry import Size
+from textual.strip import Strip
+
+from skilldeck_tui.chat.transcript import Command
+from skilldeck_tui.format import plural, size
+from skilldeck_tui.widgets.line_view import LineView
+from skilldeck_tui.widgets.marks import matches
+
+Row = tuple[str, str]
+HEAD = 4
+
+
+class OutputView(LineView):
+    """Shows `command.output`; `sync` after it changed. `lines` is how many a folded view shows."""
+
+    COMPONENT_CLASSES = {"output--stdout", "output--stderr", "output--mark", "output--match"}
+    DEFAULT_CSS = """
+    OutputView { height: auto; width: 1fr; }
+    OutputView .output--stdout { color: $foreground 82%; }
+    OutputView .output--stderr { color: $warning; }
+    OutputView .output--mark { color: $faint; text-style: italic; }
+    OutputView .output--match { background: $warning 40%; }
+    """
+
+    def __init__(self, command: Command, lines: int = 12) -> None:
+        super().__init__()
+        self.command = command
+        self.limit = lines
+        self.folded = True
+        self.pattern = ""
+        self._painted = -1
+        self._width = 0
+        self._rows: list[Row] = []
+        # Expanded: rows of lines that cannot change any more, and how many lines they are.
+        self._kept = 0
+        self._fixed = 0
+        self._first = 0
+
+    def sync(self, *, force: bool = False) -> None:
+        output = self.command.output
+        if output.revision == self._painted and not force:
+            return
+        self._painted = output.revision
+        before = len(self._rows)
+        self._build(force)
+        self.refresh(layout=len(self._rows) != before)
+
+    def toggle(self) -> None:
+        self.folded = not self.folded
+        self.sync(force=True)
+
+    @property
+    def foldable(self) -> bool:
+        return self.command.output.total > self.limit
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        return container.width
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        if width != self._width:
+            self._width = width
+            self._build(True)
+        return len(self._rows)
+
+    def row_of(self, line: int) -> int:
+        """The first row of a line (counted from the first ever written); for scrolling to it."""
+        row = 0
+        for _, text in self.command.output.lines[: max(0, line - self.command.output.first)]:
+            row += len(wrap(text, self._width))
+        return row
+
+    # ------------------------------------------------------------ rows
+
+    def _build(self, force: bool) -> None:
+        width = max(1, self._width)
+        if self.folded:
+            self._kept = self._fixed = 0
+            self._rows = self._folded_rows(width)
+            return
+        output = self.command.output
+        if force or output.first != self._first:
+            self._rows, self._kept, self._fixed, self._first = [], 0, output.first, output.first
+            if output.first:
+                self._rows.append(("mark", f"⋯ {plural(output.first, 'earlier line')} not kept · the daemon has them"))
+                self._kept = 1
+        del self._rows[self._kept :]
+        for stream, text in output.lines[self._fixed - output.first : output.closed - output.first]:
+            self._rows += [(stream, row) for row in wrap(text, width)]
+        self._fixed, self._kept = output.closed, len(self._rows)
+        for stream, text in output.lines[output.closed - output.first :]:
+            self._rows += [(stream, row) for row in wrap(text, width)]
+
+    def _folded_rows(self, width: int) -> list[Row]:
+        output, live = self.command.output, self.command.outcome is None
+        if output.total <= self.limit:
+            rows: list[Row] = [(stream, row) for stream, text in output.lines for row in wrap(text, width)]
+            if len(rows) <= 2 * self.limit:
+                return rows
+        head = 0 if live or output.first else HEAD
+        tail = self.limit - head - 1
+        hidden = output.total - head - tail
+        if hidden <= 0:
+            head, tail, hidden = 0, min(tail, output.total), 0
+        total = f" · {size(output.total_bytes)}"
+        mark: Row = ("mark", crop(f"⋯ {plural(max(hidden, 0), 'line')} folded{total} · enter unfolds", width))
+        first = [(stream, crop(text, width)) for stream, text in output.lines[:head]]
+        last = [(stream, crop(text, width)) for stream, text in output.lines[-tail:]]
+        return [*first, mark, *last]
+
+    def render_line(self, y: int) -> Strip:
+        width = self._width
+        if y >= len(self._rows):
+            return Strip.blank(width, self.line_style)
+        kind, text = self._rows[y]
+        style = self.get_component_rich_style(f"output--{kind}")
+        segments = [Segment(text, style)]
+        if self.pattern and kind != "mark":
+            segments, at = [], 0
+            match = self.get_component_rich_style("output--match")
+            for start, end in matches(text, self.pattern):
+                segments += [Segment(text[at:start], style), Segment(text[start:end], style + match)]
+                at = end
+            segments.append(Segment(text[at:], style))
+        return Strip(segments).adjust_cell_length(width, self.line_style)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    if len(text) <= width and (text.isascii() or cell_len(text) <= width):
+        return [text]
+    return chop_cells(text, max(1, width)) or [""]
+
+
+def crop(text: str, width: int) -> str:
+    if len(text) <= width and (text.isascii() or cell_len(text) <= width):
+        return text
+    return chop_cells(text, max(1, width - 1))[0] + "…"

@@ -1,0 +1,121 @@
+"""How a run ended: state, time, tokens, and a bar that shows where its time went."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+
+from skilldeck_tui.chat.transcript import ShellItem, Turn
+from skilldeck_tui.format import SPINNER, clean, duration, plural
+from skilldeck_tui.lines import in_lines
+from skilldeck_tui.widgets.settled import settled
+from skilldeck_tui.widgets.text_block import TextBlock
+
+KINDS = ("wait", "prefill", "generate", "call")
+STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
+LABELS = {"wait": "waiting", "prefill": "prefill", "generate": "generate", "call": "commands"}
+BAR = 32
+
+
+class RunFooter(Vertical):
+    virtual_size = settled()
+    DEFAULT_CSS = """
+    RunFooter { height: auto; margin: 0 0 1 0; padding: 0 2; }
+    RunFooter Static { height: auto; }
+    RunFooter .error { color: $error; }
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__()
+        self.turn = turn
+        self._painted = -1
+        self.now = turn.started
+
+    def compose(self) -> ComposeResult:
+        for name in ("error", "summary", "bar"):
+            yield TextBlock(classes=name)
+
+    def on_mount(self) -> None:
+        self.sync(self.now)
+
+    def on_resize(self) -> None:
+        # What fits on a line is known only once there is a width.
+        self._painted = -1
+        self.sync(self.now)
+
+    def sync(self, now: float) -> None:
+        self.now = now or self.now
+        if not self.children or (self.turn.revision == self._painted and not self.turn.live):
+            return
+        self._painted = self.turn.revision
+        turn = self.turn
+        error, summary, bar = (self.query_one(f".{name}", TextBlock) for name in ("error", "summary", "bar"))
+        error.display = turn.status == "failed" and bool(turn.error)
+        if error.display:
+            error.write(Content(f"✗ {clean(turn.error)}"))
+        summary.write(self._live(now) if turn.live else self._ended())
+        bars = Content("") if turn.live else timeline(turn, self.content_size.width or 80)
+        bar.display = bool(bars.plain)
+        bar.write(bars)
+
+    def _live(self, now: float) -> Content:
+        turn = self.turn
+        spent = max(0.0, now - turn.started) if turn.started else 0.0
+        frame = SPINNER[int(now * 10) % len(SPINNER)]
+        doing = "queued" if turn.status == "queued" else "running" if turn.items else "reading the prompt"
+        if turn.items and isinstance(turn.items[-1], ShellItem) and turn.items[-1].running:
+            doing = "waiting for your answer" if turn.items[-1].waiting else "running a command"
+        elif turn.items:
+            doing = "writing"
+        state = f"{doing} · {duration(spent)}"
+        # On two lines it would jump as the seconds grow.
+        hint = "   esc esc stops" if len(state) + 18 < (self.size.width or 80) else ""
+        return Content.assemble((f"{frame} ", "$accent"), (state, "$muted"), (hint, "$faint"))
+
+    def _ended(self) -> Content:
+        turn = self.turn
+        glyph, style, word = {
+            "completed": ("✓", "$success", ""),
+            "failed": ("✗", "$error", "failed"),
+            "cancelled": ("■", "$muted", "stopped"),
+            "incomplete": ("◐", "$warning", f"incomplete: {turn.error.replace('_', ' ')}"),
+        }.get(turn.status, ("○", "$muted", turn.status))
+        parts = [word] if word else []
+        if turn.ended > turn.started > 0:
+            parts.append(duration(turn.ended - turn.started))
+        if turn.usage:
+            cached = f" ({turn.usage.cached:,} cached)" if turn.usage.cached else ""
+            parts += [f"{turn.usage.input:,} in{cached}", f"{turn.usage.output:,} out"]
+        commands = sum(len(item.commands) for item in turn.items if isinstance(item, ShellItem))
+        if commands:
+            parts.append(plural(commands, "command"))
+        if turn.model and (self.size.width or 80) >= 70:
+            parts.append(clean(turn.model))
+        lines = in_lines([Content.styled(part, "$faint") for part in parts], " · ", (self.content_size.width or 80) - 2)
+        return Content.assemble((f"{glyph} ", style), Content("\n  ").join(lines))
+
+
+def timeline(turn: Turn, width: int = 80) -> Content:
+    """One bar in the order things happened, and the seconds of each kind."""
+    total = sum(span.end - span.start for span in turn.timeline)
+    if total <= 0:
+        return Content("")
+    bar: list[tuple[str, str]] = []
+    owed = 0.0
+    for span in turn.timeline:
+        owed += (span.end - span.start) / total * BAR
+        cells = round(owed)
+        owed -= cells
+        if cells > 0:
+            bar.append(("━" * cells, STYLES[span.kind]))
+    labels = []
+    for kind in KINDS:
+        seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
+        if seconds <= 0:
+            continue
+        labels.append(Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint")))
+    drawn = Content.assemble(*bar)
+    lines = in_lines([drawn, *labels], "   ", width)
+    # Beside the bar stand all of them or none.
+    return Content("\n").join(lines if len(lines) == 1 else [drawn, *in_lines(labels, "   ", width)])

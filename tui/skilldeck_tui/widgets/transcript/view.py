@@ -1,0 +1,334 @@
+"""The transcript of the session that is shown: turns, a cursor over their items, find.
+
+It follows its end until a person scrolls away. Only what is mounted costs anything: beyond `MAX_LINES` lines the oldest
+turns are removed from the screen (never from the daemon) and a mark says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static
+
+from skilldeck_tui import actions
+from skilldeck_tui.chat.transcript import Item, OtherItem, ReasoningItem, ShellItem, TextItem, Turn, UserItem
+from skilldeck_tui.format import plural
+from skilldeck_tui.widgets.settled import settled
+from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
+from skilldeck_tui.widgets.transcript.other_item import OtherView
+from skilldeck_tui.widgets.transcript.reasoning import ReasoningView
+from skilldeck_tui.widgets.transcript.run_footer import RunFooter
+from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
+from skilldeck_tui.widgets.transcript.user_message import UserMessage
+
+MAX_LINES = 100_000
+
+
+class TurnView(Stack):
+    def __init__(self, turn: Turn, lines: int) -> None:
+        super().__init__()
+        self.turn = turn
+        self.views: list[ItemView] = []
+        self._lines = lines
+        self._footer = RunFooter(turn)
+
+    def compose(self) -> ComposeResult:
+        self.views = [self._view(item) for item in self.turn.all_items]
+        yield from self.views
+        yield self._footer
+
+    def on_mount(self) -> None:
+        self.sync(self._footer.now)
+
+    def _view(self, item: Item) -> ItemView:
+        match item:
+            case UserItem():
+                return UserMessage(item)
+            case ReasoningItem():
+                return ReasoningView(item)
+            case TextItem():
+                # Here, not above: Markdown and its highlighting are a tenth of what the first paint would import.
+                from skilldeck_tui.widgets.transcript.message import MessageView
+
+                return MessageView(item)
+            case ShellItem():
+                return ShellCallView(item, self._lines)
+            case OtherItem():
+                return OtherView(item)
+        raise AssertionError(item.kind)
+
+    def sync(self, now: float, *, tick: bool = False) -> None:
+        if not self._footer.children:
+            return
+        new = [self._view(item) for item in self.turn.all_items[len(self.views) :]]
+        if new:
+            self.views += new
+            self.mount_all(new, before=self._footer)
+        for view in self.views:
+            view.sync(now)
+            if tick:
+                view.tick(now)
+        if tick or not self.turn.live:
+            self._footer.sync(now)
+
+    def waiting(self, calls: set[str]) -> None:
+        for view in self.views:
+            if isinstance(view, ShellCallView):
+                view.ask(view.shell.call_id in calls)
+
+    @property
+    def lines(self) -> int:
+        return sum(view.item.plain().count("\n") + 2 for view in self.views)
+
+
+class TranscriptView(VerticalScroll, can_focus=True):
+    virtual_size = settled()
+    BINDINGS = actions.bindings("transcript")
+    BINDING_GROUP_TITLE = "Transcript"
+    DEFAULT_CSS = """
+    TranscriptView { height: 1fr; padding: 1 1 0 1; scrollbar-size-vertical: 1; }
+    TranscriptView .turns { height: auto; min-height: 100%; }
+    TranscriptView .mark { color: $faint; text-align: center; margin: 0 0 1 0; }
+    """
+
+    class Write(Message):
+        """A person wants to write."""
+
+    class FindAsked(Message):
+        """A person wants to find something."""
+
+    class Copied(Message):
+        def __init__(self, text: str, what: str) -> None:
+            super().__init__()
+            self.text, self.what = text, what
+
+    class ExportAsked(Message):
+        """Save `item`, or the whole transcript when it is None."""
+
+        def __init__(self, item: Item | None) -> None:
+            super().__init__()
+            self.item = item
+
+    class CopyAllAsked(Message):
+        """Copy the whole transcript."""
+
+    class Matched(Message):
+        """`position` of `total`, counted from 1."""
+
+        def __init__(self, position: int, total: int) -> None:
+            super().__init__()
+            self.position, self.total = position, total
+
+    def __init__(self, lines: int = 12) -> None:
+        super().__init__()
+        self.lines = lines
+        self.turn_views: list[TurnView] = []
+        self.pruned = 0
+        self.more = False
+        self._cursor: ItemView | None = None
+        self._pattern = ""
+        self._matches: list[tuple[ItemView, int]] = []
+        self._match = -1
+        self._waiting: set[str] = set()
+
+    # ------------------------------------------------------------ content
+
+    def compose(self) -> ComposeResult:
+        # At least as high as the view: an anchored view puts lower content at its bottom, and leaves
+        # a negative scroll position behind.
+        with Column(classes="turns"):
+            yield Static("", classes="mark", markup=False)
+
+    @property
+    def _turns(self) -> Column:
+        return self.query_one(".turns", Column)
+
+    def on_mount(self) -> None:
+        self.query_one(".mark").display = False
+        self.anchor()
+
+    async def show(self, turns: Sequence[Turn], *, more: bool = False) -> None:
+        """Replace everything. `more`: there are earlier runs."""
+        self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
+        # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
+        # app waits for those, and would end with them.
+        await asyncio.shield(self.query(TurnView).remove())
+        self.turn_views = [TurnView(turn, self.lines) for turn in turns]
+        await self._turns.mount_all(self.turn_views)
+        self.more = more
+        self._mark()
+        self.anchor()
+
+    async def add(self, turn: Turn) -> TurnView:
+        view = TurnView(turn, self.lines)
+        self.turn_views.append(view)
+        await self._turns.mount(view)
+        self.anchor()
+        return view
+
+    async def prepend(self, turns: Sequence[Turn], *, more: bool) -> None:
+        views = [TurnView(turn, self.lines) for turn in turns]
+        await self._turns.mount_all(views, after=self.query_one(".mark"))
+        self.turn_views[:0] = views
+        self.more = more
+        self._mark()
+
+    def sync(self, now: float, *, tick: bool = False) -> None:
+        """Bring live turns, and those that just ended, up to date."""
+        for view in self.turn_views[-8:]:
+            view.sync(now, tick=tick)
+            if tick:
+                view.waiting(self._waiting)
+
+    def waiting(self, calls: set[str]) -> None:
+        """Which calls (by call id) wait for an approval."""
+        self._waiting = calls
+        for view in self.turn_views[-8:]:
+            view.waiting(calls)
+
+    def prune(self) -> None:
+        """Remove the oldest turns while more than `MAX_LINES` lines are shown."""
+        counts = [view.lines for view in self.turn_views]
+        total = sum(counts)
+        while total > MAX_LINES and len(self.turn_views) > 1:
+            view = self.turn_views.pop(0)
+            total -= counts.pop(0)
+            self.pruned += 1
+            view.remove()
+        self._mark()
+
+    def _mark(self) -> None:
+        mark = self.query_one(".mark", Static)
+        mark.display = bool(self.pruned or self.more)
+        if self.pruned:
+            mark.update(Content(f"⋯ {plural(self.pruned, 'earlier turn')} no longer shown · f9 exports all"))
+        elif self.more:
+            mark.update(Content("⋯ earlier turns · ctrl+home loads them"))
+
+    # ------------------------------------------------------------ cursor
+
+    @property
+    def item_views(self) -> list[ItemView]:
+        return [view for turn in self.turn_views for view in turn.views]
+
+    @property
+    def current(self) -> ItemView | None:
+        views = self.item_views
+        if self._cursor in views:
+            return self._cursor
+        return views[-1] if views else None
+
+    def select(self, view: ItemView | None, *, scroll: bool = True) -> None:
+        if self._cursor is not None:
+            self._cursor.remove_class("-cursor")
+        self._cursor = view
+        if view is not None:
+            view.add_class("-cursor")
+            if scroll:
+                self.release_anchor()
+                self.scroll_to_widget(view, animate=False)
+
+    def on_blur(self) -> None:
+        self.select(None)
+
+    def on_item_view_clicked(self, event: ItemView.Clicked) -> None:
+        event.stop()
+        self.focus()
+        already = self._cursor is event.view
+        self.select(event.view, scroll=False)
+        if already:
+            event.view.toggle()
+
+    def action_cursor(self, step: int) -> None:
+        views = self.item_views
+        if not views:
+            return
+        if self._cursor not in views:
+            self.select(views[-1] if step < 0 else views[0])
+            return
+        position = views.index(self._cursor) + step
+        if 0 <= position < len(views):
+            self.select(views[position])
+        elif step > 0:
+            self.action_edge(1)
+
+    def action_edge(self, direction: int) -> None:
+        self.select(None)
+        if direction > 0:
+            self.anchor()
+        else:
+            self.release_anchor()
+            self.scroll_home(animate=False)
+
+    def action_fold(self) -> None:
+        if (view := self.current) is not None:
+            view.toggle()
+
+    def action_copy(self) -> None:
+        if (view := self.current) is not None:
+            self.post_message(self.Copied(view.item.plain(), view.item.kind))
+
+    def action_copy_all(self) -> None:
+        self.post_message(self.CopyAllAsked())
+
+    def action_export_item(self) -> None:
+        if (view := self.current) is not None:
+            self.post_message(self.ExportAsked(view.item))
+
+    def action_write(self) -> None:
+        self.post_message(self.Write())
+
+    # ------------------------------------------------------------ find
+
+    def action_find(self) -> None:
+        self.post_message(self.FindAsked())
+
+    @property
+    def finding(self) -> bool:
+        """Whether something is marked."""
+        return bool(self._pattern)
+
+    def find(self, pattern: str) -> int:
+        """Find text (without regard to case) in every item; returns the number of lines that hold it."""
+        self._pattern = pattern.lower()
+        self._matches = []
+        for view in self.item_views:
+            view.mark(self._pattern)
+            if self._pattern:
+                lines = view.item.plain().lower().split("\n")
+                self._matches += [(view, number) for number, line in enumerate(lines) if self._pattern in line]
+        self._match = -1
+        if self._matches:
+            self.action_match(-1)
+        else:
+            self.post_message(self.Matched(0, 0))
+        return len(self._matches)
+
+    def action_match(self, step: int) -> None:
+        if not self._matches:
+            return
+        if self._match < 0:
+            self._match = len(self._matches) - 1 if step < 0 else 0
+        else:
+            self._match = (self._match + step) % len(self._matches)
+        view, line = self._matches[self._match]
+        self.select(view, scroll=False)
+        widget, row = view.target(line)
+        self.release_anchor()
+        # After a possible unfolding has been laid out.
+        self.call_after_refresh(self._reveal, widget, row)
+        self.post_message(self.Matched(self._match + 1, len(self._matches)))
+
+    def _reveal(self, widget: Widget, row: int) -> None:
+        top = widget.virtual_region.y
+        node = widget.parent
+        while isinstance(node, Widget) and node is not self:
+            top += node.virtual_region.y
+            node = node.parent
+        self.scroll_to(y=max(0, top + row - self.size.height // 3), animate=False)
