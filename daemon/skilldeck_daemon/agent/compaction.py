@@ -12,9 +12,10 @@ import json
 from contextlib import aclosing
 from typing import Any
 
+from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.engine.base import ChatFinished, ChatModel, ChatRequest, TextDelta, Usage
+from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta, Usage
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.items import Item
@@ -39,13 +40,13 @@ def parse(body: Any) -> ResponseRequest:
     return ResponseRequest.parse({name: fields.value.get(name) for name in taken})
 
 
-async def summarise(model: ChatModel, messages: list[Message], cache_key: str) -> tuple[str, Usage]:
+async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, Usage]:
     """The model's own summary of the messages. Raises the error of the engine."""
     asked = [*messages, {"role": "user", "content": PROMPT}]
-    chat = ChatRequest(messages=asked, max_tokens=SUMMARY_TOKENS, cache_key=cache_key)
+    chat = ChatRequest(asked, max_tokens=SUMMARY_TOKENS, cache_key=plan.cache_key, cache_salt=plan.cache_salt)
     pieces: list[str] = []
     finished: ChatFinished | None = None
-    async with aclosing(model.stream(chat)) as events:  # type: ignore[type-var]
+    async with aclosing(plan.model.stream(chat)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, TextDelta):
                 pieces.append(event.text)

@@ -34,6 +34,7 @@ from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.context import Offer, Surroundings, ToolContext
 from skilldeck_daemon.tools.mcp import check_approvals
 from skilldeck_daemon.tools.read_file import own_tools
+from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest
@@ -59,7 +60,8 @@ class Plan:
     `items` are history and input with references resolved, the first `known` of them history; `raw` holds the calls'
     arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
     request's tools that this daemon does not have; `skills` writes out paths of the mounted skills, where the model's
-    template does not place them itself; `opening` are the items as the model reads them.
+    template does not place them itself; `opening` are the items as the model reads them; `cache_salt` keeps what the
+    engine caches of it from other callers.
     """
 
     request: ResponseRequest
@@ -75,11 +77,16 @@ class Plan:
     left_out: tuple[str, ...]
     skills: SkillPaths | None
     opening: list[Message]
+    cache_salt: str
 
     @property
     def tools(self) -> list[Tool]:
         """What the model may call."""
         return [*self.request.tools, *self.own_tools]
+
+    @property
+    def cache_key(self) -> str:
+        return self.request.prompt_cache_key or self.context.session
 
     def messages(
         self,
@@ -117,7 +124,8 @@ class Plan:
             stop=request.stop,
             logprobs=request.top_logprobs if request.logprobs else None,
             reasoning_effort=request.effort,
-            cache_key=request.prompt_cache_key or self.context.session,
+            cache_key=self.cache_key,
+            cache_salt=self.cache_salt,
             commands_tool=self._commands_tool(),
             answered=self.context.skill_names,
         )
@@ -223,6 +231,7 @@ class PlanBuilder:
             left_out=left_out,
             skills=written_out,
             opening=render(items, system, around, past.raw, attachments, written_out),
+            cache_salt=cache_salt(request.prompt_cache_key),
         )
         await _check(plan)
         return plan

@@ -256,8 +256,7 @@ class Run:
         chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
         if not threshold or text_bytes(chat) < threshold or await plan.model.count_tokens(chat) < threshold:
             return False
-        cache_key = self.request.prompt_cache_key or plan.context.session
-        summary, usage = await summarise(plan.model, messages, cache_key)
+        summary, usage = await summarise(plan, messages)
         self.usage = add_usage(self.usage, usage)
         item = compaction_item([*plan.items, *self.output.told], summary)
         self.output.done(self.output.add(item))

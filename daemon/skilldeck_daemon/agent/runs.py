@@ -30,6 +30,7 @@ from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
+from skilldeck_daemon.wire.caller import CALLER
 from skilldeck_daemon.wire.included import OUTPUTS, RESULTS, with_included
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
 
@@ -166,7 +167,13 @@ class Runs:
         try:
             id_, created = response["id"], response["created_at"]
             permission = parse_permission(kept["permission"])
-            plan = await self._plans.build(request, permission, live=self._live, response_id=id_, created_at=created)
+            caller = CALLER.set(id_)  # whose key it was is not kept: it shares no cached prompt
+            try:
+                plan = await self._plans.build(
+                    request, permission, live=self._live, response_id=id_, created_at=created
+                )
+            finally:
+                CALLER.reset(caller)
             await self._begin(plan, stored=True)
         except BaseException:
             self._busy_conversations.discard(request.conversation or "")
@@ -367,7 +374,7 @@ class Runs:
     async def compact(self, request: ResponseRequest) -> dict[str, Any]:
         """The response.compaction object of a conversation; nothing is stored. Raises the error of the engine."""
         plan = await self._plans.build(request, live=self._live)
-        summary, usage = await summarise(plan.model, plan.opening, request.prompt_cache_key or "")
+        summary, usage = await summarise(plan, plan.opening)
         return {
             "id": new_id("resp"),
             "object": "response.compaction",

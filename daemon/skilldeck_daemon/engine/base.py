@@ -239,6 +239,8 @@ class ChatRequest:
     {"type": "allowed_tools", "mode": "auto"|"required", "names": […]}.
     commands_tool: the tool that a turn of nothing but a ```bash block calls, where the daemon runs its commands.
     answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
+    cache_key: the conversation, for whoever keeps its prefix near; cache_salt: only requests of the same one share what
+    an engine keeps (prefixes, remembered answers).
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     """
 
@@ -253,6 +255,7 @@ class ChatRequest:
     logprobs: int | None = None
     reasoning_effort: str | None = None
     cache_key: str = ""
+    cache_salt: str = ""
     commands_tool: str = ""
     answered: tuple[str, ...] = ()
 

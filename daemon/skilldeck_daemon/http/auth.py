@@ -6,6 +6,7 @@
 - A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
   and get CORS headers.
 - A body's size is checked before it is read, and while it is read when the client does not tell its length.
+- The key that let a request in keeps its cached prompts apart from those of others (`wire/caller.py`).
 - A `traceparent` makes the runs of the request part of the client's trace.
 - Every answer carries x-request-id, openai-version and openai-processing-ms.
 """
@@ -27,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
+from skilldeck_daemon.wire.caller import CALLER, caller_of
 from skilldeck_shared.errors import BadRequest, Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
 
 MIB = 1024 * 1024
@@ -51,6 +53,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._keys = [_digest(key) for key in settings.keys]
+        self._callers = {_digest(key): caller_of(key) for key in settings.keys}
         self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host, "localhost")}
         self._origins = set(settings.cors_origins)
         self._body_limit = settings.max_body_mb * MIB
@@ -67,7 +70,7 @@ class Gate:
             if scope["type"] == "http" and scope["method"] == "OPTIONS" and allowed:
                 return await _preflight(headers)(scope, receive, tell)
             self._check_host(headers)
-            self._check_key(headers, scope["path"])
+            CALLER.set(self._check_key(headers, scope["path"]))
             limit = self._limit(headers)
             self._check_length(headers, limit)
         except SkilldeckError as error:
@@ -104,9 +107,10 @@ class Gate:
                 hint = "Use http://localhost, or allow the name: --allowed-hosts NAME."
                 raise Forbidden(f"This daemon does not answer to the name {host[:100]!r}.", hint) from None
 
-    def _check_key(self, headers: Headers, path: str) -> None:
+    def _check_key(self, headers: Headers, path: str) -> str:
+        """The caller whose key it is; empty where none is needed."""
         if not self._keys or path in OPEN_PATHS:
-            return
+            return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if "authorization" not in headers and "x-api-key" in headers:
             scheme, key = "bearer", headers["x-api-key"]
@@ -116,6 +120,7 @@ class Gate:
         # All are compared, equal or not, so that time tells nothing.
         if not sum(hmac.compare_digest(given, known) for known in self._keys):
             raise Unauthorized("Incorrect API key provided.", "Use one of the keys the daemon was started with.")
+        return self._callers[given]
 
     def _limit(self, headers: Headers) -> int:
         if headers.get("content-type", "").lower().startswith("multipart/form-data"):

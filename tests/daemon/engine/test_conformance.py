@@ -259,13 +259,26 @@ async def test_a_prefix_of_a_running_request_is_shared(engine: Engine, llama: Pa
 
 async def test_a_prefix_is_not_shared_across_salts(engine: Engine) -> None:
     ids = prompt(300)
-    if type(engine).__name__ == "ExllamaEngine":  # one page table for all requests: what it cannot keep it refuses
-        with pytest.raises(BadRequest, match="cache_salt"):
-            await engine.submit(ask(ids, 2, cache_salt="one"))
-        return
-    await collect(engine, ask(ids, 2, cache_salt="one"))
-    assert (await collect(engine, ask(ids, 2, cache_salt="two")))[1].cached == 0
+    expected, _, _ = await collect(engine, ask(ids, 2, cache_salt="one"))
+    for salt in ("two", ""):
+        other, finished, _ = await collect(engine, ask(ids, 2, cache_salt=salt))
+        assert (other, finished.cached) == (expected, 0)
     assert (await collect(engine, ask(ids, 2, cache_salt="one")))[1].cached > 0
+    short = prompt(60)  # less than a page of the engines that have pages
+    await collect(engine, ask(short, 2, cache_salt="one"))
+    assert (await collect(engine, ask(short, 2, cache_salt="two")))[1].cached == 0
+    assert (await collect(engine, ask(short, 2)))[1].cached == 0
+    assert (await collect(engine, ask(short, 2, cache_salt="one")))[1].cached > 0
+
+
+async def test_an_answer_is_continued_under_its_salt_alone(engine: Engine, llama: Path, greedy: Any) -> None:
+    ids = prompt(300)
+    first, _, _ = await collect(engine, ask(ids, 150, cache_salt="one"))
+    longer = [*ids, *first, *prompt(9)]
+    assert (await collect(engine, ask(longer, 5, cache_salt="two")))[1].cached == 0
+    tokens, finished, _ = await collect(engine, ask(longer, 5, cache_salt="one"))
+    assert finished.cached > 300
+    assert tokens == greedy(llama, longer, 5)
 
 
 async def test_logprobs_are_those_before_the_sampler(engine: Engine, llama: Path) -> None:

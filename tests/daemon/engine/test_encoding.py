@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers
 
 from skilldeck_daemon.engine.base import ChatRequest, TooLong
 from skilldeck_daemon.engine.chat.encoding import SLICE, Encoder, apart
+from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.remote.model import LONGEST_TOKEN, RemoteChatModel
 from support.daemon import Running, running
@@ -102,6 +103,16 @@ def test_where_a_token_may_stand_for_any_number_of_bytes_they_refuse_nothing() -
     assert Vocabulary(raw, {**byte_level, "normalizer": {"type": "NFC"}}).longest == 4 * base
     raw.normalizer = normalizers.Strip()
     assert Vocabulary(raw, {**byte_level, "normalizer": {"type": "Strip"}}).longest == 0
+
+
+def test_how_a_turn_was_written_is_known_under_its_salt_alone(vocabulary: Watched) -> None:
+    memory = PromptMemory(vocabulary)
+    text, boundary = "Say hello.", next(iter(vocabulary.added.values()))
+    spelled = tuple(token for letter in text for token in vocabulary.encode(letter))
+    memory.remember(text, spelled, "one")
+    assert memory.split(text + boundary, "one") == (spelled, boundary)
+    assert memory.split(text + boundary, "two") == ((), text + boundary)
+    assert memory.split(text + boundary) == ((), text + boundary)
 
 
 async def test_what_waits_for_a_thread_is_dropped_when_its_client_leaves() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
@@ -21,15 +21,14 @@ from skilldeck_daemon.engine.base import (
     Sampling,
     TextDelta,
     TextLogprob,
-    TokenLogprob,
     Tokens,
     TooLong,
     Usage,
 )
-
-if TYPE_CHECKING:
-    from skilldeck_daemon.engine.chat.encoding import Encoder
-    from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_daemon.engine.chat.encoding import Encoder
+from skilldeck_daemon.engine.chat.output import spelled_logprob
+from skilldeck_daemon.engine.chat.stops import StopStrings
+from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class CompletionRequest:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    cache_salt: str = ""
 
 
 @runtime_checkable
@@ -89,6 +89,7 @@ async def complete(
         sampling=request.sampling,
         stop_ids=stop_ids,
         logprobs=request.logprobs,
+        cache_salt=request.cache_salt,
     )
     text = _Text(vocabulary, stop_ids, request.stop)
     handle = await engine.submit(generation)
@@ -120,9 +121,6 @@ class _Text:
     """The text of one generation, up to its first stop string."""
 
     def __init__(self, vocabulary: Vocabulary, silent: Collection[int], stops: tuple[str, ...]) -> None:
-        from skilldeck_daemon.engine.chat.stops import StopStrings
-        from skilldeck_daemon.engine.detokenize import Detokenizer
-
         self.count = 0
         self._vocabulary = vocabulary
         self._silent = silent
@@ -145,7 +143,7 @@ class _Text:
                 break
             self.count += 1
             if event.logprobs and token not in self._silent:
-                self._logprobs.append(self._logprob(event.logprobs[place]))
+                self._logprobs.append(spelled_logprob(self._vocabulary, event.logprobs[place]))
             deltas += self._delta(self._stops.feed(self._detokenizer.feed(token)))
         return deltas
 
@@ -159,15 +157,6 @@ class _Text:
             return []
         logprobs, self._logprobs = tuple(self._logprobs), []
         return [TextDelta(text, logprobs)]
-
-    def _logprob(self, given: TokenLogprob) -> TextLogprob:
-        def spelled(token: int) -> tuple[str, tuple[int, ...]]:
-            raw = self._vocabulary.bytes_of(token)
-            return raw.decode("utf-8", "replace"), tuple(raw)
-
-        text, raw = spelled(given.token)
-        top = tuple((name, logprob, raw) for (name, raw), logprob in ((spelled(t), p) for t, p in given.top))
-        return TextLogprob(text, given.logprob, raw, top)
 
 
 def read_logprobs(raw: dict[str, Any] | None) -> tuple[TextLogprob, ...]:

@@ -39,7 +39,6 @@ from skilldeck_daemon.engine.base import (
     Sampling,
     TextDelta,
     TextLogprob,
-    TokenLogprob,
     Tokens,
     ToolCallDone,
     TooLong,
@@ -49,6 +48,7 @@ from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.chat.deltas import joined
 from skilldeck_daemon.engine.chat.encoding import Encoder
 from skilldeck_daemon.engine.chat.files import ModelFiles
+from skilldeck_daemon.engine.chat.output import spelled_logprob
 from skilldeck_daemon.engine.chat.plain_tools import calls_as_text, describe_tools, short_id
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.chat.repetition import Loops, Repetition
@@ -226,23 +226,23 @@ class TokenChatModel:
             out["tool_calls"] = calls
         return out
 
-    async def encode(self, prompt: str) -> tuple[int, ...]:
+    async def encode(self, prompt: str, salt: str = "") -> tuple[int, ...]:
         """The ids of a prompt; of one beyond the context as many as say so. Raises TooLong for one far beyond."""
         self._encoder.check(prompt, self.context, self._info.name)
-        known, rest = self._memory.split(prompt)
+        known, rest = self._memory.split(prompt, salt)
         return (*known, *await self._encoder.encode(rest, self.context - len(known)))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         prompt = await asyncio.to_thread(self.render, request)
         self._encoder.check(prompt, self.context, self._info.name)
-        known, rest = self._memory.split(prompt)
+        known, rest = self._memory.split(prompt, request.cache_salt)
         return len(known) + await self._encoder.count(rest)
 
     async def _prepare(self, request: ChatRequest) -> _Prepared:
         plan = plan_tools(request)
         held = await self._held(request, plan)
         prompt = await asyncio.to_thread(self.render, request, plan)
-        ids = await self.encode(prompt)
+        ids = await self.encode(prompt, request.cache_salt)
         room = self.context - len(ids)
         if room < 1 or not ids:
             raise TooLong(
@@ -264,6 +264,7 @@ class TokenChatModel:
             mask=mask,
             logprobs=request.logprobs,
             images=tuple(_images(request.messages)) if self.caps.images else (),
+            cache_salt=request.cache_salt,
         )
         return _Prepared(prompt, generation, held.plan)
 
@@ -298,7 +299,8 @@ class TokenChatModel:
         for shown in turn.close(ended):
             yield shown
         if ended.reason == "stop" and not turn.halted:
-            self._memory.remember(prepared.prompt + turn.text, (*generation.prompt_ids, *turn.ids))
+            ids = (*generation.prompt_ids, *turn.ids)
+            self._memory.remember(prepared.prompt + turn.text, ids, request.cache_salt)
         yield turn.finished(ended)
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
@@ -362,7 +364,7 @@ class _Turn:
             self.looped = self._loops is not None and self._loops.feed(token)
             text = self._detokenizer.feed(token)
             if event.logprobs and token not in self._stop_ids and before == "text":
-                self._logprobs.append(self._logprob(event.logprobs[place]))
+                self._logprobs.append(spelled_logprob(self._vocabulary, event.logprobs[place]))
             if text:
                 self.looped |= self._repetition.feed(text)
                 yield from self._shown(self._parser.feed(text))
@@ -408,18 +410,6 @@ class _Turn:
         elif reason != "error" and (ours or reason == "stop"):
             reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
         return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found, looped)
-
-    def _logprob(self, given: TokenLogprob) -> TextLogprob:
-        def spelled(token: int) -> tuple[str, tuple[int, ...]]:
-            raw = self._vocabulary.bytes_of(token)
-            return raw.decode("utf-8", "replace"), tuple(raw)
-
-        text, raw = spelled(given.token)
-        top = []
-        for token, logprob in given.top:
-            other, other_raw = spelled(token)
-            top.append((other, logprob, other_raw))
-        return TextLogprob(text, given.logprob, raw, tuple(top))
 
 
 def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -7,7 +7,7 @@ slices, so that a request that may generate much does not hold pages for all of 
 the others. A failed step ends the requests in it. After a CUDA error the process's context is unusable: `fatal` is set
 and every request refused, until the worker process is replaced.
 
-The libraries share cached prefixes between all requests; a `cache_salt`, which asks to keep them apart, is refused.
+The libraries share cached prefixes between all requests; `salts.py` keeps those of each `cache_salt` apart.
 With weights in bfloat16 two tokens may have the same logit to the bit; which one a greedy choice takes then depends on
 how the device sums, and so on what else is in the batch. Tests against a reference use float32 or allow such ties.
 """
@@ -175,12 +175,6 @@ class ExllamaEngine:
             raise BadRequest("At least one token must be asked for.", param="max_output_tokens")
         if request.images and not backend.images:
             raise BadRequest(f"{self.name} has no vision tower loaded.", "Choose a model with one.", param="input")
-        if request.cache_salt:
-            raise BadRequest(
-                f"{self.name} shares cached prefixes between all requests; cache_salt cannot keep them apart.",
-                "Leave it out, or load the model once for each party under names of their own.",
-                param="cache_salt",
-            )
         handle = Handle(request.id, asyncio.get_running_loop())
         turn = Turn(request, handle, min(request.max_new, backend.context - len(prompt)), backend.vocab)
         with self._wake:

@@ -24,6 +24,7 @@ from skilldeck_daemon.engine.base import NotLoaded, Progress
 from skilldeck_daemon.engine.cpu.llama import rope_settings
 from skilldeck_daemon.engine.exllama import attention
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
+from skilldeck_daemon.engine.exllama.salts import salted
 from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.exllama.vision import Vision
 from skilldeck_daemon.engine.folder import read_config
@@ -284,7 +285,7 @@ class Exllamav2:
             gen_settings=None,
             embeddings=turn.embeddings,
         )
-        job.turn = turn
+        job.turn, job.salt = turn, turn.request.cache_salt
         self._generator.enqueue(job)
         return job
 
@@ -339,7 +340,7 @@ def _job_class() -> Any:
         def receive_logits(job: Any, logits: Tensor) -> tuple[Any, ...]:
             return torch.tensor([[job.turn.sample(logits[0, 0])]]), None, None, None, False
 
-        base = library("exllamav2.generator").ExLlamaV2DynamicJob
+        base = salted(library("exllamav2.generator").ExLlamaV2DynamicJob)
         _made.append(type("Job", (base,), {"receive_logits": receive_logits}))
     return _made[0]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skilldeck_daemon.engine.base import NotLoaded, Progress
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
+from skilldeck_daemon.engine.exllama.salts import salted
 from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.exllama.v2 import GIB, Exllamav2, IdTokenizer, library
 from skilldeck_shared.errors import BadRequest
@@ -150,9 +151,10 @@ class Exllamav3(Exllamav2):
                 "Shorten the input, or raise cache_tokens.",
                 param="input",
             )
-        job = library("exllamav3").Job(
+        job = salted(library("exllamav3").Job)(
             input_ids=ids, max_new_tokens=min(max_new, room), sampler=_sampler(turn, bool(self._ahead()))
         )
+        job.salt = turn.request.cache_salt
         self._generator.enqueue(job)
         return job
 

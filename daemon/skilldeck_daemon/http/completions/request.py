@@ -11,6 +11,7 @@ from typing import Any
 
 from skilldeck_daemon.engine.base import Sampling
 from skilldeck_daemon.engine.chat.completion import CompletionRequest
+from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_daemon.wire.sampling_fields import logit_bias, one_or_many
 from skilldeck_shared.characters import clean
@@ -88,7 +89,8 @@ class CompletionBody:
                 # A seed fixes every choice; the choices still differ.
                 seed = None if sampling.seed is None else sampling.seed + number
                 one = replace(sampling, seed=seed)
-                wanted.append((prompt, CompletionRequest(prompt, one, self.max_tokens, self.stop, self.logprobs)))
+                ask = CompletionRequest(prompt, one, self.max_tokens, self.stop, self.logprobs, cache_salt())
+                wanted.append((prompt, ask))
         return wanted
 
 
