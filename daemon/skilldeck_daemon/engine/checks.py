@@ -15,6 +15,7 @@ from typing import Any, Literal
 from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_strings import JsonString
 
 CUT_OFF = "The call was cut off: the output limit was reached before it was complete."
 CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown to models that only know functions
@@ -155,8 +156,6 @@ def wrap_custom(call: dict[str, Any]) -> dict[str, Any]:
 
 
 LONGEST_OPENING = 4_096
-LONGEST_ESCAPE = 12
-"""Characters; both halves of a surrogate pair."""
 
 
 class InputField:
@@ -167,13 +166,12 @@ class InputField:
     """
 
     _open = re.compile(r'\s*\{\s*"' + CUSTOM_INPUT + r'"\s*:\s*"')
-    _escape = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
-    _plain = re.compile(r'[^"\\]+')
 
     def __init__(self) -> None:
         self._pieces: list[str] = []  # all that came
         self._shown: list[str] = []  # all that was returned
-        self._tail = ""  # what is not decoded yet: the beginning of the object, or of an escape
+        self._tail = ""  # the beginning of the object, while it is not all here
+        self._string = JsonString(strict=True)
         self._state: Literal["before", "inside", "closed", "other"] = "before"
 
     def feed(self, delta: str) -> str:
@@ -189,43 +187,11 @@ class InputField:
                 self._tail, self._state = (text, "before") if len(text) < LONGEST_OPENING else ("", "other")
                 return ""
             at, self._state = match.end(), "inside"
-        out: list[str] = []
-        while at < len(text):
-            plain = self._plain.match(text, at)
-            if plain is not None:
-                out.append(plain.group())
-                at = plain.end()
-            elif text[at] == '"':
-                self._state = "closed"
-                break
-            else:
-                escape, end = self._take_escape(text, at)
-                if escape is None:
-                    if len(text) - at >= LONGEST_ESCAPE:  # it is none; `whole` finds that this is no JSON
-                        self._state = "closed"
-                    self._tail = text[at:]
-                    break
-                out.append(escape)
-                at = end
-        new = "".join(out)
+        new, _ = self._string.feed(text, at)
+        if self._string.closed or self._string.broken:  # what is no JSON `whole` finds out
+            self._state = "closed"
         self._shown.append(new)
         return new
-
-    def _take_escape(self, text: str, at: int) -> tuple[str | None, int]:
-        """The escape at a place decoded, both halves of a surrogate pair together, and where it ends; None while it is
-        not all here."""
-        match = self._escape.match(text, at)
-        if match is None:
-            return None, at
-        end = match.end()
-        if re.fullmatch(r"\\u[dD][89abAB][0-9a-fA-F]{2}", match.group()):
-            low = self._escape.match(text, end)
-            if low is None and len(text) - end < 6:
-                return None, at
-            if low is not None and re.fullmatch(r"\\u[dD][c-fC-F][0-9a-fA-F]{2}", low.group()):
-                end = low.end()
-        decoded: str = json.loads(f'"{text[at:end]}"')
-        return clean(decoded), end
 
     def whole(self) -> tuple[str, str]:
         """The complete input and what of it was not yet returned by `feed`."""

@@ -7,10 +7,10 @@ token: at 700 tokens/s on a small machine the wake-ups cost more than the sampli
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 
 from skilldeck_daemon.engine.base import Event, Finished, Tokens
+from skilldeck_shared.neighbours import Neighbours
 
 
 class Handle:
@@ -22,7 +22,7 @@ class Handle:
     def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.id = request_id
         self.loop = loop
-        self._events: deque[Event] = deque()
+        self._events: Neighbours[Event] = Neighbours(_kind, _together)
         self._waiting: asyncio.Future[None] | None = None  # the reader, when it has read all
         self._finished = False
 
@@ -30,11 +30,7 @@ class Handle:
         """Add an event; on the loop's own thread."""
         if not self._finished:
             self._finished = isinstance(event, Finished)
-            last = self._events[-1] if self._events else None
-            if isinstance(event, Tokens) and isinstance(last, Tokens):
-                self._events[-1] = Tokens(last.ids + event.ids, last.logprobs + event.logprobs)
-            else:
-                self._events.append(event)
+            self._events.add(event)
             if self._waiting is not None:
                 if not self._waiting.done():  # a reader that left
                     self._waiting.set_result(None)
@@ -43,12 +39,24 @@ class Handle:
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
             while self._events:
-                event = self._events.popleft()
+                event = self._events.take()
                 yield event
                 if isinstance(event, Finished):
                     return
             self._waiting = self.loop.create_future()  # half the price of an asyncio.Event
             await self._waiting
+
+
+def _kind(event: Event) -> type[Tokens] | None:
+    return Tokens if isinstance(event, Tokens) else None
+
+
+def _together(events: list[Event]) -> Event:
+    tokens = [event for event in events if isinstance(event, Tokens)]
+    return Tokens(
+        tuple(token for event in tokens for token in event.ids),
+        tuple(score for event in tokens for score in event.logprobs),
+    )
 
 
 class Mailbox:

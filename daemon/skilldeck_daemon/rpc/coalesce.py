@@ -9,9 +9,10 @@ events) never waits and takes what waits before it along. A slow reader slows th
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Generic, TypeVar
+
+from skilldeck_shared.neighbours import Neighbours
 
 INTERVAL = 0.02
 """Seconds. Between 16 and 33 ms: one frame of a 30 Hz display."""
@@ -32,10 +33,8 @@ class Coalescer(Generic[E]):
         merge: Callable[[list[E]], E],
         interval: float = INTERVAL,
     ) -> None:
-        self._key = key
-        self._merge = merge
         self._interval = interval
-        self._pending: deque[tuple[Hashable | None, list[E]]] = deque()
+        self._pending = Neighbours(key, merge, most=MAX_MERGED)
         self._urgent = asyncio.Event()
         self._any = asyncio.Event()
         self._room = asyncio.Event()
@@ -64,13 +63,9 @@ class Coalescer(Generic[E]):
             self._urgent.set()
 
     def _add(self, event: E) -> None:
-        key = self._key(event)
-        if key is not None and self._pending and self._pending[-1][0] == key and len(self._pending[-1][1]) < MAX_MERGED:
-            self._pending[-1][1].append(event)
-        else:
-            self._pending.append((key, [event]))
+        waits = self._pending.add(event)
         self._any.set()
-        if key is None:
+        if not waits:
             self._urgent.set()
 
     async def __aiter__(self) -> AsyncIterator[E]:
@@ -84,16 +79,15 @@ class Coalescer(Generic[E]):
                         await self._urgent.wait()
                 except TimeoutError:
                     pass
-            batch = list(self._pending)
-            self._pending.clear()
+            batch = self._pending.take_all()
             self._any.clear()
             self._urgent.clear()
             self._room.set()
             if self._ended:
                 self._any.set()
                 self._urgent.set()
-            for _, events in batch:
-                yield events[0] if len(events) == 1 else self._merge(events)
+            for event in batch:
+                yield event
             self._flushed_at = loop.time()
             if self._ended and not self._pending:
                 if self._error is not None:

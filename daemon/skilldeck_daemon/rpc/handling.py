@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
-from skilldeck_shared.characters import clean_json
+from skilldeck_daemon.wire.json_text import parse_json
 from skilldeck_shared.control import CHUNK, to_grpc
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.proto import control_pb2 as pb
@@ -117,13 +117,8 @@ class _errors:
 
 
 def parse(text: str, param: str) -> Object:
-    """A JSON object of a request, with whole characters only. Raises BadRequest naming the field and the place."""
-    try:
-        value = json.loads(clean_json(text) or "{}")
-    except ValueError as error:
-        raise BadRequest(f"{param} is not JSON: {error}.", param=param) from error
-    except RecursionError:
-        raise BadRequest(f"{param} is nested too deeply.", param=param) from None
+    """A JSON object of a request, read as an HTTP body is. Raises BadRequest or TooLarge naming the field."""
+    value = parse_json(text.encode("utf-8", "replace") or b"{}", param, param)
     if not isinstance(value, dict):
         raise BadRequest(f"{param} must be a JSON object.", param=param)
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
+from skilldeck_shared.json_strings import JsonString
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,8 @@ class CommandReader:
     def __init__(self, name: str = "commands") -> None:
         self._name = name
         self._depth = 0
-        self._in_string = False
-        self._escape = ""  # the escape sequence read so far, from its backslash
-        self._surrogate = ""  # a high surrogate that waits for its other half
-        self._string: list[str] = []  # the current string when it is (or may be) a key
+        self._string: JsonString | None = None  # the one that is read
+        self._spelled: list[str] = []  # its text when it is a key
         self._key = ""
         self._expects_key = False
         self._list_depth = 0  # depth inside the commands list, 0 outside
@@ -44,41 +42,39 @@ class CommandReader:
 
     def feed(self, text: str) -> list[Piece]:
         pieces: list[Piece] = []
-        grown: list[str] = []
-
-        def flush() -> None:
-            if grown:
-                pieces.append(Piece("text", self._count, "".join(grown)))
-                grown.clear()
-
-        for char in text:
-            if self._in_string:
-                if not self._escape and char == '"':
-                    if self._surrogate:
-                        (grown if self._command else self._string).append("\ufffd")
-                        self._surrogate = ""
-                    self._in_string = False
-                    if self._command:
-                        flush()
-                        pieces.append(Piece("end", self._count))
-                        self._command = False
-                        self._count += 1
-                    elif self._expects_key:
-                        self._key = "".join(self._string)
-                    continue
-                decoded = self._decode(char)
-                if decoded:
-                    (grown if self._command else self._string).append(decoded)
-            elif char == '"':
-                self._in_string = True
-                self._string.clear()
-                if self._is_command():
-                    self._command = True
-                    pieces.append(Piece("begin", self._count))
-            else:
-                self._structure(char)
-        flush()
+        at = 0
+        while at < len(text):
+            if self._string is None:
+                if text[at] == '"':
+                    self._begin(pieces)
+                else:
+                    self._structure(text[at])
+                at += 1
+                continue
+            decoded, at = self._string.feed(text, at)
+            if self._command and decoded:
+                pieces.append(Piece("text", self._count, decoded))
+            elif self._expects_key:
+                self._spelled.append(decoded)
+            if self._string.closed:
+                self._end(pieces)
         return pieces
+
+    def _begin(self, pieces: list[Piece]) -> None:
+        self._string = JsonString()
+        self._spelled.clear()
+        if self._is_command():
+            self._command = True
+            pieces.append(Piece("begin", self._count))
+
+    def _end(self, pieces: list[Piece]) -> None:
+        self._string = None
+        if self._command:
+            pieces.append(Piece("end", self._count))
+            self._command = False
+            self._count += 1
+        elif self._expects_key:
+            self._key = "".join(self._spelled)
 
     def _is_command(self) -> bool:
         if self._list_depth:
@@ -102,34 +98,3 @@ class CommandReader:
         elif char == "," and self._depth == 1:
             self._expects_key = True
             self._key = ""
-
-    def _decode(self, char: str) -> str:
-        """The text that `char` completes, empty while an escape sequence is open."""
-        if not self._escape:
-            if char == "\\":
-                self._escape = char
-                return ""
-            return self._joined(char)
-        self._escape += char
-        if self._escape == "\\u" or (self._escape.startswith("\\u") and len(self._escape) < 6):
-            return ""
-        escape, self._escape = self._escape, ""
-        if not escape.startswith("\\u"):
-            return self._joined(_ESCAPES.get(escape[1], escape[1]))
-        try:
-            return self._joined(chr(int(escape[2:], 16)))
-        except ValueError:
-            return self._joined("\ufffd")
-
-    def _joined(self, char: str) -> str:
-        """Put the halves of a surrogate pair together; a lone half becomes U+FFFD."""
-        high, self._surrogate = self._surrogate, ""
-        if "\udc00" <= char <= "\udfff":
-            if not high:
-                return "\ufffd"
-            return chr(0x10000 + ((ord(high) - 0xD800) << 10) + (ord(char) - 0xDC00))
-        lost = "\ufffd" if high else ""
-        if "\ud800" <= char <= "\udbff":
-            self._surrogate = char
-            return lost
-        return lost + char

@@ -25,35 +25,47 @@ MAX_VALUES = 500_000
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z|\\)', re.DOTALL)
 
 
-def parse_json(data: bytes) -> Any:
+def parse_json(data: bytes, what: str = "The body", param: str | None = None) -> Any:
     """The value.
 
+    Args:
+        what: names the text in errors; param: the field that holds it, None when it is the whole body.
     Raises:
         BadRequest: saying what is wrong, with line and column where that helps. TooLarge: too many values.
     """
-    _check_number(data)
+    try:
+        return _parsed(data, what)
+    except (BadRequest, TooLarge) as error:
+        error.param = param
+        raise
+
+
+def _parsed(data: bytes, what: str) -> Any:
+    _check_number(data, what)
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise BadRequest(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
+            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.",
             "Send a JSON object.",
             code="invalid_json",
         ) from error
     except UnicodeDecodeError as error:
-        raise BadRequest(f"The body is not UTF-8 (byte {error.start}).", code="invalid_json") from error
+        raise BadRequest(f"{what} is not UTF-8 (byte {error.start}).", code="invalid_json") from error
     except RecursionError:
-        raise _too_deep() from None
+        raise _too_deep(what) from None
+    except _NotJson as error:
+        raise BadRequest(f"{what} {error}", code="invalid_json") from None
     except ValueError as error:
         # Python refuses to convert integers of more than 4300 digits.
-        raise BadRequest("The body holds a number that is too long.", code="invalid_json") from error
+        raise BadRequest(f"{what} holds a number that is too long.", code="invalid_json") from error
     # Both can be ruled out without walking through a long body.
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH or b"\\ud" in data or b"\\uD" in data:
-        return _walked(value)
+        return _walked(value, what)
     return value
 
 
-def _check_number(data: bytes) -> None:
+def _check_number(data: bytes, what: str) -> None:
     """Raise TooLarge for more than MAX_VALUES values. Text may hold as many commas as it likes."""
     if _separators(data, 0, len(data)) <= MAX_VALUES:
         return
@@ -67,7 +79,7 @@ def _check_number(data: bytes) -> None:
         count += _separators(data, at, len(data))
     if count > MAX_VALUES:
         raise TooLarge(
-            f"The body holds more than {MAX_VALUES:,} JSON values.",
+            f"{what} holds more than {MAX_VALUES:,} JSON values.",
             "Send large data as a file (POST /v1/files), or as text.",
             code="too_many_values",
         )
@@ -78,14 +90,14 @@ def _separators(data: bytes, begin: int, end: int) -> int:
     return sum(data.count(mark, begin, end) for mark in (b",", b":", b"[", b"{"))
 
 
-def _walked(root: Any) -> Any:
+def _walked(root: Any, what: str) -> Any:
     """The value with whole characters only. Raises BadRequest when it is too deep. No recursion: it may be."""
     holder = [root]
     waiting: list[tuple[Any, int]] = [(holder, 0)]
     while waiting:
         value, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise _too_deep()
+            raise _too_deep(what)
         if isinstance(value, dict):
             items = [(clean(key), entry) for key, entry in value.items()]
             value.clear()
@@ -98,16 +110,20 @@ def _walked(root: Any) -> Any:
     return holder[0]
 
 
-def _too_deep() -> BadRequest:
-    return BadRequest("The body is nested too deeply.", f"At most {MAX_DEPTH} levels.", code="invalid_json")
+def _too_deep(what: str) -> BadRequest:
+    return BadRequest(f"{what} is nested too deeply.", f"At most {MAX_DEPTH} levels.", code="invalid_json")
+
+
+class _NotJson(Exception):
+    """A value that Python reads and JSON does not have; the text says what the document does."""
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise BadRequest(f"The body is not JSON: {name} is no JSON number.", code="invalid_json")
+    raise _NotJson(f"is not JSON: {name} is no JSON number.")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise BadRequest("The body holds a number beyond the range of doubles.", code="invalid_json")
+        raise _NotJson("holds a number beyond the range of doubles.")
     return value

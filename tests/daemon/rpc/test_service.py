@@ -58,6 +58,27 @@ async def test_the_handshake_tells_who_listens() -> None:
         assert hello.data_dir == str(daemon.daemon.settings.data_dir)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "request_json is nested too deeply"),
+        ('{"input": ' + '{"a": ' * 250 + "1" + "}" * 250 + "}", "request_json is nested too deeply"),
+        ('{"temperature": NaN}', "request_json is not JSON: NaN is no JSON number"),
+        ('{"temperature": 1e999}', "request_json holds a number beyond the range of doubles"),
+        ('{"input": [' + "0," * 600_000 + "0]}", "request_json holds more than 500,000 JSON values"),
+        ('{"input": ', "request_json is not JSON: .* at line 1, column 11"),
+        ("[]", "request_json must be a JSON object"),
+    ],
+    ids=["deep", "rather deep", "NaN", "infinite", "many", "cut off", "a list"],
+)
+async def test_what_http_refuses_to_read_the_socket_refuses_too(text: str, why: str) -> None:
+    async with controlled() as (client, _):
+        with pytest.raises(SkilldeckError, match=why) as caught:
+            await client._call(client._stub.StartRun, pb.StartRunRequest(request_json=text))
+        assert caught.value.param == "request_json"
+        assert caught.value.status in (400, 413)
+
+
 async def test_a_run_with_skill_and_file_shows_the_same_items_on_socket_and_http(skill: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n2\n")
     turns = (Turn(shell("/mnt/skills/counter/scripts/count.sh a.csv")), Turn(Text("3 lines", chunk=1)))

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from skilldeck_daemon.engine.base import ChatEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from skilldeck_shared import neighbours
 
 
 def joined(events: Iterable[ChatEvent]) -> Iterator[ChatEvent]:
     """The same events with neighbouring pieces of text, of reasoning and of one call's arguments joined."""
-    held: ChatEvent | None = None
-    for event in events:
-        if held is None:
-            held = event
-            continue
-        match held, event:
-            case TextDelta(), TextDelta():
-                held = TextDelta(held.text + event.text, held.logprobs + event.logprobs)
-            case ReasoningDelta(), ReasoningDelta():
-                held = ReasoningDelta(held.text + event.text)
-            case ToolCallDelta(), ToolCallDelta() if held.index == event.index:
-                held = ToolCallDelta(held.index, held.delta + event.delta)
-            case _:
-                yield held
-                held = event
-    if held is not None:
-        yield held
+    return neighbours.joined(events, _kind, _together)
+
+
+def _kind(event: ChatEvent) -> Hashable | None:
+    if isinstance(event, ToolCallDelta):
+        return ToolCallDelta, event.index
+    return type(event) if isinstance(event, TextDelta | ReasoningDelta) else None
+
+
+def _together(events: list[ChatEvent]) -> ChatEvent:
+    text = written(events)
+    match events[0]:
+        case TextDelta():
+            scores = (score for event in events if isinstance(event, TextDelta) for score in event.logprobs)
+            return TextDelta(text, tuple(scores))
+        case ToolCallDelta(index):
+            return ToolCallDelta(index, text)
+    return ReasoningDelta(text)
 
 
 def written(events: Iterable[ChatEvent]) -> str:
