@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import httpcore
 import httpx
 
 from skilldeck_shared.addresses import allowed
@@ -61,43 +60,62 @@ async def checked_address(host: str, port: int, exceptions: Collection[str], tim
     return addresses[0]
 
 
-class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Resolves a host, refuses it when any of its addresses is not public, connects to a checked address."""
+class _Url(Protocol):
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int | None: ...
+    def copy_with(self, **changed: Any) -> Any: ...
 
-    def __init__(self, exceptions: Collection[str]) -> None:
-        self._exceptions = exceptions
-        self._inner = httpcore.AnyIOBackend()
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        address = await checked_address(host, port, self._exceptions, timeout)
-        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+class _Request(Protocol):
+    """A request of httpx, or of httpx2."""
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise FetchRefused("Unix sockets are not fetched.")
+    method: str
+    headers: Any
+    stream: Any
+    extensions: Any
 
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+    @property
+    def url(self) -> _Url: ...
+
+
+R = TypeVar("R", bound=_Request)
+
+
+async def addressed(request: R, exceptions: Collection[str]) -> R:
+    """The same request to the checked address of its host, under the host's name (Host header, certificate).
+
+    Raises FetchRefused. A connection to it may only be used again for the same host: certificates are checked when it
+    is made.
+    """
+    url = request.url
+    port = url.port or (443 if url.scheme == "https" else 80)
+    timeout = request.extensions.get("timeout", {}).get("connect")
+    address = await checked_address(url.host, port, exceptions, timeout)
+    extensions = {**request.extensions, "sni_hostname": url.host}
+    make: Any = type(request)
+    there: R = make(
+        request.method,
+        url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=extensions,
+    )
+    return there
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx over a pool whose connections the guard opens; httpx has no public argument for the backend."""
+    """httpx to checked addresses; a connection for each hop, since two hosts may have one address."""
 
     def __init__(self, exceptions: Collection[str]) -> None:
-        super().__init__(trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=4,
-            network_backend=_GuardedBackend(exceptions),
-        )
+        super().__init__(trust_env=False, limits=httpx.Limits(max_connections=4, max_keepalive_connections=0))
+        self._exceptions = exceptions
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await super().handle_async_request(await addressed(request, self._exceptions))
 
 
 async def fetch(
@@ -128,7 +146,7 @@ async def fetch(
         raise
     except TimeoutError:
         raise FetchRefused(f"{url!r} did not answer within {timeout:g} s.", param=param) from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, httpcore.ProtocolError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         raise FetchRefused(f"{url!r} could not be fetched: {error or type(error).__name__}.", param=param) from error
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
-from skilldeck_daemon.attachments.fetch import FetchRefused, fetch
+from skilldeck_daemon.attachments.fetch import FetchRefused, addressed, fetch
 from skilldeck_shared.addresses import is_public
 
 SPECIAL = """
@@ -140,3 +143,16 @@ def test_special_addresses_are_not_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_ordinary_addresses_are_public(address: str) -> None:
     assert is_public(address)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_the_connection_goes_to_the_checked_address_under_the_name_of_its_host(library: Any) -> None:
+    request = library.Request("POST", "https://localhost:8443/a?b=c", json={"d": 1})
+    there = await addressed(request, ["localhost"])
+    assert there.url.host in ("127.0.0.1", "::1")
+    assert (there.url.port, there.url.raw_path) == (8443, b"/a?b=c")
+    assert there.headers["host"] == "localhost:8443"
+    assert there.extensions["sni_hostname"] == "localhost"
+    assert request.url.host == "localhost"  # redirects are relative to it
+    with pytest.raises(FetchRefused, match="not a public address"):
+        await addressed(request, [])

@@ -6,37 +6,15 @@ that); an answer that never ends is cut. The proxy variables of the environment 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
-import httpcore2
 import httpx2
 
-from skilldeck_daemon.attachments.fetch import checked_address
+from skilldeck_daemon.attachments.fetch import addressed
 from skilldeck_daemon.tools.mcp_servers.whole import WholeBody
 
 ANSWER_BYTES = 32 * 1024 * 1024
 """Of one HTTP answer, an event stream included."""
-
-
-class _Backend(httpcore2.AsyncNetworkBackend):
-    def __init__(self, exceptions: Collection[str]) -> None:
-        self._exceptions = exceptions
-        self._inner = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        address = await checked_address(host, port, self._exceptions, timeout)
-        return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -62,18 +40,14 @@ class _Body(httpx2.AsyncByteStream):
 
 
 class _Transport(httpx2.AsyncHTTPTransport):
-    """httpx2 over a pool whose connections the guard opens; httpx2 has no public argument for the backend."""
+    """httpx2 to checked addresses; all connections are to one host, so they are kept."""
 
     def __init__(self, exceptions: Collection[str]) -> None:
-        super().__init__(trust_env=False)
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=httpx2.create_ssl_context(trust_env=False),
-            max_connections=8,
-            network_backend=_Backend(exceptions),
-        )
+        super().__init__(trust_env=False, limits=httpx2.Limits(max_connections=8))
+        self._exceptions = exceptions
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
+        response = await super().handle_async_request(await addressed(request, self._exceptions))
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _Body(response.stream, plain="content-encoding" not in response.headers)
         return response
