@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import resource
 import signal
@@ -21,6 +20,7 @@ import typer
 
 from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
+from skilldeck_daemon.cli_settings import takes_settings
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
@@ -74,67 +74,9 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 
 
 @app.command()
-def serve(
-    model: Annotated[
-        str | None, typer.Option(help="Folder, .gguf file, Hugging Face id, or 'tiny' (bundled); '' for none.")
-    ] = None,
-    model_name: Annotated[str | None, typer.Option(help="Name to serve the model under.")] = None,
-    any_model: Annotated[
-        bool | None, typer.Option("--any-model/--no-any-model", help="The default model answers to unknown names.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help=f"{', '.join(engines.NAMES)}.")] = None,
-    engine_options: Annotated[str | None, typer.Option(help="Options of the engine, as a JSON object.")] = None,
-    remote_url: Annotated[str | None, typer.Option(help="Base URL of the model's server; several by commas.")] = None,
-    remote_api_key: Annotated[str | None, typer.Option(help="Key for that server.")] = None,
-    remote_model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
-    remote_images: Annotated[
-        bool | None, typer.Option("--remote-images/--no-remote-images", help="The model there reads images.")
-    ] = None,
-    chat_template: Annotated[
-        Path | None, typer.Option(help="Jinja file that stands in for the model's chat template.")
-    ] = None,
-    tool_text: Annotated[
-        str | None, typer.Option(help="Calls that the model writes into its text: auto (read them), off.")
-    ] = None,
-    engine_process: Annotated[
-        str | None, typer.Option(help="The engine in a process of its own: auto, on, off.")
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; beyond loopback needs --api-key.")] = None,
-    port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
-    database_url: Annotated[
-        str | None, typer.Option(help="SQLAlchemy URL, like postgresql://…; else SQLite in the data directory.")
-    ] = None,
-    blobs_url: Annotated[
-        str | None, typer.Option(help="Where several daemons keep contents, like s3://bucket/prefix.")
-    ] = None,
-    socket: Annotated[Path | None, typer.Option(help="Control socket.")] = None,
-    api_key: Annotated[list[str] | None, typer.Option(help="Key that clients must send; repeat for several.")] = None,
-    allowed_hosts: Annotated[list[str] | None, typer.Option(help="Further host name the API answers to.")] = None,
-    cors_origins: Annotated[list[str] | None, typer.Option(help="Web origin that may call the API.")] = None,
-    private_hosts: Annotated[list[str] | None, typer.Option(help="Private host that may be fetched from.")] = None,
-    sandbox: Annotated[str | None, typer.Option(help="auto, bwrap, none (no isolation at all).")] = None,
-    permission: Annotated[str | None, typer.Option(help="May the model's commands run? auto, ask, deny.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="Largest memory of a container: 1g, 4g, 16g, 64g.")] = None,
-    max_containers: Annotated[int | None, typer.Option(help="Sandboxes open at once.")] = None,
-    web_search: Annotated[str | None, typer.Option(help="Web search: off, ddgs (public engines), searxng.")] = None,
-    searxng_url: Annotated[str | None, typer.Option(help="Base URL of the SearXNG server.")] = None,
-    watched_versions: Annotated[
-        int | None, typer.Option(help="Versions made by watching that a skill keeps (50).")
-    ] = None,
-    skills: Annotated[
-        str | None, typer.Option(help="Skills in .agents/skills: named (/name, $name in the prompt), auto (all), off.")
-    ] = None,
-    project: Annotated[Path | None, typer.Option(help="Project whose .agents/skills are offered.")] = None,
-    claude_skills: Annotated[
-        bool | None, typer.Option("--claude-skills/--no-claude-skills", help="Look in .claude/skills too.")
-    ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error.")] = None,
-) -> None:
+@takes_settings
+def serve(flags: dict[str, Any]) -> None:
     """Run the daemon until it is told to stop (SIGINT, SIGTERM, or a client)."""
-    flags = {name: value for name, value in locals().items() if value not in (None, [])}
-    if engine_options is not None:
-        flags["engine_options"] = _object(engine_options, "--engine-options")
     settings = load_settings(**flags)
     _run(lambda: _serve(settings))
 
@@ -191,16 +133,6 @@ def _more_descriptors() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _object(text: str, flag: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise SkilldeckError(f"{flag} is not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise SkilldeckError(f"{flag} must be a JSON object.")
-    return value
 
 
 @app.command()

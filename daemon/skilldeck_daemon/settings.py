@@ -54,17 +54,19 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SKILLDECK_", extra="ignore", protected_namespaces=())
 
     model: str = Field(
-        "tiny", description="Folder, .gguf file, Hugging Face id, or 'tiny' (the bundled model); empty: none."
+        "tiny", description="Folder, .gguf file, Hugging Face id, or 'tiny' (the bundled model); '' for none."
     )
     model_name: str = Field("", description="Name to serve the model under.")
     aliases: dict[str, str] = Field(
         default_factory=dict, description="Further names of models: each with the served name it stands for."
     )
     any_model: bool = Field(False, description="The default model answers to names that are not served.")
-    engine: str = Field(engines.AUTO, description=f"One of {', '.join(engines.NAMES)}.")
-    engine_options: dict[str, Any] = Field(default_factory=dict, description="Options of the engine.")
+    engine: str = Field(engines.AUTO, description=f"What runs the model. One of {', '.join(engines.NAMES)}.")
+    engine_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the engine; as a flag or a variable a JSON object."
+    )
     remote_url: str = Field("", description="Base URL of a server with /v1/chat/completions; several by commas.")
-    remote_api_key: SecretStr = SecretStr("")
+    remote_api_key: SecretStr = Field(SecretStr(""), description="Key for that server.")
     remote_model: str = Field("", description="The model's name on the remote server.")
     remote_images: bool = Field(False, description="The remote model reads images.")
     chat_template: Path | None = Field(None, description="Jinja file that stands in for the model's chat template.")
@@ -75,25 +77,29 @@ class Settings(BaseSettings):
         "auto", description="Run the engine in a process of its own, so that its crash costs only its requests."
     )
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs --api-key.")
     port: int = Field(1234, ge=0, le=65535, description="0 takes a free port.")
     socket: Path = Field(default_factory=paths.socket_path, description="Control socket.")
-    api_key: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list, description="Keys clients must send.")
-    allowed_hosts: Words = Field(default_factory=list, description="Further names the API answers to (Host header).")
-    cors_origins: Words = Field(default_factory=list, description="Web origins that may call the API; '*' for all.")
+    api_key: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list, description="Key that clients must send; repeat for several."
+    )
+    allowed_hosts: Words = Field(default_factory=list, description="Further name the API answers to (Host header).")
+    cors_origins: Words = Field(default_factory=list, description="Web origin that may call the API; '*' for all.")
     max_body_mb: int = Field(128, ge=1, description="Largest JSON body in MiB.")
 
-    data_dir: Path = Field(default_factory=paths.data_dir)
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the data directory.")
+    data_dir: Path = Field(default_factory=paths.data_dir, description="Where everything is kept.")
+    database_url: str = Field("", description="SQLAlchemy URL, like postgresql://…; else SQLite in the data directory.")
     blobs_url: str = Field("", description="Where several daemons keep contents, like s3://bucket/prefix.")
 
-    sandbox: Literal["auto", "bwrap", "none"] = "auto"
+    sandbox: Literal["auto", "bwrap", "none"] = Field(
+        "auto", description="What commands run in; with none they are not isolated at all."
+    )
     permission: Literal["auto", "ask", "deny"] = Field("auto", description="May the model's commands run?")
     approval_timeout: float = Field(300.0, gt=0, description="Seconds until a question nobody answers is denied.")
     max_memory: Literal["1g", "4g", "16g", "64g"] = Field("4g", description="Largest memory_limit of a container.")
     max_containers: int = Field(64, ge=1, description="Sandboxes open at once.")
     private_hosts: Words = Field(
-        default_factory=list, description="Private hosts that file_url and allowlists may reach."
+        default_factory=list, description="Private host that file_url and allowlists may reach."
     )
 
     web_search: Literal["off", "ddgs", "searxng"] = Field(
@@ -108,12 +114,13 @@ class Settings(BaseSettings):
         50, ge=1, description="Versions made by watching that a skill keeps; older ones that nobody uses are deleted."
     )
     skills: Literal["named", "auto", "off"] = Field(
-        "named", description="Skills on disk: offered when a request names them, to every request, or never."
+        "named",
+        description="Skills in .agents/skills: offered when a prompt names them (/name, $name), always, or never.",
     )
     project: Path | None = Field(None, description="Project whose .agents/skills are offered, once it is trusted.")
     claude_skills: bool = Field(False, description="Look for skills in .claude/skills too.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
 
     @field_validator("allowed_hosts", "cors_origins", "private_hosts", "api_key", mode="before")
     @classmethod

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from skilldeck_daemon.settings import BadSettings, load_settings
+from skilldeck_daemon.cli import app
+from skilldeck_daemon.cli_settings import TABLES
+from skilldeck_daemon.settings import BadSettings, Settings, load_settings
+from skilldeck_shared.errors import SkilldeckError
 
 
 @pytest.fixture(autouse=True)
@@ -63,3 +69,52 @@ def test_names_of_models_are_read_from_the_config_and_the_environment(
 def test_a_wrong_value_names_its_setting(name: str, value: object) -> None:
     with pytest.raises(BadSettings, match=name):
         load_settings(**{name: value})
+
+
+FLAGS = """
+model model-name any-model no-any-model engine engine-options remote-url remote-api-key remote-model remote-images
+no-remote-images chat-template tool-text engine-process host port data-dir database-url blobs-url socket api-key
+allowed-hosts cors-origins private-hosts sandbox permission max-memory max-containers web-search searxng-url
+watched-versions skills project claude-skills no-claude-skills log-level
+"""
+
+
+def _serve(*arguments: str) -> Any:
+    return get_command(app).commands["serve"].make_context("serve", list(arguments)).params  # type: ignore[attr-defined]
+
+
+def test_every_setting_but_the_tables_is_a_flag_with_its_words() -> None:
+    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    options = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    assert {f"--{name}" for name in FLAGS.split()} <= options
+    assert {option.name for option in command.params} == set(Settings.model_fields) - set(TABLES)
+    for option in command.params:
+        assert (Settings.model_fields[option.name].description or "no words") in option.help
+    permission = next(option for option in command.params if option.name == "permission")
+    assert permission.help.endswith("One of auto, ask, deny.")
+
+
+def test_flags_have_the_types_of_their_settings() -> None:
+    given = _serve(
+        "--port", "0", "--any-model", "--no-claude-skills", "--api-key", "a", "--api-key", "b", "--model", ""
+    )
+    set_ = {name: value for name, value in given.items() if value not in (None, ())}
+    assert set_ == {"port": 0, "any_model": True, "claude_skills": False, "api_key": ["a", "b"], "model": ""}
+    settings = load_settings(**set_)
+    assert (settings.keys, settings.port, settings.model) == (["a", "b"], 0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--engine-options", "{"), "--engine-options is not JSON"),
+        (("--engine-options", "[]"), "--engine-options must be a JSON object"),
+        (("--permission", "maybe"), "permission"),
+        (("--port", "70000"), "port"),
+    ],
+)
+def test_a_wrong_flag_is_named(arguments: tuple[str, ...], why: str) -> None:
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SkilldeckError)
+    assert why in str(result.exception)
