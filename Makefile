@@ -24,8 +24,9 @@ lint: .make/dev
 	$(BIN)/mypy $(PACKAGES)
 
 unit: .make/dev
-	@# What fails beside others on busy cores runs once more, alone; both results are shown, and the second one counts.
-	$(BIN)/pytest -q -n 2 --dist loadfile || $(BIN)/pytest -q --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not timing"
+	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
+	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
 
 proto: .make/dev ## regenerate the stubs of the control protocol
 	cd shared && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I . \

@@ -152,6 +152,7 @@ async def test_a_client_that_leaves_midway_is_no_fault_of_the_daemon(caplog: pyt
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.timing("0.3 s stand for the minute after which a client is deaf: beside others a good one may be as slow")
 async def test_a_client_that_takes_nothing_of_its_stream_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "STALL_S", 0.3)
     async with running(Turn(Endless(NUMBERS)), Turn("fine")) as daemon:
