@@ -29,8 +29,8 @@ NOFILE = 1024
 DAEMON_NOFILE = 65_536
 FSIZE = 2 * GIB
 PROXY_PORT = 3128
-AGENT_PATH = "/run/agent.py"
-AGENT_SOURCE = Path(__file__).with_name("agent.py")
+SUPERVISOR_PATH = "/run/supervisor.py"
+SUPERVISOR_SOURCE = Path(__file__).with_name("supervisor.py")
 KERNEL_PATH = "/run/kernel.py"
 KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
 HOME = "/home/user"
@@ -283,7 +283,7 @@ def build(
     Args:
         data_dir: the work directory; the home directory lies beside it (`home_of`).
         mounts: (name, host folder) of each skill, already readable by the container's user.
-        socket_fd: the agent's end of the control socket.
+        socket_fd: the supervisor's end of the control socket.
         status_fd: where bwrap writes its JSON status.
         hide_memory: deny memory that a watchdog cannot see (see `seccomp.program`).
 
@@ -334,14 +334,20 @@ def build(
             argv += ["--ro-bind", str(python.prefix), str(python.prefix)]
         for alias in ("python3", "python"):
             argv += ["--symlink", str(python.executable), f"/run/bin/{alias}"]
-        argv += ["--perms", "0444", "--ro-bind-data", data("agent", AGENT_SOURCE.read_bytes()), AGENT_PATH]
+        argv += [
+            "--perms",
+            "0444",
+            "--ro-bind-data",
+            data("supervisor", SUPERVISOR_SOURCE.read_bytes()),
+            SUPERVISOR_PATH,
+        ]
         argv += ["--perms", "0444", "--ro-bind-data", data("kernel", KERNEL_SOURCE.read_bytes()), KERNEL_PATH]
         for key, value in environment(spec).items():
             argv += ["--setenv", key, value]
         argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
         argv += ["--seccomp", data("seccomp", seccomp.program(hide_memory=hide_memory))]
         argv += ["--json-status-fd", str(status_fd), "--"]
-        argv += [str(python.executable), "-I", "-S", "-B", AGENT_PATH, str(socket_fd), str(memory)]
+        argv += [str(python.executable), "-I", "-S", "-B", SUPERVISOR_PATH, str(socket_fd), str(memory)]
         argv += [str(NPROC), str(FSIZE), str(min(NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))]
         argv += [str(PROXY_PORT if spec.network.allowed_domains else 0)]
     except BaseException:

@@ -1,6 +1,6 @@
 """The only way out of a container with an allowlist: an HTTP proxy in the daemon.
 
-The agent inside binds 127.0.0.1:3128 in its own network namespace and hands the listening socket out, so nothing
+The supervisor inside binds 127.0.0.1:3128 in its own network namespace and hands the listening socket out, so nothing
 else can reach it and the container has no other route. Allowed: `CONNECT host:port` for TLS whose server name is
 that host, and plain HTTP requests with an absolute URL. Names are resolved here, and addresses that are not global
 are refused unless the daemon's owner lists the host: a name an attacker controls must not lead into the local

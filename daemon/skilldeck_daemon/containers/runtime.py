@@ -1,8 +1,8 @@
 """One running sandbox as the daemon sees it: start, run, terminate, kill, stop.
 
-`BwrapRuntime` owns the bwrap process, the control socket to the agent inside and two pidfds. It may die at any moment
-(the kernel's OOM killer, a crash inside): `dead` then resolves with the reason, and every job that was running is
-`lost`. Nothing it reads from inside is trusted: a malformed message ends the sandbox.
+`BwrapRuntime` owns the bwrap process, the control socket to the supervisor inside and two pidfds. It may die at any
+moment (the kernel's OOM killer, a crash inside): `dead` then resolves with the reason, and every job that was running
+is `lost`. Nothing it reads from inside is trusted: a malformed message ends the sandbox.
 
 All methods must be called on the event loop's thread: the kernel ties --die-with-parent to the thread that spawned.
 """
@@ -30,7 +30,7 @@ STOP_TIMEOUT_S = 5.0
 INLINE_MAX = 65_536
 _MESSAGE_MAX = 512
 _UNASKED = 2
-"""Messages the agent sends of itself: the proxy's listening socket and `ready`. Any other answers one of ours."""
+"""Messages the supervisor sends of itself: the proxy's listening socket and `ready`. Any other answers one of ours."""
 
 
 class Job:
@@ -103,7 +103,7 @@ class Runtime(Protocol):
 
 
 class BwrapRuntime:
-    """A bubblewrap sandbox with the agent as its PID 1."""
+    """A bubblewrap sandbox with the supervisor as its PID 1."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class BwrapRuntime:
     # -- life --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Starts bwrap and waits for the agent. Raises `SandboxUnavailable` with bwrap's own words."""
+        """Starts bwrap and waits for the supervisor. Raises `SandboxUnavailable` with bwrap's own words."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         status_read, status_write = os.pipe()
         self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
@@ -220,7 +220,7 @@ class BwrapRuntime:
         raise ContainerError("bwrap did not report the sandbox's first process.")
 
     def errors(self) -> str:
-        """What bwrap or the agent wrote to stderr, at most 4 KB."""
+        """What bwrap or the supervisor wrote to stderr, at most 4 KB."""
         if self._errors < 0:
             return ""
         return os.pread(self._errors, 4096, 0).decode("utf-8", "replace").strip()
@@ -350,8 +350,8 @@ class BwrapRuntime:
                 self._sock.send(data)
             self._owed += 1
         except OSError as error:
-            # The agent has stopped reading (EAGAIN) or is gone: either way only a new one helps.
-            self._die(f"the agent inside does not answer ({error.strerror})")
+            # The supervisor has stopped reading (EAGAIN) or is gone: either way only a new one helps.
+            self._die(f"the supervisor inside does not answer ({error.strerror})")
 
     def _fail_jobs(self) -> None:
         for job in self._jobs.values():
@@ -373,14 +373,14 @@ class BwrapRuntime:
             data, fds = b"", []
         try:
             if not data:
-                self._die(self.errors() or "the agent inside ended")
+                self._die(self.errors() or "the supervisor inside ended")
                 return
             self._owed -= 1
             if self._owed < 0:
                 raise ValueError("nobody asked")
             self._dispatch(data.decode("ascii").split(), fds)
         except (ValueError, IndexError, OverflowError, OSError):
-            self._die("the agent inside sent a malformed message")
+            self._die("the supervisor inside sent a malformed message")
         finally:
             for fd in fds:
                 os.close(fd)

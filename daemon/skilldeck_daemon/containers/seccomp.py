@@ -237,7 +237,7 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
         asm.op(_RET, _ALLOW)
 
     def prlimit64(name: str) -> None:
-        # Only one's own limits: another process's would include the agent's.
+        # Only one's own limits: another process's would include the supervisor's.
         asm.op(_LD, _arg(0))
         asm.op(_JEQ, 0, f"{name}_ok", None)
         asm.op(_RET, _errno(errno.EPERM))

@@ -22,7 +22,7 @@ NAMES = [
     "test_crash.py",
     "test_exec.py",
     "test_files.py",
-    "test_hostile_agent.py",
+    "test_hostile_supervisor.py",
     "test_kernel.py",
     "test_lifecycle.py",
     "test_network.py",

@@ -3,7 +3,7 @@
 Every row runs in a fresh container and then asserts the positive as well: the daemon's side is well and the next call
 works in the same sandbox. Attacks that need more than a command and its output live beside the behaviour they attack:
 test_bombs (memory, files, descriptors), test_exec (timeouts), test_files (artifacts), test_network, test_kernel (by way
-of the interpreter), test_hostile_agent, test_lifecycle (quota, fifty containers), test_crash (kill -9). All of them run
+of the interpreter), test_hostile_supervisor, test_lifecycle (quota, fifty containers), test_crash (kill -9). All of them run
 as root and as an ordinary user (test_as_user).
 """
 
@@ -103,7 +103,7 @@ ROWS = [
     write("/x"),
     write("/dev/x"),
     write("/run/x"),
-    write("/run/agent.py"),
+    write("/run/supervisor.py"),
     write("/etc/passwd"),
     write("/mnt/skills/demo/SKILL.md"),
     write("/mnt/skills/new"),
@@ -179,7 +179,7 @@ ROWS = [
     Row("a terabyte of nothing", command="truncate -s 1T f", refuse=True, error="File too large"),
     Row("a file beyond the size limit", command="truncate -s 2047M f; head -c 2M /dev/zero >> f", error="File too large"),
     Row("open every descriptor", python="n = 0\ntry:\n    while n < 5000: os.open('/dev/null', 0); n += 1\nexcept OSError: pass\nprint(n < 1024)", expect=r"True\n"),
-    # -- the agent --
+    # -- the supervisor --
     Row("planted modules", command="for m in json socket os signal ctypes resource select errno time; do echo 'raise SystemExit(9)' > $m.py; done; kill -9 -1"),
     Row("output that is not text", command=r"head -c 100000 /dev/urandom; printf '\xc3'"),
     Row("closed standard streams", command="exec 0<&- 1>&- 2>&-; sleep 0.05"),

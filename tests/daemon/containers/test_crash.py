@@ -71,7 +71,7 @@ async def test_nothing_is_left_of_a_killed_daemon_but_its_data(tmp_path: Path, n
         # A moment at random; any moment must do.
         with pytest.raises(subprocess.TimeoutExpired):
             daemon.wait(random.uniform(0, LONGEST_S))
-        assert len(processes(mark)) >= 4  # two sandboxes at the least, each with its agent
+        assert len(processes(mark)) >= 4  # two sandboxes at the least, each with its supervisor
     finally:
         daemon.send_signal(signal.SIGKILL)
         daemon.wait()

@@ -1,7 +1,7 @@
 """PID 1 of a container: starts commands, reaps processes, kills what a call leaves when told to.
 
-Runs inside the sandbox as `python3 -I -S -B agent.py FD MEMORY_BYTES NPROC FSIZE_BYTES NOFILE PROXY_PORT` and imports
-the standard library only. It takes datagrams from the daemon on the SEQPACKET socket FD:
+Runs inside the sandbox as `python3 -I -S -B supervisor.py FD MEMORY_BYTES NPROC FSIZE_BYTES NOFILE PROXY_PORT` and
+imports the standard library only. It takes datagrams from the daemon on the SEQPACKET socket FD:
 
     run ID LEN [command]   fds: stdout, stderr, and a memfd with the command when it does not fit in the datagram
     start ID LEN [command] the same for a process that outlasts its call and takes part in later ones
@@ -13,7 +13,7 @@ the standard library only. It takes datagrams from the daemon on the SEQPACKET s
 
 and answers `ready`, `listener` (with the proxy's listening socket), `exit ID CODE`, `fail ID ERRNO`, `killed ID`,
 `marked ID`.
-The daemon believes none of it blindly. End of file on the socket ends the agent, and with it the namespace.
+The daemon believes none of it blindly. End of file on the socket ends the supervisor, and with it the namespace.
 
 "What the call started" is every process that was neither there before the call nor descends from one that was:
 that also catches children which changed their session and were reparented to PID 1.
@@ -99,7 +99,7 @@ def signal_all(pids: list[int], number: int) -> None:
             pass
 
 
-class Agent:
+class Supervisor:
     def __init__(self, fd: int) -> None:
         self.sock = socket.socket(fileno=fd)
         self.jobs: dict[int, Job] = {}
@@ -267,7 +267,7 @@ def main() -> None:
     os.closerange(fd + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    # After this nobody inside can open /proc/1/mem, fd or environ, nor trace the agent.
+    # After this nobody inside can open /proc/1/mem, fd or environ, nor trace the supervisor.
     prctl = _ctypes.dlsym(_ctypes.dlopen("", 0), "prctl")
     if _ctypes.call_cdeclfunction(prctl, (PR_SET_DUMPABLE, 0, 0, 0, 0)) != 0:
         sys.exit("prctl failed")
@@ -275,16 +275,16 @@ def main() -> None:
     wakeup, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    # Default actions are not taken for PID 1, so nobody inside can end the agent with these.
+    # Default actions are not taken for PID 1, so nobody inside can end the supervisor with these.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
-    agent = Agent(fd)
+    supervisor = Supervisor(fd)
     if port:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("127.0.0.1", port))
         listener.listen(64)
-        agent.say("listener", listener.fileno())
+        supervisor.say("listener", listener.fileno())
         listener.close()
     # The limits come last: they count per user namespace, and bind every command. Those that are tiny are of things
     # which the kernel counts for the daemon's user as well: no command may use them up.
@@ -297,8 +297,8 @@ def main() -> None:
     limit(resource.RLIMIT_FSIZE, fsize)
     limit(resource.RLIMIT_DATA, memory)
     limit(resource.RLIMIT_NPROC, nproc)
-    agent.say("ready")
-    agent.loop(wakeup)
+    supervisor.say("ready")
+    supervisor.loop(wakeup)
 
 
 main()

@@ -1,4 +1,4 @@
-"""An agent that has been taken over: whatever it says, it ends its own sandbox and nothing else."""
+"""A supervisor that has been taken over: whatever it says, it ends its own sandbox and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skilldeck_daemon.containers import (
 pytestmark = needs_bwrap
 Start = Callable[..., Awaitable[Containers]]
 
-AGENT = """
+SUPERVISOR = """
 import os, socket, sys, time
 sock = socket.socket(fileno=int(sys.argv[1]))
 def say(text, *fds):
@@ -41,11 +41,11 @@ HONEST = "say(b'exit ' + number + b' 0')"
 
 
 async def probed(start: Start, monkeypatch: pytest.MonkeyPatch, path: Path, begin: str, answer: str) -> Containers:
-    """Containers that were probed with the real agent and start this one from now on."""
+    """Containers that were probed with the real supervisor and start this one from now on."""
     containers = await start()
-    path.write_text(AGENT.format(start=begin, answer=answer))
+    path.write_text(SUPERVISOR.format(start=begin, answer=answer))
     path.chmod(0o644)
-    monkeypatch.setattr(bwrap, "AGENT_SOURCE", path)
+    monkeypatch.setattr(bwrap, "SUPERVISOR_SOURCE", path)
     return containers
 
 
@@ -69,7 +69,7 @@ async def probed(start: Start, monkeypatch: pytest.MonkeyPatch, path: Path, begi
 async def test_what_it_answers_to_a_command_ends_its_sandbox_only(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
 ) -> None:
-    containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", answer)
+    containers = await probed(start_containers, monkeypatch, tmp_path / "supervisor.py", "", answer)
     before = descriptors()
     container = await containers.create(ContainerSpec("hostile"))
     pid = container.init_pid
@@ -87,7 +87,7 @@ async def test_descriptors_that_come_along_are_closed(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     answer = "say(b'exit ' + number + b' 0', *[0] * 100)\n    [os.close(fd) for fd in fds]"
-    containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", answer)
+    containers = await probed(start_containers, monkeypatch, tmp_path / "supervisor.py", "", answer)
     container = await containers.create(ContainerSpec("hostile"))
     await sh(container, "true")
     before = descriptors()
@@ -114,7 +114,7 @@ async def test_descriptors_that_come_along_are_closed(
 async def test_a_listener_that_is_none_is_refused_and_nothing_is_left(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begin: str
 ) -> None:
-    containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", begin, HONEST)
+    containers = await probed(start_containers, monkeypatch, tmp_path / "supervisor.py", begin, HONEST)
     before = descriptors()
     policy = NetworkPolicy(("example.org",))
     with pytest.raises(SandboxUnavailable, match="malformed"):
@@ -128,7 +128,7 @@ async def test_a_listener_that_is_none_is_refused_and_nothing_is_left(
 async def test_an_agent_that_reads_nothing_is_replaced(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    containers = await probed(start_containers, monkeypatch, tmp_path / "agent.py", "", "time.sleep(600)")
+    containers = await probed(start_containers, monkeypatch, tmp_path / "supervisor.py", "", "time.sleep(600)")
     monkeypatch.setattr("skilldeck_daemon.containers.runtime.KILL_TIMEOUT_S", 0.2)
     container = await containers.create(ContainerSpec("deaf"))
     assert (await sh(container, "true", timeout_ms=100)).timed_out
