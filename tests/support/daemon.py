@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,13 @@ import openai
 
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.settings import Settings
+from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.database import sqlite_url
 from support.ordering import check_stream
 from support.scripted_model import Scripted, ScriptedModel
 from support.wait import until
 
+STORE = "skilldeck.db"
 SHELL: dict[str, Any] = {"type": "shell", "environment": {"type": "container_auto"}}
 
 
@@ -71,6 +77,21 @@ async def sse(answer: httpx.Response) -> list[dict[str, Any]]:
     return events
 
 
+@functools.cache
+def _empty_store() -> bytes:
+    """The file of a store that holds nothing, as the migrations make it: a third of a daemon's start, made once."""
+    with tempfile.TemporaryDirectory(prefix="skilldeck-store-") as folder:
+
+        async def make() -> bytes:
+            store = Store(sqlite_url(Path(folder) / STORE), Path(folder) / "blobs")
+            await store.open()
+            await store.close()
+            return (Path(folder) / STORE).read_bytes()
+
+        with ThreadPoolExecutor(1) as pool:  # a loop of its own: this one is running
+            return pool.submit(asyncio.run, make()).result()
+
+
 @contextlib.asynccontextmanager
 async def running(
     *turns: Scripted, strict: bool = True, data_dir: Path | None = None, load: bool = True, **settings: Any
@@ -99,6 +120,11 @@ async def running(
         }
         if not load:
             values |= {"engine": "auto", "remote_url": ""}
+        store = Path(values["data_dir"]) / STORE
+        if not store.parent.exists() and "database_url" not in settings:
+            store.parent.mkdir(mode=0o700, parents=True)
+            store.write_bytes(await asyncio.to_thread(_empty_store))
+            store.chmod(0o600)
         daemon = Daemon(Settings(**values))
         await daemon.start()
         base = daemon.services.environments.containers.base

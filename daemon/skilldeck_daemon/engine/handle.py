@@ -47,8 +47,8 @@ class Handle:
             await self._waiting
 
 
-def _kind(event: Event) -> type[Tokens] | None:
-    return Tokens if isinstance(event, Tokens) else None
+def _kind(event: Event) -> str | None:
+    return "tokens" if isinstance(event, Tokens) else None
 
 
 def _together(events: list[Event]) -> Event:

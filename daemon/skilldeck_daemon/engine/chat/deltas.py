@@ -14,9 +14,14 @@ def joined(events: Iterable[ChatEvent]) -> Iterator[ChatEvent]:
 
 
 def _kind(event: ChatEvent) -> Hashable | None:
-    if isinstance(event, ToolCallDelta):
-        return ToolCallDelta, event.index
-    return type(event) if isinstance(event, TextDelta | ReasoningDelta) else None
+    match event:
+        case TextDelta():
+            return "text"
+        case ReasoningDelta():
+            return "reasoning"
+        case ToolCallDelta(index):
+            return index
+    return None
 
 
 def _together(events: list[ChatEvent]) -> ChatEvent:
