@@ -38,7 +38,7 @@ class Action:
         return self.call or self.name
 
     def binding(self) -> Binding:
-        # A binding without a key cannot be, and without a binding the keymap could not give it one: a key nobody has.
+        # Textual needs a key for each binding, and the keymap can only change one there is: a key that no keyboard has.
         return Binding(
             self.keys or f"unbound_{self.name}", self.action, self.title, show=self.show, id=self.id,
             priority=self.priority, tooltip=self.help, key_display=self.key_display,

@@ -54,7 +54,7 @@ def _not_ready(response_id: str) -> BadRequest:
 
 
 async def _chain(store: Store, id: str) -> History:
-    """From the newest response back to the first, then told forwards."""
+    """Walk the chain from the newest response to the oldest; return it in the order of time."""
     parts: list[list[Item]] = []
     raw: dict[str, str] = {}
     session = ""

@@ -54,7 +54,7 @@ TERMINAL: dict[str, str] = {
 
 
 Save = Callable[["Run"], Awaitable[None]]
-Told = Callable[[Account], None]
+Observer = Callable[[Account], None]
 Gate = AbstractAsyncContextManager[None]
 
 
@@ -67,10 +67,10 @@ class Run:
         *,
         begun: Save,
         ended: Callable[[Run, Event], Awaitable[None]],
-        over: Told = lambda account: None,
+        over: Observer = lambda account: None,
         gate: Gate | None = None,
     ) -> None:
-        """`ended` stores the end before it is told; `over` is given the account of the run after that.
+        """`ended` stores the end before it is published; `over` is given the account of the run after that.
 
         `gate` is held from the first turn to the last; what waits for it can be cancelled like any other run.
         """
@@ -84,7 +84,7 @@ class Run:
         self.stop_sequence: str | None = None  # the stop string that ended the last turn, where the engine tells
         self._plan = plan
         self._response = plan.response
-        self._last: dict[str, Any] = {}  # the end, until it is stored: nobody is told of it before
+        self._last: dict[str, Any] = {}  # the end, until it is stored: it is not published before
         self._begun = begun
         self._ended = ended
         self._over = over
@@ -155,9 +155,9 @@ class Run:
         return self.response
 
     def start(self) -> None:
-        self._tell("response.created")
+        self._publish("response.created")
         if self.request.background:
-            self._tell("response.queued")
+            self._publish("response.queued")
         self._task = asyncio.create_task(self._main(), name=f"run {self.id}")
 
     def cancel(self) -> None:
@@ -171,7 +171,7 @@ class Run:
         self.abandoned = True
         self.cancel()
 
-    def _tell(self, type: str) -> None:
+    def _publish(self, type: str) -> None:
         self.log.append(type, response=self.response)
 
     # -- the run
@@ -183,7 +183,7 @@ class Run:
             if self._response["status"] == "queued":
                 self._response["status"] = "in_progress"
                 await self._begun(self)
-            self._tell("response.in_progress")
+            self._publish("response.in_progress")
             async with self._gate:
                 ending = await self._loop()
         except asyncio.CancelledError:
@@ -291,7 +291,7 @@ class Run:
 
     async def _execute(self, call: Call) -> None:
         begun = time.time()
-        first, told = len(self.output.items), len(self.log.events)
+        first, before = len(self.output.items), len(self.log.events)
         self._hosted_calls += not call.tool.internal
         stopped: Stopped | None = "failed"
         try:
@@ -302,7 +302,7 @@ class Run:
             raise
         finally:
             verdict = self._plan.context.verdicts.get(call.call_id)
-            event = self.log.events[-1] if len(self.log.events) > told else {}
+            event = self.log.events[-1] if len(self.log.events) > before else {}
             self.timeline.append(call_entry(call, first, begun, verdict, event.get("item") or {}, stopped))
 
     def _account(self, begun: float, finished: ChatFinished) -> None:
@@ -345,7 +345,7 @@ class Run:
         }
         if error is not None:
             log.warning("run %s failed: %s", self.id, error)
-        # The end is stored before it is told; a second cancellation (shutdown) does not interrupt that.
+        # The end is stored before it is published; a second cancellation (shutdown) does not interrupt that.
         while True:
             event = self.log.make(TERMINAL[ending], response=public(self.record))
             saving = asyncio.ensure_future(self._ended(self, event))

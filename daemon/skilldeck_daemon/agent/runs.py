@@ -222,7 +222,7 @@ class Runs:
                 try:
                     taken = await self._store.responses.finish(end.response, end.events, extra, self._instance, turn)
                 except Unavailable:
-                    # Any other end becomes this one when it cannot be stored, and only this one is told.
+                    # Another end that cannot be stored fails the run, and only the failure is published.
                     if run.record["status"] == "failed":
                         self._unsettled.keep(end)
                     raise

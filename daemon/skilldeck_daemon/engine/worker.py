@@ -42,7 +42,7 @@ _GRACE_S = 5.0
 
 @dataclass
 class _Flight:
-    """A request the process knows of, and what is known of it here, for the day the process dies."""
+    """A request the process knows of, and what its `Finished` is made of here if the process dies."""
 
     handle: Handle
     accepted: asyncio.Future[None]

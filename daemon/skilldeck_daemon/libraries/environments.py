@@ -314,7 +314,7 @@ class Environments:
     # -- files inside
 
     async def add(self, id: str, name: str, source: Path | bytes, origin: str = "user", key: str = "") -> Doc:
-        """Copy a file in; returns its container.file object. `key` names the content for `Workspace`."""
+        """Copy a file in; returns its container.file object. `key` names the content: it is copied once."""
         container = await self.open(id)
         path = await container.put(name, source)
         for file in await self.sync(id, container):
