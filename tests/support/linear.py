@@ -26,13 +26,13 @@ from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.http import auth
 from skilldeck_daemon.libraries import approvals, ondisk
 from skilldeck_daemon.tools import citations, patching
-from skilldeck_daemon.tools import tool_results as told
 from skilldeck_daemon.tools.code_interpreter import PythonWriter
 from skilldeck_daemon.tools.mcp import McpWriter
 from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.tools.shell import ShellWriter
 from skilldeck_daemon.tools.web import pages
 from skilldeck_daemon.tools.web import url_provenance as said
+from skilldeck_daemon.tools.web.items import web_text
 from skilldeck_daemon.wire import json_text
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.manifest import parse_manifest
@@ -166,7 +166,7 @@ for piece in (
 
     def page(piece: str = piece) -> None:
         text = "<" + filled(piece)
-        told.web_text({"type": "open_page"}, [{"url": "u", "title": "t", "text": text}])
+        web_text({"type": "open_page"}, [{"url": "u", "title": "t", "text": text}])
         convert_document.clean(text + "x")
         pages._TITLE.search(text)
 

@@ -4,11 +4,11 @@ The entries of a run's timeline are made here, one when a model turn ends and on
 
     {"kind": "turn", "start", "end", "finish", "prefill_s", "decode_s", "input_tokens", "cached_tokens",
      "output_tokens"}
-    {"kind": "call", "call_id", "tool", "outcome", "start", "end", "output_index" or "name", "asked_s"?, "exit_codes"?}
+    {"kind": "call", "call_id", "tool", "outcome", "start", "end", "output_index" or "name", "asked_s"?, …}
 
 Times are unix seconds. A call's outcome is completed, failed, timeout, denied (by permission), invalid (the model wrote
-it wrong) or cancelled. `asked_s` is how long permission took; `exit_codes` are a shell's, null where it was killed for
-its time.
+it wrong) or cancelled. `asked_s` is how long permission took. A call that was carried out has what its item's kind adds
+(`ItemKind.account`): a shell's `exit_codes`, null where it was killed for its time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_daemon.engine.base import ChatFinished, Usage
+from skilldeck_daemon.wire.item_kinds import KINDS
 from skilldeck_shared.errors import SkilldeckError
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ def call_entry(
         item: the one its execution ended with, if any.
         stopped: how it ended before its time.
     """
-    shell = item.get("type") == "shell_call_output"
-    codes = [entry["outcome"].get("exit_code") for entry in item["output"]] if shell else []
-    outcome: str = "completed"
+    kind = KINDS.get(item.get("type", ""))
+    figures = {} if kind is None else kind.account(item)
+    outcome: str = figures.pop("outcome", "completed")
+    carried_out = False
     if stopped is not None:
         outcome = stopped
     elif call.problem is not None:
@@ -116,8 +118,8 @@ def call_entry(
         outcome = "denied"
     elif item.get("status") in ("failed", "incomplete"):
         outcome = "failed"
-    elif None in codes:
-        outcome = "timeout"
+    else:
+        carried_out = True
     return {
         "kind": "call",
         "call_id": call.call_id,
@@ -127,5 +129,5 @@ def call_entry(
         "start": begun,
         "end": time.time(),
         **({"asked_s": verdict.asked_s} if verdict is not None and verdict.asked_s is not None else {}),
-        **({"exit_codes": codes} if outcome in ("completed", "timeout") and shell else {}),
+        **(figures if carried_out else {}),
     }

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from skilldeck_daemon.agent.live import LiveRun
-from skilldeck_daemon.agent.prompt import CALLS, OUTPUTS, OWN_ANSWERS, call_key
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.events.output import woven
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.responses import UNFINISHED
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 from skilldeck_shared.errors import BadRequest, NotFound
 
 MAX_CHAIN = 10_000
@@ -138,17 +136,10 @@ def check_calls(items: list[Item], first_input: int) -> None:
                 param="input",
             )
     for call in calls.values():
-        if _clients(call):
+        # A hosted call without output was interrupted here.
+        if call.get("status") != "incomplete" and CALLS[call["type"]].clients(call):
             raise BadRequest(
                 f"No tool output found for the {call['type']} with call_id {call['call_id'][:100]!r}.",
                 "Send its output in 'input'.",
                 param="input",
             )
-
-
-def _clients(call: dict[str, Any]) -> bool:
-    """Whether the client had to answer it: a hosted call without output was interrupted here."""
-    if call.get("status") == "incomplete" or call["type"] in OWN_ANSWERS:
-        return False
-    where = call.get("environment") or {}
-    return call["type"] != "shell_call" or where.get("type") != "container_reference"

@@ -21,7 +21,7 @@ from skilldeck_daemon.tools.context import Placement, Surroundings
 from skilldeck_daemon.tools.products import hidden
 from skilldeck_daemon.tools.shell import ShellTool
 from skilldeck_daemon.wire.environment import EnvironmentSpec
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import Item, container_of
 from skilldeck_shared.errors import NotFound
 
 
@@ -90,7 +90,7 @@ class Placer:
         mounts = [*await self.environments.resolve(spec.skills), *self.mounts]
         named = {mount.name for mount in mounts}  # what the request brings itself hides what lies on disk
         mounts = numbered([*mounts, *(mount for mount in self.disk if mount.name not in named)])
-        used = next((id for item in reversed(history) if (id := _container_of(item))), "")
+        used = next((id for item in reversed(history) if (id := container_of(item))), "")
         earlier = await self.sources.store.containers.get(used) if used else None
         if earlier is not None and earlier["status"] == "running":
             fitting = await self._fitting(earlier, spec, mounts)
@@ -142,12 +142,3 @@ class Placer:
     async def _add(self, container_id: str, attachment: Attachment) -> str:
         file = await self.environments.add(container_id, attachment.name, attachment.source, "user", attachment.key)
         return str(file["path"]).removeprefix(WORKDIR + "/")
-
-
-def _container_of(item: Item) -> str:
-    """The container that an item of the history was made in; empty for others."""
-    if item.get("type") == "code_interpreter_call":
-        return str(item["container_id"])
-    where = item.get("environment") or {}
-    hosted = item.get("type") == "shell_call" and where.get("type") == "container_reference"
-    return str(where["container_id"]) if hosted else ""

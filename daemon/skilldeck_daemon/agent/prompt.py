@@ -7,16 +7,14 @@ here, so a history renders the same every time and only its new end has to be co
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments
 from skilldeck_daemon.tools.context import Surroundings
-from skilldeck_daemon.tools.namespaces import told_name
-from skilldeck_daemon.tools.tool_results import NO_OUTPUT, decisions, mcp_name, mcp_text, web_text
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Content, Item, call_key, decisions
 from skilldeck_daemon.wire.sealed import unseal
 from skilldeck_shared.errors import BadRequest
 
@@ -43,7 +41,6 @@ PYTHON_BESIDE_GUIDE = (
     "The python tool runs in the same directory as the shell tool; its variables last from call to call."
 )
 SUMMARY = "Summary of what was said before:"
-NOT_SENT = "(its output was not sent)"
 NO_IMAGE = "(an image that is no longer there)"
 NO_FILE = "(a file that is no longer there)"
 STOPPED = "(the run was stopped before this call had an output)"
@@ -190,7 +187,7 @@ class _Open:
 
 class _Builder:
     def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments, skills: SkillPaths) -> None:
-        self.skills = skills
+        self._skills = skills
         self._items = items
         self._raw = raw
         self._files = files
@@ -212,8 +209,8 @@ class _Builder:
             if text:
                 message = self._assistant(fresh="content" in (self._open or {}) or "tool_calls" in (self._open or {}))
                 message["reasoning_content"] = _beside(message, "reasoning_content", text)
-        elif kind in CALLS and not (kind == "mcp_call" and item.get("approval_request_id")):
-            self._call(place, kind, item)
+        elif kind in CALLS:
+            self._call(place, item)
         elif self._calls.get(place) in self._unanswered:
             self._open = None
             self._answer(self._calls[place])
@@ -222,24 +219,30 @@ class _Builder:
         self._settle()
         return [{"content": None, **message} if "tool_calls" in message else message for message in self._messages]
 
-    def _call(self, place: int, kind: str, item: Item) -> None:
+    def _call(self, place: int, item: Item) -> None:
+        kind = CALLS[item["type"]]
+        rendered = kind.render(item, self._raw)
+        if rendered is None:
+            return
         own = [call.own is not None for call in self._unanswered.values()]
         message = self._assistant(fresh=bool(own) and all(own))
-        message.setdefault("tool_calls", []).append(CALLS[kind](item, self._raw))
+        message.setdefault("tool_calls", []).append(rendered)
         self._unanswered[place] = call = _Open(item)
         if place in self._answers:
             call.output = self._items[self._answers[place]]
-        elif kind in OWN_ANSWERS:
-            call.own = self.decided.get(call_key(item)) or OWN_ANSWERS[kind](item)
+        else:
+            answer = kind.answer(item)
+            call.own = answer and (self.decided.get(call_key(item)) or answer)
 
     def _answer(self, place: int) -> None:
         """Tell what came of the call at `place`."""
         call = self._unanswered.pop(place)
-        content = call.own or STOPPED
+        content: Content = call.own or STOPPED
         if call.output is not None:
-            content = OUTPUTS[call.output["type"]](call.output, call.call, self)
-        if call.call["type"] == "code_interpreter_call" and isinstance(content, str):
-            content = self.skills.written_out(content, call.call["code"] or "")
+            content = OUTPUTS[call.output["type"]].render(call.output, call.call, self)
+        program = CALLS[call.call["type"]].program(call.call)
+        if program and isinstance(content, str):
+            content = self.written_out(content, program)
         self._messages.append({"role": "tool", "tool_call_id": call_key(call.call), "content": content})
 
     def _settle(self) -> None:
@@ -271,7 +274,11 @@ class _Builder:
         content = self.content(item["content"])
         self._messages.append({"role": "system" if role == "developer" else role, "content": content})
 
-    def content(self, parts: Iterable[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    def written_out(self, output: str, command: str) -> str:
+        """What a command printed, with the paths of skills' instructions written out."""
+        return self._skills.written_out(output, command)
+
+    def content(self, parts: Iterable[dict[str, Any]]) -> Content:
         """Text with its files appended; a list of parts when there are images."""
         text, blocks, images = [], [], []
         for part in parts:
@@ -301,140 +308,3 @@ def _beside(message: Message, field: str, text: str) -> str:
     """More text of one assistant message; what follows a call begins a line of its own."""
     before = message.get(field) or ""
     return f"{before}\n{text}" if before and text and "tool_calls" in message else before + text
-
-
-# ------------------------------------------------------------------ calls and outputs, by item type
-
-
-def _function(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _function_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    return _function(item["call_id"], told_name(item), item["arguments"])
-
-
-def _custom_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": item["call_id"], "type": "custom", "custom": {"name": told_name(item), "input": item["input"]}}
-
-
-def _shell_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    action = {name: value for name, value in item["action"].items() if value is not None}
-    arguments = raw.get(item["call_id"]) or json.dumps(action, ensure_ascii=False)
-    return _function(item["call_id"], "shell", arguments)
-
-
-def call_key(item: Item) -> str:
-    """What a call's output names it by: its call_id, or its id where OpenAI gives it no other."""
-    return str(item.get("call_id") or item["id"])
-
-
-def _python_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    arguments = raw.get(item["id"]) or json.dumps({"code": item["code"] or ""}, ensure_ascii=False)
-    return _function(item["id"], "python", arguments)
-
-
-def _logs(item: Item) -> str:
-    """The output that a code_interpreter_call holds itself."""
-    if item["outputs"] is None:
-        return NOT_SENT
-    return "".join(output["logs"] for output in item["outputs"] if output["type"] == "logs") or NO_OUTPUT
-
-
-def _web_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    action = item["action"]
-    name = {"search": "web_search"}.get(action["type"], action["type"])
-    query = action.get("query") or " ".join(action.get("queries") or ())
-    given = (
-        {"query": query} if name == "web_search" else {key: action[key] for key in ("url", "pattern") if key in action}
-    )
-    return _function(item["id"], name, raw.get(item["id"]) or json.dumps(given, ensure_ascii=False))
-
-
-def _web_results(item: Item) -> str:
-    """What a web_search_call holds of its results itself."""
-    if item["status"] == "failed":
-        return "failed"
-    return NOT_SENT if item.get("results") is None else web_text(item["action"], item["results"])
-
-
-def _mcp_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    return _function(item["id"], mcp_name(item["server_label"], item["name"]), raw.get(item["id"]) or item["arguments"])
-
-
-def _patch_call(item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
-    arguments = raw.get(item["call_id"]) or json.dumps(item["operation"], ensure_ascii=False)
-    return _function(item["call_id"], "apply_patch", arguments)
-
-
-def _patch_output(item: Item, call: Item, builder: _Builder) -> str:
-    text = item.get("output") or ""
-    if item["status"] == "failed":
-        return f"failed: {text}" if text else "failed"
-    return text or "done"
-
-
-def _plain_output(item: Item, call: Item, builder: _Builder) -> Any:
-    output = item["output"]
-    return output if isinstance(output, str) else builder.content(output)
-
-
-def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeout_ms: int | None) -> str:
-    """A shell call's output as the model reads it."""
-    blocks = [_entry_text(entry, timeout_ms) for entry in output]
-    if len(blocks) <= 1:
-        return blocks[0] if blocks else NO_OUTPUT
-    names = [*commands, *[""] * len(blocks)]
-    return "\n\n".join(f"$ {name}\n{block}" for name, block in zip(names, blocks, strict=False))
-
-
-def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
-    lines = []
-    outcome = entry["outcome"]
-    if outcome["type"] == "timeout":
-        lines.append(f"timed out after {timeout_ms} ms" if timeout_ms else "timed out")
-    elif outcome["exit_code"] != 0:
-        lines.append(f"exit code: {outcome['exit_code']}")
-    stdout, stderr = entry["stdout"].rstrip("\n"), entry["stderr"].rstrip("\n")
-    if stdout:
-        lines.append(stdout)
-    if stderr:
-        lines += ["stderr:", stderr]
-    if not stdout and not stderr:
-        lines.append(NO_OUTPUT)
-    return "\n".join(lines)
-
-
-def _shell_output(item: Item, call: Item, builder: _Builder) -> str:
-    action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
-    commands = [*action.get("commands", ()), *[""] * len(item["output"])]
-    entries = [
-        {**entry, "stdout": builder.skills.written_out(entry["stdout"], command)}
-        for entry, command in zip(item["output"], commands, strict=False)
-    ]
-    return shell_text(entries, commands, action.get("timeout_ms"))
-
-
-CALLS: dict[str, Callable[[Item, Mapping[str, str]], dict[str, Any]]] = {
-    "function_call": _function_call,
-    "custom_tool_call": _custom_call,
-    "shell_call": _shell_call,
-    "code_interpreter_call": _python_call,
-    "apply_patch_call": _patch_call,
-    "web_search_call": _web_call,
-    "mcp_call": _mcp_call,
-    "mcp_approval_request": _mcp_call,
-}
-OWN_ANSWERS: dict[str, Callable[[Item], str]] = {
-    "code_interpreter_call": _logs,
-    "web_search_call": _web_results,
-    "mcp_call": mcp_text,
-    "mcp_approval_request": mcp_text,
-}
-"""Of calls whose item holds what came of them."""
-OUTPUTS: dict[str, Callable[[Item, Item, _Builder], Any]] = {
-    "function_call_output": _plain_output,
-    "custom_tool_call_output": _plain_output,
-    "shell_call_output": _shell_output,
-    "apply_patch_call_output": _patch_output,
-}

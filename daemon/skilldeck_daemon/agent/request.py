@@ -12,8 +12,8 @@ from typing import Any
 from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
-from skilldeck_daemon.wire.included import REASONING, check_includes
-from skilldeck_daemon.wire.items import parse_input
+from skilldeck_daemon.wire.included import check_includes
+from skilldeck_daemon.wire.items import REASONING, parse_input
 from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many
 from skilldeck_daemon.wire.schemas import check_schema
 

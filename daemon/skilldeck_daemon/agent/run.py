@@ -30,8 +30,7 @@ from skilldeck_daemon.engine.base import ChatFinished, TooLong, Usage
 from skilldeck_daemon.events.log import Event, EventLog
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.base import Call
-from skilldeck_daemon.tools.tool_results import decisions
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import Item, decisions
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
 from skilldeck_daemon.wire.caller import CALLER
-from skilldeck_daemon.wire.included import OUTPUTS, RESULTS, with_included
+from skilldeck_daemon.wire.included import of_calls, with_included
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class Runs:
             turn: Items = []
             if request.conversation:
                 # A conversation keeps nothing beside its items.
-                turn = run.new_items + with_included(run.output.items, (OUTPUTS, RESULTS), run.output.hidden)
+                turn = run.new_items + with_included(run.output.items, of_calls(), run.output.hidden)
             if request.store and not run.abandoned:
                 extra = {
                     "times": run.times,

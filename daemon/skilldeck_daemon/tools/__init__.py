@@ -16,18 +16,34 @@ from skilldeck_daemon.tools.namespaces import Namespace, grouped
 from skilldeck_daemon.tools.shell import ShellTool
 from skilldeck_daemon.tools.web_search import TYPES as WEB_TYPES
 from skilldeck_daemon.tools.web_search import WebSearchTool
+from skilldeck_daemon.wire import item_kinds
 from skilldeck_daemon.wire.fields import Fields, refuse
 
-PARSERS: dict[str, Callable[[Fields], Tool]] = {
-    "function": FunctionTool.parse,
-    "custom": CustomTool.parse,
-    "shell": ShellTool.parse,
-    "code_interpreter": CodeInterpreterTool.parse,
-    "apply_patch": ApplyPatchTool.parse,
-    "mcp": McpTool.parse,
-    **dict.fromkeys(WEB_TYPES, WebSearchTool.parse),
-    **dict.fromkeys(ABSENT, AbsentTool.parse),
-}
+TOOLS: dict[str, type[Tool]] = {}
+
+
+def register(tool: type[Tool], *types: str) -> None:
+    """Serve tools of these types, and know the items of their calls."""
+    item_kinds.register(*tool.items)
+    TOOLS.update(dict.fromkeys(types, tool))
+
+
+def unregister(tool: type[Tool]) -> None:
+    """Forget a tool and its items."""
+    item_kinds.unregister(*tool.items)
+    for type_ in [type_ for type_, known in TOOLS.items() if known is tool]:
+        del TOOLS[type_]
+
+
+register(FunctionTool, "function")
+register(CustomTool, "custom")
+register(ShellTool, "shell")
+register(CodeInterpreterTool, "code_interpreter")
+register(ApplyPatchTool, "apply_patch")
+register(McpTool, "mcp")
+register(WebSearchTool, *WEB_TYPES)
+register(AbsentTool, *ABSENT)
+
 NAMESPACE = "namespace"
 MEMBERS: dict[str, Callable[[Fields], FunctionTool | CustomTool]] = {
     "function": FunctionTool.parse,
@@ -60,10 +76,10 @@ def _each(entries: Iterable[Fields]) -> Iterator[tuple[Fields, Tool]]:
             for member in entry.objects("tools", required=True, minimum=1, maximum=MAX_TOOLS):
                 parse = MEMBERS[member.needed("type", choices=tuple(MEMBERS))]
                 yield member, replace(parse(member), namespace=namespace)
-        elif kind in PARSERS:
-            yield entry, PARSERS[kind](entry)
+        elif kind in TOOLS:
+            yield entry, TOOLS[kind].parse(entry)
         else:
-            served = [NAMESPACE, *(name for name in PARSERS if name not in ABSENT)]
+            served = [NAMESPACE, *(name for name in TOOLS if name not in ABSENT)]
             hint = f"Supported: {', '.join(served)}."
             refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
 
@@ -74,7 +90,7 @@ def echo_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 __all__ = [
-    "PARSERS",
+    "TOOLS",
     "Call",
     "CallWriter",
     "CustomTool",
@@ -83,4 +99,6 @@ __all__ = [
     "Tool",
     "echo_tools",
     "parse_tools",
+    "register",
+    "unregister",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,9 @@ from skilldeck_daemon.tools import patching
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.shell import ShellTool
-from skilldeck_daemon.wire.fields import Fields
+from skilldeck_daemon.wire.fields import Fields, item_id
+from skilldeck_daemon.wire.item_kinds import CallKind, Item, OutputKind, Renderer, function_call
+from skilldeck_daemon.wire.items import read_call_id
 from skilldeck_shared.characters import clean
 
 OPERATIONS = ("create_file", "update_file", "delete_file")
@@ -59,11 +61,57 @@ FUNCTION = {
 }
 
 
+class PatchCallKind(CallKind):
+    type = "apply_patch_call"
+    deltas = ("response.apply_patch_call_operation_diff.delta",)
+    hosted = True
+
+    def read(self, fields: Fields) -> Item:
+        given = fields.object("operation", required=True)
+        assert given is not None
+        kind = given.needed("type", choices=OPERATIONS)
+        operation = {"type": kind, "path": given.needed("path", maximum=MAX_PATH)}
+        if kind != "delete_file":
+            operation["diff"] = given.string("diff", required=True, maximum=MAX_FILE) or ""
+        return {
+            "id": item_id(fields, "apc"),
+            "type": self.type,
+            "status": fields.string("status", choices=("in_progress", "completed")) or "completed",
+            "call_id": read_call_id(fields),
+            "operation": operation,
+        }
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+        arguments = raw.get(item["call_id"]) or json.dumps(item["operation"], ensure_ascii=False)
+        return function_call(item, "apply_patch", arguments)
+
+
+class PatchOutputKind(OutputKind):
+    type = "apply_patch_call_output"
+    hosted = True
+
+    def read(self, fields: Fields) -> Item:
+        return {
+            "id": item_id(fields, "apco"),
+            "type": self.type,
+            "status": fields.needed("status", choices=("completed", "failed")),
+            "call_id": read_call_id(fields),
+            "output": fields.string("output", maximum=MAX_FILE),
+        }
+
+    def render(self, item: Item, call: Item, renderer: Renderer) -> str:
+        text = item.get("output") or ""
+        if item["status"] == "failed":
+            return f"failed: {text}" if text else "failed"
+        return text or "done"
+
+
 @dataclass(frozen=True)
 class ApplyPatchTool(Tool):
     hosted: bool = False
 
     type = "apply_patch"
+    items = (PatchCallKind(), PatchOutputKind())
 
     @classmethod
     def parse(cls, fields: Fields) -> ApplyPatchTool:

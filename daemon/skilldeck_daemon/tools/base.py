@@ -1,5 +1,8 @@
 """What a tool is. Adding one means one module here and one line in the registry (`tools/__init__.py`).
 
+A tool owns its items: `items` are the kinds of its call and its output (`wire/item_kinds.py`), which say all that
+anybody has to know of them. An item of a kind that the TUI has no view for is shown as its type and JSON.
+
 A `Tool` is one entry of a request's `tools`, already validated. The model sees it as one or more functions
 (`declare`); when the model calls one, `begin` opens the item and returns a `CallWriter` that follows the model's
 writing; a hosted call is then executed here and writes its output items itself.
@@ -8,13 +11,15 @@ writing; a hosted call is then executed here and writes its output items itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from skilldeck_daemon.engine.checks import CUT_OFF
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.context import Offer, ToolContext
+from skilldeck_daemon.wire.fields import Fields
+from skilldeck_daemon.wire.item_kinds import CallKind, ItemKind
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,16 @@ class Tool(ABC):
     """One tool of a request. `type` is its name on the wire; `hosted` tells whether its calls are executed here."""
 
     type: str
+    items: ClassVar[tuple[ItemKind, ...]] = ()  # the kinds of items that its calls make
     hosted: bool = False
     internal: bool = False  # no item of the response shows its calls, no limit counts them
     dispensable: bool = False  # a request that has others goes on without it where `require` refuses it
     fault: str | None = None  # why no call of it can be carried out
+
+    @classmethod
+    def parse(cls, fields: Fields) -> Tool:
+        """The tool of a request's `tools`. Raises BadRequest naming the field."""
+        raise NotImplementedError
 
     @abstractmethod
     def echo(self) -> dict[str, Any]:
@@ -80,6 +91,10 @@ class Tool(ABC):
     @abstractmethod
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         """The model begins to call function `name`."""
+
+    def makes(self, item: Mapping[str, Any]) -> bool:
+        """Whether an item could be a call of it."""
+        return any(kind.type == item["type"] and isinstance(kind, CallKind) for kind in self.items)
 
     def require(self, offer: Offer) -> None:  # noqa: B027
         """Refuse, by the field's name, what this daemon does not offer."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,10 @@ from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.tools.shell import ShellTool
-from skilldeck_daemon.tools.tool_results import NO_OUTPUT
 from skilldeck_daemon.wire.environment import EnvironmentSpec, container_contents
-from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.fields import Fields, item_id, refuse
+from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, NOT_SENT, CallKind, Item, function_call
+from skilldeck_daemon.wire.items import STATUSES
 from skilldeck_shared.characters import clean
 
 TIMEOUT_MS = 120_000
@@ -61,6 +62,52 @@ FUNCTION = {
 }
 
 
+class PythonCallKind(CallKind):
+    """The call and its outputs in one; `code_interpreter_call.outputs` shows these as far as they were text."""
+
+    type = "code_interpreter_call"
+    deltas = ("response.code_interpreter_call_code.delta",)
+    includes = (INCLUDE,)
+    hosted = True
+
+    def read(self, fields: Fields) -> Item:
+        outputs: list[dict[str, Any]] | None = None
+        if fields.value.get("outputs") is not None:
+            outputs = []
+            for entry in fields.objects("outputs"):
+                kind = entry.needed("type", choices=("logs", "image"))
+                field = "logs" if kind == "logs" else "url"
+                outputs.append({"type": kind, field: entry.string(field, required=True) or ""})
+        return {
+            "id": item_id(fields, "ci"),
+            "type": self.type,
+            "status": fields.string("status", choices=(*STATUSES, "interpreting", "failed")) or "completed",
+            "code": fields.string("code"),
+            "container_id": fields.needed("container_id", maximum=256),
+            "outputs": outputs,
+        }
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+        arguments = raw.get(item["id"]) or json.dumps({"code": item["code"] or ""}, ensure_ascii=False)
+        return function_call(item, "python", arguments)
+
+    def answer(self, item: Item) -> str:
+        if item["outputs"] is None:
+            return NOT_SENT
+        return "".join(output["logs"] for output in item["outputs"] if output["type"] == "logs") or NO_OUTPUT
+
+    def program(self, item: Item) -> str:
+        return item["code"] or ""
+
+    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+        if INCLUDE not in include or item["outputs"] is not None or not answer:
+            return item
+        return {**item, "outputs": [{"type": "logs", "logs": answer["output"]}]}
+
+    def container(self, item: Item) -> str:
+        return str(item["container_id"])
+
+
 @dataclass(frozen=True)
 class Place:
     """The one container of a request. `param` is the field that names it, `files` are (field, file id)."""
@@ -80,6 +127,7 @@ class CodeInterpreterTool(Tool):
 
     type = "code_interpreter"
     hosted = True
+    items = (PythonCallKind(),)
 
     @classmethod
     def parse(cls, fields: Fields) -> CodeInterpreterTool:

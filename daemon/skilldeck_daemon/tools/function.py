@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
-from skilldeck_daemon.tools.namespaces import Namespace, flat_name, means, member_of
+from skilldeck_daemon.tools.namespaces import Namespace, flat_name, full_name, means, member_of
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.item_kinds import CallKind, Content, Item, OutputKind, Renderer, function_call
+from skilldeck_daemon.wire.items import read_call_id, read_common, read_output
 from skilldeck_daemon.wire.schemas import check_schema
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
@@ -39,6 +42,61 @@ def tool_name(fields: Fields) -> str:
     return name
 
 
+class FunctionCallKind(CallKind):
+    type = "function_call"
+    deltas = ("response.function_call_arguments.delta",)
+    hosted = True  # calls of the daemon's own tools that could be shown as no other item
+
+    def read(self, fields: Fields) -> Item:
+        arguments = fields.string("arguments", required=True) or ""
+        common = {**read_common(fields, "fc"), "call_id": read_call_id(fields)}
+        return {**common, **_read_name(fields), "arguments": arguments}
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+        return function_call(item, full_name(item), item["arguments"])
+
+
+class CustomCallKind(CallKind):
+    type = "custom_tool_call"
+    deltas = ("response.custom_tool_call_input.delta",)
+
+    def read(self, fields: Fields) -> Item:
+        text = fields.string("input", required=True) or ""
+        common = {**read_common(fields, "ctc"), "call_id": read_call_id(fields)}
+        return {**common, **_read_name(fields), "input": text}
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+        return {"id": item["call_id"], "type": "custom", "custom": {"name": full_name(item), "input": item["input"]}}
+
+
+class TextOutputKind(OutputKind):
+    """What a client's function or custom tool returned: a text, or parts with images and files.
+
+    Args:
+        prefix: of ids that are made here.
+        hosted: whether it may be the daemon's own work.
+    """
+
+    def __init__(self, type: str, prefix: str, *, hosted: bool = False) -> None:
+        self.type = type
+        self.hosted = hosted
+        self._prefix = prefix
+
+    def read(self, fields: Fields) -> Item:
+        common = {**read_common(fields, self._prefix), "call_id": read_call_id(fields)}
+        return {**common, "output": read_output(fields)}
+
+    def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
+        output = item["output"]
+        return output if isinstance(output, str) else renderer.content(output)
+
+
+def _read_name(fields: Fields) -> Item:
+    """The function's name, and its namespace where it has one."""
+    namespace = fields.string("namespace", maximum=128)
+    return {"name": fields.needed("name", maximum=256), **({"namespace": namespace} if namespace else {})}
+
+
 @dataclass(frozen=True)
 class FunctionTool(Tool):
     name: str
@@ -48,6 +106,7 @@ class FunctionTool(Tool):
     namespace: Namespace | None = None
 
     type = "function"
+    items = (FunctionCallKind(), TextOutputKind("function_call_output", "fco", hosted=True))
 
     @classmethod
     def parse(cls, fields: Fields) -> FunctionTool:
@@ -96,6 +155,7 @@ class CustomTool(Tool):
     namespace: Namespace | None = None
 
     type = "custom"
+    items = (CustomCallKind(), TextOutputKind("custom_tool_call_output", "ctco"))
 
     @classmethod
     def parse(cls, fields: Fields) -> CustomTool:

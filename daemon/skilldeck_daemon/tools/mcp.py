@@ -23,8 +23,15 @@ from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import Offer, ToolContext
 from skilldeck_daemon.tools.mcp_fields import Filter, read_allowed, read_approval, read_headers
+from skilldeck_daemon.tools.mcp_items import (
+    ApprovalRequestKind,
+    ApprovalResponseKind,
+    McpCallKind,
+    McpListKind,
+    mcp_name,
+    mcp_text,
+)
 from skilldeck_daemon.tools.mcp_servers.connection import McpConnection, McpFailed
-from skilldeck_daemon.tools.tool_results import mcp_name, mcp_text
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import SkilldeckError
@@ -42,6 +49,7 @@ class McpTool(Tool):
 
     type = "mcp"
     hosted = True
+    items = (McpCallKind(), McpListKind(), ApprovalRequestKind(), ApprovalResponseKind())
 
     def __init__(self, fields: Fields) -> None:
         self.path = fields.path

@@ -29,7 +29,7 @@ def joined(namespace: str, name: str) -> str:
     return namespace.removesuffix(JOINT) + JOINT + name
 
 
-def told_name(item: Mapping[str, Any]) -> str:
+def full_name(item: Mapping[str, Any]) -> str:
     """What the model knows the function of a call item by."""
     return joined(item["namespace"], item["name"]) if item.get("namespace") else str(item["name"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.wire.environment import EnvironmentSpec, parse_environment
 from skilldeck_daemon.wire.fields import Fields
+from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, CallKind, Item, OutputKind, Renderer, call_key, function_call
+from skilldeck_daemon.wire.items import read_call_id, read_common
 from skilldeck_shared.characters import clean
 
 FUNCTION = {
@@ -54,12 +57,112 @@ KILLED_EXIT = 137
 """Exit code of a command that was killed (128 + SIGKILL)."""
 
 
+class ShellCallKind(CallKind):
+    type = "shell_call"
+    deltas = ("response.shell_call_command.delta",)
+    hosted = True
+
+    def read(self, fields: Fields) -> Item:
+        action = fields.object("action", required=True)
+        assert action is not None
+        environment = fields.object("environment")
+        where: dict[str, Any] | None = None
+        if environment is not None:
+            where = {"type": environment.needed("type", choices=("local", "container_reference"))}
+            if where["type"] == "container_reference":
+                where["container_id"] = environment.needed("container_id", maximum=256)
+        return {
+            **read_common(fields, "sh"),
+            "call_id": read_call_id(fields),
+            "action": {
+                "commands": action.strings("commands", required=True),
+                "timeout_ms": action.integer("timeout_ms", minimum=0),
+                "max_output_length": action.integer("max_output_length", minimum=0),
+            },
+            "environment": where,
+        }
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+        action = {name: value for name, value in item["action"].items() if value is not None}
+        return function_call(item, "shell", raw.get(call_key(item)) or json.dumps(action, ensure_ascii=False))
+
+    def clients(self, item: Item) -> bool:
+        return not self.container(item)
+
+    def container(self, item: Item) -> str:
+        where = item.get("environment") or {}
+        return str(where["container_id"]) if where.get("type") == "container_reference" else ""
+
+
+class ShellOutputKind(OutputKind):
+    type = "shell_call_output"
+    deltas = ("response.shell_call_output_content.delta",)
+    hosted = True
+
+    def read(self, fields: Fields) -> Item:
+        output = []
+        for entry in fields.objects("output", required=True):
+            outcome = entry.object("outcome", required=True)
+            assert outcome is not None
+            ended: dict[str, Any] = {"type": outcome.needed("type", choices=("exit", "timeout"))}
+            if ended["type"] == "exit":
+                ended["exit_code"] = outcome.integer("exit_code", required=True)
+            stdout, stderr = (entry.string(name, required=True) or "" for name in ("stdout", "stderr"))
+            output.append({"stdout": stdout, "stderr": stderr, "outcome": ended})
+        return {
+            **read_common(fields, "sho"),
+            "call_id": read_call_id(fields),
+            "output": output,
+            "max_output_length": fields.integer("max_output_length", minimum=0),
+        }
+
+    def render(self, item: Item, call: Item, renderer: Renderer) -> str:
+        action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
+        commands = [*action.get("commands", ()), *[""] * len(item["output"])]
+        entries = [
+            {**entry, "stdout": renderer.written_out(entry["stdout"], command)}
+            for entry, command in zip(item["output"], commands, strict=False)
+        ]
+        return shell_text(entries, commands, action.get("timeout_ms"))
+
+    def account(self, item: Item) -> dict[str, Any]:
+        codes = [entry["outcome"].get("exit_code") for entry in item["output"]]
+        return {**({"outcome": "timeout"} if None in codes else {}), "exit_codes": codes}
+
+
+def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeout_ms: int | None) -> str:
+    """A shell call's output as the model reads it."""
+    blocks = [_entry_text(entry, timeout_ms) for entry in output]
+    if len(blocks) <= 1:
+        return blocks[0] if blocks else NO_OUTPUT
+    names = [*commands, *[""] * len(blocks)]
+    return "\n\n".join(f"$ {name}\n{block}" for name, block in zip(names, blocks, strict=False))
+
+
+def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
+    lines = []
+    outcome = entry["outcome"]
+    if outcome["type"] == "timeout":
+        lines.append(f"timed out after {timeout_ms} ms" if timeout_ms else "timed out")
+    elif outcome["exit_code"] != 0:
+        lines.append(f"exit code: {outcome['exit_code']}")
+    stdout, stderr = entry["stdout"].rstrip("\n"), entry["stderr"].rstrip("\n")
+    if stdout:
+        lines.append(stdout)
+    if stderr:
+        lines += ["stderr:", stderr]
+    if not stdout and not stderr:
+        lines.append(NO_OUTPUT)
+    return "\n".join(lines)
+
+
 @dataclass(frozen=True)
 class ShellTool(Tool):
     environment: EnvironmentSpec
     path: str = "tools[0]"
 
     type = "shell"
+    items = (ShellCallKind(), ShellOutputKind())
 
     @property
     def hosted(self) -> bool:  # type: ignore[override]

@@ -22,7 +22,7 @@ from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import Offer, ToolContext
-from skilldeck_daemon.tools.tool_results import web_text
+from skilldeck_daemon.tools.web.items import RESULTS, SOURCES, WebCallKind, web_text
 from skilldeck_daemon.tools.web.pages import PageText, PageUnreadable
 from skilldeck_daemon.tools.web.providers import SearchFailed
 from skilldeck_daemon.tools.web.url_provenance import may_open
@@ -30,8 +30,6 @@ from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.characters import clean
 
 TYPES = ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
-SOURCES = "web_search_call.action.sources"
-RESULTS = "web_search_call.results"
 SIZES = {"low": (5, 300, 4_000), "medium": (8, 600, 8_000), "high": (12, 1_500, 16_000)}
 """By search_context_size: results of a search, characters of each, characters of a page."""
 MAX_DOMAINS = 100
@@ -71,6 +69,7 @@ class WebSearchTool(Tool):
 
     hosted = True
     dispensable = True
+    items = (WebCallKind(),)
 
     @classmethod
     def parse(cls, fields: Fields) -> WebSearchTool:

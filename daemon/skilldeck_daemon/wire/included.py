@@ -1,8 +1,7 @@
 """`include` when something is read back: what an item holds only for those who ask for it.
 
-Reasoning is sealed (`reasoning.encrypted_content`), the results of a search are listed (`web_search_call.results`),
-and an interpreter's outputs are shown as far as they were text (`code_interpreter_call.outputs`), whether or not the
-request that made them asked. The other values name tools that are not served here, or what items hold anyway.
+Each kind of item knows its values (`ItemKind.includes`): reasoning is sealed, the results of a search are listed, an
+interpreter's outputs are shown as far as they were text, whether or not the request that made them asked.
 """
 
 from __future__ import annotations
@@ -11,31 +10,30 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from skilldeck_daemon.wire.fields import refuse
-from skilldeck_daemon.wire.sealed import seal
+from skilldeck_daemon.wire.item_kinds import CALLS, KINDS, Item
 
-Item = dict[str, Any]
-REASONING = "reasoning.encrypted_content"
-OUTPUTS = "code_interpreter_call.outputs"
-RESULTS = "web_search_call.results"
-INCLUDES = (
+NOTHING_MORE = (
     "file_search_call.results",
-    RESULTS,
-    "web_search_call.action.sources",
     "message.input_image.image_url",
     "computer_call_output.output.image_url",
-    OUTPUTS,
-    REASONING,
     "message.output_text.logprobs",
 )
+"""Values of OpenAI's that name tools not served here, or what items hold anyway."""
 
 
 def check_includes(values: Sequence[str], param: str = "include") -> frozenset[str]:
     """The values as a set; refuses one that the API does not have, by its place below `param`."""
+    known = (*NOTHING_MORE, *(value for kind in KINDS.values() for value in kind.includes))
     for index, value in enumerate(values):
-        if value not in INCLUDES:
-            place, hint = f"{param}[{index}]", f"Use one of: {', '.join(INCLUDES)}."
+        if value not in known:
+            place, hint = f"{param}[{index}]", f"Use one of: {', '.join(known)}."
             refuse(place, f"'{place}' is {value[:64]!r}.", hint, "invalid_value")
     return frozenset(values)
+
+
+def of_calls() -> frozenset[str]:
+    """All values that concern calls: with these an item holds everything that came of its call."""
+    return frozenset(value for kind in CALLS.values() for value in kind.includes)
 
 
 def with_included(items: Iterable[Item], include: Collection[str], hidden: Iterable[Sequence[Any]] = ()) -> list[Item]:
@@ -44,17 +42,10 @@ def with_included(items: Iterable[Item], include: Collection[str], hidden: Itera
     Args:
         hidden: of `Output.hidden`: where the outputs are that the items do not show.
     """
-    told = {item["call_id"]: item for _, item in hidden if item["type"] == "function_call_output"}
-    return [_with(item, include, told.get(item.get("id", ""), {})) for item in items]
+    answers = {item["call_id"]: item for _, item in hidden if item["type"] == "function_call_output"}
+    return [_with(item, include, answers) for item in items]
 
 
-def _with(item: Item, include: Collection[str], told: Item) -> Item:
-    """The item; `told` is what the model was told of the call."""
-    if item.get("type") == "reasoning" and REASONING in include and not item.get("encrypted_content"):
-        text = "".join(part["text"] for part in item.get("content") or [])
-        return {**item, "encrypted_content": seal(text)} if text else item
-    if item.get("type") == "code_interpreter_call" and OUTPUTS in include and item["outputs"] is None and told:
-        return {**item, "outputs": [{"type": "logs", "logs": told["output"]}]}
-    if item.get("type") == "web_search_call" and RESULTS in include and "results" in told:
-        return {**item, "results": told["results"]}
-    return item
+def _with(item: Item, include: Collection[str], answers: dict[str, Item]) -> Item:
+    kind = KINDS.get(item.get("type", "message"))
+    return item if kind is None else kind.included(item, include, answers.get(item.get("id", ""), {}))

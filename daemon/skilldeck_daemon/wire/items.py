@@ -1,7 +1,8 @@
 """The `input` of a request: what OpenAI accepts, read into canonical items.
 
 A canonical item has an `id` and all fields its stored form needs (`GET …/input_items` returns it as it is). Content
-of messages is always a list of parts. References (`item_reference`) stay references until the run starts.
+of messages is always a list of parts. References (`item_reference`) stay references until the run starts. Each type is
+read by its kind (`item_kinds.py`): those of calls and outputs belong to the tools, the others are here.
 """
 
 from __future__ import annotations
@@ -9,20 +10,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, item_id, kind, refuse
-from skilldeck_daemon.wire.items_web import READERS
+from skilldeck_daemon.wire.item_kinds import KINDS, Item, ItemKind, register
 from skilldeck_daemon.wire.output_text import annotation, logprob
-from skilldeck_daemon.wire.sealed import unseal
+from skilldeck_daemon.wire.sealed import seal, unseal
 from skilldeck_shared.characters import clean
 
-Item = dict[str, Any]
-
 MAX_ITEMS = 10_000
-MAX_DIFF = 10_485_760
+REASONING = "reasoning.encrypted_content"
 DETAILS = ("auto", "low", "high", "original")
 STATUSES = ("in_progress", "completed", "incomplete")
 
@@ -58,16 +57,16 @@ def parse_item(fields: Fields) -> Item:
     if given is None and "role" not in fields.value and "id" in fields.value:
         given = "item_reference"  # the type of a reference is optional
     type = given or "message"
-    reader = _READERS.get(type)
-    if reader is None:
-        accepted = ", ".join(sorted(_READERS))
+    found = KINDS.get(type)
+    if found is None:
+        accepted = ", ".join(sorted(KINDS))
         refuse(
             fields.name("type"),
             f"Input items of type {type[:64]!r} are not supported.",
             f"Accepted: {accepted}.",
             "invalid_value",
         )
-    return reader(fields)
+    return found.read(fields)
 
 
 def message_item(role: str, content: list[dict[str, Any]]) -> Item:
@@ -178,10 +177,11 @@ def decode_file_data(data: str, param: str) -> tuple[bytes, str]:
         )
 
 
-# ------------------------------------------------------------------ calls and their outputs
+# ------------------------------------------------------------------ for the kinds of calls and outputs
 
 
-def _common(fields: Fields, prefix: str) -> Item:
+def read_common(fields: Fields, prefix: str) -> Item:
+    """id, type and status; `prefix` is of ids that are made here."""
     return {
         "id": item_id(fields, prefix),
         "type": fields.value["type"],
@@ -189,176 +189,87 @@ def _common(fields: Fields, prefix: str) -> Item:
     }
 
 
-def _call_id(fields: Fields) -> str:
+def read_call_id(fields: Fields) -> str:
     return fields.needed("call_id", maximum=256)
 
 
-def _function_call(fields: Fields) -> Item:
-    arguments = fields.string("arguments", required=True) or ""
-    return {**_common(fields, "fc"), "call_id": _call_id(fields), **_called(fields), "arguments": arguments}
-
-
-def _called(fields: Fields) -> Item:
-    """The function's name, and its namespace where it has one."""
-    namespace = fields.string("namespace", maximum=128)
-    return {"name": fields.needed("name", maximum=256), **({"namespace": namespace} if namespace else {})}
-
-
-def _function_call_output(fields: Fields) -> Item:
-    return {**_common(fields, "fco"), "call_id": _call_id(fields), "output": _output(fields)}
-
-
-def _custom_call(fields: Fields) -> Item:
-    text = fields.string("input", required=True) or ""
-    return {**_common(fields, "ctc"), "call_id": _call_id(fields), **_called(fields), "input": text}
-
-
-def _custom_call_output(fields: Fields) -> Item:
-    return {**_common(fields, "ctco"), "call_id": _call_id(fields), "output": _output(fields)}
-
-
-def _output(fields: Fields) -> str | list[dict[str, Any]]:
+def read_output(fields: Fields) -> str | list[dict[str, Any]]:
+    """`output`: a text, or parts as a user's message has them."""
     if isinstance(fields.value.get("output"), list):
         return [_part(part, "user") for part in fields.objects("output")]
     return fields.string("output", required=True) or ""
 
 
-def _shell_call(fields: Fields) -> Item:
-    action = fields.object("action", required=True)
-    assert action is not None
-    environment = fields.object("environment")
-    where: dict[str, Any] | None = None
-    if environment is not None:
-        where = {"type": environment.needed("type", choices=("local", "container_reference"))}
-        if where["type"] == "container_reference":
-            where["container_id"] = environment.needed("container_id", maximum=256)
-    return {
-        **_common(fields, "sh"),
-        "call_id": _call_id(fields),
-        "action": {
-            "commands": action.strings("commands", required=True),
-            "timeout_ms": action.integer("timeout_ms", minimum=0),
-            "max_output_length": action.integer("max_output_length", minimum=0),
-        },
-        "environment": where,
-    }
+# ------------------------------------------------------------------ kinds that are no tool's
 
 
-def _shell_output(fields: Fields) -> Item:
-    output = []
-    for entry in fields.objects("output", required=True):
-        outcome = entry.object("outcome", required=True)
-        assert outcome is not None
-        ended: dict[str, Any] = {"type": outcome.needed("type", choices=("exit", "timeout"))}
-        if ended["type"] == "exit":
-            ended["exit_code"] = outcome.integer("exit_code", required=True)
-        stdout, stderr = (entry.string(name, required=True) or "" for name in ("stdout", "stderr"))
-        output.append({"stdout": stdout, "stderr": stderr, "outcome": ended})
-    return {
-        **_common(fields, "sho"),
-        "call_id": _call_id(fields),
-        "output": output,
-        "max_output_length": fields.integer("max_output_length", minimum=0),
-    }
+class MessageKind(ItemKind):
+    type = "message"
+    deltas = ("response.output_text.delta", "response.refusal.delta")
+
+    def read(self, fields: Fields) -> Item:
+        return _message(fields)
 
 
-def _python_call(fields: Fields) -> Item:
-    outputs: list[dict[str, Any]] | None = None
-    if fields.value.get("outputs") is not None:
-        outputs = []
-        for entry in fields.objects("outputs"):
-            kind_ = entry.needed("type", choices=("logs", "image"))
-            field = "logs" if kind_ == "logs" else "url"
-            outputs.append({"type": kind_, field: entry.string(field, required=True) or ""})
-    return {
-        "id": item_id(fields, "ci"),
-        "type": "code_interpreter_call",
-        "status": fields.string("status", choices=(*STATUSES, "interpreting", "failed")) or "completed",
-        "code": fields.string("code"),
-        "container_id": fields.needed("container_id", maximum=256),
-        "outputs": outputs,
-    }
+class ReasoningKind(ItemKind):
+    """Its text is sealed for those who ask for `reasoning.encrypted_content`."""
+
+    type = "reasoning"
+    deltas = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
+    includes = (REASONING,)
+
+    def read(self, fields: Fields) -> Item:
+        item: Item = {
+            "id": item_id(fields, "rs"),
+            "type": "reasoning",
+            "summary": [
+                {"type": "summary_text", "text": part.string("text", required=True) or ""}
+                for part in fields.objects("summary")
+            ],
+            "content": [
+                {"type": "reasoning_text", "text": part.string("text", required=True) or ""}
+                for part in fields.objects("content")
+            ],
+        }
+        encrypted = fields.string("encrypted_content")
+        if encrypted:
+            item["encrypted_content"] = encrypted
+            if not item["content"] and unseal(encrypted):
+                item["content"] = [{"type": "reasoning_text", "text": unseal(encrypted)}]
+        return item
+
+    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+        if REASONING not in include or item.get("encrypted_content"):
+            return item
+        text = "".join(part["text"] for part in item.get("content") or [])
+        return {**item, "encrypted_content": seal(text)} if text else item
 
 
-def _patch_call(fields: Fields) -> Item:
-    given = fields.object("operation", required=True)
-    assert given is not None
-    kind_ = given.needed("type", choices=("create_file", "update_file", "delete_file"))
-    operation = {"type": kind_, "path": given.needed("path", maximum=4096)}
-    if kind_ != "delete_file":
-        operation["diff"] = given.string("diff", required=True, maximum=MAX_DIFF) or ""
-    return {
-        "id": item_id(fields, "apc"),
-        "type": "apply_patch_call",
-        "status": fields.string("status", choices=("in_progress", "completed")) or "completed",
-        "call_id": _call_id(fields),
-        "operation": operation,
-    }
+class CompactionKind(ItemKind):
+    type = "compaction"
+
+    def read(self, fields: Fields) -> Item:
+        content = fields.needed("encrypted_content", maximum=20_971_520)
+        try:
+            told = json.loads(unseal(content))
+            valid = isinstance(told["summary"], str) and all(
+                message["role"] in ("user", "system", "developer") and isinstance(message["content"], str)
+                for message in told["messages"]
+            )
+        except (ValueError, KeyError, TypeError):
+            valid = False
+        if not valid:
+            refuse(
+                fields.name("encrypted_content"), f"'{fields.name('encrypted_content')}' was not made by this server."
+            )
+        return {"id": item_id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
 
 
-def _patch_output(fields: Fields) -> Item:
-    return {
-        "id": item_id(fields, "apco"),
-        "type": "apply_patch_call_output",
-        "status": fields.needed("status", choices=("completed", "failed")),
-        "call_id": _call_id(fields),
-        "output": fields.string("output", maximum=MAX_DIFF),
-    }
+class ReferenceKind(ItemKind):
+    type = "item_reference"
+
+    def read(self, fields: Fields) -> Item:
+        return {"type": "item_reference", "id": fields.needed("id", maximum=256)}
 
 
-def _reasoning(fields: Fields) -> Item:
-    item: Item = {
-        "id": item_id(fields, "rs"),
-        "type": "reasoning",
-        "summary": [
-            {"type": "summary_text", "text": part.string("text", required=True) or ""}
-            for part in fields.objects("summary")
-        ],
-        "content": [
-            {"type": "reasoning_text", "text": part.string("text", required=True) or ""}
-            for part in fields.objects("content")
-        ],
-    }
-    encrypted = fields.string("encrypted_content")
-    if encrypted:
-        item["encrypted_content"] = encrypted
-        if not item["content"] and unseal(encrypted):
-            item["content"] = [{"type": "reasoning_text", "text": unseal(encrypted)}]
-    return item
-
-
-def _compaction(fields: Fields) -> Item:
-    content = fields.needed("encrypted_content", maximum=20_971_520)
-    try:
-        told = json.loads(unseal(content))
-        valid = isinstance(told["summary"], str) and all(
-            message["role"] in ("user", "system", "developer") and isinstance(message["content"], str)
-            for message in told["messages"]
-        )
-    except (ValueError, KeyError, TypeError):
-        valid = False
-    if not valid:
-        refuse(fields.name("encrypted_content"), f"'{fields.name('encrypted_content')}' was not made by this server.")
-    return {"id": item_id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
-
-
-def _reference(fields: Fields) -> Item:
-    return {"type": "item_reference", "id": fields.needed("id", maximum=256)}
-
-
-_READERS: dict[str, Callable[[Fields], Item]] = {
-    "message": _message,
-    "function_call": _function_call,
-    "function_call_output": _function_call_output,
-    "custom_tool_call": _custom_call,
-    "custom_tool_call_output": _custom_call_output,
-    "shell_call": _shell_call,
-    "shell_call_output": _shell_output,
-    "code_interpreter_call": _python_call,
-    "apply_patch_call": _patch_call,
-    "apply_patch_call_output": _patch_output,
-    "reasoning": _reasoning,
-    "item_reference": _reference,
-    "compaction": _compaction,
-    **READERS,
-}
+register(MessageKind(), ReasoningKind(), CompactionKind(), ReferenceKind())

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.prompt import NOT_SENT, STOPPED, to_messages
+from skilldeck_daemon.agent.prompt import STOPPED, to_messages
 from skilldeck_daemon.attachments.listing import Attachments
+from skilldeck_daemon.wire.item_kinds import NOT_SENT
 from skilldeck_daemon.wire.items import parse_input
 from support.daemon import SHELL, running
 from support.scripted_model import Call, Turn, shell

@@ -18,9 +18,9 @@ from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.tools.function import check_callers
+from skilldeck_daemon.tools.web.items import RESULTS
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.fields import Fields, refuse, refuse_foreign
-from skilldeck_daemon.wire.included import RESULTS
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest
 

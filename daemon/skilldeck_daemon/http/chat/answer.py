@@ -14,9 +14,12 @@ from typing import Any
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.chat.messages import EXTRA
+from skilldeck_daemon.wire.item_kinds import CALLS
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 
 GAP = "\n\n"
+STREAMED = ("function_call", "custom_tool_call")
+"""Types of calls whose arguments are sent while they are written; Chat knows the others only whole."""
 Doc = dict[str, Any]
 
 
@@ -33,21 +36,11 @@ def ended_badly(run: Run) -> SkilldeckError | None:
 def clients_calls(run: Run) -> list[Doc]:
     """The items of calls that the client has to carry out, in order."""
     answered = {item["call_id"] for item in run.output.items if item["type"].endswith("_output")}
-    return [
-        item
-        for item in run.output.items
-        if (item["type"] in ("function_call", "custom_tool_call") and item["call_id"] not in answered)
-        or _told_whole(item, run)
-    ]
+    return [item for item in run.output.items if _clients(item, run) and item["call_id"] not in answered]
 
 
-def _told_whole(item: Doc, run: Run) -> bool:
-    """Whether it is a call of the client's shell or patch tool, which Chat knows only as functions."""
-    if item["type"] == "shell_call":
-        return bool((item.get("environment") or {}).get("type") == "local")
-    if item["type"] == "apply_patch_call":
-        return any(tool.type == "apply_patch" and not tool.hosted for tool in run.request.tools)
-    return False
+def _clients(item: Doc, run: Run) -> bool:
+    return any(not tool.hosted and tool.makes(item) for tool in run.request.tools)
 
 
 def hosted_items(run: Run) -> list[Doc]:
@@ -57,12 +50,10 @@ def hosted_items(run: Run) -> list[Doc]:
 
 
 def tool_call(item: Doc, run: Run) -> Doc:
-    """A call of the client's as an entry of `tool_calls`."""
-    if item["type"] == "custom_tool_call":
-        return {"id": item["call_id"], "type": "custom", "custom": {"name": item["name"], "input": item["input"]}}
-    name = item.get("name") or item["type"].removesuffix("_call")
-    arguments = item["arguments"] if "arguments" in item else run.output.raw.get(item["call_id"], "{}")
-    return {"id": item["call_id"], "type": "function", "function": {"name": name, "arguments": arguments}}
+    """A call of the client's as an entry of `tool_calls`: as the model made it."""
+    made = CALLS[item["type"]].render(item, run.output.raw)
+    assert made is not None
+    return made
 
 
 def finish_reason(run: Run) -> str:
@@ -230,10 +221,11 @@ class Choice:
             yield self._call(index, {"id": item["call_id"], "custom": {"name": item["name"], "input": ""}})
 
     def _done(self, item: Doc, index: int) -> Iterator[Doc]:
-        if _told_whole(item, self.run):
-            whole = tool_call(item, self.run)
-            yield self._call(index, whole)
-        elif item["type"] not in ("message", "reasoning") and index not in self._numbers:
+        if index in self._numbers:
+            return
+        if item["type"] not in STREAMED and _clients(item, self.run):
+            yield self._call(index, tool_call(item, self.run))
+        elif item["type"] not in ("message", "reasoning"):
             yield {**self.chunk({}), EXTRA: {"item": item}}
 
     def _call(self, index: int, delta: Doc) -> Doc:

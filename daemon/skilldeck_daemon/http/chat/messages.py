@@ -11,23 +11,11 @@ from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.item_kinds import KINDS
 from skilldeck_daemon.wire.items import MAX_ITEMS, Item, decode_file_data, message_item, parse_items
 
 EXTRA = "skilldeck"
 """The one field of ours on messages and choices; SDKs keep fields they do not know."""
-HOSTED = (
-    "shell_call",
-    "shell_call_output",
-    "apply_patch_call",
-    "apply_patch_call_output",
-    "code_interpreter_call",
-    "web_search_call",
-    "mcp_list_tools",
-    "mcp_call",
-    "function_call",
-    "function_call_output",
-)
-"""Items of calls that were carried out here."""
 
 
 class MessageReader:
@@ -106,7 +94,7 @@ class MessageReader:
         if extra is not None:
             place = extra.name("output")
             for index, item in enumerate(parse_items(extra.array("output"), place)):
-                if item["type"] not in HOSTED:
+                if not KINDS[item["type"]].hosted:
                     refuse(
                         f"{place}[{index}].type", f"'{place}[{index}].type' is {item['type']!r}.", code="invalid_value"
                     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read_format
 from skilldeck_daemon.http.chat.messages import MessageReader
-from skilldeck_daemon.tools import PARSERS, Tool, parse_tools
+from skilldeck_daemon.tools import TOOLS, Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.tools.mcp import McpTool
 from skilldeck_daemon.wire.error_names import Names
@@ -164,7 +164,7 @@ def _tools(fields: Fields, places: list[str]) -> tuple[list[Tool], Names]:
     kinds: list[str] = []
     flat: list[dict[str, Any]] = []
     for entry in fields.objects("tools", maximum=128):
-        type = entry.needed("type", choices=tuple(PARSERS))
+        type = entry.needed("type", choices=tuple(TOOLS))
         kinds.append(type)
         if type not in ("function", "custom"):
             flat.append(entry.value)
@@ -223,7 +223,7 @@ def _flat_choice(choice: Fields) -> dict[str, Any]:
         assert body is not None
         tools = [_flat_choice(entry) for entry in body.objects("tools", required=True, minimum=1)]
         return {"type": type, "mode": body.needed("mode", choices=("auto", "required")), "tools": tools}
-    if type not in PARSERS:
-        hint = f"Use one of: {', '.join((*PARSERS, 'allowed_tools'))}."
+    if type not in TOOLS:
+        hint = f"Use one of: {', '.join((*TOOLS, 'allowed_tools'))}."
         refuse(choice.name("type"), f"'{choice.name('type')}' is {type[:64]!r}.", hint, "invalid_value")
     return choice.value

@@ -1,0 +1,153 @@
+"""What the daemon knows of each type of item, in one registry that the owners of the items fill.
+
+A kind says how its items are read from a request, rendered for the model, streamed, included, handed to a client and
+accounted for. A tool defines those of its call and of its output (`Tool.items`); `tools/__init__.py` registers them
+with the tool. Messages, reasoning, references and compactions belong to `wire/items.py`. What needs to know something
+of an item by its type asks the item's kind, so a new type of item needs no other table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+from skilldeck_daemon.wire.fields import Fields
+
+Item = dict[str, Any]
+Content = str | list[dict[str, Any]]
+
+NO_OUTPUT = "(no output)"
+NOT_SENT = "(its output was not sent)"
+
+
+class Renderer(Protocol):
+    """What a kind may use to render an item."""
+
+    def content(self, parts: Iterable[dict[str, Any]]) -> Content:
+        """Parts of a message: text with its files appended, and images."""
+
+    def written_out(self, output: str, command: str) -> str:
+        """What a command printed, the paths of skills' instructions in it written out."""
+
+
+class ItemKind:
+    """One type of item."""
+
+    type: str
+    deltas: tuple[str, ...] = ()
+    """Types of the events that bring text of it in pieces; a terminal is sent neighbouring pieces as one event."""
+    includes: tuple[str, ...] = ()
+    """Values of `include` that concern it."""
+    hosted: bool = False
+    """Calls and outputs of the daemon's own work: Chat's clients send them back as they got them."""
+
+    def read(self, fields: Fields) -> Item:
+        """The item of a request, with all fields its stored form needs. Raises BadRequest naming the field."""
+        raise NotImplementedError
+
+    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+        """The item with what is asked for; a copy where something is added.
+
+        Args:
+            answer: the output of the call that the model was given and no item shows, empty when there is none.
+        """
+        return item
+
+    def container(self, item: Item) -> str:
+        """The container it was made in, empty when in none."""
+        return ""
+
+    def decides(self, item: Item) -> tuple[str, str] | None:
+        """Of an item that decides about an earlier call: the id of that call, and its answer for the model."""
+        return None
+
+    def account(self, item: Item) -> dict[str, Any]:
+        """What the timeline holds of a call that ended with this item: an `outcome` if it did not just complete, and
+        figures, no text."""
+        return {}
+
+
+class CallKind(ItemKind):
+    """A call. Its answer is the output item with its `call_id`, or in the item itself."""
+
+    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any] | None:
+        """The call as an entry of `tool_calls`; None for one that the model never made.
+
+        Args:
+            raw: calls' arguments as the model wrote them, by `call_key`; others are written out anew.
+        """
+        raise NotImplementedError
+
+    def answer(self, item: Item) -> str | None:
+        """The answer that the item holds itself, as the model reads it; None where an output item brings it."""
+        return None
+
+    def clients(self, item: Item) -> bool:
+        """Whether its client has to answer it."""
+        return self.answer(item) is None
+
+    def program(self, item: Item) -> str:
+        """The program it ran, when paths in its answer are to be written out."""
+        return ""
+
+
+class OutputKind(ItemKind):
+    """The output of a call, which has its `call_id`."""
+
+    def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
+        """The answer to `call` as the model reads it; the client decides which type of call it answers."""
+        raise NotImplementedError
+
+
+KINDS: dict[str, ItemKind] = {}
+CALLS: dict[str, CallKind] = {}
+OUTPUTS: dict[str, OutputKind] = {}
+DELTAS: set[str] = set()
+
+
+def register(*kinds: ItemKind) -> None:
+    """Add kinds; each type has one."""
+    for kind in kinds:
+        if kind.type in KINDS:
+            raise ValueError(f"Items of type {kind.type!r} have a kind already.")
+        KINDS[kind.type] = kind
+        DELTAS.update(kind.deltas)
+        if isinstance(kind, CallKind):
+            CALLS[kind.type] = kind
+        elif isinstance(kind, OutputKind):
+            OUTPUTS[kind.type] = kind
+
+
+def unregister(*kinds: ItemKind) -> None:
+    """Take kinds out again."""
+    for kind in kinds:
+        DELTAS.difference_update(kind.deltas)
+        for table in (KINDS, CALLS, OUTPUTS):
+            table.pop(kind.type, None)  # type: ignore[attr-defined]
+
+
+def call_key(item: Item) -> str:
+    """What a call's output names it by: its call_id, or its id where OpenAI gives it no other."""
+    return str(item.get("call_id") or item["id"])
+
+
+def function_call(item: Item, name: str, arguments: str) -> dict[str, Any]:
+    """A call of a function as an entry of `tool_calls`."""
+    return {"id": call_key(item), "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def container_of(item: Item) -> str:
+    """The container that an item of a history was made in; empty for others."""
+    kind = KINDS.get(item.get("type", "message"))
+    return "" if kind is None else kind.container(item)
+
+
+def decisions(items: Iterable[Item]) -> dict[str, str]:
+    """What was decided about calls by items that came later: the answer of each, by its `call_key`."""
+    found: dict[str, str] = {}
+    for item in items:
+        kind = KINDS.get(item.get("type", "message"))
+        decided = None if kind is None else kind.decides(item)
+        if decided is not None:
+            found[decided[0]] = decided[1]
+    return found
