@@ -125,7 +125,7 @@ class ShellOutputKind(OutputKind):
         ]
         return shell_text(entries, commands, action.get("timeout_ms"))
 
-    def account(self, item: Item) -> dict[str, Any]:
+    def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
         codes = [entry["outcome"].get("exit_code") for entry in item["output"]]
         return {**({"outcome": "timeout"} if None in codes else {}), "exit_codes": codes}
 

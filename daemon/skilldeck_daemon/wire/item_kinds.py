@@ -61,7 +61,7 @@ class ItemKind:
         """Of an item that decides about an earlier call: the id of that call, and its answer for the model."""
         return None
 
-    def account(self, item: Item) -> dict[str, Any]:
+    def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """What the timeline holds of a call that ended with this item: an `outcome` if it did not just complete, and
         figures, no text."""
         return {}

@@ -15,7 +15,8 @@ from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, item_id, kind, refuse
-from skilldeck_daemon.wire.item_kinds import KINDS, Item, ItemKind, register
+from skilldeck_daemon.wire.item_kinds import KINDS, ItemKind, register
+from skilldeck_daemon.wire.item_kinds import Item as Item
 from skilldeck_daemon.wire.output_text import annotation, logprob
 from skilldeck_daemon.wire.sealed import seal, unseal
 from skilldeck_shared.characters import clean

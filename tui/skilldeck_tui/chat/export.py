@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePath
 
-from skilldeck_tui.chat.transcript import Item, ReasoningItem, ShellItem, TextItem, Turn, UserItem
+from skilldeck_tui.chat.items import Item, ReasoningItem, ShellItem, TextItem, UserItem
+from skilldeck_tui.chat.transcript import Turn
 
 
 def markdown(title: str, turns: Sequence[Turn]) -> str:

@@ -4,159 +4,15 @@
     turn.apply(event)            # RunEvent, in order
     turn = Turn.stored(detail)   # a run that has ended
 
-Nothing here draws. Every item carries a `revision` that rises with each change; a widget compares it with the one it
-has painted, so any number of events between two frames cost one paint. Text is kept in pieces: a widget takes those it
-has not seen.
+Nothing here draws. What is kept of each item is `items.py`'s.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
-from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, effective, live_part
-from skilldeck_tui.chat.output import OutputBuffer
+from skilldeck_tui.chat.items import Item, Object, UserItem, item_class
 from skilldeck_tui.client.types import RunDetail, RunEvent
-
-Object = dict[str, Any]
-_OMITTED = re.compile(
-    r"\[[^\[\]\n]{0,40}?([\d,]+) bytes[^\[\]\n]{0,60}?(?:omitted|left out|truncated)[^\[\]\n]{0,40}\]"
-)
-
-
-@dataclass
-class Item:
-    """One entry of a turn. `raw` is the OpenAI item as last told."""
-
-    kind: ClassVar[str] = "item"
-    id: str = ""
-    raw: Object = field(default_factory=dict)
-    revision: int = 0
-    done: bool = False
-
-    def touch(self) -> None:
-        self.revision += 1
-
-    def finish(self, raw: Object) -> None:
-        self.raw, self.done = raw, True
-        self.touch()
-
-    def plain(self) -> str:
-        """Its text, for finding and copying."""
-        return ""
-
-
-@dataclass
-class UserItem(Item):
-    """What a person sent: text and the names of attached files."""
-
-    kind: ClassVar[str] = "user"
-    text: str = ""
-    files: list[str] = field(default_factory=list)
-    role: str = "user"
-
-    def plain(self) -> str:
-        return self.text
-
-
-@dataclass
-class TextItem(Item):
-    """The assistant's message, growing."""
-
-    kind: ClassVar[str] = "text"
-    pieces: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def write(self, delta: str) -> None:
-        self.pieces.append(delta)
-        self.touch()
-
-    def finish(self, raw: Object) -> None:
-        text = message_text(raw)
-        if text and text != self.text:
-            self.pieces = [text]
-        super().finish(raw)
-
-    def plain(self) -> str:
-        return self.text
-
-
-@dataclass
-class ReasoningItem(TextItem):
-    """The model's reasoning; shown folded."""
-
-    kind: ClassVar[str] = "reasoning"
-    started: float = 0.0
-    ended: float = 0.0
-
-    def finish(self, raw: Object) -> None:
-        if not self.pieces:
-            parts = [*(raw.get("summary") or []), *(raw.get("content") or [])]
-            self.pieces = ["\n\n".join(str(part.get("text", "")) for part in parts)]
-        self.raw, self.done = raw, True
-        self.touch()
-
-
-@dataclass
-class Command:
-    """One command of a shell call. `outcome` is an exit code, "timeout", or None while it runs or waits."""
-
-    text: str = ""
-    output: OutputBuffer = field(default_factory=OutputBuffer)
-    started: float = 0.0
-    ended: float = 0.0
-    outcome: int | str | None = None
-    omitted: int = 0  # bytes that were kept from the model
-    printed: int = 0  # bytes in all, those that were not shown live included
-    limit: int = DEFAULT_MAX_OUTPUT  # characters of output, as the call has it
-
-    @property
-    def running(self) -> bool:
-        return bool(self.started) and not self.ended and self.outcome is None
-
-    @property
-    def silent(self) -> bool:
-        """Whether it may go on printing, of which nothing comes before it ends."""
-        return self.running and self.output.characters >= live_part(self.limit)
-
-    def seconds(self, now: float) -> float:
-        return (self.ended or now) - self.started if self.started else 0.0
-
-
-@dataclass
-class ShellItem(Item):
-    """A shell call with its output, both live. `waiting`: for a person's yes."""
-
-    kind: ClassVar[str] = "shell"
-    call_id: str = ""
-    commands: list[Command] = field(default_factory=list)
-    output_raw: Object = field(default_factory=dict)
-    running: bool = False
-    stopped: bool = False
-    waiting: bool = False
-
-    def command(self, index: int) -> Command:
-        limit = (self.raw.get("action") or {}).get("max_output_length")
-        while len(self.commands) <= index:
-            self.commands.append(Command(limit=effective(limit)))
-        return self.commands[index]
-
-    def plain(self) -> str:
-        return "\n".join(f"$ {c.text}\n{c.output.text()}".rstrip() for c in self.commands)
-
-
-@dataclass
-class OtherItem(Item):
-    """An item this client has no special view for: its type and its JSON."""
-
-    kind: ClassVar[str] = "other"
-
-    def plain(self) -> str:
-        return str(self.raw.get("arguments") or self.raw.get("output") or self.raw.get("type") or "")
 
 
 @dataclass(frozen=True)
@@ -196,7 +52,8 @@ class Turn:
     revision: int = 0
     container: str = ""
     _by_index: dict[int, Item] = field(default_factory=dict)
-    _by_call: dict[str, ShellItem] = field(default_factory=dict)
+    _by_call: dict[str, Item] = field(default_factory=dict)
+    _outputs: set[int] = field(default_factory=set)  # of `_by_index`: outputs that joined their call
 
     @property
     def live(self) -> bool:
@@ -240,13 +97,8 @@ class Turn:
             self.started, self.ended = times[0], times[-1]
         calls = {entry.call_id: entry for entry in self.timeline if entry.call_id}
         for item in self.items:
-            entry = calls.get(item.call_id) if isinstance(item, ShellItem) else None
-            # The account knows calls, not commands: only a call of one command gets its time.
-            if entry is not None and isinstance(item, ShellItem) and len(item.commands) == 1:
-                command = item.commands[0]
-                if not command.started:
-                    command.started, command.ended = entry.start, entry.end
-                    item.touch()
+            if (entry := calls.get(item.call_id)) is not None:
+                item.took(entry.start, entry.end)
         self.revision += 1
 
     # ------------------------------------------------------------ from events
@@ -263,11 +115,6 @@ class Turn:
                 return self._add(index, data["item"], event.time)
             case "output_item.done":
                 return self._end(index, data["item"], event.time)
-            case "output_text.delta" | "refusal.delta" | "reasoning_text.delta" | "reasoning_summary_text.delta":
-                item = self._by_index.get(index)
-                if isinstance(item, TextItem):
-                    item.write(data["delta"])
-                return item
             case "error":
                 self.error = str(data.get("message") or "The run failed.")
                 self.status, self.ended = "failed", event.time
@@ -276,32 +123,10 @@ class Turn:
                 self._began(data["response"], event.time)
             case "completed" | "failed" | "incomplete" | "cancelled":
                 self.close(data["response"], event.time)
-            case _ if name.startswith("shell_call"):
-                return self._shell(name, data, event.time)
+            case _ if (item := self._by_index.get(index)) is not None:
+                item.apply(name, data, event.time)
+                return item
         return None
-
-    def _shell(self, name: str, data: Object, at: float) -> Item | None:
-        item = self._by_index.get(data.get("output_index", -1))
-        if not isinstance(item, ShellItem):
-            return item
-        command = item.command(data.get("command_index", 0))
-        match name:
-            case "shell_call_command.delta":
-                command.text += data["delta"]
-            case "shell_call_command.done":
-                command.text = data["command"]
-            case "shell_call_output_content.delta":
-                for stream in ("stdout", "stderr"):
-                    command.output.write(stream, data["delta"].get(stream) or "")
-            case "shell_call_output_content.done":
-                number = data.get("command_index", 0)
-                for offset, entry in enumerate(data["output"]):
-                    _outcome(item.command(number + offset), entry, at)
-                following = number + len(data["output"])
-                if item.running and following < len(item.commands):
-                    item.commands[following].started = at
-        item.touch()
-        return item
 
     def _began(self, response: Object, at: float) -> None:
         self.response = response
@@ -330,88 +155,37 @@ class Turn:
             )
         if not self.live:
             for item in self.items:
-                if isinstance(item, ShellItem) and any(c.outcome is None for c in item.commands):
-                    item.stopped, item.running = True, False
-                    for command in item.commands:
-                        command.ended = command.ended or (at if command.started else 0.0)
-                    item.touch()
+                item.stop(at)
                 if not item.done:
                     item.finish(item.raw)
         self.revision += 1
 
     def _add(self, index: int, raw: Object, at: float) -> Item:
-        kind = raw.get("type")
-        if kind == "shell_call_output":
-            shell = self._by_call.get(str(raw.get("call_id")))
-            if shell is None:
-                shell = ShellItem(str(raw.get("id") or ""), raw, 1, call_id=str(raw.get("call_id")))
-                self.items.append(shell)
-                self.revision += 1
-            shell.running = True
-            shell.command(0).started = at
-            self._by_index[index] = shell
-            shell.touch()
-            return shell
-        item: Item
-        if kind == "message":
-            item = TextItem(str(raw.get("id") or ""), raw)
-        elif kind == "reasoning":
-            item = ReasoningItem(str(raw.get("id") or ""), raw, started=at)
-        elif kind == "shell_call":
-            item = ShellItem(str(raw.get("id") or ""), raw, call_id=str(raw.get("call_id")))
-            self._by_call[item.call_id] = item
-            self._environment(raw)
-        else:
-            item = OtherItem(str(raw.get("id") or ""), raw)
+        made, joins = item_class(str(raw.get("type")))
+        item = self._by_call.get(str(raw.get("call_id"))) if joins else None
+        if item is None:
+            item = made.begun(raw, at)
+            if made.joins and not joins:
+                self._by_call[item.call_id] = item
+            self.container = item.container or self.container
+            self.items.append(item)
+            self.revision += 1
+        if joins:
+            item.begin_output(raw, at)
+            self._outputs.add(index)
         item.touch()
         self._by_index[index] = item
-        self.items.append(item)
-        self.revision += 1
         return item
 
     def _end(self, index: int, raw: Object, at: float) -> Item | None:
         if (item := self._by_index.get(index)) is None:
             return None
-        if isinstance(item, ShellItem) and raw.get("type") == "shell_call_output":
-            item.output_raw, item.running = raw, False
-            for position, entry in enumerate(raw.get("output") or []):
-                command = item.command(position)
-                if command.outcome is None:
-                    _outcome(command, entry, at)
-            item.touch()
-            return item
-        if isinstance(item, ReasoningItem):
-            item.ended = at
-        if isinstance(item, ShellItem):
-            action = raw.get("action") or {}
-            for position, text in enumerate(action.get("commands") or []):
-                command = item.command(position)
-                command.text, command.limit = str(text), effective(action.get("max_output_length"))
-            self._environment(raw)
-        item.finish(raw)
+        if index in self._outputs:
+            item.finish_output(raw, at)
+        else:
+            item.finish(raw, at)
+        self.container = item.container or self.container
         return item
-
-    def _environment(self, raw: Object) -> None:
-        self.container = str((raw.get("environment") or {}).get("container_id") or "") or self.container
-
-
-def _outcome(command: Command, entry: Object, at: float) -> None:
-    """The final word on one command: `{stdout, stderr, outcome}`."""
-    stdout, stderr = str(entry.get("stdout") or ""), str(entry.get("stderr") or "")
-    if not command.output.total:
-        command.output.set(stdout, stderr)
-    command.output.close()
-    outcome = entry.get("outcome") or {}
-    code = outcome.get("exit_code")
-    command.outcome = "timeout" if outcome.get("type") == "timeout" else (code if isinstance(code, int) else -1)
-    command.ended = at
-    command.omitted = sum(int(n.replace(",", "")) for n in _OMITTED.findall(f"{stdout}\n{stderr}"))
-    command.printed = command.omitted + len(_OMITTED.sub("", stdout + stderr).encode("utf-8", "replace"))
-
-
-def message_text(raw: Object) -> str:
-    """The text of an output message."""
-    return "".join(str(part.get("text") or part.get("refusal") or "") for part in raw.get("content") or [])
 
 
 def input_text(raw: Object) -> tuple[str, list[str]]:

@@ -18,9 +18,9 @@ from textual.widget import Widget
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
+from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.runs import ChatRuns
 from skilldeck_tui.chat.sessions import Session, sessions
-from skilldeck_tui.chat.transcript import Item
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.prompt import Prompt

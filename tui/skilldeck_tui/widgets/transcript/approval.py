@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from skilldeck_tui import actions
-from skilldeck_tui.chat.transcript import Object
+from skilldeck_tui.chat.items import Object
 from skilldeck_tui.format import clean
 
 GUARD_SECONDS = 0.4

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from skilldeck_tui.chat.transcript import Item
+from skilldeck_tui.chat.items import Item
 from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.settled import settled
 
@@ -82,6 +82,17 @@ class ItemView(Stack):
 
     def tick(self, now: float) -> None:
         """Ten times a second while the run is live."""
+
+    def ask(self, waiting: bool) -> None:
+        """Whether its call waits for an approval."""
+        if waiting != self.item.waiting:
+            self.item.waiting = waiting
+            self.repaint()
+
+    def repaint(self) -> None:
+        """Paint the item as it is, whether or not it changed."""
+        self.painted = -1
+        self.sync(self.now)
 
     def toggle(self) -> None:
         """Fold or unfold."""

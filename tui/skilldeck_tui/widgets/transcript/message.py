@@ -24,7 +24,7 @@ from textual.widget import AwaitMount, MountError, Widget
 from textual.widgets import Label, Markdown, Static
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
-from skilldeck_tui.chat.transcript import TextItem
+from skilldeck_tui.chat.items import TextItem
 from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.transcript.item_view import ItemView, unbounded

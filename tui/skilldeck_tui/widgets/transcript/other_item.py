@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.chat.transcript import OtherItem
+from skilldeck_tui.chat.items import Item
 from skilldeck_tui.format import clean, one_line
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 
@@ -19,7 +19,7 @@ class OtherView(ItemView):
     OtherView .body { padding: 0 0 0 2; }
     """
 
-    def __init__(self, item: OtherItem) -> None:
+    def __init__(self, item: Item) -> None:
         super().__init__(item)
         self.folded = True
 
@@ -39,8 +39,9 @@ class OtherView(ItemView):
         name = str(raw.get("name") or "")
         kind = str(raw.get("type") or "item").replace("_", " ")
         text = f"{'▸' if self.folded else '▾'} {kind} {clean(name)}"
+        asks = ("  ? waits for approval", "$warning") if self.item.waiting else ""
         self.query_one(".head", Static).update(
-            Content.assemble(text, (f"  {one_line(self.item.plain(), 80)}", "$faint"))
+            Content.assemble(text, (f"  {one_line(self.item.plain(), 80)}", "$faint"), asks)
         )
         body = self.query_one(".body", Static)
         body.display = not self.folded

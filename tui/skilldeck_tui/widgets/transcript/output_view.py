@@ -11,7 +11,7 @@ from rich.segment import Segment
 from textual.geometry import Size
 from textual.strip import Strip
 
-from skilldeck_tui.chat.transcript import Command
+from skilldeck_tui.chat.items import Command
 from skilldeck_tui.format import plural, size
 from skilldeck_tui.widgets.line_view import LineView
 from skilldeck_tui.widgets.marks import matches

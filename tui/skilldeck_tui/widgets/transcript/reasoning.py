@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.chat.transcript import ReasoningItem
+from skilldeck_tui.chat.items import ReasoningItem
 from skilldeck_tui.format import clean, duration, one_line
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import ItemView

@@ -6,7 +6,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
-from skilldeck_tui.chat.transcript import ShellItem, Turn
+from skilldeck_tui.chat.items import ShellItem
+from skilldeck_tui.chat.transcript import Turn
 from skilldeck_tui.format import SPINNER, clean, duration, plural
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.widgets.settled import settled

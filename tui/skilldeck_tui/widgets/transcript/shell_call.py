@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from skilldeck_tui.chat.transcript import Command, ShellItem
+from skilldeck_tui.chat.items import Command, ShellItem
 from skilldeck_tui.format import clean, duration, size
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import ItemView, Stack
@@ -140,29 +140,19 @@ class ShellCallView(ItemView):
 
     def on_command_view_ready(self, event: CommandView.Ready) -> None:
         event.stop()
-        self._repaint()
-
-    def _repaint(self) -> None:
-        self.painted = -1
-        self.sync(self.now)
+        self.repaint()
 
     def tick(self, now: float) -> None:
         for view in self._views:
             if view.command.running and view.children:
                 view.clock(now, self.shell.waiting)
 
-    def ask(self, waiting: bool) -> None:
-        """Whether the call waits for an approval."""
-        if waiting != self.shell.waiting:
-            self.shell.waiting = waiting
-            self._repaint()
-
     def toggle(self) -> None:
         self.unfolded = not self.unfolded
         for view in self._views:
             if view.output.folded == self.unfolded:
                 view.output.toggle()
-        self._repaint()
+        self.repaint()
 
     def texts(self) -> Iterable[Static]:
         return [view.text for view in self._views]

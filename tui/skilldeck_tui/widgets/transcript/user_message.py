@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.chat.transcript import UserItem
+from skilldeck_tui.chat.items import UserItem
 from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 

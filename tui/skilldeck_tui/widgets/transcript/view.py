@@ -17,15 +17,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from skilldeck_tui import actions
-from skilldeck_tui.chat.transcript import Item, OtherItem, ReasoningItem, ShellItem, TextItem, Turn, UserItem
+from skilldeck_tui.chat.items import Item
+from skilldeck_tui.chat.transcript import Turn
 from skilldeck_tui.format import plural
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
-from skilldeck_tui.widgets.transcript.other_item import OtherView
-from skilldeck_tui.widgets.transcript.reasoning import ReasoningView
 from skilldeck_tui.widgets.transcript.run_footer import RunFooter
-from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
-from skilldeck_tui.widgets.transcript.user_message import UserMessage
+from skilldeck_tui.widgets.transcript.views import view_of
 
 MAX_LINES = 100_000
 
@@ -39,34 +37,17 @@ class TurnView(Stack):
         self._footer = RunFooter(turn)
 
     def compose(self) -> ComposeResult:
-        self.views = [self._view(item) for item in self.turn.all_items]
+        self.views = [view_of(item, self._lines) for item in self.turn.all_items]
         yield from self.views
         yield self._footer
 
     def on_mount(self) -> None:
         self.sync(self._footer.now)
 
-    def _view(self, item: Item) -> ItemView:
-        match item:
-            case UserItem():
-                return UserMessage(item)
-            case ReasoningItem():
-                return ReasoningView(item)
-            case TextItem():
-                # Here, not above: Markdown and its highlighting are a tenth of what the first paint would import.
-                from skilldeck_tui.widgets.transcript.message import MessageView
-
-                return MessageView(item)
-            case ShellItem():
-                return ShellCallView(item, self._lines)
-            case OtherItem():
-                return OtherView(item)
-        raise AssertionError(item.kind)
-
     def sync(self, now: float, *, tick: bool = False) -> None:
         if not self._footer.children:
             return
-        new = [self._view(item) for item in self.turn.all_items[len(self.views) :]]
+        new = [view_of(item, self._lines) for item in self.turn.all_items[len(self.views) :]]
         if new:
             self.views += new
             self.mount_all(new, before=self._footer)
@@ -79,8 +60,7 @@ class TurnView(Stack):
 
     def waiting(self, calls: set[str]) -> None:
         for view in self.views:
-            if isinstance(view, ShellCallView):
-                view.ask(view.shell.call_id in calls)
+            view.ask(view.item.call_id in calls)
 
     @property
     def lines(self) -> int:
