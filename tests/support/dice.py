@@ -92,9 +92,8 @@ class DiceTool(Tool):
         count = {"type": "integer", "description": "How many."}
         parameters = {"type": "object", "properties": {"count": count}, "required": ["count"]}
         about = f"Throw dice of {self.sides} sides."
-        return [
-            {"type": "function", "function": {"name": "throw_dice", "description": about, "parameters": parameters}}
-        ]
+        function = {"name": "throw_dice", "description": about, "parameters": parameters}
+        return [{"type": "function", "function": function}]
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         return DiceWriter(self, output, call_id)
@@ -103,9 +102,8 @@ class DiceTool(Tool):
         item: Item = {"id": new_id("diceo"), "type": "dice_call_output", "status": "in_progress", "throws": []}
         refusal = call.problem or await context.approve(self.type, [f"throw {call.arguments}"], call.call_id)
         index = output.add({**item, "call_id": call.call_id})
-        throws = (
-            [] if refusal else [number * 5 % self.sides + 1 for number in range(json.loads(call.arguments)["count"])]
-        )
+        count = 0 if refusal else json.loads(call.arguments)["count"]
+        throws = [number * 5 % self.sides + 1 for number in range(count)]
         for throw in throws:
             output.emit("response.dice_call_output_throws.delta", index, delta=f"{throw} ")
         output.done(index, status="completed", throws=throws)
@@ -180,8 +178,14 @@ def _published() -> Iterator[None]:
             )
         },
     }
-    unions = {"Tool": ["DiceTool"]}
-    unions |= dict.fromkeys(("Item", "OutputItem", "ItemResource", "ConversationItem"), ["DiceCall", "DiceCallOutput"])
+    items = ["DiceCall", "DiceCallOutput"]
+    unions = {
+        "Tool": ["DiceTool"],
+        "Item": items,
+        "OutputItem": items,
+        "ItemResource": items,
+        "ConversationItem": items,
+    }
     schemas.update(own)
     for union, names in unions.items():
         schemas[union]["anyOf"] += [{"$ref": f"#/components/schemas/{name}"} for name in names]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from skilldeck_daemon.agent.prompt import Message
 from skilldeck_daemon.events.output import Item, Output, TextWriter
+from skilldeck_daemon.tools.base import Tool, is_clients
 from skilldeck_daemon.tools.context import Surroundings
 
 GAVE_UP = (
@@ -19,9 +20,9 @@ STEM = 5
 """Letters by which words are compared: "summarize" is like "summarizes"."""
 
 
-def may_retry(items: Sequence[Item]) -> bool:
+def may_retry(items: Sequence[Item], tools: Sequence[Tool]) -> bool:
     """Whether a turn that wrote these items may be made again: not when a client has seen a call of its own in it."""
-    return not any(item["type"] in ("function_call", "custom_tool_call") for item in items)
+    return not any(is_clients(item, tools) for item in items)
 
 
 def asked_differently(messages: list[Message]) -> list[Message]:

@@ -32,11 +32,10 @@ from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.context import Offer, Surroundings, ToolContext
-from skilldeck_daemon.tools.mcp import check_approvals
 from skilldeck_daemon.tools.read_file import own_tools
 from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.error_names import Names
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import Item, check_input
 from skilldeck_shared.errors import BadRequest
 
 
@@ -187,7 +186,7 @@ class PlanBuilder:
         history.check_calls(items, len(past.items))
         id_ = response_id or new_id("resp")
         request, left_out = without_absent(request, self._offer, id_)
-        check_approvals(items, len(past.items), request.tools)
+        check_input(items, len(past.items), request.tools)
         paths = {id(item): f"input[{position}]" for position, item in enumerate(request.input)}
         earlier = after.pages if after is not None else {}
         sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)

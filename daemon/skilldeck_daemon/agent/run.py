@@ -222,7 +222,7 @@ class Run:
                 messages = base = plan.messages(self.output.told, self.output.raw, decided)
             first = len(self.output.items)
             turn, base = await self._turn(base, messages, choice, room)
-            again = turn.finished.looped and may_retry(self.output.items[first:])
+            again = turn.finished.looped and may_retry(self.output.items[first:], plan.tools)
             if again:
                 self.output.abandon()
                 self.output.forget(first)

@@ -19,7 +19,7 @@ from skilldeck_daemon.engine.checks import CUT_OFF
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.context import Offer, ToolContext
 from skilldeck_daemon.wire.fields import Fields
-from skilldeck_daemon.wire.item_kinds import CallKind, ItemKind
+from skilldeck_daemon.wire.item_kinds import CALLS, ItemKind
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,6 @@ class Tool(ABC):
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         """The model begins to call function `name`."""
 
-    def makes(self, item: Mapping[str, Any]) -> bool:
-        """Whether an item could be a call of it."""
-        return any(kind.type == item["type"] and isinstance(kind, CallKind) for kind in self.items)
-
     def require(self, offer: Offer) -> None:  # noqa: B027
         """Refuse, by the field's name, what this daemon does not offer."""
 
@@ -123,3 +119,9 @@ class Tool(ABC):
     def names(self) -> list[str]:
         """The names of its functions."""
         return [entry[entry["type"]]["name"] for entry in self.declare()]
+
+
+def is_clients(item: Mapping[str, Any], tools: Sequence[Tool]) -> bool:
+    """Whether an item of a run's output is a call that the client has to carry out."""
+    kind = CALLS.get(item["type"])
+    return kind is not None and any(not tool.hosted and kind in tool.items for tool in tools)

@@ -257,23 +257,6 @@ def approved(items: Collection[Item], label: str) -> list[Item]:
     ]
 
 
-def check_approvals(items: Sequence[Item], first_input: int, tools: Sequence[Tool]) -> None:
-    """Every approval of the new input must answer a request of a server that `tools` names."""
-    requests = {item["id"]: item for item in items if item.get("type") == "mcp_approval_request"}
-    labels = {tool.label for tool in tools if isinstance(tool, McpTool)}
-    for position, item in enumerate(items[first_input:]):
-        if item.get("type") != "mcp_approval_response":
-            continue
-        name = f"input[{position}].approval_request_id"
-        request = requests.get(item["approval_request_id"])
-        if request is None:
-            hint = "Send the mcp_approval_request before it, or previous_response_id."
-            refuse(name, f"There is no approval request {item['approval_request_id'][:100]!r}.", hint)
-        if request["server_label"] not in labels:
-            hint = f"Add the mcp tool with server_label {request['server_label']!r}."
-            refuse(name, "The server of this approval request is not in 'tools'.", hint)
-
-
 @dataclass(frozen=True)
 class McpCall(Call):
     """A call with the item it writes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skilldeck_daemon.wire.fields import Fields, item_id, refuse
@@ -110,6 +110,18 @@ class ApprovalResponseKind(ItemKind):
             "approve": fields.value["approve"],
             "reason": fields.string("reason", maximum=4096),
         }
+
+    def check(self, item: Item, param: str, items: Sequence[Item], tools: Sequence[Any]) -> None:
+        """It answers a request of a server that `tools` names."""
+        name, request_id = f"{param}.approval_request_id", item["approval_request_id"]
+        asked = (other for other in items if other.get("type") == "mcp_approval_request" and other["id"] == request_id)
+        request = next(asked, None)
+        if request is None:
+            hint = "Send the mcp_approval_request before it, or previous_response_id."
+            refuse(name, f"There is no approval request {request_id[:100]!r}.", hint)
+        if not any(tool.type == "mcp" and tool.label == request["server_label"] for tool in tools):
+            hint = f"Add the mcp tool with server_label {request['server_label']!r}."
+            refuse(name, "The server of this approval request is not in 'tools'.", hint)
 
     def decides(self, item: Item) -> tuple[str, str] | None:
         if item["approve"]:

@@ -8,7 +8,7 @@ of an item by its type asks the item's kind, so a new type of item needs no othe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from skilldeck_daemon.wire.fields import Fields
@@ -56,6 +56,15 @@ class ItemKind:
     def container(self, item: Item) -> str:
         """The container it was made in, empty when in none."""
         return ""
+
+    def check(self, item: Item, param: str, items: Sequence[Item], tools: Sequence[Any]) -> None:
+        """Refuse, by the field's name, an item of the input that means nothing here.
+
+        Args:
+            param: the item's own name.
+            items: the whole conversation.
+            tools: those of the request.
+        """
 
     def decides(self, item: Item) -> tuple[str, str] | None:
         """Of an item that decides about an earlier call: the id of that call, and its answer for the model."""
@@ -110,6 +119,7 @@ def register(*kinds: ItemKind) -> None:
     for kind in kinds:
         if kind.type in KINDS:
             raise ValueError(f"Items of type {kind.type!r} have a kind already.")
+    for kind in kinds:
         KINDS[kind.type] = kind
         DELTAS.update(kind.deltas)
         if isinstance(kind, CallKind):
@@ -123,7 +133,7 @@ def unregister(*kinds: ItemKind) -> None:
     for kind in kinds:
         DELTAS.difference_update(kind.deltas)
         for table in (KINDS, CALLS, OUTPUTS):
-            table.pop(kind.type, None)  # type: ignore[attr-defined]
+            table.pop(kind.type, None)
 
 
 def call_key(item: Item) -> str:
@@ -140,6 +150,14 @@ def container_of(item: Item) -> str:
     """The container that an item of a history was made in; empty for others."""
     kind = KINDS.get(item.get("type", "message"))
     return "" if kind is None else kind.container(item)
+
+
+def check_input(items: Sequence[Item], first_input: int, tools: Sequence[Any]) -> None:
+    """Check the items of the new input, which begins at `first_input`, beside the conversation and the tools."""
+    for position, item in enumerate(items[first_input:]):
+        kind = KINDS.get(item.get("type", "message"))
+        if kind is not None:
+            kind.check(item, f"input[{position}]", items, tools)
 
 
 def decisions(items: Iterable[Item]) -> dict[str, str]:

@@ -164,7 +164,7 @@ async def test_without_a_view_the_terminal_shows_its_type_and_text() -> None:
     async with on_socket(THROW, ANSWER) as (daemon, client), deck(RealDaemon(daemon)) as d:  # type: ignore[arg-type]
         run = await client.start_run({"model": "default", "input": "throw", "tools": [DICE]})
         d.chat.open(f"run:{run['id']}")
-        await d.shows('▸ dice call   {"count": 3}', "▸ dice call output   dice_call_output", "A one, a six and a five.")
+        await d.shows('▸ dice call   {"count": 3}', "▸ dice call output", "A one, a six and a five.")
 
 
 async def test_a_tool_that_is_taken_out_leaves_nothing() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.chat.messages import EXTRA
+from skilldeck_daemon.tools.base import is_clients
 from skilldeck_daemon.wire.item_kinds import CALLS
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 
@@ -36,11 +37,8 @@ def ended_badly(run: Run) -> SkilldeckError | None:
 def clients_calls(run: Run) -> list[Doc]:
     """The items of calls that the client has to carry out, in order."""
     answered = {item["call_id"] for item in run.output.items if item["type"].endswith("_output")}
-    return [item for item in run.output.items if _clients(item, run) and item["call_id"] not in answered]
-
-
-def _clients(item: Doc, run: Run) -> bool:
-    return any(not tool.hosted and tool.makes(item) for tool in run.request.tools)
+    calls = [item for item in run.output.items if is_clients(item, run.request.tools)]
+    return [call for call in calls if call["call_id"] not in answered]
 
 
 def hosted_items(run: Run) -> list[Doc]:
@@ -223,7 +221,7 @@ class Choice:
     def _done(self, item: Doc, index: int) -> Iterator[Doc]:
         if index in self._numbers:
             return
-        if item["type"] not in STREAMED and _clients(item, self.run):
+        if item["type"] not in STREAMED and is_clients(item, self.run.request.tools):
             yield self._call(index, tool_call(item, self.run))
         elif item["type"] not in ("message", "reasoning"):
             yield {**self.chunk({}), EXTRA: {"item": item}}

@@ -88,8 +88,7 @@ class MessageReader:
         reasoning = message.string("reasoning_content")
         if reasoning:
             content = [{"type": "reasoning_text", "text": reasoning}]
-            item = {"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}
-            self._add(item, message.path)
+            self._add({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}, message.path)
         extra = message.object(EXTRA)
         if extra is not None:
             place = extra.name("output")
