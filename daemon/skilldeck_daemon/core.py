@@ -98,6 +98,7 @@ class Core:
             spare=spare,
             aliases=settings.aliases,
             any_model=settings.any_model,
+            idle_unload=settings.idle_unload,
         )
         approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
         disk = DiskSkills(

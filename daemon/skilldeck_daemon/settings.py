@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         "auto", description="Run the engine in a process of its own, so that its crash costs only its requests."
     )
 
+    idle_unload: int = Field(
+        0, ge=0, description="Seconds without a request after which a model leaves the memory until the next; 0: never."
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback it needs --api-key.")
     port: int = Field(1234, ge=0, le=65535, description="0 takes a free port.")
     socket: Path = Field(default_factory=paths.socket_path, description="Control socket.")

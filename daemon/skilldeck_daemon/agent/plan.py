@@ -178,7 +178,7 @@ class PlanBuilder:
             after: the run that `request.previous_response_id` means although it is not stored (WebSocket).
             response_id, created_at: of a response that is run anew.
         """
-        model = self._models.get(request.model)
+        model = await self._models.ready(request.model)
         past = await history.load(self._store, request, live, after)
         items = past.items + await history.references(request.input, past.items, self._store)
         if not request.input and not past.items:

@@ -17,6 +17,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from skilldeck_shared.errors import BadRequest, Busy, Unavailable
 
+WAIT_S = 600.0
+"""Seconds that a request waits for its model to be loaded."""
+
 
 class TooLong(BadRequest):
     """The prompt leaves no room in the model's context."""
@@ -28,6 +31,7 @@ class NotLoaded(Unavailable):
     """No model is loaded, or it is still loading."""
 
     code = "model_not_loaded"
+    retry_after = 10  # seconds: about what a model of a few GB takes to load
 
 
 class EngineDead(Unavailable):

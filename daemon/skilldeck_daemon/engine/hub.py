@@ -1,14 +1,15 @@
 """The loaded models by the names they are served under.
 
 `load` turns a model (the bundled one, a folder, a GGUF file, an id of the hub, a remote server) into a `ChatModel`;
-requests ask `get`. Loading and unloading run one at a time and never block the event loop. Nothing here is stored:
-after a restart the daemon loads what it is told to. An engine that died is restarted by its worker; `status` says what
-is the matter.
+requests ask `ready`, which waits for a model that is being loaded. Loading and unloading run one at a time and never
+block the event loop. Nothing here is stored: after a restart the daemon loads what it is told to. An engine that died
+is restarted by its worker; `status` says what is the matter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from skilldeck_daemon.engine import engines, registry
 from skilldeck_daemon.engine.base import (
+    WAIT_S,
     ChatModel,
     Engine,
     EngineStats,
@@ -29,6 +31,7 @@ from skilldeck_daemon.engine.base import (
     Progress,
 )
 from skilldeck_daemon.engine.child import Child
+from skilldeck_daemon.engine.idle import IdleEngine
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
 
@@ -65,6 +68,15 @@ class _Entry:
     loaded: float = field(default_factory=time.time)
 
 
+@dataclass(eq=False)
+class _Coming:
+    """A model that somebody asked to load and that is not there yet; `done` is given why it is not, None when it is."""
+
+    name: str
+    done: asyncio.Future[Exception | None]
+    waiting: int = 0
+
+
 class ModelHub:
     """Owns every loaded model. Use it from one event loop."""
 
@@ -76,6 +88,7 @@ class ModelHub:
         spare: Child | None = None,
         aliases: Mapping[str, str] | None = None,
         any_model: bool = False,
+        idle_unload: float = 0,
     ) -> None:
         """
         Args:
@@ -84,15 +97,18 @@ class ModelHub:
             spare: the first of them.
             aliases: further names, each with the served name (or "default") it stands for.
             any_model: whether the default model answers to names that nothing is served under.
+            idle_unload: seconds without a request after which a model leaves the memory until the next; 0: never.
         """
         self._models = models
         self._aliases = dict(aliases or {})
         self._any_model = any_model
+        self._idle_unload = idle_unload
         self._worker = worker
         self._spare = spare
         self._entries: dict[str, _Entry] = {}
         self._default = ""
         self._lock = asyncio.Lock()
+        self._coming: list[_Coming] = []  # in the order they were asked for
         self._loading: HubStatus | None = None
         self._begun = 0.0  # monotonic: when the loading began
         self._failed: HubStatus | None = None
@@ -104,8 +120,8 @@ class ModelHub:
         Args:
             foreign: the name is another service's, as no model here is called, so that it can be no misspelling.
         """
-        loading = self._loading is not None and self._loading.model == name
-        known = name == DEFAULT or name in self._entries or name in self._aliases or loading
+        coming = any(one.name == name for one in self._coming)
+        known = name == DEFAULT or name in self._entries or name in self._aliases or coming
         return name if known or not (self._any_model or foreign) else DEFAULT
 
     def stand_in(self, name: str, *, foreign: bool = False) -> str:
@@ -114,18 +130,46 @@ class ModelHub:
 
     def get(self, name: str) -> ChatModel:
         """The model served as `name`; "default" is the first loaded one. Raises NotFound, or NotLoaded meanwhile."""
+        return self._find(self._named(name))
+
+    async def ready(self, name: str, limit: float = WAIT_S) -> ChatModel:
+        """`get`, for a request: it waits for a model that is being loaded.
+
+        Raises NotFound; NotLoaded when loading fails, takes longer than `limit` seconds, or nobody asked for it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while (coming := self._awaited(self._named(name))) is not None:
+                    coming.waiting += 1
+                    try:
+                        failed = await asyncio.shield(coming.done)
+                    finally:
+                        coming.waiting -= 1
+                    if failed is not None and self._awaited(self._named(name)) is None:
+                        raise NotLoaded(
+                            f"Model {coming.name} could not be loaded: {failed}", "See skilldeck status and its log."
+                        ) from failed
+        return self.get(name)
+
+    def _named(self, name: str) -> str:
+        """The served name, or "default", that a name leads to."""
         name = self.meant(name)
-        return self._find(name if name in self._entries else self._aliases.get(name, name))
+        return name if name in self._entries else self._aliases.get(name, name)
+
+    def _awaited(self, name: str) -> _Coming | None:
+        """The loading that a request for `name` has to wait for."""
+        if name in self._entries or (name == DEFAULT and self._default):
+            return None
+        return next((one for one in self._coming if name in (DEFAULT, one.name)), None)
 
     def _find(self, name: str) -> ChatModel:
         entry = self._entries.get(self._default if name == DEFAULT else name)
         if entry is not None:
             return entry.model
-        loading = self._loading
-        if loading is not None and (name == loading.model or (name == DEFAULT and not self._default)):
-            raise NotLoaded(
-                f"Model {loading.model} is loading: {loading.stage}, {loading.fraction:.0%}.", "Try again in a moment."
-            )
+        if (coming := self._awaited(name)) is not None:
+            now = self._loading
+            stage = f"{now.stage}, {now.fraction:.0%}" if now and now.model == coming.name else "it waits for another"
+            raise NotLoaded(f"Model {coming.name} is loading: {stage}.", "Try again in a moment.")
         if name == DEFAULT:
             why = f" {self._failed.error}" if self._failed else ""
             raise NotLoaded(f"No model is loaded.{why}", "Load one: skilldeck models load NAME")
@@ -190,30 +234,44 @@ class ModelHub:
             if progress is not None:
                 progress(fraction, self._timed(now).stage)
 
-        async with self._lock:
-            self._begun = time.monotonic()  # what waited for another model's loading is not this one's
-            report(0.0, "starting")
-            try:
-                if served in self._entries:
-                    await self._close(served)
-                if engine == engines.REMOTE or (engine == engines.AUTO and options.get("remote_url")):
-                    entry = _Entry(await _remote(model, served, options), None)
-                else:
-                    entry = await self._local(model, served, engine, options, report)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                if self._entries:  # an event, and no trouble of what is served
-                    log.warning("the model %s was not loaded: %s", served, error)
-                else:
-                    self._failed = HubStatus("degraded", served, error=str(error))
-                raise
-            finally:
-                over, self._loading = True, None
-            self._failed = None
-            self._entries[served] = entry
-            self._default = self._default or served
-            return entry.model.info
+        coming = _Coming(served, asyncio.get_running_loop().create_future())
+        self._coming.append(coming)
+        failed: Exception | None = None
+        try:
+            async with self._lock:
+                try:
+                    return await self._load(model, served, engine, options, report)
+                finally:
+                    over, self._loading = True, None
+        except Exception as error:
+            failed = error
+            raise
+        finally:
+            self._coming.remove(coming)
+            coming.done.set_result(failed)
+
+    async def _load(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> ModelInfo:
+        self._begun = time.monotonic()  # what waited for another model's loading is not this one's
+        report(0.0, "starting")
+        try:
+            if served in self._entries:
+                await self._close(served)
+            if engine == engines.REMOTE or (engine == engines.AUTO and options.get("remote_url")):
+                entry = _Entry(await _remote(model, served, options), None)
+            else:
+                entry = await self._local(model, served, engine, options, report)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if self._entries:  # an event, and no trouble of what is served
+                log.warning("the model %s was not loaded: %s", served, error)
+            else:
+                self._failed = HubStatus("degraded", served, error=str(error))
+            raise
+        self._failed = None
+        self._entries[served] = entry
+        self._default = self._default or served
+        return entry.model.info
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; its requests end as cancelled. NotFound when it is not served."""
@@ -248,8 +306,14 @@ class ModelHub:
         return replace(loading, stage=f"{loading.stage} ({seconds:.0f} s)") if seconds >= 1 else loading
 
     def stats(self) -> dict[str, EngineStats]:
-        """The engines' numbers by served name."""
-        return {name: entry.model.stats() for name, entry in self._entries.items()}
+        """The engines' numbers by served name; of a model that is loading, how many requests wait for it."""
+        waiting = {one.name: EngineStats(queued=one.waiting) for one in self._coming}
+        return waiting | {name: entry.model.stats() for name, entry in self._entries.items()}
+
+    def states(self) -> dict[str, str]:
+        """By served name: ready, loading, or unloaded (idle; the next request loads it)."""
+        loaded = {name: getattr(entry.engine, "state", "ready") for name, entry in self._entries.items()}
+        return {one.name: "loading" for one in self._coming} | loaded
 
     # ------------------------------------------------------------ inside
 
@@ -289,6 +353,8 @@ class ModelHub:
         if worker := _flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
         built = make_engine(chosen.name, worker, spare)
+        if self._idle_unload:
+            built = IdleEngine(built, self._idle_unload)
         # A fifth of a second of imports, while the engine reads its weights.
         importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat.model"))
         try:

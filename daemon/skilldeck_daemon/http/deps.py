@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
+from skilldeck_daemon.engine.base import ChatModel, NotLoaded
+from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.wire.included import check_includes
 from skilldeck_shared.errors import BadRequest, Unavailable
 
@@ -62,6 +64,17 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], gone: Call
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
+
+
+async def served(request: Request, models: ModelHub, name: str) -> ChatModel:
+    """The model of that name, once it is loaded; a client that leaves meanwhile waits no longer. See `ModelHub.ready`.
+
+    The request's body must have been read.
+    """
+    try:
+        return models.get(name)
+    except NotLoaded:
+        return await unless_gone(request, models.ready(name))
 
 
 async def disconnected(receive: Receive) -> None:

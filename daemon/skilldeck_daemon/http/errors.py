@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from skilldeck_daemon.engine.base import NotLoaded
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
         headers["x-should-retry"] = "false"
     if error.status == 429:
         headers["retry-after"] = "1"
+    if isinstance(error, NotLoaded):
+        headers["retry-after"] = str(error.retry_after)
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     anthropic = path == MESSAGES or path.startswith((f"{MESSAGES}/", f"{ANTHROPIC}/"))

@@ -101,7 +101,8 @@ class State:
     def status(self) -> Object:
         """The daemon at this moment, without rates that change while nothing happens."""
         services, hub = self._services, self._services.models
-        health, stats = hub.status(), hub.stats()
+        health, stats, states = hub.status(), hub.stats(), hub.states()
+        engines = {info.name: info.engine for info in hub.list()}
         ready = {"idle": "ready", "loading": "starting"}.get(health.state, health.state)
         return {
             "version": __version__,
@@ -119,9 +120,9 @@ class State:
             "approvals_pending": len(services.approvals.list()),
             "watched_versions": services.settings.watched_versions,
             "models": [
-                {"name": info.name, "engine": info.engine, "state": "ready", **asdict(stats[info.name])}
-                for info in hub.list()
-                if info.name in stats
+                {"name": name, "engine": engines.get(name, ""), "state": state, **asdict(stats[name])}
+                for name, state in states.items()
+                if name in stats
             ],
         }
 

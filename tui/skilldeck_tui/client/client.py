@@ -182,7 +182,8 @@ class Client:
         message = pb.StartRunRequest(
             request_json=json.dumps(request), permission=permission, project=project, disk_skills=disk_skills
         )
-        reply = await self._call(self._stub.StartRun, message)
+        # It waits for a model that is being loaded: the daemon gives up after 10 minutes.
+        reply = await self._call(self._stub.StartRun, message, timeout=660)
         return parse(reply.response_json)
 
     def watch_run(self, run_id: str, after: int = -1) -> Stream[RunEvent]:

@@ -58,7 +58,7 @@ class GgufVocabulary(Vocabulary):
         self.byte_level = kind == "gpt2"
         self.sentencepiece = not self.byte_level
         self.prefix_space = not self.byte_level
-        # llama.cpp normalizes nothing before these two, and all bytes have tokens; of others it is not known.
+        # llama.cpp normalizes nothing before these two, and every byte has a token; of others that is not known.
         self._composes, self._shrinks = False, kind not in ("gpt2", "llama")
 
     def encode(self, text: str) -> list[int]:

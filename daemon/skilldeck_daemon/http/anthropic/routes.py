@@ -29,7 +29,7 @@ from skilldeck_daemon.http.anthropic.answer import (
 )
 from skilldeck_daemon.http.anthropic.request import MessagesBody
 from skilldeck_daemon.http.chat.answer import ended_badly
-from skilldeck_daemon.http.deps import unless_gone
+from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.errors import anthropic_body
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import note
@@ -54,9 +54,10 @@ def router(services: Services) -> APIRouter:
         body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20))
         with body.names.told():
             await body.check(services.environments)
-            wanted, cleared = await body.edited(runs.count_tokens)
             # No model here is called as Anthropic's are: a program that names one means the model there is.
-            foreign = wanted.model.startswith(ANTHROPICS)
+            foreign = body.request.model.startswith(ANTHROPICS)
+            await served(request, services.models, services.models.meant(body.request.model, foreign=foreign))
+            wanted, cleared = await body.edited(runs.count_tokens)
             stand_in = services.models.stand_in(wanted.model, foreign=foreign)
             wanted = replace(wanted, model=services.models.meant(wanted.model, foreign=foreign))
             run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"))

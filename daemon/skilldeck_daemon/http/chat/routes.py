@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.http.chat.answer import Choice, choice_of, ended_badly, usage_of
 from skilldeck_daemon.http.chat.request import ChatBody
-from skilldeck_daemon.http.deps import unless_gone
+from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import note
@@ -44,6 +44,8 @@ def router(services: Services) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         body = ChatBody.parse(await read_object(request, services.settings.max_body_mb << 20))
         completion = Completion(services, body)
+        with body.names.told():
+            await served(request, services.models, body.requests[0].model)
         stand_in = services.models.stand_in(body.requests[0].model)
         await completion.start(request.headers.get("x-skilldeck-permission"))
         response: Response
@@ -137,7 +139,7 @@ class Completion:
     async def start(self, permission: str | None) -> None:
         """Begin all runs, or none: raises what is wrong, in Chat's names."""
         with self._body.names.told():
-            model = self._services.models.get(self._body.requests[0].model)
+            model = await self._services.models.ready(self._body.requests[0].model)
             gate = asyncio.Semaphore(max(1, model.caps.max_batch))
             try:
                 for request in self._body.requests:

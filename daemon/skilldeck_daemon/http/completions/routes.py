@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from skilldeck_daemon.engine.base import ChatFinished, Sampling, TextDelta, TextLogprob, Usage
 from skilldeck_daemon.engine.chat.completion import Completes, CompletionRequest
 from skilldeck_daemon.http.completions.request import CompletionBody, Prompt
-from skilldeck_daemon.http.deps import unless_gone
+from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import note
 from skilldeck_daemon.http.sse import EventStream
@@ -44,7 +44,7 @@ def router(services: Services) -> APIRouter:
     @api.post("/completions")
     async def create_completion(request: Request) -> Response:
         body = CompletionBody.parse(await read_object(request, services.settings.max_body_mb << 20))
-        model = services.models.get(body.model)
+        model = await served(request, services.models, body.model)
         if not isinstance(model, Completes):
             hint = "Use /v1/chat/completions or /v1/responses."
             raise BadRequest(f"The model {model.info.name} does not continue plain text.", hint, param="model")

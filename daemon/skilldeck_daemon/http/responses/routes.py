@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.agent import compaction
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, unless_gone
+from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import note
@@ -33,6 +33,7 @@ def router(services: Services) -> APIRouter:
     async def create_response(request: Request) -> Response:
         body = await read_object(request, services.settings.max_body_mb << 20)
         wanted = ResponseRequest.parse(body)
+        await served(request, services.models, wanted.model)
         stand_in = services.models.stand_in(wanted.model)
         run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"), body=body)
         gone = _nothing if wanted.background else run.cancel
@@ -49,7 +50,9 @@ def router(services: Services) -> APIRouter:
     @api.post("/responses/input_tokens")
     async def count_input_tokens(request: Request) -> Response:
         body = await read_object(request, services.settings.max_body_mb << 20)
-        tokens = await runs.count_tokens(ResponseRequest.parse({**body, "stream": False, "store": True}))
+        tokens = await unless_gone(
+            request, runs.count_tokens(ResponseRequest.parse({**body, "stream": False, "store": True}))
+        )
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
     @api.post("/responses/compact")
