@@ -42,6 +42,7 @@ from skilldeck_daemon.engine.llamacpp.model import LlamaModel, Row
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions, fit, free_memory
 from skilldeck_daemon.engine.llamacpp.sampler import DeadEnd, Sampler, logprob
 from skilldeck_daemon.engine.llamacpp.sequences import Held, SequenceTable
+from skilldeck_daemon.engine.llamacpp.worth import StepTime, Worth
 from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
@@ -67,6 +68,7 @@ class _Job:  # compared by identity: queues remove by it
     new: int = 0
     next: int = 0  # sampled, not yet in the cache
     lookup: Lookup = field(default_factory=Lookup)
+    worth: Worth = field(default_factory=Worth)
 
 
 class LlamaCppEngine:
@@ -89,6 +91,7 @@ class LlamaCppEngine:
         self._prefilling: deque[_Job] = deque()
         self._decoding: list[_Job] = []
         self._piece = _LEAST_PIECE
+        self._one = StepTime()
         self._mail = Mailbox()
         self._decode_rate, self._prefill_rate = Rate(), Rate()
 
@@ -124,6 +127,9 @@ class LlamaCppEngine:
             parameters=model.parameters,
             path=spec.path,
             created=int(file.path.stat().st_mtime),
+            quantization=file.quantisation,
+            size=file.size,
+            licence=file.licence,
         )
 
     async def submit(self, request: GenRequest) -> Handle:
@@ -316,16 +322,19 @@ class LlamaCppEngine:
         if len(jobs) == 1 and not self._prefilling and (guess := self._guess(model, jobs[0])):
             return self._check(model, jobs[0], guess)
         sequences = [job.held for job in jobs if job.held is not None]
+        begun = time.monotonic()
         rows = model.decode(
             [job.next for job in jobs], [held.number for held in sequences], [len(held.tokens) for held in sequences]
         )
+        if len(jobs) == 1:
+            self._one.add(time.monotonic() - begun)
         for held, job in zip(sequences, jobs, strict=True):
             held.tokens.append(job.next)
         self._extend(model, jobs, rows)
 
     def _guess(self, model: LlamaModel, job: _Job) -> list[int]:
         most = min(self._options.draft_tokens, job.max_new - job.new - 1)
-        if most < 1 or model.whole:
+        if most < 1 or model.whole or job.worth.wait():
             return []
         assert job.held is not None
         return job.lookup.guess(job.held.tokens, job.next, most, self._answers, job.request.cache_salt)
@@ -334,8 +343,9 @@ class LlamaCppEngine:
         """The job's next token and those guessed after it in one step; kept as far as sampling gives the same."""
         held = job.held
         assert held is not None
-        start = len(held.tokens)
+        start, begun = len(held.tokens), time.monotonic()
         rows = model.prefill(held.number, [job.next, *guess], start, 1 + len(guess))
+        took = time.monotonic() - begun
         right = 0
         while True:
             held.tokens.append(job.next)
@@ -344,6 +354,7 @@ class LlamaCppEngine:
                 break
             right += 1
         job.lookup.right(right)
+        job.worth.checked(right, took, self._one.seconds)
         if right < len(guess):
             model.cut(held.number, start + 1 + right)
 
