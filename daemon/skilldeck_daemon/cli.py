@@ -158,6 +158,9 @@ def bench(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Check and measure exllamav2 on this machine's GPU, and nothing else.")
     ] = False,
+    real: Annotated[
+        str, typer.Option("--real", help="Measure this GGUF beside llama.cpp itself, and nothing else.")
+    ] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Samples per arm.")] = 5,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the report there, with its chart.")] = None,
@@ -168,5 +171,5 @@ def bench(
     """Measure what is fast here and what is not, each beside a reference in the same run."""
     from skilldeck_daemon import bench as measure
 
-    suites = (measure.GPU,) if gpu else suite or ()
-    raise typer.Exit(measure.run(model, suites, rounds, as_json, markdown, mistralrs_python))
+    suites = (measure.GPU,) if gpu else (measure.REAL,) if real else suite or ()
+    raise typer.Exit(measure.run(real or model, suites, rounds, as_json, markdown, mistralrs_python))

@@ -33,6 +33,7 @@ SUITES = (
     "memory",
 )
 GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour
+REAL = "real"  # only when asked for: it needs a GGUF
 
 Suite = Callable[..., Coroutine[Any, Any, list[Measure]]]
 
@@ -49,14 +50,14 @@ def run(
 
     Args:
         model: what engines load: a folder, a Hugging Face id or `tiny`.
-        suites: which of SUITES, all when empty; or GPU.
+        suites: which of SUITES, all when empty; or GPU, or REAL.
         rounds: samples per arm; costly suites take what they need.
         markdown: also write the report there, and its chart beside it as .svg.
         mistralrs_python: the interpreter of an environment with the wheel mistralrs; ours when None.
     """
     chosen = tuple(suites) or SUITES
     for name in chosen:
-        if name not in (*SUITES, GPU):
+        if name not in (*SUITES, GPU, REAL):
             raise BadRequest(f"There is no benchmark suite {name!r}.", f"Suites: {', '.join(SUITES)}.", param="suites")
     measures: list[Measure] = []
     failed = False

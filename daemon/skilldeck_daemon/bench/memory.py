@@ -30,10 +30,10 @@ async def measure(
         async with local.process(Path(home), model) as served:
             await served.healthy()
             pid = served.child.pid
-            engine = _children(pid)
+            engine = children(pid)
             fresh, loaded = local.resident_bytes(pid), sum(map(local.resident_bytes, engine))
             await _ask(f"{served.url}/v1", requests)
-            worked, computed = local.resident_bytes(pid), sum(map(local.resident_bytes, _children(pid)))
+            worked, computed = local.resident_bytes(pid), sum(map(local.resident_bytes, children(pid)))
     with _or_say("transformers serve"):
         async with transformers_serve(folder) as server:
             others.append((server.name, local.resident_bytes(server.pid)))
@@ -58,7 +58,7 @@ def _or_say(name: str):  # type: ignore[no-untyped-def]
         print(f"{name}: {error}", file=sys.stderr)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
     return [int(child) for child in text.split()]
 

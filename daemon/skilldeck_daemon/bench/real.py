@@ -1,0 +1,217 @@
+"""`skilldeckd bench --real FILE.gguf`: a real model here, beside llama.cpp alone on the same file.
+
+The reference is the server inside the very library our engine uses, with as many slots, tokens and threads. Both serve
+their chat endpoint and are asked alternately, each time with a text neither has seen; one client reads both. The
+second round of a tool loop is of ours alone: how much of its prompt was computed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from skilldeck_daemon.bench import local
+from skilldeck_daemon.bench.measure import Measure, interleaved
+from skilldeck_daemon.bench.memory import children
+from skilldeck_daemon.bench.sse_client import together
+from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine.llamacpp.model import cores
+from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_shared.errors import BadRequest, Unavailable
+
+SUITE = "Real model"
+STREAMS = (1, 8)
+CONTEXT = 2048
+NEW = 64
+WORDS = 350  # of a prompt: 500 to 700 tokens
+ALONE = "llama.cpp alone"
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "shell",
+        "description": "Run a command.",
+        "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One streamed answer: seconds to its first text, when the rest came, tokens as the server counted them."""
+
+    first: float
+    arrivals: list[tuple[float, int]]
+    prompt: int
+    cached: int
+    tokens: int
+
+
+@dataclass
+class Server:
+    """One arm: where it listens, the process at its root, and what it answered; the first sample is the warm-up."""
+
+    url: str
+    key: str
+    pid: int
+    samples: dict[int, list[list[Answer]]] = field(default_factory=dict)
+
+    def answers(self, streams: int) -> list[Answer]:
+        return [answer for sample in self.samples[streams][1:] for answer in sample]
+
+    def rates(self, streams: int) -> tuple[float, ...]:
+        """Tokens per second of each sample, while all write."""
+        return tuple(_rate(sample) for sample in self.samples[streams][1:])
+
+    async def sample(self, client: httpx.AsyncClient, chance: random.Random, streams: int) -> float:
+        asked = [_body([{"role": "user", "content": _text(chance)}]) for _ in range(streams)]
+        answers = await asyncio.gather(*(ask(client, self, body) for body in asked))
+        self.samples.setdefault(streams, []).append(list(answers))
+        return _rate(answers)
+
+
+def _rate(answers: list[Answer]) -> float:
+    deltas = sum(count for answer in answers for _, count in answer.arrivals)
+    return together([answer.arrivals for answer in answers]) * sum(answer.tokens for answer in answers) / deltas
+
+
+def _body(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    options = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0, "max_tokens": NEW}
+    return {"model": "default", "messages": messages, **options, **more}
+
+
+def _text(chance: random.Random) -> str:
+    words = ["river", "count", "table", "green", "seven", "morning", "letter", "walk", "engine", "paper", "glass"]
+    noise = " ".join(f"{chance.choice(words)}{chance.randrange(100)}" for _ in range(WORDS // 2))
+    return f"{chance.randrange(10**9)} {noise}\n\nTell a long story about the words above, in plain sentences."
+
+
+async def ask(client: httpx.AsyncClient, server: Server, body: dict[str, Any]) -> Answer:
+    """Post one chat and read it to its end."""
+    arrivals: list[tuple[float, int]] = []
+    usage: dict[str, Any] = {}
+    begun = time.perf_counter()
+    headers = {"authorization": f"Bearer {server.key}"}
+    async with client.stream("POST", f"{server.url}/v1/chat/completions", json=body, headers=headers) as answer:
+        if answer.status_code != 200:
+            raise Unavailable(f"{server.url} answered {answer.status_code}: {(await answer.aread())[:300]!r}")
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            chunk = json.loads(line.removeprefix("data: "))
+            delta = chunk["choices"][0].get("delta", {}) if chunk.get("choices") else {}
+            if delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls"):
+                arrivals.append((time.perf_counter(), 1))
+            usage = chunk.get("usage") or usage
+    if not arrivals or not usage:
+        raise Unavailable(f"{server.url} wrote nothing.", "Take an instruct model: this one ended at once.")
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return Answer(arrivals[0][0] - begun, arrivals, usage["prompt_tokens"], cached, usage["completion_tokens"])
+
+
+async def measure(model: str, rounds: int) -> list[Measure]:
+    """Raises BadRequest for what is no GGUF."""
+    source = ModelSource.of(registry.resolve_model(model))
+    if source.kind != "gguf":
+        raise BadRequest(f"{model} is {source.what}.", "Give --real a GGUF file.", param="real")
+    with local.temporary_home() as home:
+        options = json.dumps({"context": CONTEXT, "max_batch": max(STREAMS)})
+        async with local.process(Path(home), str(source.path), "--engine-options", options) as daemon:
+            await daemon.healthy()
+            async with alone(source.path) as theirs, httpx.AsyncClient(timeout=None, trust_env=False) as client:
+                ours = Server(daemon.url, "none", daemon.child.pid)
+                measures = await _beside(client, ours, theirs, rounds)
+                measures.append(_memory(ours, theirs))
+                measures.append(await _second_round(client, ours))
+    return measures
+
+
+async def _beside(client: httpx.AsyncClient, ours: Server, theirs: Server, rounds: int) -> list[Measure]:
+    chance = random.Random(0)
+    measures = []
+    for streams in STREAMS:
+        arms = {name: partial(arm.sample, client, chance, streams) for name, arm in (("ours", ours), (ALONE, theirs))}
+        await interleaved(arms, rounds)
+        name = f"{streams} request{'s' if streams > 1 else ''}"
+        measures.append(
+            Measure(
+                SUITE, f"decode, {name}", "tokens/s", ours.rates(streams), ALONE, theirs.rates(streams), "higher",
+                goal="≥ 0.97",
+            )
+        )  # fmt: skip
+    mine, other = ours.answers(1), theirs.answers(1)
+    prompt = round(sum(answer.prompt for answer in mine) / len(mine))
+
+    def read(answers: list[Answer]) -> tuple[float, ...]:
+        return tuple((answer.prompt - answer.cached) / answer.first for answer in answers)
+
+    def first(answers: list[Answer]) -> tuple[float, ...]:
+        return tuple(answer.first for answer in answers)
+
+    about = f"of {prompt} tokens"
+    measures.append(
+        Measure(SUITE, f"a prompt {about}", "tokens/s", read(mine), ALONE, read(other), "higher", goal="≥ 0.97")
+    )
+    measures.append(Measure(SUITE, f"first token after a prompt {about}", "s", first(mine), ALONE, first(other)))
+    return measures
+
+
+def _memory(ours: Server, theirs: Server) -> Measure:
+    def mib(server: Server) -> tuple[float, ...]:
+        return (sum(local.resident_bytes(pid) for pid in (server.pid, *children(server.pid))) / (1 << 20),)
+
+    note = "all processes, the mapped file included"
+    return Measure(SUITE, "memory", "MiB", mib(ours), ALONE, mib(theirs), goal="≤ 1.15", note=note)
+
+
+async def _second_round(client: httpx.AsyncClient, ours: Server) -> Measure:
+    """A tool's result comes back: what of the prompt before it, and of the call, is computed again."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": _text(random.Random(1)) + " Run `ls` first."}]
+    named = {"type": "function", "function": {"name": "shell"}}
+    headers = {"authorization": f"Bearer {ours.key}"}
+    body = {**_body(messages, tools=[TOOL], tool_choice=named), "stream": False, "stream_options": None}
+    answer = (await client.post(f"{ours.url}/v1/chat/completions", json=body, headers=headers)).json()
+    call = answer["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "a.csv\nb.csv"}
+    told = {"role": "assistant", "content": call.get("content") or "", "tool_calls": call["tool_calls"]}
+    again = await ask(client, ours, _body([*messages, told, result], tools=[TOOL]))
+    known = answer["usage"]["prompt_tokens"]
+    share = 100 * max(known - again.cached, 0) / again.prompt
+    note = f"of {again.prompt} tokens {again.cached} were kept"
+    return Measure(SUITE, "second round of a tool loop: computed again", "%", (share,), goal="≤ 5 %", note=note)
+
+
+@asynccontextmanager
+async def alone(file: Path) -> AsyncIterator[Server]:
+    """llama.cpp's own server on the file, as a process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    key = secrets.token_hex(16)
+    words = [str(file), str(port), key, str(max(STREAMS)), str(CONTEXT), str(cores())]
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "skilldeck_daemon.bench.llamacpp_child", *words, stdin=pipe, stdout=pipe
+    )
+    try:
+        assert child.stdout is not None
+        said = (await child.stdout.readline()).decode().strip()
+        if not said:
+            raise Unavailable("llama.cpp's own server did not start.", "Its output above says why.")
+        yield Server(said if said.startswith("http") else f"http://127.0.0.1:{port}", key, child.pid)
+    finally:
+        assert child.stdin is not None
+        child.stdin.close()
+        await child.wait()
