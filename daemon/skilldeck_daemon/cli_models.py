@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,33 +22,32 @@ if TYPE_CHECKING:
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Name = Annotated[str, typer.Argument(help="'tiny', a folder, a .gguf file, or a Hugging Face id like Qwen/Qwen3-0.6B.")]
+Name = Annotated[str, typer.Argument(help="'tiny', a folder, a .gguf file, or a name that `ls` shows.")]
 HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, id@revision, or id:Q4_K_M (GGUF).")]
 
 
 @models_app.command("ls")
 def ls(as_json: AsJson = False) -> None:
-    """List the models on this machine, the bundled one first."""
+    """List the models on this machine: the bundled one, our downloads, then those of other programs."""
     from skilldeck_daemon.engine import registry
 
     found = registry.ls(_models())
     if as_json:
-        print(json.dumps([_object(model) for model in found]))
+        print(json.dumps([registry.stored_object(model) for model in found]))
         return
     width = max([len(model.id) for model in found], default=0)
     for model in found:
-        print(f"{model.id:<{width}}  {_size(model.size):>9}  {model.context:>7} tokens  {_kind(model)}")
+        about = f"{_size(model.size):>9}  {model.context:>7} tokens  {_kind(model):<14}  {model.origin}"
+        print(f"{model.id:<{width}}  {about}".rstrip())
 
 
 @models_app.command("info")
 def info(model: Name, as_json: AsJson = False) -> None:
     """Tell what a model on this machine is and where it lies."""
-    from skilldeck_daemon.engine import engines, registry
-    from skilldeck_daemon.engine.source import ModelSource
+    from skilldeck_daemon.engine import registry
 
     found = registry.info(model, _models())
-    engine = engines.choose(ModelSource.of(found.path)).name
-    shown = {**_object(found), "engine": engine, "tool_text": _tool_text(found.family)}
+    shown = {**registry.stored_object(found), "tool_text": _tool_text(found.family)}
     if as_json:
         print(json.dumps(shown))
         return
@@ -71,7 +69,7 @@ def pull(model: HubId, as_json: AsJson = False) -> None:
         path = registry.pull(model, show, _models())
     finally:
         show.end()
-    print(json.dumps(_object(registry.info(model, _models()))) if as_json else path)
+    print(json.dumps(registry.stored_object(registry.info(model, _models()))) if as_json else path)
 
 
 @models_app.command("rm")
@@ -110,13 +108,6 @@ def _tool_text(family_name: str) -> str:
 
     reads = family_name not in (*families.ORDER, "generic") or families.family(family_name).text_calls
     return load_settings().tool_text if reads else "off"
-
-
-def _object(model: StoredModel) -> dict[str, Any]:
-    from skilldeck_daemon.engine import registry
-
-    described = {"description": registry.TINY_DESCRIPTION} if model.path == registry.tiny_dir() else {}
-    return {**asdict(model), "path": str(model.path), **described}
 
 
 def _kind(model: StoredModel) -> str:

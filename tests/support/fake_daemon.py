@@ -56,6 +56,7 @@ class FakeDaemon(ControlBase):
         self.items: dict[str, list[Object]] = defaultdict(list)
         self.decisions: list[pb.DecideApprovalRequest] = []
         self.rules: dict[str, Object] = {}
+        self.stored_models: list[Object] = []
         self.timelines: dict[str, Object] = {}
         self.log: list[pb.LogRecord] = []
         self.fail: dict[str, SkilldeckError] = {}
@@ -555,6 +556,9 @@ class FakeDaemon(ControlBase):
 
     def ListModels_(self, _: Any) -> Any:
         return pb.JsonList(json=[json.dumps(model) for model in self.objects["model"].values()])
+
+    def ListStoredModels_(self, _: Any) -> Any:
+        return pb.JsonList(json=[json.dumps(model) for model in self.stored_models])
 
     def UnloadModel_(self, request: Any) -> Any:
         return self._delete("model", request.id)

@@ -169,6 +169,7 @@ class ModelSpec:
 class ModelInfo:
     """A loaded (or loadable) model as surfaces show it.
 
+    `quantization`, `size` (bytes) and `licence` are the file's, where it says them.
     `places_skills`: its chat template knows where skills lie and was learned with their instructions as they are.
     """
 
@@ -181,6 +182,9 @@ class ModelInfo:
     path: str = ""
     description: str = ""
     created: int = 0
+    quantization: str = ""
+    size: int = 0
+    licence: str = ""
     places_skills: bool = False
 
 

@@ -1,4 +1,5 @@
-"""Models on this machine: the bundled one, folders and GGUF files a person names, downloads from a Hugging Face hub.
+"""Models on this machine: the bundled one, folders and GGUF files a person names, downloads from a Hugging Face hub,
+and what other programs keep here (`elsewhere.py`), which is used and not downloaded again.
 
 Downloads live in `<models>/<organisation>--<name>` and count as present only once `pull` has written its mark after
 the last file; a half download is never served. A connection that breaks goes on where it broke; a download that was
@@ -11,16 +12,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon.engine import elsewhere, engines
 from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import Progress
 from skilldeck_daemon.engine.llamacpp import gguf
@@ -28,6 +31,9 @@ from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
 from skilldeck_shared.paths import data_dir
 
+log = logging.getLogger(__name__)
+
+OURS, BUNDLED = "skilldeck", "bundled"
 TINY = "tiny"
 TINY_NAME = "skilldeck-tiny"
 TINY_DESCRIPTION = (
@@ -55,6 +61,7 @@ class StoredModel:
     licence: str = ""
     parameters: int = 0
     template: bool = True  # it brings a chat template
+    origin: str = ""  # whose download it is; "" for a path a person named
 
 
 def models_dir() -> Path:
@@ -78,8 +85,9 @@ def served_name(model: str) -> str:
 
 
 def resolve_model(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
-    """Where `model` lies: "tiny", a folder, a GGUF file, or an id of the hub, which is fetched then: `org/name`, with
-    `@revision` and, where there are GGUFs of several quantisations, `:Q4_K_M`.
+    """Where `model` lies: "tiny", a folder, a GGUF file, a name that another program here has for it, or an id of the
+    hub, which is fetched then: `org/name`, with `@revision` and, where there are GGUFs of several quantisations,
+    `:Q4_K_M`.
 
     Raises NotFound, BadRequest or Unavailable saying what to do.
     """
@@ -92,25 +100,34 @@ def resolve_model(model: str, progress: Progress | None = None, models: Path | N
     folder = Path(model).expanduser()
     if model and folder.exists():
         return folder.absolute() if folder.is_file() else folder.resolve()
-    if not _HUB_ID.match(model):
+    hub = bool(_HUB_ID.match(model))
+    if hub and _mark(present := _folder(model, models)) is not None:
+        return present
+    if model and (kept := elsewhere.locate(model)) is not None:
+        return kept.path
+    if not hub:
         raise NotFound(
             f"There is no model folder or file {model!r}.",
-            "Give 'tiny', a .gguf file, a folder with config.json, or a Hugging Face id such as Qwen/Qwen3-0.6B.",
+            "Give 'tiny', a .gguf file, a folder with config.json, a name that 'skilldeck models ls' shows, "
+            "or a Hugging Face id such as Qwen/Qwen3-0.6B.",
             param="model",
         )
-    present = _folder(model, models)
-    if _mark(present) is not None:
-        return present
     return pull(model, progress, models)
 
 
 def ls(models: Path | None = None) -> list[StoredModel]:
-    """Every complete model on this machine, the bundled one first."""
+    """Every complete model on this machine: the bundled one, our downloads, then those of other programs."""
     folders = [tiny_dir()] if (tiny_dir() / "config.json").is_file() else []
     home = models or models_dir()
     if home.is_dir():
         folders += sorted(path for path in home.iterdir() if _mark(path) is not None)
-    return [_describe(folder) for folder in folders]
+    found = {model.id: model for model in map(_describe, folders)}
+    for kept in elsewhere.find():
+        try:
+            found.setdefault(kept.id, _kept(kept))
+        except (SkilldeckError, OSError) as error:  # half a download, or no language model
+            log.debug("%s of %s is left out: %s", kept.id, kept.origin, error)
+    return list(found.values())
 
 
 def info(model: str, models: Path | None = None) -> StoredModel:
@@ -120,16 +137,30 @@ def info(model: str, models: Path | None = None) -> StoredModel:
         folder = tiny_dir()
     elif not folder.exists() and _HUB_ID.match(model):
         folder = _folder(model, models)
+    if not folder.exists() and (kept := elsewhere.locate(model)) is not None:
+        return _kept(kept)
     if not folder.exists() or not (ModelSource.of(folder).kind == "gguf" or (folder / "config.json").is_file()):
         raise NotFound(f"Model {model} is not on this machine.", f"Fetch it: skilldeck models pull {model}")
     return _describe(folder)
 
 
+def stored_object(model: StoredModel) -> dict[str, Any]:
+    """A stored model as JSON, with the engine that would serve it, "" when its configuration cannot be read."""
+    described = {"description": TINY_DESCRIPTION} if model.path == tiny_dir() else {}
+    try:
+        engine = engines.choose(ModelSource.of(model.path)).name
+    except SkilldeckError:
+        engine = ""
+    return {**asdict(model), "path": str(model.path), "engine": engine, **described}
+
+
 def rm(model: str, models: Path | None = None) -> int:
     """Delete a downloaded model, finished or not; gives the bytes freed."""
-    if not _HUB_ID.match(model):
+    folder = _folder(model, models) if _HUB_ID.match(model) else None
+    if (folder is None or not folder.is_dir()) and (kept := elsewhere.locate(model)) is not None:
+        raise BadRequest(f"{model} belongs to another program ({kept.origin}).", "Remove it with that program.")
+    if folder is None:
         raise BadRequest(f"{model!r} is no downloaded model.", "Only models pulled from a hub can be removed.")
-    folder = _folder(model, models)
     if not folder.is_dir():
         raise NotFound(f"Model {model} is not on this machine.", "See: skilldeck models ls")
     freed = _size(folder)
@@ -247,6 +278,10 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def _kept(kept: elsewhere.Kept) -> StoredModel:
+    return replace(_describe(kept.path), id=kept.id, origin=kept.origin)
+
+
 def _describe(folder: Path) -> StoredModel:
     """Of a model's folder, or a GGUF file."""
     mark = (_mark(folder) if folder.is_dir() else None) or {}
@@ -266,6 +301,7 @@ def _describe(folder: Path) -> StoredModel:
         context=int(config.get("max_position_embeddings") or 0),
         revision=str(mark.get("revision", "")),
         quantization=str(quantization.get("quant_method", "")),
+        origin=BUNDLED if folder == tiny_dir() else OURS if mark else "",
     )
 
 
@@ -282,6 +318,7 @@ def _describe_gguf(path: Path, mark: dict[str, Any]) -> StoredModel:
         licence=file.licence,
         parameters=file.parameters,
         template=bool(file.template),
+        origin=OURS if mark else "",
     )
 
 

@@ -12,10 +12,12 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.engine import registry
 from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.deltas import merged, place
@@ -333,6 +335,12 @@ class ControlService(ControlBase):
     async def ListModels(self, request: pb.Empty) -> pb.JsonList:
         return many(self._state.models())
 
+    @reply
+    async def ListStoredModels(self, request: pb.Empty) -> pb.JsonList:
+        stored = await asyncio.to_thread(_stored_models, self._services.settings.data_dir / "models")
+        served = {info.path: info.name for info in self._services.models.list()}
+        return many([{**model, "served": served.get(model["path"], "")} for model in stored])
+
     @streaming
     async def LoadModel(self, request: pb.LoadModelRequest, stream: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -364,6 +372,10 @@ class ControlService(ControlBase):
         await self._services.models.unload(request.id)
         self._services.bus.publish("model", "delete", request.id)
         return one({"id": request.id, "object": "model", "deleted": True})
+
+
+def _stored_models(folder: Path) -> list[Object]:
+    return [registry.stored_object(model) for model in registry.ls(folder)]
 
 
 async def _header(stream: Any) -> Any:

@@ -158,6 +158,9 @@ def model_object(info: ModelInfo) -> Object:
         "family": info.family,
         "context": info.context,
         "parameters": info.parameters,
+        "quantization": info.quantization,
+        "size": info.size,
+        "licence": info.licence,
         "path": info.path,
         "description": info.description,
     }

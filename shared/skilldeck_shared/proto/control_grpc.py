@@ -175,6 +175,10 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def ListStoredModels(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Empty, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def LoadModel(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.LoadModelRequest, skilldeck_shared.proto.control_pb2.LoadProgress]') -> None:
         pass
 
@@ -420,6 +424,12 @@ class ControlBase(abc.ABC):
             ),
             '/skilldeck.control.v1.Control/ListModels': grpclib.const.Handler(
                 self.ListModels,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Empty,
+                skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/ListStoredModels': grpclib.const.Handler(
+                self.ListStoredModels,
                 grpclib.const.Cardinality.UNARY_UNARY,
                 skilldeck_shared.proto.control_pb2.Empty,
                 skilldeck_shared.proto.control_pb2.JsonList,
@@ -679,6 +689,12 @@ class ControlStub:
         self.ListModels = grpclib.client.UnaryUnaryMethod(
             channel,
             '/skilldeck.control.v1.Control/ListModels',
+            skilldeck_shared.proto.control_pb2.Empty,
+            skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.ListStoredModels = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ListStoredModels',
             skilldeck_shared.proto.control_pb2.Empty,
             skilldeck_shared.proto.control_pb2.JsonList,
         )

@@ -387,6 +387,10 @@ class Client:
     async def models(self) -> list[Object]:
         return objects(await self._call(self._stub.ListModels, pb.Empty()))
 
+    async def stored_models(self) -> list[Object]:
+        """The models on the daemon's disk, by the names `load_model` takes."""
+        return objects(await self._call(self._stub.ListStoredModels, pb.Empty()))
+
     def load_model(
         self, model: str, *, name: str = "", engine: str = "", options: Object | None = None
     ) -> Stream[LoadProgress]:

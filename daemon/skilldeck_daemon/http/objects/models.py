@@ -43,10 +43,20 @@ def one(models: ModelHub, name: str) -> ModelInfo:
 
 
 def model_object(info: ModelInfo) -> dict[str, Any]:
-    """A Model of the wire; `max_model_len` (tokens) as other local servers tell it, `description` where it has one."""
+    """A Model of the wire; `max_model_len` (tokens) and `meta` as other local servers have them, `description` where it
+    has one. What is not known is left out."""
     shown: dict[str, Any] = {"id": info.name, "object": "model", "created": info.created, "owned_by": "skilldeck"}
     if info.context:
         shown["max_model_len"] = info.context
+    meta = {
+        "architecture": info.family,
+        "quantization": info.quantization,
+        "n_params": info.parameters,
+        "size": info.size,
+        "license": info.licence,
+    }
+    if any(meta.values()):
+        shown["meta"] = {name: value for name, value in meta.items() if value}
     if info.description:
         shown["description"] = info.description
     return shown
