@@ -239,7 +239,7 @@ def _engine(settings: Settings) -> tuple[str, str]:
 
 def _engine_of(model: str) -> str:
     """The engine for a model; the one for a folder where it is not on this disk yet."""
-    path = registry.tiny_dir() if model in (registry.TINY, registry.TINY_NAME, "") else Path(model).expanduser()
+    path = registry.tiny_file() if model in (registry.TINY, registry.TINY_NAME, "") else Path(model).expanduser()
     if path.exists():
         return engines.choose(ModelSource.of(path)).name
     return "exllamav2" if shutil.which("nvidia-smi") and not engines.kind("exllamav2").missing else "cpu"

@@ -30,13 +30,17 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in (
         ("tokenizer", "train the tokenizer"),
         ("train", "train, or continue, the model"),
-        ("export", "write the model folder"),
+        ("export", "write the model folder and its GGUF"),
+        ("gguf", "write a model folder's GGUF again"),
         ("evaluate", "ask held-out questions"),
         ("all", "tokenizer, train, export, evaluate"),
     ):
         command = commands.add_parser(name, help=about)
         command.add_argument(
-            "--out", type=Path, required=name != "evaluate", help="working folder (checkpoint, log, model)"
+            "--out",
+            type=Path,
+            required=name not in ("evaluate", "gguf"),
+            help="working folder (checkpoint, log, model)",
         )
         if name in ("train", "all"):
             for field in fields(Plan):
@@ -47,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument(flag, **kind, default=field.default, help=EXPLAIN.get(field.name))
         if name in ("export", "all"):
             command.add_argument("--to", type=Path, help="model folder (default: OUT/model)")
+        if name == "gguf":
+            command.add_argument("--model", type=Path, help="model folder (default: the shipped weights)")
+            command.add_argument("--to", type=Path, help="file (default: the bundled model)")
         if name in ("evaluate", "all"):
             command.add_argument("--share", type=float, default=1.0, help="share of the 380 questions to ask")
             command.add_argument("--eval-seed", type=int, default=2026)
@@ -95,6 +102,10 @@ def main() -> None:
         from training.export import export
 
         export(args.out, args.to or args.out / "model")
+    if args.command == "gguf":
+        from training.export import NAME, PACKAGE, WEIGHTS, pack
+
+        pack(args.model or WEIGHTS, args.to or PACKAGE / f"{NAME}.gguf")
     if args.command == "all" and not args.model:
         args.model = args.to or args.out / "model"
     if args.command in ("evaluate", "all"):

@@ -22,6 +22,7 @@ import jinja2
 import torch
 from tokenizers import Tokenizer
 
+from training.export import TEMPLATE
 from training.questions import DEGRADED, KINDS, Ask, HeldSkill, Question, question
 from training.render import Message, shell_call, system_message, tool_result
 
@@ -94,7 +95,7 @@ class Local:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self.model.train(False)
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-        self.template = environment.from_string((folder / "chat_template.jinja").read_text(encoding="utf-8"))
+        self.template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
         self.tokens, self.seconds = 0, 0.0
 
     def reply(self, messages: list[Message], functions: list[dict[str, Any]], marking: bool) -> str:

@@ -38,7 +38,7 @@ async def bundled(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     shutil.copytree(SKILL, home / ".agents/skills/csv-summary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        async with running(load=False, model="tiny", model_name="", engine="cpu") as daemon:
+        async with running(load=False, model="tiny", model_name="") as daemon:
             await until(lambda: daemon.daemon.services.models.status().state == "ready", 120)
             yield daemon
 

@@ -58,12 +58,14 @@ def expected_logprobs(folder: Path, ids: list[int]) -> Any:
 
 async def test_the_bundled_model_computes_paged_what_transformers_does() -> None:
     from skilldeck_daemon.bench import gpu
-    from skilldeck_daemon.engine.registry import tiny_dir
+    from skilldeck_daemon.bench.references import weights
+    from skilldeck_daemon.engine.registry import tiny_file
 
     if importlib.util.find_spec("exllamav2") is None:
         pytest.skip("exllamav2 is not installed")
-    async with gpu.loaded(tiny_dir(), context=2048) as (engine, _):
-        await gpu.logits(engine, tiny_dir())
+    folder = weights(tiny_file())
+    async with gpu.loaded(folder, context=2048) as (engine, _):
+        await gpu.logits(engine, folder)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -20,7 +20,8 @@ from pathlib import Path
 from skilldeck_daemon.containers.bwrap import passable, tree_readable
 
 PACKAGE = "markitdown"
-EXTRAS = ("docx", "pdf", "pptx", "xlsx")
+EXTRAS = ("docx", "pdf", "pptx")
+WORKBOOKS = "openpyxl"
 PREFIX = ".library-"
 # Guesses what a file is, with a neural network and its runtime: nothing that is converted here needs it.
 LEFT_OUT = ("magika",)
@@ -66,9 +67,9 @@ def remove(base: Path) -> None:
 
 
 def distributions() -> dict[str, importlib.metadata.Distribution]:
-    """The converter's distribution and all it requires, by normalised name."""
+    """The converters' distributions and all they require, by normalised name."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    wanted = [PACKAGE]
+    wanted = [PACKAGE, WORKBOOKS]
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in found or name in LEFT_OUT:

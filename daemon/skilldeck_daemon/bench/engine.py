@@ -1,4 +1,4 @@
-"""The CPU engine against transformers on one folder: `generate`, and its continuous batching.
+"""The engine of a model on a CPU against transformers on the same weights: `generate`, and its continuous batching.
 
 All arms get the same prompts and lengths, greedy, one torch thread. Rates are tokens per second of this process's CPU
 time, which is what an idle core would give and what a busy machine disturbs least; every prompt is new, so that no
@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from skilldeck_daemon.bench.measure import Measure, interleaved
-from skilldeck_daemon.engine import registry
-from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling
-from skilldeck_daemon.engine.cpu.engine import CpuEngine
+from skilldeck_daemon.bench.references import weights
+from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine.base import Engine, Finished, GenRequest, ModelSpec, Sampling
+from skilldeck_daemon.engine.engines import EngineKind
 from skilldeck_daemon.engine.rates import process_memory
+from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_shared.errors import SkilldeckError
 
 SUITE = "Engine (CPU)"
 PROMPT = 128
@@ -36,11 +39,13 @@ Sample = Callable[[], Awaitable[float]]
 
 async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
     """Tokens per CPU-second at 1 and at 8 requests, the seconds a load takes and the memory it costs."""
-    folder = registry.resolve_model(model)
+    source = ModelSource.of(registry.resolve_model(model))
     before, _ = process_memory()
     begun = time.perf_counter()
-    engine = CpuEngine()
-    info = await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "max_batch": BATCH, "draft_tokens": 0}))
+    kind = engines.choose(source)
+    engine = kind.make()
+    path = str(source.path)
+    info = await engine.load(ModelSpec(path, "bench", {"threads": 1, "max_batch": BATCH, "draft_tokens": 0}))
     measures = [
         Measure(SUITE, "load", "s", (time.perf_counter() - begun,), goal="≤ 2 s" if model == "tiny" else ""),
         Measure(SUITE, "memory of the loaded engine", "MiB", ((process_memory()[0] - before) / 2**20,)),
@@ -58,9 +63,9 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
 
     arms: dict[str, Arm] = {"ours": lambda prompts: _ours(engine, prompts, new)}
     try:
-        reference = await asyncio.to_thread(_transformers, folder)
-    except (ImportError, OSError, ValueError) as error:
-        print(f"transformers cannot load {folder.name}: {error}", file=sys.stderr)
+        reference = await asyncio.to_thread(_transformers, weights(source.path))
+    except (ImportError, OSError, ValueError, SkilldeckError) as error:
+        print(f"transformers cannot load {source.path.name}: {error}", file=sys.stderr)
     else:
         arms["generate"] = lambda prompts: asyncio.to_thread(_generate, reference, prompts, new)
         arms["lookup"] = lambda prompts: asyncio.to_thread(
@@ -88,17 +93,17 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
                     )
             if len(samples) == 1:
                 measures.append(Measure(SUITE, name, "tokens/CPU-s", samples["ours"], better="higher"))
-        return measures + await _copying(folder, arms, rate, rounds, new)
+        return measures + await _copying(kind, path, arms, rate, rounds, new)
     finally:
         await engine.unload()
 
 
 async def _copying(
-    folder: Path, arms: dict[str, Arm], rate: Callable[[Arm, int, int], Sample], rounds: int, new: int
+    kind: EngineKind, path: str, arms: dict[str, Arm], rate: Callable[[Arm, int, int], Sample], rounds: int, new: int
 ) -> list[Measure]:
     """One request with guesses, on prompts that say everything twice."""
-    engine = CpuEngine()
-    await engine.load(ModelSpec(str(folder), "bench", {"threads": 1, "draft_tokens": DRAFT}))
+    engine = kind.make()
+    await engine.load(ModelSpec(path, "bench", {"threads": 1, "draft_tokens": DRAFT}))
     try:
         copying: dict[str, Arm] = {"ours": lambda prompts: _ours(engine, prompts, new), "without guesses": arms["ours"]}
         if "lookup" in arms:
@@ -113,7 +118,7 @@ async def _copying(
     ]
 
 
-async def _ours(engine: CpuEngine, prompts: Prompts, new: int) -> None:
+async def _ours(engine: Engine, prompts: Prompts, new: int) -> None:
     async def one(index: int, ids: list[int]) -> None:
         name = f"bench-{time.monotonic_ns()}-{index}"
         # A salt of its own: nothing is guessed from the answers before.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
+from skilldeck_daemon.bench.references import weights
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_shared.errors import SkilldeckError, Unavailable
@@ -46,7 +47,7 @@ async def measure(model: str, rounds: int) -> list[Measure]:
         raise Unavailable("There is no CUDA device here.", "Run it on a machine with one; `skilldeckd doctor` tells.")
     print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}", file=sys.stderr)
     measures = providers("cuda", torch.float16)
-    tiny = registry.tiny_dir()
+    tiny = weights(registry.tiny_file())
     async with loaded(tiny, context=2048) as (engine, _):
         measures.append(await logits(engine, tiny))
     from skilldeck_daemon.engine.exllama.bench import Bench, fabricate, serving

@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 
 from skilldeck_daemon.bench import local, wheel_child
+from skilldeck_daemon.engine import registry
 from skilldeck_shared.errors import Unavailable
 
 START_SECONDS = 180.0
@@ -33,6 +34,16 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "HF_HUB_OFFLINE"
 
 class Absent(Unavailable):
     """This reference cannot be had on this machine."""
+
+
+def weights(model: Path) -> Path:
+    """The folder of safetensors that others load in place of `model`, which is the bundled GGUF or such a folder."""
+    if model != registry.tiny_file():
+        return model
+    folder = Path(__file__).resolve().parents[2] / "training" / "weights"
+    if not folder.is_dir():
+        raise Absent("The bundled model's safetensors are in the source tree only.", "Run the benchmark from there.")
+    return folder
 
 
 @dataclass
@@ -56,6 +67,7 @@ class Transformers:
 @contextlib.asynccontextmanager
 async def transformers_serve(folder: Path, *, batching: bool = False) -> AsyncIterator[Transformers]:
     """`transformers serve FOLDER`; `batching` turns its continuous batching on."""
+    folder = weights(folder)
     command = shutil.which("transformers", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     if command is None:
         raise Absent("There is no `transformers` command here.", "pip install 'transformers[serving]'")
@@ -112,6 +124,7 @@ async def wheel(folder: Path, python: Path | None = None, *, threads: int = 1) -
             "The wheel mistralrs is not installed here.",
             "pip install it in an environment of its own and give --mistralrs-python ENV/bin/python.",
         )
+    folder = weights(folder)
     environment = os.environ | ONE_THREAD
     if threads:
         environment["RAYON_NUM_THREADS"] = str(threads)

@@ -165,20 +165,29 @@ async def measure(
     """Tokens per second at each number of streams, and what they cost; `reference`: transformers serve too."""
     measures: list[Measure] = []
     with local.temporary_home() as home:
-        folder = endless.write(Path(home) / "model")
+        file = endless.write(Path(home) / "model.gguf")
         client = await Client.start()
         try:
             options = {"max_batch": max(streams), "draft_tokens": 0}
-            async with local.in_process(Path(home), model=str(folder), engine_options=options) as (daemon, _):
+            async with local.in_process(Path(home), model=str(file), engine_options=options) as (daemon, _):
                 arms = _Arms(daemon, client, new)
                 for count in streams:
                     measures += await _overhead(arms, count, rounds)
-                if reference:
+                if reference and (folder := _for_transformers(Path(home) / "model")) is not None:
                     for count in streams:
                         measures += await _beside(arms, folder, count, rounds)
         finally:
             await client.end()
     return measures
+
+
+def _for_transformers(folder: Path) -> Path | None:
+    """The model as transformers loads it; None, having said why, where it cannot be written."""
+    try:
+        return endless.write_folder(folder)
+    except (Absent, ImportError) as error:
+        print(f"transformers serve: {error}", file=sys.stderr)
+        return None
 
 
 async def _overhead(arms: _Arms, streams: int, rounds: int) -> list[Measure]:

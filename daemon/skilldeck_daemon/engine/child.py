@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MODULE = "skilldeck_daemon.engine.worker_main"
+
 
 @dataclass
 class Child:
@@ -30,6 +32,11 @@ class Child:
         await self.process.wait()
 
 
+def is_child() -> bool:
+    """Whether this process is one of these, with an engine and nothing else in it."""
+    return getattr(sys.modules["__main__"].__spec__, "name", "") == MODULE
+
+
 async def start(ahead: Sequence[str] = ()) -> Child:
     """Start a process that imports the modules `ahead` and waits for its `wire.Load`. Raises OSError."""
     ours, theirs = socket.socketpair()
@@ -40,7 +47,7 @@ async def start(ahead: Sequence[str] = ()) -> Child:
                 sys.executable,
                 "-P",  # else a file in the working directory could stand in for a module of ours
                 "-m",
-                "skilldeck_daemon.engine.worker_main",
+                MODULE,
                 str(theirs.fileno()),
                 *ahead,
                 pass_fds=[theirs.fileno()],

@@ -33,6 +33,7 @@ class EngineKind:
     ahead: tuple[str, ...]  # what a process that waits for its model imports meanwhile
     made_by: str  # module:class
     named: bool = False  # the class is told which engine it is
+    instead: str = ""  # what serves such a model without these packages
 
     @property
     def missing(self) -> list[str]:
@@ -43,8 +44,8 @@ class EngineKind:
         """Raise a SkilldeckError when it cannot run here for want of a package."""
         if missing := self.missing:
             raise SkilldeckError(
-                f"The {self.name} engine needs {' and '.join(missing)}.",
-                f"Run: pip install 'skilldeck[{self.extra}]'.",
+                f"The {self.name} engine needs {', '.join(missing)}, not installed here.",
+                f"Run: pip install 'skilldeck[{self.extra}]'{f', or {self.instead}' if self.instead else ''}.",
             )
 
     def make(self) -> Engine:
@@ -76,7 +77,7 @@ KINDS = (
         lambda source: 2,
         ("xllamacpp", "numpy"),
         "daemon",
-        (),
+        (f"{_ENGINE}.llamacpp.engine",),
         f"{_ENGINE}.llamacpp.engine:LlamaCppEngine",
     ),
     EngineKind(
@@ -85,7 +86,7 @@ KINDS = (
         _is_folder,
         _exl("exl2"),
         ("torch", "exllamav2"),
-        "daemon,gpu",
+        "gpu",
         ("torch",),
         f"{_ENGINE}.exllama.engine:ExllamaEngine",
         named=True,
@@ -96,7 +97,7 @@ KINDS = (
         _is_folder,
         _exl("exl3"),
         ("torch", "exllamav3"),
-        "daemon,gpu",
+        "gpu",
         ("torch",),
         f"{_ENGINE}.exllama.engine:ExllamaEngine",
         named=True,
@@ -106,10 +107,11 @@ KINDS = (
         "folders with unquantised safetensors",
         _is_folder,
         lambda source: 0,
-        ("torch", "transformers"),
-        "daemon",
+        ("torch", "transformers", "safetensors"),
+        "torch",
         ("torch",),
         f"{_ENGINE}.cpu.engine:CpuEngine",
+        instead="serve a GGUF of the model, which needs none of them: --model FILE.gguf or ORG/REPO-GGUF:Q4_K_M",
     ),
 )
 NAMES = (AUTO, *(kind.name for kind in KINDS), REMOTE)
@@ -134,9 +136,8 @@ def ahead(name: str, model: str) -> tuple[str, ...]:
     if name not in (AUTO, REMOTE):
         return kind(name).ahead
     path = Path(model).expanduser()
-    if path.suffix == ".gguf" or (path.is_dir() and ModelSource.is_gguf_folder(path)):
-        return ()
-    return kind("cpu").ahead
+    folder = path.is_dir() and not ModelSource.is_gguf_folder(path)
+    return kind("cpu" if folder else "llamacpp").ahead
 
 
 def chosen(name: str, source: ModelSource) -> EngineKind:

@@ -359,7 +359,7 @@ class ModelHub:
         importing = asyncio.create_task(asyncio.to_thread(import_module, "skilldeck_daemon.engine.chat.model"))
         try:
             info = await built.load(ModelSpec(str(source.path), served, options), _part(report, 0.5, 1.0))
-            if source.path == registry.tiny_dir():
+            if source.path == registry.tiny_file():
                 info = replace(info, description=registry.TINY_DESCRIPTION)
             await importing
             from skilldeck_daemon.engine.chat.model import TokenChatModel

@@ -68,9 +68,9 @@ def models_dir() -> Path:
     return data_dir() / "models"
 
 
-def tiny_dir() -> Path:
-    """The bundled model's folder, inside the package."""
-    return Path(__file__).resolve().parent / "tiny"
+def tiny_file() -> Path:
+    """The bundled model, inside the package."""
+    return Path(__file__).resolve().parent / "tiny" / f"{TINY_NAME}.gguf"
 
 
 def served_name(model: str) -> str:
@@ -92,11 +92,11 @@ def resolve_model(model: str, progress: Progress | None = None, models: Path | N
     Raises NotFound, BadRequest or Unavailable saying what to do.
     """
     if model in (TINY, TINY_NAME):
-        if not (tiny_dir() / "config.json").is_file():
+        if not tiny_file().is_file():
             raise NotFound(
                 "This installation lacks the bundled model.", "Reinstall skilldeck, or give --model.", param="model"
             )
-        return tiny_dir()
+        return tiny_file()
     folder = Path(model).expanduser()
     if model and folder.exists():
         return folder.absolute() if folder.is_file() else folder.resolve()
@@ -117,7 +117,7 @@ def resolve_model(model: str, progress: Progress | None = None, models: Path | N
 
 def ls(models: Path | None = None) -> list[StoredModel]:
     """Every complete model on this machine: the bundled one, our downloads, then those of other programs."""
-    folders = [tiny_dir()] if (tiny_dir() / "config.json").is_file() else []
+    folders = [tiny_file()] if tiny_file().is_file() else []
     home = models or models_dir()
     if home.is_dir():
         folders += sorted(path for path in home.iterdir() if _mark(path) is not None)
@@ -134,7 +134,7 @@ def info(model: str, models: Path | None = None) -> StoredModel:
     """One model of this machine; NotFound when it is not here."""
     folder = Path(model).expanduser()
     if model in (TINY, TINY_NAME):
-        folder = tiny_dir()
+        folder = tiny_file()
     elif not folder.exists() and _HUB_ID.match(model):
         folder = _folder(model, models)
     if not folder.exists() and (kept := elsewhere.locate(model)) is not None:
@@ -146,7 +146,7 @@ def info(model: str, models: Path | None = None) -> StoredModel:
 
 def stored_object(model: StoredModel) -> dict[str, Any]:
     """A stored model as JSON, with the engine that would serve it, "" when its configuration cannot be read."""
-    described = {"description": TINY_DESCRIPTION} if model.path == tiny_dir() else {}
+    described = {"description": TINY_DESCRIPTION} if model.path == tiny_file() else {}
     try:
         engine = engines.choose(ModelSource.of(model.path)).name
     except SkilldeckError:
@@ -294,21 +294,21 @@ def _describe(folder: Path) -> StoredModel:
         config = {}
     quantization = config.get("quantization_config") or {}
     return StoredModel(
-        id=TINY_NAME if folder == tiny_dir() else str(mark.get("id") or folder),
+        id=str(mark.get("id") or folder),
         path=folder,
         size=_size(folder),
         family=str(config.get("model_type", "")),
         context=int(config.get("max_position_embeddings") or 0),
         revision=str(mark.get("revision", "")),
         quantization=str(quantization.get("quant_method", "")),
-        origin=BUNDLED if folder == tiny_dir() else OURS if mark else "",
+        origin=BUNDLED if folder == tiny_file() else OURS if mark else "",
     )
 
 
 def _describe_gguf(path: Path, mark: dict[str, Any]) -> StoredModel:
     file = gguf.read(path)
     return StoredModel(
-        id=str(mark.get("id") or path),
+        id=TINY_NAME if path == tiny_file() else str(mark.get("id") or path),
         revision=str(mark.get("revision", "")),
         path=path,
         size=file.size,

@@ -10,8 +10,7 @@ from skilldeck_daemon.engine.detokenize import Vocabulary
 def load_vocabulary(path: Path) -> Vocabulary:
     """Of a model's folder or GGUF file. Raises TokenizerMissing."""
     if path.is_file():
-        # Brings llama.cpp's library, which models in folders do without.
-        from skilldeck_daemon.engine.llamacpp.vocabulary import GgufVocabulary
+        from skilldeck_daemon.engine.llamacpp import gguf, vocabulary
 
-        return GgufVocabulary(path)
+        return vocabulary.of(gguf.read(path))
     return Vocabulary.load(path)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import hashlib
+import io
 import os
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -67,6 +70,27 @@ async def test_each_kind_becomes_text(service: Documents) -> None:
         assert found.note == "", name
         assert [piece for piece in expected if piece not in (found.text or "")] == [], (name, found.text)
         assert "x()" not in (found.text or "")
+
+
+def test_a_workbook_is_a_table_for_each_sheet_with_what_is_empty_left_empty(tmp_path: Path) -> None:
+    values = [["when", "what|how", None], [datetime.datetime(2025, 1, 2), "two\nlines", None], [], [None, 4.0, 0.5]]
+    data = made.xlsx(values)
+    expected = (
+        "## Sheet\n\n| when | what\\|how |  |\n| --- | --- | --- |\n| 2025-01-02 | two lines |  |\n|  | 4 | 0.5 |"
+    )
+    file = tmp_path / "book.xlsx"
+    file.write_bytes(data)
+    assert convert_document.convert(data, str(file)) == expected
+    misspelled = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(misspelled, "w") as target:
+        for entry in source.infolist():
+            target.writestr(entry, source.read(entry).replace(b"<sheetView ", b'<sheetView showZeroes="1" '))
+    assert convert_document.convert(misspelled.getvalue(), str(file)) == expected
+
+
+def test_a_workbook_is_read_no_further_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert_document, "TEXT_CHARS", 100)
+    assert 100 < len(convert_document.workbook(made.xlsx([["x" * 20]] * 50))) < 200
 
 
 async def test_what_has_no_text_says_why(service: Documents, containers: Containers) -> None:

@@ -101,12 +101,13 @@ async def test_a_reference_that_is_not_here_says_so(tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\necho \'{"error": "ValueError: shape mismatch"}\'\n')
     script.chmod(0o755)
     with pytest.raises(references.Absent, match="cannot run this model: ValueError: shape mismatch"):
-        async with references.wheel(registry.tiny_dir(), script):
+        async with references.wheel(registry.tiny_file(), script):
             pass
 
 
 def test_the_wheel_is_shown_a_llama_with_wide_heads_as_the_mistral_it_computes_like(tmp_path: Path) -> None:
-    shown = references._readable(registry.tiny_dir(), tmp_path / "view")
+    folder = references.weights(registry.tiny_file())
+    shown = references._readable(folder, tmp_path / "view")
     config = json.loads((shown / "config.json").read_text())
     assert (config["model_type"], config["head_dim"]) == ("mistral", 64)
-    assert (shown / "model.safetensors").read_bytes() == (registry.tiny_dir() / "model.safetensors").read_bytes()
+    assert (shown / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()

@@ -19,7 +19,7 @@ from skilldeck_daemon.engine.remote.model import LONGEST_TOKEN, RemoteChatModel
 from support.daemon import Running, running
 from support.wait import until
 
-TINY = Path(__file__).resolve().parents[3] / "daemon/skilldeck_daemon/engine/tiny"
+TINY = Path(__file__).resolve().parents[3] / "daemon/training/weights"
 HUGE = "An order was placed. " * 1_000_000  # 21 MB
 
 

@@ -108,8 +108,8 @@ def test_the_engine_follows_the_model_and_another_is_refused_by_name(file: Path,
         engines.chosen("llamacpp", ModelSource.of(chat_folder))
     with pytest.raises(BadRequest, match="auto, llamacpp"):
         engines.kind("gpu")
-    assert engines.ahead("auto", str(file)) == ()
-    assert engines.ahead("auto", "tiny") == ("torch",)
+    assert engines.ahead("auto", str(file)) == engines.ahead("auto", "tiny") == engines.kind("llamacpp").ahead
+    assert engines.ahead("auto", str(chat_folder)) == ("torch",)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def function(name: str) -> dict[str, Any]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def served() -> AsyncIterator[Running]:
-    async with running(load=False, model="tiny", model_name="", engine="cpu") as daemon:
+    async with running(load=False, model="tiny", model_name="") as daemon:
         await until(lambda: daemon.daemon.services.models.status().state == "ready", 120)
         yield daemon
 
@@ -187,7 +187,7 @@ async def test_a_turn_that_only_repeats_itself_ends_as_too_long(served: Running)
 
 async def test_several_models_are_served_by_name(served: Running) -> None:
     hub = served.daemon.services.models
-    await hub.load("tiny", "second", "cpu", {"context": 512, "worker": False})
+    await hub.load("tiny", "second", "auto", {"context": 512, "worker": False})
     listed = {model["id"]: model for model in (await served.http.get("/models")).json()["data"]}
     assert list(listed) == ["skilldeck-tiny", "second"]
     assert {model["owned_by"] for model in listed.values()} == {"skilldeck"}

@@ -211,7 +211,7 @@ async def test_a_process_started_ahead_is_the_first_engines() -> None:
     spare = await start()
     hub = ModelHub(spare=spare)
     try:
-        await hub.load("tiny", engine="cpu")
+        await hub.load("tiny")
         engine = hub.get("default").engine  # type: ignore[attr-defined]
         assert engine.pid == spare.process.pid
         tokens, last = await collect(engine, GenRequest("r", [5, 6, 7], 20, GREEDY))

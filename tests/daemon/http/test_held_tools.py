@@ -38,7 +38,7 @@ PATHS = {
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def served() -> AsyncIterator[Running]:
-    async with running(load=False, model="tiny", model_name="", engine="cpu") as daemon:
+    async with running(load=False, model="tiny", model_name="") as daemon:
         await until(lambda: daemon.daemon.services.models.status().state == "ready", 120)
         yield daemon
 

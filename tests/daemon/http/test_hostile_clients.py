@@ -24,7 +24,7 @@ from support.scripted_model import NUMBERS, Endless, Turn
 from support.wait import until
 
 LONE = '"a\\ud800b"'
-TINY = Path(__file__).resolve().parents[3] / "daemon/skilldeck_daemon/engine/tiny"
+TINY = Path(__file__).resolve().parents[3] / "daemon/training/weights"
 
 
 async def post(daemon: Running, path: str, text: str) -> httpx.Response:

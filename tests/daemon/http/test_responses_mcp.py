@@ -206,7 +206,7 @@ async def test_a_malformed_call_fails_and_the_model_can_mend_it(shared: Running)
 
 
 async def test_the_bundled_model_is_given_tools_whose_schemas_its_grammar_cannot_hold() -> None:
-    async with running(load=False, model="tiny", model_name="", engine="cpu", **SERVERS) as daemon:
+    async with running(load=False, model="tiny", model_name="", **SERVERS) as daemon:
         await until(lambda: daemon.daemon.services.models.status().state == "ready", 60)
         response = await daemon.respond(tools=[LOCAL], max_output_tokens=16)
         assert response["error"] is None

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from training.data import encode, sample, segments
-from training.export import PACKAGE, adopt, export
+from training.export import NAME, PACKAGE, WEIGHTS, adopt, export, pack
 from training.model import Config, TinyLM, hugging_face_weights, restore
 from training.render import SHELL_CLOSE, SHELL_OPEN
 from training.scenario import loop
@@ -25,12 +25,12 @@ SMALL = Config(layers=6)
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(str(PACKAGE / "tokenizer.json"))
+    return Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
 
 
 def test_shipped_weights_have_the_dimensions_of_the_configuration() -> None:
-    config = json.loads((PACKAGE / "config.json").read_text(encoding="utf-8"))
-    weights = load_file(str(PACKAGE / "model.safetensors"))
+    config = json.loads((WEIGHTS / "config.json").read_text(encoding="utf-8"))
+    weights = load_file(str(WEIGHTS / "model.safetensors"))
     assert all(weight.dtype == torch.bfloat16 for weight in weights.values())
     wanted = {name: tuple(weight.shape) for name, weight in hugging_face_weights(TinyLM(Config())).items()}
     assert {name: tuple(weight.shape) for name, weight in weights.items()} == wanted
@@ -39,6 +39,11 @@ def test_shipped_weights_have_the_dimensions_of_the_configuration() -> None:
     for key in ("hidden_size", "intermediate_size", "head_dim"):
         assert config[key] % 32 == 0
     assert sum(file.stat().st_size for file in PACKAGE.iterdir()) < 16_000_000
+
+
+def test_the_shipped_gguf_is_that_of_the_weights_to_the_byte(tmp_path: Path) -> None:
+    pack(WEIGHTS, tmp_path / "again.gguf")
+    assert (tmp_path / "again.gguf").read_bytes() == (PACKAGE / f"{NAME}.gguf").read_bytes()
 
 
 def test_spaces_stand_alone_and_the_frame_of_a_call_is_one_token(tokenizer: Tokenizer) -> None:
@@ -95,6 +100,7 @@ def test_exported_weights_compute_what_was_trained(tmp_path: Path, tokenizer: To
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        f"{NAME}.gguf",
         "tokenizer.json",
         "tokenizer_config.json",
     }

@@ -56,14 +56,14 @@ def _of_folder(folder: Path, override: str | None) -> ModelFiles:
 
 def _of_gguf(path: Path, override: str | None) -> ModelFiles:
     from skilldeck_daemon.engine.llamacpp import gguf
-    from skilldeck_daemon.engine.llamacpp.vocabulary import GgufVocabulary, sampling
+    from skilldeck_daemon.engine.llamacpp.vocabulary import generation, of
 
     file = gguf.read(path)
-    vocabulary = GgufVocabulary(path)
+    vocabulary = of(file)
     source = override if override is not None else file.template
     begin = vocabulary.decode(vocabulary.begin)
     template = ChatTemplate(source, vocabulary.specials(), begin) if source else NoTemplate(path.name)
-    return ModelFiles(vocabulary, template, file.architecture, vocabulary.ends, generation=sampling(file.meta))
+    return ModelFiles(vocabulary, template, file.architecture, vocabulary.ends, generation=generation(file.meta))
 
 
 def _read(path: Path) -> dict[str, Any]:

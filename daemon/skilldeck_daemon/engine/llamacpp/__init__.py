@@ -2,7 +2,8 @@
 
 `gguf` reads what a file says of itself, without the library; `library` loads the C API; `vocabulary` is a file's
 tokenizer; `options` what a person may choose, and what fits the memory; `model` the loaded weights with their cache;
-`sequences` which request owns which part of it; `sampler` one token out of a row of numbers; `engine` the scheduler.
+`pages` hands back memory that holds nothing yet; `sequences` which request owns which part of the cache; `sampler` one
+token out of a row of numbers; `engine` the scheduler.
 
 Why the C API and not the wheel's own server: its stream leaves out the ids of tokens that end inside a character
 (three of four of an emoji), it takes one Lark grammar where a custom tool brings a second, its penalties look at the

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skilldeck_daemon.engine.base import Progress
-from skilldeck_daemon.engine.llamacpp import library
+from skilldeck_daemon.engine.child import is_child
+from skilldeck_daemon.engine.llamacpp import library, pages
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions
 from skilldeck_shared.errors import BadRequest
@@ -114,6 +115,7 @@ class LlamaModel:
         params.swa_full = True  # a cache cut to its window could not be gone back in
         params.kv_unified = False
         api.said()
+        before = pages.anonymous()
         self._context = api.llama_init_from_model(self._model, params)
         if not self._context:
             raise BadRequest(
@@ -122,6 +124,8 @@ class LlamaModel:
                 "Ask for a smaller context or max_batch, or fewer n_gpu_layers.",
                 param="context",
             )
+        if is_child():  # nobody else writes to what is new
+            pages.give_back(before)
 
     def _adapt(self, options: LlamaOptions) -> None:
         api = self._api

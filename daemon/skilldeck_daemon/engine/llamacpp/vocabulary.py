@@ -1,16 +1,22 @@
-"""A GGUF file's tokenizer, as the daemon's `Vocabulary`: llama.cpp's own, loaded without the weights.
+"""A GGUF file's tokenizer, as the daemon's `Vocabulary`: llama.cpp's own, loaded without the weights, or the one the
+file brings.
 
 Text becomes the very ids llama.cpp would make of it, for every kind of tokenizer it knows; the bytes of each id are
-what it would write. The chat template and the values for sampling come from the file's metadata.
+what it would write. A file with a whole tokenizer.json in it (`tokenizer.huggingface.json`) was made with that one,
+whether or not llama.cpp has rules that cut text alike; it is used, and the library is not loaded for it. The chat
+template and the values for sampling come from the file's metadata.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from skilldeck_daemon.engine.detokenize import TokenizerMissing, Vocabulary
 from skilldeck_daemon.engine.llamacpp import gguf, library
@@ -21,7 +27,36 @@ _SAMPLING = {
     "general.sampling.top_k": "top_k",
     "general.sampling.min_p": "min_p",
     "general.sampling.penalty_repeat": "repetition_penalty",
+    "skilldeck.max_new_tokens": "max_new_tokens",  # the format has no key for it
 }
+_TOKENIZER = "tokenizer.huggingface.json"
+
+
+def of(file: gguf.Gguf) -> GgufVocabulary | WrittenVocabulary:
+    """The tokenizer of a file. Raises TokenizerMissing, LibraryMissing."""
+    return WrittenVocabulary(file) if isinstance(file.meta.get(_TOKENIZER), str) else GgufVocabulary(file.path)
+
+
+class WrittenVocabulary(Vocabulary):
+    """The tokenizer.json in a GGUF file, with the ids that its metadata names."""
+
+    def __init__(self, file: gguf.Gguf) -> None:
+        """Raises TokenizerMissing."""
+        text = file.meta[_TOKENIZER]
+        try:
+            super().__init__(Tokenizer.from_str(text), json.loads(text))
+        except Exception as error:  # tokenizers raises a bare Exception for what it cannot read
+            raise TokenizerMissing(f"The tokenizer.json in {file.path} cannot be read: {error}.") from error
+        names = {name: file.meta.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot", "padding")}
+        self._named = {name: index for name, index in names.items() if isinstance(index, int)}
+        self.ends = frozenset(index for name, index in self._named.items() if name in ("eos", "eot"))
+        begins = bool(file.meta.get("tokenizer.ggml.add_bos_token")) and "bos" in self._named
+        self.begin = (self._named["bos"],) if begins else ()
+
+    def specials(self) -> dict[str, str]:
+        """The tokens that templates name: bos_token and the like."""
+        names = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token"}
+        return {names[name]: self.decode([index]) for name, index in self._named.items() if name in names}
 
 
 class GgufVocabulary(Vocabulary):
@@ -100,6 +135,6 @@ class GgufVocabulary(Vocabulary):
         return {name: self.bytes_of(index).decode("utf-8", "replace") for name, index in ids.items() if index >= 0}
 
 
-def sampling(meta: dict[str, Any]) -> dict[str, Any]:
+def generation(meta: dict[str, Any]) -> dict[str, Any]:
     """What a file asks for where a request says nothing, by the names of generation_config.json."""
     return {ours: meta[theirs] for theirs, ours in _SAMPLING.items() if isinstance(meta.get(theirs), int | float)}
