@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,7 @@ class Fail:
     message: str = "scripted failure"
     code: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, Any], ...] = ()  # further fields of the error
 
 
 Part = Text | Reasoning | Call | Hold | Endless | Drop | Raw
@@ -155,8 +156,9 @@ class ScriptedModel:
         strict: bool = True,
         context: int = 32768,
         always: Callable[[dict[str, Any]], Answer] | None = None,
+        paths: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
     ) -> None:
-        """`always` answers what comes after the script, without recording it."""
+        """`always` answers what comes after the script, without recording it; `paths` are further ones it serves."""
         self.name = name
         self.context = context
         self.strict = strict
@@ -168,6 +170,7 @@ class ScriptedModel:
         self.url = ""
         self._turns: list[Scripted] = list(turns)
         self._always = always
+        self._paths = dict(paths or {})
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
@@ -261,6 +264,8 @@ class ScriptedModel:
         if path.endswith("/models"):
             model = {"id": self.name, "object": "model", "created": 0, "owned_by": "script"}
             return await send_json(writer, 200, {"object": "list", "data": [{**model, "max_model_len": self.context}]})
+        if path in self._paths:
+            return await send_json(writer, 200, self._paths[path](json.loads(raw)))
         if not path.endswith("/chat/completions"):
             return await send_json(writer, 404, error(f"no such path: {path}", None))
         body = json.loads(raw)
@@ -280,7 +285,9 @@ class ScriptedModel:
             return await send_json(writer, 500, error("the script is over", None))
         answer = scripted if isinstance(scripted, Turn | Fail) else scripted(body)
         if isinstance(answer, Fail):
-            return await send_json(writer, answer.status, error(answer.message, answer.code), answer.headers)
+            told = error(answer.message, answer.code)
+            told["error"] |= dict(answer.more)
+            return await send_json(writer, answer.status, told, answer.headers)
         if not body.get("stream"):
             return await send_json(writer, 200, self._whole(answer))
         left = asyncio.ensure_future(reader.read(1))  # resolves when the client closes its side

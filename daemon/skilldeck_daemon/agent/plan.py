@@ -22,7 +22,7 @@ from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
 from skilldeck_daemon.attachments.listing import Attachments
-from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, TooLong
+from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, too_long
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.libraries.approvals import Approvals
 from skilldeck_daemon.libraries.environments import Environments, Mounted
@@ -58,9 +58,9 @@ class Plan:
 
     `items` are history and input with references resolved, the first `known` of them history; `raw` holds the calls'
     arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
-    request's tools that this daemon does not have; `skills` writes out paths of the mounted skills, where the model's
-    template does not place them itself; `opening` are the items as the model reads them; `cache_salt` keeps what the
-    engine caches of it from other callers.
+    request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole; `skills`
+    writes out paths of the mounted skills, where the model's template does not place them itself; `opening` are the
+    items as the model reads them; `cache_salt` keeps what the engine caches of it from other callers.
     """
 
     request: ResponseRequest
@@ -77,6 +77,7 @@ class Plan:
     skills: SkillPaths | None
     opening: list[Message]
     cache_salt: str
+    loosened: tuple[str, ...] = ()
 
     @property
     def tools(self) -> list[Tool]:
@@ -105,9 +106,13 @@ class Plan:
         items, arguments = [*self.items, *output], {**self.raw, **(raw or {})}
         return render(items, system, around, arguments, self.files, self.skills, decided)
 
-    def continued(self, output: Sequence[Item], raw: Mapping[str, str]) -> list[Message]:
-        """This run's output as messages, to follow those of the conversation."""
-        return to_messages(output, raw, self.files, None, self.skills)
+    def continued(self, base: list[Message], output: Sequence[Item], raw: Mapping[str, str]) -> list[Message]:
+        """The conversation with this run's output behind it; an answer it began is one message with it."""
+        more = to_messages(output, raw, self.files, None, self.skills)
+        if self.request.continues and base and more and base[-1]["role"] == more[0]["role"] == "assistant":
+            begun = {**more[0], "content": (base[-1].get("content") or "") + (more[0].get("content") or "")}
+            return [*base[:-1], begun, *more[1:]]
+        return base + more
 
     def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
         request = self.request
@@ -127,6 +132,8 @@ class Plan:
             cache_salt=self.cache_salt,
             commands_tool=self._commands_tool(),
             answered=self.context.skill_names,
+            continues=request.continues and bool(messages) and messages[-1]["role"] == "assistant",
+            template=request.template,
         )
 
     def _commands_tool(self) -> str:
@@ -232,8 +239,7 @@ class PlanBuilder:
             opening=render(items, system, around, past.raw, attachments, written_out),
             cache_salt=cache_salt(request.prompt_cache_key),
         )
-        await _check(plan)
-        return plan
+        return replace(plan, loosened=await _check(plan))
 
     async def _from_disk(self, request: ResponseRequest, items: list[Item], nearby: Nearby) -> tuple[Mounted, ...]:
         """The skills on disk that the request asks for."""
@@ -257,24 +263,21 @@ def render(
     return system_message([system, *instructions], around) + to_messages(rest, raw, files, decided, skills)
 
 
-async def _check(plan: Plan) -> None:
-    """Ask the model whether it can honour the request, before it is acknowledged."""
+async def _check(plan: Plan) -> tuple[str, ...]:
+    """Ask the model whether it can honour the request, before it is acknowledged; whose schemas it holds in part."""
     choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
     chat = plan.chat(plan.opening, tool_choice=choice, max_tokens=plan.request.max_output_tokens)
     # The model counts the functions it is given, of which a tool of the request may be several.
     places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
     with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():
-        await plan.model.validate(chat)
+        loosened = await plan.model.validate(chat)
     context = plan.model.info.context
     # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.
     if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
-        tokens = await plan.model.count_tokens(chat)
-        if tokens >= context:
-            raise TooLong(
-                f"The input has {tokens} tokens; this model's context holds {context}.",
-                "Shorten it, or set 'truncation' to 'auto'.",
-                param="input",
-            )
+        tokens, counted = await plan.model.measure(chat)
+        if counted and tokens >= context:
+            raise too_long(tokens, context, plan.model.info.lengthening, what="input")
+    return tuple(loosened)
 
 
 async def _fits(model: ChatModel, function: dict[str, Any]) -> bool:

@@ -42,6 +42,7 @@ PYTHON_BESIDE_GUIDE = (
 )
 SUMMARY = "Summary of what was said before:"
 NO_IMAGE = "(an image that is no longer there)"
+NOT_SHOWN = "(image not shown: this model reads text only)"
 NO_FILE = "(a file that is no longer there)"
 STOPPED = "(the run was stopped before this call had an output)"
 
@@ -284,7 +285,9 @@ class _Builder:
         for part in parts:
             if part["type"] == "input_image":
                 url = self._files.image(part)
-                if url:
+                if not self._files.shown(part):
+                    text.append(NOT_SHOWN)
+                elif url:
                     images.append({"type": "image_url", "image_url": {"url": url}})
                 else:
                     text.append(NO_IMAGE)

@@ -1,7 +1,7 @@
 """`ResponseRequest`: the body of POST /v1/responses, read once and completely.
 
-Every field of the API is honoured, or refused by name with `param` set; fields the API does not have are ignored, as
-OpenAI does. Nothing is looked up here: ids are resolved when the run starts.
+Every field of the API is honoured, or refused by name with `param` set; so are fields that the API does not have, but
+for those that known clients send. Nothing is looked up here: ids are resolved when the run starts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
 from skilldeck_daemon.wire.included import check_includes
 from skilldeck_daemon.wire.items import REASONING, parse_input
-from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many
+from skilldeck_daemon.wire.known_fields import refuse_unknown
+from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many, template_options
 from skilldeck_daemon.wire.schemas import check_schema
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -68,6 +69,8 @@ class ResponseRequest:
     compact_threshold: int | None = None
     text_format: dict[str, Any] = field(default_factory=lambda: {"type": "text"})
     verbosity: str = "medium"
+    continues: bool = False  # whether the last message, the assistant's, is the beginning of the answer
+    template: dict[str, Any] = field(default_factory=dict)  # variables for the model's chat template
     effort: str | None = None
     summary: str | None = None
     prompt_cache_key: str | None = None
@@ -89,6 +92,7 @@ class ResponseRequest:
         fields.refuse("prompt", why="Prompt templates are kept on OpenAI's servers; send 'instructions' and 'input'.")
         fields.refuse("moderation", why="No moderation model is served here.")
         refuse_foreign(fields, FOREIGN)
+        refuse_unknown(fields)
         previous = fields.string("previous_response_id")
         conversation = _conversation(fields)
         if previous and conversation:
@@ -142,6 +146,7 @@ class ResponseRequest:
             compact_threshold=threshold,
             text_format=text_format,
             verbosity=verbosity,
+            template=template_options(fields),
             effort=effort,
             summary=summary,
             prompt_cache_key=fields.string("prompt_cache_key", maximum=1024),

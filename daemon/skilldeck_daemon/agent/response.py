@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
+from skilldeck_daemon.engine.base import ChatRequest, Sampling, TooLong, Usage
 from skilldeck_daemon.tools import echo_tools
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
@@ -116,6 +116,8 @@ def error_of(error: SkilldeckError) -> dict[str, Any]:
     code = "server_error"
     if isinstance(error, Busy):
         code = "rate_limit_exceeded"
+    elif isinstance(error, TooLong):
+        code = "context_length_exceeded"  # not in OpenAI's list, but what its server sends and agents act on
     elif isinstance(error, BadRequest):
         code = "invalid_prompt"
     return {"code": code, "message": error.message}

@@ -143,6 +143,11 @@ class Run:
         """Types of the request's tools that the run does without."""
         return self._plan.left_out
 
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """Names of tools (and "text.format") whose schema the model is held to in part only."""
+        return self._plan.loosened
+
     def events(self, after: int = -1) -> AsyncIterator[Event]:
         """The log from `after` on, to its terminal event."""
         return self.log.follow(after)
@@ -209,7 +214,7 @@ class Run:
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
-            messages = base + plan.continued(self.output.told, self.output.raw)
+            messages = plan.continued(base, self.output.told, self.output.raw)
             if again:
                 messages = asked_differently(messages)
             if compacted:
@@ -253,7 +258,7 @@ class Run:
         if threshold is None:
             threshold = int((plan.model.info.context or 0) * COMPACT_AT)
         chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
-        if not threshold or text_bytes(chat) < threshold or await plan.model.count_tokens(chat) < threshold:
+        if not threshold or text_bytes(chat) < threshold or (await plan.model.measure(chat))[0] < threshold:
             return False
         summary, usage = await summarise(plan, messages)
         self.usage = add_usage(self.usage, usage)

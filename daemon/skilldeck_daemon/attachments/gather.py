@@ -63,13 +63,15 @@ class Sources:
 
 @dataclass(frozen=True)
 class _Place:
-    """One part of an item. `key` tells it from other parts, `new`: it is the request's own."""
+    """One part of an item. `key` tells it from other parts, `new`: it is the request's own; `asked`: it is in a message
+    of the user's that nothing has answered yet."""
 
     part: dict[str, Any]
     where: str
     item_id: str
     key: str
     new: bool
+    asked: bool
 
 
 async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) -> Attachments:
@@ -88,6 +90,9 @@ async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) 
             if place.new and (url := _url_of(place.part, sources)):
                 fetcher.begin(url, _limit(place.part), f"{place.where}.{_url_field(place.part)}")
         for place in places:
+            if place.part["type"] == "input_image" and not sources.images and not (place.new and place.asked):
+                found.hide(place.part)
+                continue
             try:
                 if place.part["type"] == "input_file":
                     found.remember(place.part, await _attachment(place, sources, fetcher))
@@ -106,15 +111,16 @@ async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) 
 
 
 def _places(items: list[Item], paths: Mapping[int, str]) -> Iterator[_Place]:
-    for item in items:
+    others = [index for index, item in enumerate(items) if item.get("role") not in ("user", "system", "developer")]
+    for number, item in enumerate(items):
+        asked = item.get("role") == "user" and number > (others[-1] if others else -1)
         name = "content" if item.get("type") == "message" else "output"
         parts = item.get(name)
         for index, part in enumerate(parts if isinstance(parts, list) else ()):
             if part.get("type") in ("input_file", "input_image"):
                 path = f"{name}[{index}]"
-                yield _Place(
-                    part, f"{paths.get(id(item), 'input')}.{path}", str(item.get("id", "")), path, id(item) in paths
-                )
+                where = f"{paths.get(id(item), 'input')}.{path}"
+                yield _Place(part, where, str(item.get("id", "")), path, id(item) in paths, asked)
 
 
 def _url_field(part: dict[str, Any]) -> str:

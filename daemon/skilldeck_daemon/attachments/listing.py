@@ -64,6 +64,7 @@ class Attachments:
     files: dict[str, Attachment] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     unsaved: dict[str, Any] = field(default_factory=dict)
+    _unshown: set[int] = field(default_factory=set)
     _parts: dict[int, Attachment] = field(default_factory=dict)
     _kept: list[Any] = field(default_factory=list)
 
@@ -75,6 +76,15 @@ class Attachments:
         """URL of an input_image part, as the model takes it; empty when the image is gone."""
         source: str = part.get("file_id") or part["image_url"]
         return self.images.get(source, source)
+
+    def hide(self, part: dict[str, Any]) -> None:
+        """A note stands in the place of an input_image part: the model reads text only, and it is no new question."""
+        self._unshown.add(id(part))
+        self._kept.append(part)
+
+    def shown(self, part: dict[str, Any]) -> bool:
+        """Whether an input_image part is for the model to see, or to refuse."""
+        return id(part) not in self._unshown
 
     @property
     def cut(self) -> bool:

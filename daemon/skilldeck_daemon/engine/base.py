@@ -11,7 +11,7 @@ cancelling is idempotent and frees the slot within one step; errors of one reque
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,9 +22,31 @@ WAIT_S = 600.0
 
 
 class TooLong(BadRequest):
-    """The prompt leaves no room in the model's context."""
+    """The prompt leaves no room in the model's context.
+
+    `context` is what that holds and `tokens` what the prompt has, at least; 0 where nobody knows. Agent programs make
+    their prompts shorter at the words of the title and at the code (see `too_long`); other APIs have words of their
+    own for the two numbers.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(
+        self, title: str, hint: str = "", *, param: str | None = "input", tokens: int = 0, context: int = 0
+    ) -> None:
+        super().__init__(title, hint, param=param)
+        self.tokens = tokens
+        self.context = context
+
+
+def too_long(
+    tokens: int, context: int, cure: str = "", *, exact: bool = True, param: str = "input", what: str = "prompt"
+) -> TooLong:
+    """The error of a prompt of so many tokens, or at least so many. `cure`: how the context is made longer."""
+    count = f"{tokens} tokens" if exact else f"{tokens} tokens or more"
+    title = f"This model's maximum context length is {context} tokens, the answer included; the {what} has {count}."
+    hint = f"Shorten it, or {cure}." if cure else "Shorten it, or choose a model with a longer context."
+    return TooLong(title, hint, param=param, tokens=tokens, context=context)
 
 
 class NotLoaded(Unavailable):
@@ -169,6 +191,7 @@ class ModelSpec:
 class ModelInfo:
     """A loaded (or loadable) model as surfaces show it.
 
+    `context`: tokens that a request may hold; `longest`: what the model was made for, where that is known.
     `quantization`, `size` (bytes) and `licence` are the file's, where it says them.
     `places_skills`: its chat template knows where skills lie and was learned with their instructions as they are.
     """
@@ -186,6 +209,18 @@ class ModelInfo:
     size: int = 0
     licence: str = ""
     places_skills: bool = False
+    longest: int = 0
+
+    @property
+    def lengthening(self) -> str:
+        """What gives it a longer context, to follow an "or"; empty where nothing does."""
+        if self.engine == "remote":
+            return "start its server with a longer context (-c of llama.cpp, --max-model-len of vLLM)"
+        if self.longest > self.context:
+            return (
+                f"serve it with more of its {self.longest} tokens: --engine-options '{{\"context\": {self.longest}}}'"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -249,6 +284,8 @@ class ChatRequest:
     answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
     cache_key: the conversation, for whoever keeps its prefix near; cache_salt: only requests of the same one share what
     an engine keeps (prefixes, remembered answers).
+    continues: whether the last message, the assistant's and without calls, is the beginning of the answer.
+    template: further variables for the model's chat template.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     """
 
@@ -266,6 +303,8 @@ class ChatRequest:
     cache_salt: str = ""
     commands_tool: str = ""
     answered: tuple[str, ...] = ()
+    continues: bool = False
+    template: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -373,12 +412,16 @@ class ChatModel(Protocol):
         raise before the first event; anything later arrives as `ChatFinished(reason="error")`.
         """
 
-    async def validate(self, request: ChatRequest) -> None:
+    async def validate(self, request: ChatRequest) -> Sequence[str]:
         """Raise BadRequest for what this model cannot honour (a strict schema or a grammar that does not compile,
-        images …)."""
+        images …). Returns whose schemas are held in part only: names of tools, and "text.format"."""
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the rendered prompt."""
+
+    async def measure(self, request: ChatRequest) -> tuple[int, bool]:
+        """(tokens of the rendered prompt, whether they were counted). Nothing is generated for it: where counting
+        would need that, the first is a guess by the text's bytes."""
 
     def stats(self) -> EngineStats: ...
 

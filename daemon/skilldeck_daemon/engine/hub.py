@@ -271,6 +271,7 @@ class ModelHub:
         self._failed = None
         self._entries[served] = entry
         self._default = self._default or served
+        _warn_of_context(entry.model.info)
         return entry.model.info
 
     async def unload(self, name: str) -> None:
@@ -432,3 +433,10 @@ def _template(file: Any) -> str | None:
 def _part(report: Progress, low: float, high: float) -> Progress:
     """Progress of one part of a whole."""
     return lambda fraction, stage: report(low + (high - low) * fraction, stage)
+
+
+def _warn_of_context(info: ModelInfo) -> None:
+    """Say at once what a request will only meet when it is too long."""
+    if info.context < info.longest:
+        cure = info.lengthening
+        log.warning("%s is served with %d tokens of context: to change that, %s", info.name, info.context, cure)

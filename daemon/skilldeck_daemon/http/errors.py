@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from skilldeck_daemon.engine.base import NotLoaded
+from skilldeck_daemon.engine.base import NotLoaded, TooLong
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ class MethodNotAllowed(BadRequest):
 
 
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 ANTHROPIC = "/anthropic"
 """Before the paths that Anthropic's API shares with OpenAI's (see `anthropic.py`)."""
 ANTHROPIC_TYPES = {
@@ -39,6 +40,22 @@ ANTHROPIC_TYPES = {
 }
 
 
+def responses_body(error: SkilldeckError) -> dict[str, Any]:
+    """The four-key body; of a prompt that is too long it names `truncation`, which only Responses have."""
+    body = error.body()
+    if isinstance(error, TooLong):
+        body["error"]["message"] += " With 'truncation' set to 'auto' the oldest messages are left out."
+    return body
+
+
+def anthropic_message(error: SkilldeckError) -> str:
+    """The text of an error; of a prompt that is too long in the words at which Anthropic's clients make it shorter."""
+    if not isinstance(error, TooLong) or not error.context:
+        return error.message
+    most = min(error.context, error.tokens - 1)
+    return f"prompt is too long: {error.tokens} tokens > {most} maximum. {error.hint}".strip()
+
+
 def anthropic_body(error: SkilldeckError) -> dict[str, Any]:
     """`{"type": "error", "error": {type, message}}`, with `param` and `code` (and `details`, if any) beside them."""
     fallback = "api_error" if error.status >= 500 else "invalid_request_error"
@@ -46,7 +63,13 @@ def anthropic_body(error: SkilldeckError) -> dict[str, Any]:
     details = {} if error.details is None else {"details": error.details}
     return {
         "type": "error",
-        "error": {"type": type, "message": error.message, "param": error.param, "code": error.code, **details},
+        "error": {
+            "type": type,
+            "message": anthropic_message(error),
+            "param": error.param,
+            "code": error.code,
+            **details,
+        },
     }
 
 
@@ -63,7 +86,11 @@ def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     anthropic = path == MESSAGES or path.startswith((f"{MESSAGES}/", f"{ANTHROPIC}/"))
-    return JSONResponse(anthropic_body(error) if anthropic else error.body(), error.status, headers)
+    if anthropic:
+        body = anthropic_body(error)
+    else:
+        body = responses_body(error) if path.startswith(RESPONSES) else error.body()
+    return JSONResponse(body, error.status, headers)
 
 
 def install(app: FastAPI) -> None:

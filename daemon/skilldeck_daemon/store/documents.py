@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import tombstones
+from skilldeck_shared.characters import clean_json
 from skilldeck_shared.errors import BadRequest
 
 Doc = dict[str, Any]
@@ -24,11 +26,18 @@ Ids = list[str]
 
 # Below this, compressing on the event loop (about 10 ms a MB) is cheaper than a thread.
 _INLINE_BYTES = 65_536
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def dumps(value: Any) -> str:
     """JSON text of ASCII characters only: databases refuse the NULs and lone surrogates that strings may hold."""
     return json.dumps(value, separators=(",", ":"))
+
+
+def loads(text: str | bytes) -> Any:
+    """What `dumps` wrote. Halves of surrogate pairs, which earlier versions let in, become U+FFFD."""
+    found = text.decode() if isinstance(text, bytes) else text
+    return json.loads(clean_json(found) if _HALF.search(found) else found)
 
 
 async def pack(value: Any) -> bytes:
@@ -50,7 +59,7 @@ async def unpack(data: bytes) -> Any:
 
 def unpack_now(data: bytes) -> Any:
     """`unpack` for a caller that is in a thread already."""
-    return json.loads(zlib.decompress(data))
+    return loads(zlib.decompress(data))
 
 
 class Rows:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, pack, unpack
+from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, loads, pack, unpack
 from skilldeck_daemon.store.ids import new_id, now, storable
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import (
@@ -23,11 +22,11 @@ from skilldeck_daemon.store.schema import (
 
 
 def _doc(row: Doc | None) -> Doc | None:
-    return json.loads(row["doc"]) if row is not None else None
+    return loads(row["doc"]) if row is not None else None
 
 
 def _docs(page: Page) -> Page:
-    return page.map(lambda row: json.loads(row["doc"]))
+    return page.map(lambda row: loads(row["doc"]))
 
 
 class Containers:
@@ -245,7 +244,7 @@ class ConversationStore:
         query = select(conversation_items.c.doc).where(conversation_items.c.conversation_id == id)
         async with self._db.read() as connection:
             docs = (await connection.execute(query.order_by(conversation_items.c.seq))).scalars().all()
-        return [json.loads(doc) for doc in docs]
+        return [loads(doc) for doc in docs]
 
     async def item(self, id: str, item_id: str) -> Doc | None:
         return _doc(await self._items.get(item_id, id, "doc"))

@@ -7,14 +7,13 @@ the daemon keeps its last stored object, marked failed at the next start, with a
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, pack, unpack, unpack_now
+from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, loads, pack, unpack, unpack_now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.objects import append_items
 from skilldeck_daemon.store.page import Page
@@ -131,7 +130,7 @@ class Responses:
     async def get(self, id: str) -> Doc | None:
         """The Response object as last stored."""
         row = await self._rows.get(id, "", "doc")
-        return json.loads(row["doc"]) if row is not None else None
+        return loads(row["doc"]) if row is not None else None
 
     async def chain(self, id: str, limit: int) -> list[Link]:
         """The response and those before it by previous_response_id, newest first, by one query.
@@ -189,7 +188,7 @@ class Responses:
         """One page of Response objects."""
         filters = [] if conversation is None else [responses.c.conversation_id == conversation]
         page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
-        return page.map(lambda row: json.loads(row["doc"]))
+        return page.map(lambda row: loads(row["doc"]))
 
     async def fail_interrupted(self, instance: str) -> Ids:
         """Mark what other starts of the daemon left unfinished as failed; returns the ids.
@@ -202,7 +201,7 @@ class Responses:
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(responses.c.seq))).all()
         for _, doc in rows:
-            await self.fail(json.loads(doc), "The daemon stopped before this response was finished.")
+            await self.fail(loads(doc), "The daemon stopped before this response was finished.")
         return [row[0] for row in rows]
 
     async def fail(self, begun: Doc, message: str, instance: str | None = None, status: str = "failed") -> bool:
@@ -228,7 +227,7 @@ class Responses:
 
 
 def _link(doc: str, given: bytes | None, beside: bytes | None) -> Link:
-    return Link(json.loads(doc), unpack_now(given) if given else [], unpack_now(beside) if beside else {})
+    return Link(loads(doc), unpack_now(given) if given else [], unpack_now(beside) if beside else {})
 
 
 def conversation_locked(conversation: str) -> BadRequest:

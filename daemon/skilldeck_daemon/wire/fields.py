@@ -180,11 +180,14 @@ class Fields:
                 refuse(self.name(field), f"'{self.name(field)}' is not supported.", why, "unsupported_parameter")
 
 
-def refuse_foreign(fields: Fields, foreign: Mapping[str, str]) -> None:
-    """Refuse fields of another API that mean something here: `foreign` maps each to this API's name for it."""
+def refuse_foreign(fields: Fields, foreign: Mapping[str, str], *, one_answer: bool = True) -> None:
+    """Refuse fields of another API that mean something here: `foreign` maps each to this API's name for it.
+
+    `one_answer`: this API has no `n`.
+    """
     for field, own in foreign.items():
         fields.refuse(field, why=f"It is called {own!r} in this API.")
-    if fields.value.get("n") not in (None, 1):
+    if one_answer and fields.value.get("n") not in (None, 1):
         refuse("n", "'n' is not supported.", "One request has one answer here; send several.", "unsupported_parameter")
 
 

@@ -17,6 +17,7 @@ from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, item_id, kind, refuse
 from skilldeck_daemon.wire.item_kinds import KINDS, ItemKind, register
 from skilldeck_daemon.wire.item_kinds import Item as Item
+from skilldeck_daemon.wire.items_foreign import FOREIGN_KINDS
 from skilldeck_daemon.wire.output_text import annotation, logprob
 from skilldeck_daemon.wire.sealed import seal, unseal
 from skilldeck_shared.characters import clean
@@ -273,4 +274,4 @@ class ReferenceKind(ItemKind):
         return {"type": "item_reference", "id": fields.needed("id", maximum=256)}
 
 
-register(MessageKind(), ReasoningKind(), CompactionKind(), ReferenceKind())
+register(MessageKind(), ReasoningKind(), CompactionKind(), ReferenceKind(), *FOREIGN_KINDS)

@@ -33,6 +33,21 @@ def dry(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def template_options(fields: Fields) -> dict[str, Any]:
+    """`chat_template_kwargs`: variables for the model's chat template, as other servers of open models take them."""
+    holder = fields.object("chat_template_kwargs")
+    if holder is None:
+        return {}
+    for name in holder.value:
+        if name in RESERVED or not name.isidentifier():
+            refuse(holder.name(name[:64]), f"'{holder.name(name[:64])}' is not for requests to set.")
+    return holder.value
+
+
+RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message")
+"""What the request itself says to a template."""
+
+
 def one_or_many(fields: Fields, field: str, maximum: int) -> tuple[str, ...]:
     """A string, or a list of at most `maximum` strings; none may be empty."""
     value = fields.value.get(field)

@@ -127,7 +127,7 @@ async def test_a_call_cut_off_before_its_name_is_no_call(folder: Path, written: 
 
 async def test_a_prompt_that_fills_the_context_is_refused_with_the_numbers(folder: Path) -> None:
     model = chat(folder, "x", context=20)
-    with pytest.raises(TooLong, match="holds 20") as caught:
+    with pytest.raises(TooLong, match="maximum context length is 20 tokens") as caught:
         await play(model, ChatRequest([{"role": "user", "content": "a b c d " * 20}]))
     assert caught.value.code == "context_length_exceeded"
     assert model.engine.requests == []

@@ -145,9 +145,9 @@ class Sized(gguf.Gguf):
 def test_what_fits_is_chosen_by_the_memory_and_what_does_not_is_refused_with_the_numbers() -> None:
     model = Sized((), {"general.architecture": "llama"}, ())
     plenty = fit(model, LlamaOptions(), 64 * GIB)
-    assert (plenty.context, plenty.slots, plenty.cache_bytes) == (8192, 2, 2 * GIB)
+    assert (plenty.context, plenty.slots, plenty.cache_bytes) == (32768, 2, 8 * GIB)
     halved = fit(model, LlamaOptions(cache_type_k="q8_0", cache_type_v="q8_0"), 64 * GIB)
-    assert (halved.context, halved.slots) == (8192, 3)
+    assert (halved.context, halved.slots) == (61440, 2)
     little = fit(model, LlamaOptions(), 5 * GIB)
     assert little.slots == 1
     assert 2048 <= little.context < 8192

@@ -328,7 +328,7 @@ async def test_with_truncation_auto_the_oldest_turns_give_way() -> None:
             "question 3",
         ]
         failed = await daemon.respond(items)
-        assert (failed["status"], failed["error"]["code"]) == ("failed", "invalid_prompt")
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "context_length_exceeded")
 
 
 LOST = Turn(Text("sal-" + "le" * 400, chunk=4), Endless("le"))

@@ -200,9 +200,12 @@ async def test_bodies_that_are_no_json_object_are_refused(raw: str) -> None:
         assert answer.status_code == 400, answer.text
 
 
-async def test_unknown_fields_are_ignored() -> None:
+async def test_unknown_fields_are_refused_and_null_asks_for_nothing() -> None:
     async with running(Turn("ok")) as daemon:
-        assert (await daemon.respond(flavour="vanilla", tools=None, user="u"))["user"] == "u"
+        assert (await daemon.respond(flavour=None, tools=None, user="u"))["user"] == "u"
+        body = {"model": "default", "input": "go", "flavour": "vanilla"}
+        error = (await daemon.http.post("/responses", json=body)).json()["error"]
+        assert (error["param"], error["code"]) == ("flavour", "unknown_parameter")
 
 
 VALID: list[dict[str, Any]] = [

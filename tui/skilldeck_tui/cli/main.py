@@ -17,6 +17,7 @@ import typer
 from skilldeck_shared.version import __version__
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Context
+from skilldeck_tui.cli.connect import connect
 from skilldeck_tui.cli.daemon import containers_app, files_app, logs, models_app, status, stop
 from skilldeck_tui.cli.disk import trust, untrust
 from skilldeck_tui.cli.install import install
@@ -50,6 +51,7 @@ app.add_typer(containers_app, name="containers")
 app.command()(status)
 app.command()(logs)
 app.command()(stop)
+app.command()(connect)
 app.command("serve-web")(serve_web)
 
 

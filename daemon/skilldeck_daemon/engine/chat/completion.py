@@ -22,13 +22,14 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     TextLogprob,
     Tokens,
-    TooLong,
     Usage,
+    too_long,
 )
 from skilldeck_daemon.engine.chat.encoding import Encoder
 from skilldeck_daemon.engine.chat.output import spelled_logprob
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
+from skilldeck_shared.errors import BadRequest
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,15 @@ async def complete(
     """Continue a text with a token engine."""
     prompt = request.prompt
     if isinstance(prompt, str):
-        encoder.check(prompt, context, "this model", "prompt")
+        encoder.check(prompt, context, "", "prompt")
         ids = (*vocabulary.begin, *await encoder.encode(prompt, context))
     else:
         ids = prompt
     room = context - len(ids)
-    if not ids or room < 1:
-        raise TooLong(
-            f"The prompt has {len(ids)} tokens{' or more' if ids else ''}; the context holds {context}.",
-            "Send between one token and the context less one.",
-            param="prompt",
-        )
+    if not ids:
+        raise BadRequest("The prompt has no tokens.", "Send at least one.", param="prompt")
+    if room < 1:
+        raise too_long(len(ids), context, exact=False, param="prompt")
     if request.max_tokens == 0:
         yield ChatFinished("length", Usage(len(ids)))
         return

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from skilldeck_daemon.engine.base import TooLong
+from skilldeck_daemon.engine.base import too_long
 from skilldeck_daemon.engine.detokenize import Vocabulary
 
 LONG_TEXT = 20_000  # characters above which encoding is worth a thread: about 5 ms
@@ -37,14 +37,12 @@ class Encoder:
         # Pieces encoded apart join exactly only where no space is put before each of them.
         self.exact = vocabulary.byte_level and not vocabulary.prefix_space
 
-    def check(self, text: str, context: int, model: str, param: str = "input") -> None:
+    def check(self, text: str, context: int, cure: str, param: str = "input") -> None:
         """Raise TooLong for a text whose bytes alone say that it has more tokens than the context."""
         most = context * self._longest
         if most and (len(text) >= most or (len(text) * 4 >= most and len(text.encode("utf-8", "replace")) >= most)):
-            raise TooLong(
-                f"The prompt has far more than {context} tokens, which is what the context of {model} holds.",
-                "Shorten the input, turn on truncation, or choose a model with a larger context.",
-                param=param,
+            raise too_long(
+                max(len(text) // max(self._longest, 1), context) + 1, context, cure, exact=False, param=param
             )
 
     async def encode(self, text: str, most: int) -> list[int]:

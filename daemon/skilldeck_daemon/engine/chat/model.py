@@ -41,9 +41,10 @@ from skilldeck_daemon.engine.base import (
     TextLogprob,
     Tokens,
     ToolCallDone,
-    TooLong,
     Usage,
+    too_long,
 )
+from skilldeck_daemon.engine.chat.begun import begun_answer, check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.chat.deltas import joined
 from skilldeck_daemon.engine.chat.encoding import Encoder
@@ -149,11 +150,12 @@ class TokenChatModel:
 
     # ------------------------------------------------------------ before generation
 
-    async def validate(self, request: ChatRequest) -> None:
-        await self._held(request, plan_tools(request))
+    async def validate(self, request: ChatRequest) -> Sequence[str]:
+        return (await self._held(request, plan_tools(request))).loosened
 
     async def _held(self, request: ChatRequest, plan: ToolPlan) -> Held:
         """The request as its grammar will hold it. Raises BadRequest for what cannot be honoured."""
+        check_begun(request)
         if has_images(request.messages) and not self.caps.images:
             raise BadRequest(
                 f"The model {self._info.name} does not read images.",
@@ -180,13 +182,22 @@ class TokenChatModel:
         if request.reasoning_effort is not None:
             thinks = request.reasoning_effort != "none"
             variables = {"reasoning_effort": request.reasoning_effort, "enable_thinking": thinks, "thinking": thinks}
-        messages = [self._message(message, plan) for message in request.messages]
+        variables |= request.template
+        given = request.messages[:-1] if request.continues else request.messages
+        messages = [self._message(message, plan) for message in given]
         tools = [self._tool(tool) for tool in plan.tools]
         if self.family.describe_tools:
             messages = calls_as_text(messages, self.family.write)
         if tools and (self.family.describe_tools or not self.template.shows_tools):
             messages, tools = describe_tools(messages, tools, self.family.write), []
-        return self.template.render(messages, tools, **variables)
+        prompt = self.template.render(messages, tools, **variables)
+        if request.continues:
+            prompt += begun_answer(request.messages[-1], self.family.think_close if self._opened(prompt) else "")
+        return prompt
+
+    def _opened(self, prompt: str) -> bool:
+        """Whether the model's turn begins inside its reasoning."""
+        return bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
         shown = tool.as_function()
@@ -228,15 +239,18 @@ class TokenChatModel:
 
     async def encode(self, prompt: str, salt: str = "") -> tuple[int, ...]:
         """The ids of a prompt; of one beyond the context as many as say so. Raises TooLong for one far beyond."""
-        self._encoder.check(prompt, self.context, self._info.name)
+        self._encoder.check(prompt, self.context, self._info.lengthening)
         known, rest = self._memory.split(prompt, salt)
         return (*known, *await self._encoder.encode(rest, self.context - len(known)))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         prompt = await asyncio.to_thread(self.render, request)
-        self._encoder.check(prompt, self.context, self._info.name)
+        self._encoder.check(prompt, self.context, self._info.lengthening)
         known, rest = self._memory.split(prompt, request.cache_salt)
         return len(known) + await self._encoder.count(rest)
+
+    async def measure(self, request: ChatRequest) -> tuple[int, bool]:
+        return await self.count_tokens(request), True
 
     async def _prepare(self, request: ChatRequest) -> _Prepared:
         plan = plan_tools(request)
@@ -244,14 +258,12 @@ class TokenChatModel:
         prompt = await asyncio.to_thread(self.render, request, plan)
         ids = await self.encode(prompt, request.cache_salt)
         room = self.context - len(ids)
-        if room < 1 or not ids:
-            raise TooLong(
-                f"The prompt has {len(ids)} tokens or more; the context of {self._info.name} holds {self.context}.",
-                "Shorten the input, turn on truncation, or choose a model with a larger context.",
-                param="input",
-            )
+        if not ids:
+            raise BadRequest("The prompt has no tokens.", "Send at least one message with text.", param="input")
+        if room < 1:
+            raise too_long(len(ids), self.context, self._info.lengthening, exact=False)
         max_new = min(request.max_tokens or self._longest or room, room)
-        opened = bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
+        opened = self._opened(prompt)
         mask = None
         if self.caps.grammar:
             mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)

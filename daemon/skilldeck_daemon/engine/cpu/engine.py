@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -36,7 +36,7 @@ from skilldeck_daemon.engine.base import (
     Started,
     TokenLogprob,
     Tokens,
-    TooLong,
+    too_long,
 )
 from skilldeck_daemon.engine.cpu import loading
 from skilldeck_daemon.engine.cpu.lookup import GRAM, Answers, Lookup
@@ -107,6 +107,7 @@ class CpuEngine:
             engine="cpu",
             family=str(model.config["model_type"]),
             context=model.context,
+            longest=model.longest,
             vocab=model.decoder.vocab,
             parameters=model.parameters,
             path=spec.path,
@@ -124,11 +125,7 @@ class CpuEngine:
         if not prompt:
             raise BadRequest("The prompt is empty.", param="input")
         if len(prompt) >= context:
-            raise TooLong(
-                f"The prompt has {len(prompt)} tokens; the context holds {context}, the answer included.",
-                "Shorten the input, or load the model with a longer context.",
-                param="input",
-            )
+            raise too_long(len(prompt), context)
         if min(prompt) < 0 or max(prompt) >= vocab:
             raise BadRequest(f"The prompt holds token ids outside 0..{vocab - 1}.", param="input")
         if request.max_new < 1:
@@ -209,6 +206,7 @@ class CpuEngine:
                     torch.set_num_threads(self._options.threads)
                 model = loading.load(folder, self._options, progress)
                 torch.set_num_threads(model.threads)
+                self._options = replace(self._options, max_batch=model.max_batch)
                 self._table, self._answers = SlotTable(model.cache), Answers()
             except Exception as error:
                 loop.call_soon_threadsafe(settle, None, error)

@@ -23,7 +23,11 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 GIB = 1 << 30
 # float32 is exact and the fastest type on CPUs without bf16 units; larger models keep their own type to fit.
 _FLOAT32_LIMIT = 2 * GIB
-_DEFAULT_CONTEXT = 8192
+_UNKNOWN_CONTEXT = 8192  # of a model that does not say what it was made for
+_ENOUGH = 32768
+"""Tokens that a request has before a second one has a place: agents' first prompts have 6,000 to 25,000."""
+_LEAST = 2048
+_MOST_BATCH = 8
 
 
 class Decoder(Protocol):
@@ -50,7 +54,7 @@ class CpuOptions:
     """
 
     context: int = 0
-    max_batch: int = 8
+    max_batch: int = 0
     slots: int = 0
     queue: int = 64
     threads: int = 0
@@ -89,6 +93,8 @@ class Loaded:
     cache: SlotCache
     config: dict[str, Any]
     context: int
+    longest: int
+    max_batch: int
     threads: int
     parameters: int
 
@@ -102,14 +108,24 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    return config["text_config"] if isinstance(config.get("text_config"), dict) else config
+
+
+def longest_context(config: dict[str, Any]) -> int:
+    """What the model was made for, 0 where it does not say."""
+    text = _text_config(config)
+    return int(text.get("max_position_embeddings") or text.get("n_positions") or text.get("n_ctx") or 0)
+
+
 def choose_context(config: dict[str, Any], asked: int) -> int:
-    """The context to serve, refusing what a cache of every token cannot represent."""
-    text: dict[str, Any] = config["text_config"] if isinstance(config.get("text_config"), dict) else config
+    """The context to serve if memory allows, refusing what a cache of every token cannot represent."""
+    text = _text_config(config)
     kind = config["model_type"]
-    longest = int(text.get("max_position_embeddings") or text.get("n_positions") or text.get("n_ctx") or 0)
+    longest = longest_context(config)
     if longest and asked > longest:
         raise BadRequest(f"context is {asked}; {kind} was made for {longest} tokens.", param="context")
-    context = asked or min(longest or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
+    context = asked or longest or _UNKNOWN_CONTEXT
     layers = set(text.get("layer_types") or ())
     foreign = layers - {"full_attention", "sliding_attention", "chunked_attention"}
     if foreign or text.get("ssm_cfg") or kind in ("mamba", "mamba2", "rwkv", "recurrent_gemma", "jamba", "bamba"):
@@ -143,14 +159,26 @@ def _available_memory() -> int:
     return 0
 
 
-def _make_cache(decoder: Decoder, options: CpuOptions, context: int, dtype: torch.dtype) -> SlotCache:
-    """The cache within its budget: a stated kv_memory, or four fifths of the memory that is free now."""
+def _make_cache(decoder: Decoder, options: CpuOptions, context: int, dtype: torch.dtype) -> tuple[SlotCache, int]:
+    """The cache within its budget (a stated kv_memory, or four fifths of the memory that is free now), and how many
+    requests are computed at once.
+
+    What is not asked for is chosen: the context agents need first, then up to eight requests, then a longer context.
+    """
     shapes = decoder.shapes()
-    row = bytes_per_token(shapes, dtype) * context
-    rows = options.slots or (2 * options.max_batch if 2 * options.max_batch * row <= GIB else options.max_batch)
-    if rows < options.max_batch:
-        raise BadRequest(f"slots is {rows}, less than max_batch {options.max_batch}.", param="slots")
+    each = bytes_per_token(shapes, dtype)
     budget = options.kv_memory or int(_available_memory() * 0.8)
+    batch = options.max_batch or _MOST_BATCH
+    if budget and not options.max_batch:
+        batch = min(batch, max(1, budget // (each * (options.context or min(context, _ENOUGH)))))
+    if options.slots:
+        batch = batch if options.max_batch else min(batch, options.slots)
+    if budget and not options.context:
+        context = min(context, max(budget // (each * (options.slots or batch)), min(context, _LEAST)))
+    row = each * context
+    rows = options.slots or (2 * batch if 2 * batch * row <= min(GIB, budget or GIB) else batch)
+    if rows < batch:
+        raise BadRequest(f"slots is {rows}, less than max_batch {batch}.", param="slots")
     if budget and rows * row > budget:
         raise BadRequest(
             f"The cache of {rows} sequences of {context} tokens takes {rows * row / GIB:.2f} GiB; "
@@ -158,7 +186,7 @@ def _make_cache(decoder: Decoder, options: CpuOptions, context: int, dtype: torc
             "Lower context or max_batch.",
             param="context",
         )
-    return SlotCache(shapes, rows, context, dtype)
+    return SlotCache(shapes, rows, context, dtype), batch
 
 
 def load(folder: Path, options: CpuOptions, progress: Progress) -> Loaded:
@@ -179,14 +207,14 @@ def load(folder: Path, options: CpuOptions, progress: Progress) -> Loaded:
     decoder: Decoder
     if llama.supports(config):
         decoder = _load_llama(config, files, context, dtype, progress)
-        cache = _make_cache(decoder, options, context, dtype)
+        cache, batch = _make_cache(decoder, options, context, dtype)
     else:
         from skilldeck_daemon.engine.cpu.hf import HfDecoder
 
         progress(0.1, f"loading {config['model_type']} with transformers")
         try:
             decoder = hf = HfDecoder(folder, context, dtype)
-            cache = _make_cache(decoder, options, context, dtype)
+            cache, batch = _make_cache(decoder, options, context, dtype)
             progress(0.9, "checking")
             hf.verify(cache)
         except SkilldeckError:
@@ -200,7 +228,8 @@ def load(folder: Path, options: CpuOptions, progress: Progress) -> Loaded:
     tiny = decoder.parameters < 50_000_000
     threads = options.threads or (1 if tiny else torch.get_num_threads())
     progress(1.0, "ready")
-    return Loaded(decoder, cache, config, context, threads, decoder.parameters)
+    longest = longest_context(config)
+    return Loaded(decoder, cache, config, cache.context, longest, batch, threads, decoder.parameters)
 
 
 def _choose_dtype(config: dict[str, Any], options: CpuOptions, size: int) -> torch.dtype:

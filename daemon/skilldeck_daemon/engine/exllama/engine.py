@@ -33,7 +33,7 @@ from skilldeck_daemon.engine.base import (
     Progress,
     Started,
     Tokens,
-    TooLong,
+    too_long,
 )
 from skilldeck_daemon.engine.exllama.options import ExlOptions
 from skilldeck_daemon.engine.exllama.turn import Turn
@@ -164,11 +164,7 @@ class ExllamaEngine:
         if not prompt:
             raise BadRequest("The prompt is empty.", param="input")
         if len(prompt) >= backend.context:
-            raise TooLong(
-                f"The prompt has {len(prompt)} tokens; the context holds {backend.context}, the answer included.",
-                "Shorten the input, or load the model with a longer context.",
-                param="input",
-            )
+            raise too_long(len(prompt), backend.context)
         if min(prompt) < 0 or max(prompt) >= backend.vocab:
             raise BadRequest(f"The prompt holds token ids outside 0..{backend.vocab - 1}.", param="input")
         if request.max_new < 1:
@@ -300,11 +296,8 @@ class ExllamaEngine:
         backend.expand(turn)
         room = backend.context - len(turn.prompt)
         if room < 1:
-            raise TooLong(
-                f"The prompt has {len(turn.prompt)} tokens with its images; the context holds {backend.context}.",
-                "Send fewer or smaller images, or load the model with a longer context.",
-                param="input",
-            )
+            cure = "send fewer or smaller images"
+            raise too_long(len(turn.prompt), backend.context, cure, what="prompt with its images")
         turn.max_new = min(turn.max_new, room)
 
     def _report(self, backend: Backend, results: list[dict[str, Any]], before: float) -> None:

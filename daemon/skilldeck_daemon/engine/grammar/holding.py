@@ -51,11 +51,12 @@ Compile = Callable[[str, bool], Awaitable[Verdict]]
 @dataclass(frozen=True)
 class Held:
     """A request as its grammar holds it: tools and format with schemas that compile. `plain`: all may be compiled
-    here untried."""
+    here untried. `loosened`: whose schemas are held in part only, names of tools and "text.format"."""
 
     plan: ToolPlan
     format: Mapping[str, Any]
     plain: bool = True
+    loosened: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class _Kept:
     plain: bool
     size: int
     nodes: int
+    loosened: bool = False
 
 
 class Holder:
@@ -87,6 +89,7 @@ class Holder:
         """The request as it is held. Raises BadRequest naming the tool and the path."""
         kept: list[_Kept] = []
         tools: list[Tool] = []
+        loosened: list[str] = []
         plain = True
         for tool in plan.tools:
             if tool.format is not None:
@@ -95,11 +98,13 @@ class Holder:
             elif tool.kind == "function":
                 found = await self._schema(self._of_tool(tool))
                 kept.append(found)
+                loosened += [tool.name] if found.loosened else []
                 tool = replace(tool, parameters=found.schema)
             tools.append(tool)
         if wanted.get("type") == "json_schema":
             found = await self._schema(_of_answer(wanted))
             kept.append(found)
+            loosened += ["text.format"] if found.loosened else []
             wanted = {**wanted, "schema": found.schema}
         size = sum(each.size for each in kept)
         if size > MAX_BYTES:
@@ -108,7 +113,7 @@ class Holder:
         plain = plain and size <= PLAIN_BYTES and sum(each.nodes for each in kept) <= PLAIN_NODES
         by_index = {tool.index: tool for tool in tools}
         every = tuple(by_index.get(tool.index, tool) for tool in plan.every)
-        return Held(replace(plan, tools=tuple(tools), every=every), wanted, plain)
+        return Held(replace(plan, tools=tuple(tools), every=every), wanted, plain, tuple(loosened))
 
     def loosened(self, held: Held) -> Held | None:
         """The same with every schema that is not strict given up; None when nothing is left to give up. For parts that
@@ -182,7 +187,7 @@ class Holder:
             places = "; ".join(f"{cut(asked.path + path, LONGEST_PATH)} {why}" for path, why in left_out[:NAMED])
             rest = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
             log.warning("No grammar holds all of the schema of %s. Left out: %s%s", asked.what, places, rest)
-        return _Kept(form.held, form.plain, form.size, form.nodes)
+        return _Kept(form.held, form.plain, form.size, form.nodes, bool(left_out))
 
     async def _loosened(self, asked: _Schema, form: Form, verdict: Verdict) -> tuple[Form, list[tuple[str, str]]]:
         """A form that compiles, and what was left out of it. Raises BadRequest where the schema is strict."""

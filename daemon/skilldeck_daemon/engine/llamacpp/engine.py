@@ -33,7 +33,7 @@ from skilldeck_daemon.engine.base import (
     Started,
     TokenLogprob,
     Tokens,
-    TooLong,
+    too_long,
 )
 from skilldeck_daemon.engine.cpu.lookup import GRAM, Answers, Lookup
 from skilldeck_daemon.engine.handle import Handle, Mailbox
@@ -123,6 +123,7 @@ class LlamaCppEngine:
             engine="llamacpp",
             family=file.architecture,
             context=model.context,
+            longest=file.context,
             vocab=model.vocab,
             parameters=model.parameters,
             path=spec.path,
@@ -143,11 +144,7 @@ class LlamaCppEngine:
         if not prompt:
             raise BadRequest("The prompt is empty.", param="input")
         if len(prompt) >= model.context:
-            raise TooLong(
-                f"The prompt has {len(prompt)} tokens; the context holds {model.context}, the answer included.",
-                "Shorten the input, or load the model with a longer context.",
-                param="input",
-            )
+            raise too_long(len(prompt), model.context)
         if min(prompt) < 0 or max(prompt) >= model.vocab:
             raise BadRequest(f"The prompt holds token ids outside 0..{model.vocab - 1}.", param="input")
         if request.max_new < 1:

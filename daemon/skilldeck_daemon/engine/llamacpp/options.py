@@ -17,10 +17,13 @@ from skilldeck_shared.errors import BadRequest
 
 GIB = 1 << 30
 CACHE = 2 * GIB
-"""Most that keys and values take unless told otherwise, and at most a quarter of the free memory."""
-CONTEXT = 16384  # tokens of a request that are preferred to more requests at once
+"""Most that keys and values take for the sake of more than two requests side by side."""
+MOST_CACHE = 8 * GIB
+"""Most that they take for the sake of a long context, and at most half of the memory that the weights leave free."""
+ENOUGH = 32768
+"""Tokens that a request has before two have a place: agents' first prompts have 6,000 to 25,000. Beyond it two requests
+come before a longer context: agents ask side questions, for which a single place would forget their prompt."""
 LEAST = 2048  # a shorter context than this is no use to anyone who did not ask for it
-LONGEST = 32768  # taken when there is room; a longer one is asked for
 _UNIT = 256  # the library rounds contexts up to it
 # Numbers in a block and its bytes, by the names of `TYPES`.
 _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32}
@@ -127,35 +130,29 @@ def fit(model: Gguf, options: LlamaOptions, free: int) -> Fit:
             param="model",
         )
     each = max(token_bytes(model, options), 1)
-    trained = model.context or LONGEST
+    trained = model.context or ENOUGH
     if options.context > trained:
         raise BadRequest(
             f"{model.path.name} was made for {trained} tokens; context is {options.context}.",
             f"Ask for at most {trained}.",
             param="context",
         )
-    room = options.cache_memory or (min(CACHE, max(free - model.size - _OVERHEAD, 0) // 4) if free else CACHE)
-    slots = options.slots or options.max_batch or 4
-    context = options.context or min(trained, CONTEXT)
-    shortest = min(trained, LEAST) if not options.context else options.context
-    fewest = slots if options.slots or options.max_batch else 1
+    room = options.cache_memory or (min(MOST_CACHE, max(free - model.size - _OVERHEAD, 0) // 2) if free else CACHE)
+    fixed = options.slots or options.max_batch
+    slots = fixed or 1
 
     def bytes_of(tokens: int, count: int) -> int:
         return int(_rounded(tokens) * count * each)
 
-    # Two requests side by side first, then half the preferred context, then one request, then what is left.
-    while bytes_of(context, slots) > room and slots > max(fewest, 2):
-        slots -= 1
-    while bytes_of(context, slots) > room and not options.context and context > CONTEXT // 2:
-        context = max(context // 2, CONTEXT // 2, shortest)
-    while bytes_of(context, slots) > room and slots > fewest:
-        slots -= 1
-    while bytes_of(context, slots) > room and context > shortest:
-        context = max(context // 2, shortest)
-    while slots < 4 and not (options.slots or options.max_batch) and bytes_of(context, slots + 1) <= room:
+    def longest(count: int) -> int:
+        """Tokens that each of so many sequences may have."""
+        return int(room / (count * each)) // _UNIT * _UNIT
+
+    if not fixed and longest(2) >= (options.context or min(trained, ENOUGH)):
+        slots = 2
+    context = options.context or min(trained, max(longest(slots), LEAST))
+    while not fixed and slots < 4 and bytes_of(context, slots + 1) <= (options.cache_memory or min(room, CACHE)):
         slots += 1
-    while not options.context and context < min(trained, LONGEST) and bytes_of(context * 2, slots) <= room:
-        context = min(context * 2, trained)
     needed = bytes_of(context, slots)
     limit = options.cache_memory or (free - model.size - _OVERHEAD if free else needed)
     if needed > limit:
@@ -163,7 +160,7 @@ def fit(model: Gguf, options: LlamaOptions, free: int) -> Fit:
             f"{slots} requests of {context} tokens need {_gib(needed)} of cache; {_gib(max(limit, 0))} are there "
             f"beside the weights of {model.path.name} ({_gib(model.size)}).",
             "Ask for a smaller context or max_batch, or for cache_type_k and cache_type_v of q8_0.",
-            param="context" if options.context else "max_batch" if fewest > 1 else "model",
+            param="context" if options.context else "max_batch" if slots > 1 else "model",
         )
     return Fit(context, slots, min(options.max_batch or slots, slots), needed)
 

@@ -15,7 +15,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -35,12 +35,15 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     TooLong,
     Usage,
+    too_long,
 )
+from skilldeck_daemon.engine.chat.begun import check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, read_logprobs
 from skilldeck_daemon.engine.chat.deltas import written
 from skilldeck_daemon.engine.chat.repetition import Repetition
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
+from skilldeck_daemon.engine.remote.counting import Counter, error_text, token_counts
 from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of, write_response_format
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
@@ -110,7 +113,7 @@ class RemoteChatModel:
             ),
             trust_env=False,
         )
-        self._tokenize: bool | None = None  # does the upstream count tokens without generating?
+        self._counter = Counter(self._client, self.url.removesuffix("/v1"))
         self._active = 0
         self._last = 0.0
         self._recent: deque[float] = deque(maxlen=4096)
@@ -146,26 +149,25 @@ class RemoteChatModel:
         self._caps = replace(self._caps, context=context)
         return self._info
 
-    async def validate(self, request: ChatRequest) -> None:
+    async def validate(self, request: ChatRequest) -> Sequence[str]:
         plan_tools(request)
+        check_begun(request)
         if has_images(request.messages) and not self._caps.images:
             raise BadRequest(
                 f"The model {self._info.name} does not read images.",
                 "Start the daemon with --remote-images if the upstream model does.",
                 param="input",
             )
+        return ()
 
     # ------------------------------------------------------------ streaming
 
     def _check_length(self, texts: Iterable[str], param: str) -> None:
         """Raise TooLong for what need not be sent to know the answer; the rest is the upstream's to count."""
-        context = self._caps.context
-        if context and sum(map(len, texts)) >= context * LONGEST_TOKEN:
-            raise TooLong(
-                f"The prompt has far more than {context} tokens, which is what the context of {self._info.name} holds.",
-                "Shorten the input, turn on truncation, or choose a model with a larger context.",
-                param=param,
-            )
+        context, size = self._caps.context, sum(map(len, texts))
+        if context and size >= context * LONGEST_TOKEN:
+            cure = self._info.lengthening
+            raise too_long(max(size // LONGEST_TOKEN, context) + 1, context, cure, exact=False, param=param)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         await self.validate(request)
@@ -228,6 +230,7 @@ class RemoteChatModel:
             yield event
         now = time.monotonic()
         first = first or now
+        self._counter.learn(body, reader.usage.input_tokens)
         reason: Any = "error" if error else reader.finish()
         if reason == "stop" and calls.calls:
             reason = "tool_calls"
@@ -244,12 +247,16 @@ class RemoteChatModel:
 
     def _refused(self, answer: httpx.Response) -> Exception:
         """The error a status other than 200 means."""
-        message, code = _error_text(answer)
+        message, _code = error_text(answer)
         status = answer.status_code
         if status in (400, 413, 422):
-            too_long = code == "context_length_exceeded" or "context length" in message or "context size" in message
-            kind = TooLong if too_long else BadRequest
-            return kind(f"The model server refused the request: {message}")
+            said = f"The model server refused the request: {message}"
+            counts = token_counts(answer, self._caps.context)
+            if counts is None:
+                return BadRequest(said)
+            tokens, context = counts
+            refused = too_long(tokens, context, self._info.lengthening, exact=False)
+            return TooLong(f"{refused.title} {said}.", refused.hint, tokens=tokens, context=context)
         if status in (401, 403, 404):
             error = UpstreamRefused(
                 f"The model server at {self.url} answered {status}: {message}.",
@@ -332,6 +339,10 @@ class RemoteChatModel:
             "logit_bias": ({str(token): bias for token, bias in sampling.logit_bias.items()}, {}),
         }
         body |= {name: value for name, (value, default) in options.items() if value != default}
+        if request.template:
+            body["chat_template_kwargs"] = dict(request.template)
+        if request.continues:  # as vLLM and SGLang call it; llama.cpp and Ollama do it anyway
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         if sampling.dry_multiplier:
             body |= {"dry_base": sampling.dry_base, "dry_allowed_length": sampling.dry_allowed_length}
         if request.logprobs is not None:
@@ -358,30 +369,34 @@ class RemoteChatModel:
         return {"content": None, **message, "tool_calls": [wrap_custom(call) for call in message["tool_calls"]]}
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        """By the upstream's `/tokenize` (vLLM, SGLang), else by generating one token and reading its usage."""
-        await self.validate(request)
-        self._check_length(_texts(request), "input")
-        plan = plan_tools(request)
-        body = self.payload(request, plan)
+        """As the upstream counts them (`counting.py`), else by generating one token and reading its usage."""
+        body, counted = await self._counted(request)
+        if counted is not None:
+            return counted
+        for name in ("stream", "stream_options", "response_format", "logprobs", "top_logprobs"):
+            body.pop(name, None)
+        if "tool_choice" in body:
+            body["tool_choice"] = "auto"
         try:
-            if self._tokenize is not False:
-                asked = {"model": self.model, "messages": body["messages"], "add_generation_prompt": True}
-                if plan.tools:
-                    asked["tools"] = body["tools"]
-                answer = await self._client.post(self.url.removesuffix("/v1") + "/tokenize", json=asked)
-                count = answer.json().get("count") if answer.status_code == 200 else None
-                self._tokenize = isinstance(count, int)
-                if isinstance(count, int):
-                    return count
-            for name in ("stream", "stream_options", "response_format", "logprobs", "top_logprobs"):
-                body.pop(name, None)
-            if "tool_choice" in body:
-                body["tool_choice"] = "auto"
             answer = await self._client.post(f"{self.url}/chat/completions", json={**body, "max_tokens": 1})
             if answer.status_code != 200:
                 refused = self._refused(answer)
                 raise refused.error if isinstance(refused, _Failed) else refused
             return int((answer.json().get("usage") or {}).get("prompt_tokens", 0))
+        except (httpx.HTTPError, ValueError) as err:
+            raise self._lost(f"failed: {err or type(err).__name__}") from err
+
+    async def measure(self, request: ChatRequest) -> tuple[int, bool]:
+        body, counted = await self._counted(request)
+        return (self._counter.guess(body), False) if counted is None else (counted, True)
+
+    async def _counted(self, request: ChatRequest) -> tuple[dict[str, Any], int | None]:
+        """(the upstream request's body, its tokens where the upstream counts them without generating)."""
+        await self.validate(request)
+        self._check_length(_texts(request), "input")
+        body = self.payload(request, plan_tools(request))
+        try:
+            return body, await self._counter.count(body)
         except (httpx.HTTPError, ValueError) as err:
             raise self._lost(f"failed: {err or type(err).__name__}") from err
 
@@ -407,16 +422,3 @@ def _texts(request: ChatRequest) -> Iterator[str]:
             yield content
         elif content:
             yield from (part.get("text") or "" for part in content)
-
-
-def _error_text(answer: httpx.Response) -> tuple[str, str | None]:
-    """The message and code of an error answer, whatever its shape."""
-    try:
-        body = answer.json()
-        found = body.get("error", body) if isinstance(body, dict) else body
-        if isinstance(found, dict):
-            text = found.get("message") or found.get("detail") or found
-            return clean(str(text)).rstrip("."), found.get("code") if isinstance(found.get("code"), str) else None
-        return clean(str(found)), None
-    except ValueError:
-        return answer.text[:300].strip() or answer.reason_phrase, None

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 from skilldeck_daemon.engine.base import (
     Caps,
@@ -33,6 +33,8 @@ SLACK = 2  # how many more running requests a session's own replica may have tha
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 SESSIONS = 4096
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -77,8 +79,8 @@ class ReplicatedChatModel:
             lora=all(caps.lora for caps in every),
         )
 
-    async def validate(self, request: ChatRequest) -> None:
-        await self.replicas[0].model.validate(request)
+    async def validate(self, request: ChatRequest) -> Sequence[str]:
+        return await self.replicas[0].model.validate(request)
 
     def choose(self, cache_key: str = "", without: Sequence[Replica] = ()) -> Replica | None:
         """The replica for a request; one that is down only when every other was tried. None when none is left."""
@@ -149,11 +151,17 @@ class ReplicatedChatModel:
         )
 
     async def count_tokens(self, request: ChatRequest) -> int:
+        return await self._of_any(request, lambda model: model.count_tokens(request))
+
+    async def measure(self, request: ChatRequest) -> tuple[int, bool]:
+        return await self._of_any(request, lambda model: model.measure(request))
+
+    async def _of_any(self, request: ChatRequest, asked: Callable[[ChatModel], Awaitable[T]]) -> T:
         tried: list[Replica] = []
         while (replica := self.choose(request.cache_key, tried)) is not None:
             tried.append(replica)
             try:
-                return await replica.model.count_tokens(request)
+                return await asked(replica.model)
             except (Unavailable, Busy) as error:
                 self._note(replica, "", error)
         raise self._nobody(tried)

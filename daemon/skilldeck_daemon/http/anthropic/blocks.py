@@ -38,6 +38,7 @@ class BlockReader:
         self.items: list[Item] = []
         self.places: list[str] = []
         self.parts: dict[int, list[str]] = {}
+        self.begun = False  # whether the last message is the beginning of the answer
         self._container_id = container_id
         self._pending: set[str] = set()
         self._ran: set[str] = set()
@@ -52,10 +53,8 @@ class BlockReader:
                 self._assistant(message)
             else:
                 self._others(message, role)
-        if messages[-1].value["role"] == "assistant":
-            hint = "End with a user message; to shape the answer use 'output_config' or 'system'."
-            refuse("messages", "An answer cannot be begun by the request: 'messages' ends with the assistant.", hint)
         self._settled()
+        self.begun = bool(self.items) and self.items[-1].get("role") == "assistant"
 
     def _add(self, item: Item, place: str, parts: list[str] | None = None) -> None:
         if parts is not None:

@@ -22,6 +22,8 @@ from skilldeck_daemon.tools.web.items import RESULTS
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.fields import Fields, refuse, refuse_foreign
 from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.known_fields import MESSAGES, ignored
+from skilldeck_daemon.wire.sampling_fields import template_options
 from skilldeck_shared.errors import BadRequest
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -94,6 +96,7 @@ class MessagesBody:
     hosted: bool = False
     stream: bool = False
     thinking: bool = False
+    ignored: tuple[str, ...] = ()
     edits: tuple[Edit, ...] | None = None  # None: the request has no `context_management`
 
     @classmethod
@@ -128,12 +131,15 @@ class MessagesBody:
             top_k=fields.integer("top_k", minimum=0),
             stop=_stops(fields),
             text_format=_format(fields),
+            continues=reader.begun,
+            template=template_options(fields),
             effort=effort,
             user=_user(fields),
         )
         hosted = any(tool.hosted and tool.type == "shell" for tool in parsed)
         edits = parse_edits(fields) if fields.value.get("context_management") is not None else None
-        return cls(request, names, container, hosted, fields.boolean("stream"), thinking, edits)
+        known = ignored(fields, MESSAGES)
+        return cls(request, names, container, hosted, fields.boolean("stream"), thinking, known, edits)
 
     async def edited(
         self, count: Callable[[ResponseRequest], Awaitable[int]]

@@ -32,7 +32,7 @@ from skilldeck_daemon.http.chat.answer import ended_badly
 from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.errors import anthropic_body
 from skilldeck_daemon.http.multipart import read_object
-from skilldeck_daemon.http.notes import note
+from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.sse import EventStream, encode
 from skilldeck_shared.errors import SkilldeckError
 
@@ -67,7 +67,7 @@ def router(services: Services) -> APIRouter:
             response = EventStream(answer.events(), gone=run.cancel, ending=b"", alive=encode(PING))
         else:
             response = JSONResponse(await unless_gone(request, answer.whole(), run.cancel))
-        note(response, left_out=run.left_out, stand_in=stand_in)
+        Notes.of(run, ignored=body.ignored, model=stand_in).put(response)
         response.headers["request-id"] = response.headers["x-request-id"] = f"req_{secrets.token_hex(16)}"
         return response
 

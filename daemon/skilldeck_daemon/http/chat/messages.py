@@ -139,7 +139,8 @@ class MessageReader:
             )
         parts = self._parts(message, "tool")
         item = {"id": new_id("fco"), "type": f"{type}_output", "status": "completed", "call_id": id}
-        self._add({**item, "output": "".join(part["text"] for part in parts)}, message.path)
+        plain = all(part["type"] == "input_text" for part in parts)
+        self._add({**item, "output": "".join(part["text"] for part in parts) if plain else parts}, message.path)
 
 
 def _assistant_text(message: Fields) -> str | None:
@@ -158,7 +159,7 @@ def _assistant_text(message: Fields) -> str | None:
 
 def content_part(part: Fields, role: str) -> dict[str, Any]:
     """One part of a message's content, as a part of an input item."""
-    accepted = ("text", "image_url", "file") if role == "user" else ("text",)
+    accepted = ("text", "image_url", "file") if role in ("user", "tool") else ("text",)
     type = part.needed("type", choices=(*accepted, *(("input_audio",) if role == "user" else ())))
     if type == "text":
         return {"type": "input_text", "text": part.string("text", required=True) or ""}

@@ -17,10 +17,21 @@ from skilldeck_daemon.tools import TOOLS, Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.tools.mcp import McpTool
 from skilldeck_daemon.wire.error_names import Names
-from skilldeck_daemon.wire.fields import Fields, metadata, refuse
+from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
 from skilldeck_daemon.wire.items import Item
-from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many
+from skilldeck_daemon.wire.known_fields import CHAT, ignored
+from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many, template_options
 
+FOREIGN = {
+    "input": "messages",
+    "instructions": "messages",
+    "system": "messages",
+    "max_output_tokens": "max_completion_tokens",
+    "text": "response_format",
+    "reasoning": "reasoning_effort",
+    "stop_sequences": "stop",
+}
+"""Fields of Responses and Messages, and what Chat Completions call them: without them something else is answered."""
 LOGPROBS = "message.output_text.logprobs"
 NAMES = {
     "input": "messages",
@@ -47,6 +58,7 @@ class ChatBody:
     include_usage: bool = False
     store: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, body: Any) -> ChatBody:
@@ -73,6 +85,7 @@ class ChatBody:
             include_usage=_stream_options(fields, stream),
             store=fields.boolean("store"),
             metadata=metadata(fields),
+            ignored=ignored(fields, CHAT),
         )
 
 
@@ -104,6 +117,8 @@ def _request(fields: Fields, items: list[Item], tools: list[Tool]) -> ResponseRe
         stop=one_or_many(fields, "stop", 4),
         text_format=_format(fields),
         verbosity=fields.string("verbosity", choices=("low", "medium", "high")) or "medium",
+        continues=_continues(fields),
+        template=template_options(fields),
         effort=fields.string("reasoning_effort", choices=EFFORTS),
         prompt_cache_key=fields.string("prompt_cache_key", maximum=1024),
         safety_identifier=fields.string("safety_identifier", maximum=64),
@@ -111,8 +126,27 @@ def _request(fields: Fields, items: list[Item], tools: list[Tool]) -> ResponseRe
     )
 
 
+def _continues(fields: Fields) -> bool:
+    """Whether the answer goes on with the last message: an assistant's without calls, unless the request says no."""
+    last = fields.objects("messages")[-1]
+    begun = last.value.get("role") == "assistant" and not last.value.get("tool_calls")
+    wanted = fields.value.get("continue_final_message")
+    if fields.boolean("continue_final_message") and not begun:
+        hint = "End 'messages' with an assistant message without tool calls."
+        refuse("continue_final_message", "There is no answer to go on with.", hint)
+    if wanted and fields.boolean("add_generation_prompt"):
+        hint = "Set one of the two."
+        refuse(
+            "add_generation_prompt", "'add_generation_prompt' and 'continue_final_message' exclude each other.", hint
+        )
+    if wanted is None:
+        return begun and not fields.boolean("add_generation_prompt")
+    return bool(wanted)
+
+
 def _refused(fields: Fields) -> None:
     """What is not served here, and what is valid and changes nothing on one's own machine."""
+    refuse_foreign(fields, FOREIGN, one_answer=False)
     fields.refuse("functions", why="Send them as 'tools' of type 'function'.")
     fields.refuse("function_call", why="Use 'tool_choice'.")
     fields.refuse("audio", why="This server has no audio.")

@@ -22,7 +22,7 @@ from skilldeck_daemon.http.chat.request import ChatBody
 from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
-from skilldeck_daemon.http.notes import note
+from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import Page
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
@@ -53,7 +53,7 @@ def router(services: Services) -> APIRouter:
             response = EventStream(completion.chunks(), gone=completion.cancel, named=False)
         else:
             response = JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
-        note(response, left_out=completion.left_out, stand_in=stand_in)
+        completion.notes(stand_in).put(response)
         return response
 
     @api.get("/chat/completions")
@@ -151,10 +151,9 @@ class Completion:
         self._id = f"chatcmpl-{first.id.removeprefix('resp_')}"
         self._created = first.response["created_at"]
 
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Types of the request's tools that it is answered without."""
-        return self._runs[0].left_out
+    def notes(self, stand_in: str) -> Notes:
+        """What it is answered otherwise than asked."""
+        return Notes.of(self._runs[0], ignored=self._body.ignored, model=stand_in)
 
     def cancel(self) -> None:
         for run in self._runs:

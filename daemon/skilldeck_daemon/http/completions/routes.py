@@ -21,7 +21,7 @@ from skilldeck_daemon.engine.chat.completion import Completes, CompletionRequest
 from skilldeck_daemon.http.completions.request import CompletionBody, Prompt
 from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.multipart import read_object
-from skilldeck_daemon.http.notes import note
+from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import new_id
 from skilldeck_daemon.wire.error_names import Names
@@ -59,7 +59,7 @@ def router(services: Services) -> APIRouter:
             response = EventStream(completion.chunks(), gone=completion.cancel, named=False)
         else:
             response = JSONResponse(await unless_gone(request, completion.whole(), completion.cancel))
-        note(response, stand_in=services.models.stand_in(body.model))
+        Notes(model=services.models.stand_in(body.model)).put(response)
         return response
 
     return api

@@ -17,7 +17,7 @@ from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
-from skilldeck_daemon.http.notes import note
+from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.sse import EventStream
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def router(services: Services) -> APIRouter:
             response = JSONResponse(run.response)
         else:
             response = JSONResponse(await unless_gone(request, run.finished(), gone))
-        note(response, left_out=run.left_out, stand_in=stand_in)
+        Notes.of(run, model=stand_in).put(response)
         return response
 
     @api.post("/responses/input_tokens")

@@ -1,7 +1,7 @@
 """WebSocket mode of /responses: many responses, one after another, over one connection.
 
     → {"type": "response.create", …the fields of POST /responses but stream and background}
-    ← the events of that response, as its stream has them
+    ← the events of that response, as its stream has them; the first says in `skilldeck` what was left out (`notes.py`)
     ← {"type": "error", "status", "error": {type, code, message, param}} for a request that could not begin
 
 Requests wait for their turn. The last response can be continued (`previous_response_id`) although it is not stored; it
@@ -23,6 +23,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.http.errors import responses_body
+from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.sse import STALL_S
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.json_text import parse_json
@@ -75,6 +77,7 @@ class Connection:
         self._gone = False
         self._run: Run | None = None
         self._last: Run | None = None
+        self._stand_in = ""  # the model that answers in place of the one named
 
     async def serve(self) -> None:
         await self._socket.accept()
@@ -146,7 +149,7 @@ class Connection:
             raise Gone from error
 
     async def _refuse(self, error: SkilldeckError) -> None:
-        told = error.body()["error"]
+        told = responses_body(error)["error"]
         # Here, other than over HTTP, the code is never null.
         await self._send({"type": "error", "status": error.status, "error": {**told, "code": error.code or error.type}})
 
@@ -165,8 +168,10 @@ class Connection:
                 continue
             if self._gone:
                 raise Gone
+            said = Notes.of(self._run, model=self._stand_in).told()
             async for event in self._run.events():
-                await self._send(event)
+                await self._send({**event, "skilldeck": said} if said else event)
+                said = {}
             # A failed continuation is forgotten together with what it continued.
             failed = self._run.response["status"] in ("failed", "cancelled")
             self._last, self._run = (None if failed else self._run), None
@@ -179,6 +184,7 @@ class Connection:
             if self._last is not None and previous == self._last.id:
                 continued = self._last
             request = ResponseRequest.parse({**body, "stream": True}, stream_field=False)
+            self._stand_in = self._services.models.stand_in(request.model)
             return await self._services.runs.start(request, self._permission, after=continued)
         except SkilldeckError:
             if continued is not None:
