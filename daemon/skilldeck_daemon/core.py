@@ -121,6 +121,7 @@ class Core:
             settings.private_hosts,
             disk,
             Offer(self._web(), self._mcp),
+            settings.skills_preload,
         )
         runs = Runs(store, models, plans, bus, (metrics.observe, self._traces.observe))
         self.services = Services(
@@ -218,6 +219,8 @@ class Core:
             options["chat_template"] = str(settings.chat_template)
         if settings.tool_text != "auto":
             options["tool_text"] = settings.tool_text
+        if settings.call_style != "auto" and not settings.remote_url:
+            options["call_style"] = settings.call_style
         info = await self.services.models.load(
             settings.model or "remote", settings.model_name or None, settings.engine, options
         )

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     tool_text: Literal["auto", "off"] = Field(
         "auto", description="Calls that the model writes into its text, as JSON: read as calls, or left as text."
     )
+    call_style: Literal["auto", "json", "bash"] = Field(
+        "auto",
+        description="How the model calls the shell: in its family's form (json), or by a ```bash block; auto: by the"
+        " block where the model is small or its template knows no tools.",
+    )
     engine_process: Literal["auto", "on", "off"] = Field(
         "auto", description="Run the engine in a process of its own, so that its crash costs only its requests."
     )
@@ -120,6 +125,10 @@ class Settings(BaseSettings):
     skills: Literal["named", "auto", "off"] = Field(
         "named",
         description="Skills in .agents/skills: offered when a prompt names them (/name, $name), always, or never.",
+    )
+    skills_preload: Literal["named", "none", "all"] = Field(
+        "named",
+        description="Skills whose instructions are put before the model at once: those a request names, none, or all.",
     )
     project: Path | None = Field(None, description="Project whose .agents/skills are offered, once it is trusted.")
     claude_skills: bool = Field(False, description="Look for skills in .claude/skills too.")

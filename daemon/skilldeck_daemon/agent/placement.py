@@ -20,7 +20,7 @@ from skilldeck_daemon.tools.code_interpreter import CodeInterpreterTool, Place, 
 from skilldeck_daemon.tools.context import Placement, Surroundings
 from skilldeck_daemon.tools.products import hidden
 from skilldeck_daemon.tools.shell import ShellTool
-from skilldeck_daemon.wire.environment import EnvironmentSpec
+from skilldeck_daemon.wire.environment import EnvironmentSpec, Preloads
 from skilldeck_daemon.wire.item_kinds import Item, container_of
 from skilldeck_shared.errors import NotFound
 
@@ -28,6 +28,12 @@ from skilldeck_shared.errors import NotFound
 def hosted_auto(tools: Sequence[Tool]) -> bool:
     """Whether the request is given a container of its own, which may have further skills."""
     return any(isinstance(tool, ShellTool) and tool.environment.kind == "container_auto" for tool in tools)
+
+
+def preload_of(tools: Sequence[Tool]) -> Preloads | None:
+    """Which instructions the request itself wants to be opened for the model; None where it does not say."""
+    shell = next((tool for tool in tools if isinstance(tool, ShellTool)), None)
+    return shell.environment.skills_preload if shell is not None else None
 
 
 @dataclass(frozen=True)

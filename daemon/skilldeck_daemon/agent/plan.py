@@ -14,7 +14,8 @@ from typing import Any
 from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.left_out import without_absent
 from skilldeck_daemon.agent.live import LiveRun
-from skilldeck_daemon.agent.placement import Placer, hosted_auto
+from skilldeck_daemon.agent.placement import Placer, hosted_auto, preload_of
+from skilldeck_daemon.agent.preload import Mode, Preload
 from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, text_bytes
@@ -59,8 +60,9 @@ class Plan:
     `items` are history and input with references resolved, the first `known` of them history; `raw` holds the calls'
     arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
     request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole; `skills`
-    writes out paths of the mounted skills, where the model's template does not place them itself; `opening` are the
-    items as the model reads them; `cache_salt` keeps what the engine caches of it from other callers.
+    writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
+    place them itself; `opening` are the items as the model reads them, `must_call` whether its first turn is to be a
+    call; `cache_salt` keeps what the engine caches of it from other callers.
     """
 
     request: ResponseRequest
@@ -75,7 +77,9 @@ class Plan:
     own_tools: tuple[Tool, ...]
     left_out: tuple[str, ...]
     skills: SkillPaths | None
+    preload: Preload | None
     opening: list[Message]
+    must_call: bool
     cache_salt: str
     loosened: tuple[str, ...] = ()
 
@@ -104,17 +108,22 @@ class Plan:
         """
         system, around = self.request.instructions or "", around or self.context.place.around
         items, arguments = [*self.items, *output], {**self.raw, **(raw or {})}
-        return render(items, system, around, arguments, self.files, self.skills, decided)
+        return render(
+            items, system, around, arguments, self.files, self.skills, decided, self.preload, self.model.info.context
+        )
 
     def continued(self, base: list[Message], output: Sequence[Item], raw: Mapping[str, str]) -> list[Message]:
         """The conversation with this run's output behind it; an answer it began is one message with it."""
-        more = to_messages(output, raw, self.files, None, self.skills)
+        more = to_messages(output, raw, self.files, None, self.skills, self.model.info.context)
         if self.request.continues and base and more and base[-1]["role"] == more[0]["role"] == "assistant":
             begun = {**more[0], "content": (base[-1].get("content") or "") + (more[0].get("content") or "")}
             return [*base[:-1], begun, *more[1:]]
         return base + more
 
-    def chat(self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None) -> ChatRequest:
+    def chat(
+        self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None, first: bool = False
+    ) -> ChatRequest:
+        """`first`: it is the run's first turn."""
         request = self.request
         shape = request.text_format
         return ChatRequest(
@@ -134,6 +143,7 @@ class Plan:
             answered=self.context.skill_names,
             continues=request.continues and bool(messages) and messages[-1]["role"] == "assistant",
             template=request.template,
+            begin_call=first and self.must_call and tool_choice == "auto",
         )
 
     def _commands_tool(self) -> str:
@@ -156,6 +166,7 @@ class PlanBuilder:
         private_hosts: Collection[str] = (),
         disk: DiskSkills | None = None,
         offer: Offer | None = None,
+        skills_preload: Mode = "named",
     ) -> None:
         self._store = store
         self._models = models
@@ -166,6 +177,7 @@ class PlanBuilder:
         self._private_hosts = private_hosts
         self._disk = disk
         self._offer = offer or Offer()
+        self.skills_preload = skills_preload
 
     async def build(
         self,
@@ -222,7 +234,12 @@ class PlanBuilder:
         own = own_tools(request.tools, request.tool_choice, request.text_format, attachments, model.info)
         skills = SkillPaths((mount.name, mount.path) for mount in context.place.mounted)
         written_out = None if model.info.places_skills else skills
+        if written_out is not None:
+            context.skill_text = written_out.instructions
         system, around = request.instructions or "", context.place.around
+        mode = preload_of(request.tools) or self.skills_preload
+        preload = Preload.of(skills, mode, model.info.context) if written_out is not None else None
+        opening = render(items, system, around, past.raw, attachments, written_out, context=model.info.context)
         plan = Plan(
             request=request,
             response=response,
@@ -236,7 +253,9 @@ class PlanBuilder:
             own_tools=own,
             left_out=left_out,
             skills=written_out,
-            opening=render(items, system, around, past.raw, attachments, written_out),
+            preload=preload,
+            opening=opening if preload is None else preload.opened(opening, around),
+            must_call=preload is not None and preload.must_call(opening, around),
             cache_salt=cache_salt(request.prompt_cache_key),
         )
         return replace(plan, loosened=await _check(plan))
@@ -257,10 +276,14 @@ def render(
     files: Attachments,
     skills: SkillPaths | None = None,
     decided: Mapping[str, str] | None = None,
+    preload: Preload | None = None,
+    context: int = 0,
 ) -> list[Message]:
     """Items as the messages a model reads, opened by the one system message."""
     instructions, rest = split_system(unfold(items))
-    return system_message([system, *instructions], around) + to_messages(rest, raw, files, decided, skills)
+    told = to_messages(rest, raw, files, decided, skills, context)
+    messages = system_message([system, *instructions], around) + told
+    return messages if preload is None else preload.opened(messages, around)
 
 
 async def _check(plan: Plan) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skilldeck_daemon.agent.outputs import CommandOutputs
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments
 from skilldeck_daemon.tools.context import Surroundings
@@ -116,6 +117,7 @@ def to_messages(
     files: Attachments,
     decided: Mapping[str, str] | None = None,
     skills: SkillPaths | None = None,
+    context: int = 0,
 ) -> list[Message]:
     """Items as chat messages.
 
@@ -127,9 +129,10 @@ def to_messages(
         files: the files of the items.
         decided: what approval requests among the items came to in this run, see `decisions`.
         skills: the skills whose instructions are told with their paths written out.
+        context: of the model, a share of which an output may take; 0: not known.
     """
     items = list(items)
-    builder = _Builder(items, raw, files, skills or SkillPaths())
+    builder = _Builder(items, raw, files, skills, context)
     builder.decided = {**decisions(items), **(decided or {})}
     for place in range(len(items)):
         builder.add(place)
@@ -187,8 +190,16 @@ class _Open:
 
 
 class _Builder:
-    def __init__(self, items: Sequence[Item], raw: Mapping[str, str], files: Attachments, skills: SkillPaths) -> None:
-        self._skills = skills
+    def __init__(
+        self,
+        items: Sequence[Item],
+        raw: Mapping[str, str],
+        files: Attachments,
+        skills: SkillPaths | None,
+        context: int,
+    ) -> None:
+        self._skills = skills or SkillPaths()
+        self._outputs = CommandOutputs(skills, {file.name for file in files.files.values()}, context)
         self._items = items
         self._raw = raw
         self._files = files
@@ -278,6 +289,10 @@ class _Builder:
     def written_out(self, output: str, command: str) -> str:
         """What a command printed, with the paths of skills' instructions written out."""
         return self._skills.written_out(output, command)
+
+    def shown(self, entry: Mapping[str, Any], command: str) -> dict[str, Any]:
+        """What one command printed, as the model reads it."""
+        return self._outputs.shown(entry, command)
 
     def content(self, parts: Iterable[dict[str, Any]]) -> Content:
         """Text with its files appended; a list of parts when there are images."""

@@ -226,7 +226,7 @@ class Run:
                 compacted = True
                 messages = base = plan.messages(self.output.told, self.output.raw, decided)
             first = len(self.output.items)
-            turn, base = await self._turn(base, messages, choice, room)
+            turn, base = await self._turn(base, messages, choice, room, first=number == 0)
             again = turn.finished.looped and may_retry(self.output.items[first:], plan.tools)
             if again:
                 self.output.abandon()
@@ -267,11 +267,11 @@ class Run:
         return True
 
     async def _turn(
-        self, base: list[Message], messages: list[Message], choice: Any, room: int | None
+        self, base: list[Message], messages: list[Message], choice: Any, room: int | None, first: bool
     ) -> tuple[Turn, list[Message]]:
         """One turn of the model. With truncation "auto" the oldest messages give way until the rest fits."""
         while True:
-            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room)
+            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, first=first)
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
             try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +23,14 @@ FOLDER = "/mnt/skills"
 MAX_BYTES = 1 << 20
 """Of a Markdown file; what is longer is no instruction that a model reads whole."""
 
+MAX_FILES = 1000  # of a skill, that are looked through for one that a command missed
+
 _VARIABLE = re.compile(r"\$?\{baseDir\}|\$\{CLAUDE_SKILL_DIR\}|\$CLAUDE_SKILL_DIR\b")
 _MARKDOWN = re.compile(r"[^\s\"'`;|&<>(){}=]+\.md\b")
 _NUMBERED = re.compile(r"\s*\d+[:\t]")
 """What `cat -n` and `grep -n` put before a line."""
+
+_FRONT = re.compile(r"\A\ufeff?---\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 _BEFORE = r"(?<![^\s\"'`(\[<>=,;|&])"
 _QUOTED = re.compile(_BEFORE + r"(?P<quote>[\"'`])(?P<path>[^\"'`\n]*\s[^\"'`\n]*)(?P=quote)")
@@ -52,6 +57,7 @@ class SkillPaths:
         self._skills = [_Skill(name, Path(path)) for name, path in mounts]
         self._documents: dict[tuple[str, str], _Document | None] = {}
         self._found: dict[tuple[str, str], bool] = {}
+        self._listed: dict[str, list[str]] = {}
 
     def written_out(self, output: str, command: str) -> str:
         """What the command printed, with the paths of the instructions in it written out."""
@@ -71,6 +77,41 @@ class SkillPaths:
                     lines[number] = line[:start] + self._line(line[start:], current)
                     break
         return "\n".join(lines)
+
+    def instructions(self, name: str) -> str:
+        """A skill's SKILL.md below its front matter, with the paths written out; "" when it cannot be read."""
+        skill = next((skill for skill in self._skills if skill.name == name), None)
+        document = self._document(skill, "SKILL.md") if skill is not None else None
+        if skill is None or document is None:
+            return ""
+        try:
+            with (skill.root / "SKILL.md").open("rb") as file:
+                text = file.read(MAX_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
+        body = _FRONT.sub("", text.replace("\r\n", "\n"))
+        return "\n".join(self._line(line, document) for line in body.strip().split("\n"))
+
+    def places(self, path: str, command: str) -> list[str]:
+        """Full paths of files in the skills that end as `path` does, best those of skills that the command names."""
+        wanted = path.strip("/").split("/")
+        found: list[tuple[int, bool, str]] = []
+        for skill in self._skills:
+            named = skill.name in command
+            for file in self._files(skill):
+                parts = file.split("/")
+                alike = next((n for n, (a, b) in enumerate(zip(parts[::-1], wanted[::-1], strict=False)) if a != b), 99)
+                if alike:
+                    found.append((-min(alike, len(parts), len(wanted)), not named, f"{FOLDER}/{skill.name}/{file}"))
+        best = sorted(found)
+        return [full for *rank, full in best if rank == list(best[0][:2])]
+
+    def _files(self, skill: _Skill) -> list[str]:
+        """A skill's files below its folder; the first `MAX_FILES`."""
+        if skill.name not in self._listed:
+            below = (path for path in skill.root.rglob("*") if path.is_file())
+            self._listed[skill.name] = [path.relative_to(skill.root).as_posix() for path in islice(below, MAX_FILES)]
+        return self._listed[skill.name]
 
     # -- which files a command reads
 

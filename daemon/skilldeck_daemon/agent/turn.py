@@ -115,7 +115,9 @@ class Turn:
     def _begin_call(self, event: ToolCallStart) -> None:
         tool = self._tools.get(event.name)
         if tool is None:
-            tool = UnknownTool(event.name, tuple(self._tools), is_skill=event.name in self._context.skill_names)
+            is_skill = event.name in self._context.skill_names
+            text = self._context.skill_text(event.name) if is_skill else ""
+            tool = UnknownTool(event.name, tuple(self._tools), is_skill, text)
         if tool.hosted and not tool.internal and self._hosted_left is not None:
             if self._hosted_left == 0:
                 return

@@ -194,6 +194,7 @@ class ModelInfo:
     `context`: tokens that a request may hold; `longest`: what the model was made for, where that is known.
     `quantization`, `size` (bytes) and `licence` are the file's, where it says them.
     `places_skills`: its chat template knows where skills lie and was learned with their instructions as they are.
+    `call_style`: how it calls the shell, in its family's form (json) or by a block of commands (bash).
     """
 
     name: str
@@ -209,6 +210,7 @@ class ModelInfo:
     size: int = 0
     licence: str = ""
     places_skills: bool = False
+    call_style: str = "json"
     longest: int = 0
 
     @property
@@ -281,6 +283,7 @@ class ChatRequest:
     tool_choice: "auto", "none", "required", {"type": "function", "name": …}, or
     {"type": "allowed_tools", "mode": "auto"|"required", "names": […]}.
     commands_tool: the tool that a turn of nothing but a ```bash block calls, where the daemon runs its commands.
+    begin_call: the turn is to be a call of that tool; a model that calls it by such a block begins inside one.
     answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
     cache_key: the conversation, for whoever keeps its prefix near; cache_salt: only requests of the same one share what
     an engine keeps (prefixes, remembered answers).
@@ -302,6 +305,7 @@ class ChatRequest:
     cache_key: str = ""
     cache_salt: str = ""
     commands_tool: str = ""
+    begin_call: bool = False
     answered: tuple[str, ...] = ()
     continues: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)

@@ -214,6 +214,7 @@ class ModelHub:
 
         options: of the engine; `chat_template`: a Jinja file instead of the model's; `worker` (bool): whether the
         engine runs in a process of its own; `tool_text`: "auto" reads the calls in a model's text, "off" leaves them;
+        `call_style`: how a local one calls the shell (`chat/styles.py`);
         and for a remote model `remote_url` (several separated by commas), `remote_api_key`, `remote_model`,
         `remote_images` (bool: it reads images).
         Raises the errors of the engine and of `registry.resolve_model`.
@@ -350,6 +351,7 @@ class ModelHub:
             options["draft_model"] = str(draft)
         template = await asyncio.to_thread(_template, options.pop("chat_template", None))
         tool_text = _tool_text(options)
+        call_style = _call_style(options)
         spare = None
         if worker := _flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
@@ -366,7 +368,13 @@ class ModelHub:
             from skilldeck_daemon.engine.chat.model import TokenChatModel
 
             chat = await asyncio.to_thread(
-                TokenChatModel, built, str(source.path), info, template=template, tool_text=tool_text
+                TokenChatModel,
+                built,
+                str(source.path),
+                info,
+                template=template,
+                tool_text=tool_text,
+                call_style=call_style,
             )
         except BaseException:
             await built.unload()
@@ -440,3 +448,11 @@ def _warn_of_context(info: ModelInfo) -> None:
     if info.context < info.longest:
         cure = info.lengthening
         log.warning("%s is served with %d tokens of context: to change that, %s", info.name, info.context, cure)
+
+
+def _call_style(options: dict[str, Any]) -> str:
+    """Take out of the options how the model calls the shell."""
+    value = options.pop("call_style", "auto")
+    if value not in ("auto", "json", "bash"):
+        raise BadRequest(f"Option call_style is {value!r}, none of auto, json and bash.", param="call_style")
+    return str(value)

@@ -84,6 +84,10 @@ async def _anything(function: dict[str, Any]) -> bool:
     return True
 
 
+def _nothing(name: str) -> str:
+    return ""
+
+
 @dataclass
 class ToolContext:
     """What the tools of one run share. Made whole by `PlanBuilder`; what changes afterwards changes in here.
@@ -91,6 +95,7 @@ class ToolContext:
     Args:
         said: the conversation before this run's output.
         fits: whether the model can be given a function.
+        skill_text: a mounted skill's instructions, "" where the model's template has its own way to them.
     """
 
     run_id: str
@@ -104,6 +109,7 @@ class ToolContext:
     said: Sequence[Item] = ()
     instructions: str = ""
     fits: Callable[[dict[str, Any]], Awaitable[bool]] = _anything
+    skill_text: Callable[[str], str] = _nothing
     sources: dict[str, str] = field(default_factory=dict)  # titles of the pages that were found, by URL
     pages: dict[str, PageText] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more

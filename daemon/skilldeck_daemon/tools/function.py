@@ -190,12 +190,14 @@ class CustomTool(Tool):
 class UnknownTool(Tool):
     """A function the request does not declare: its call is answered here, with what there is instead.
 
-    No client could carry it out, so it is no item of the output: the model alone is told of it.
+    No client could carry it out, so it is no item of the output: the model alone is told of it. `instructions` are
+    those of the skill that has its name.
     """
 
     name: str
     known: tuple[str, ...]
     is_skill: bool = False
+    instructions: str = ""
 
     type = "function"
     hosted = True
@@ -203,6 +205,11 @@ class UnknownTool(Tool):
 
     @property
     def fault(self) -> str | None:  # type: ignore[override]
+        if self.is_skill and self.instructions:
+            return (
+                f"{self.name!r} is a skill, not a tool. Do what its instructions say; commands run with the shell tool:"
+                f"\n{self.instructions}"
+            )
         if self.is_skill:
             return (
                 f"{self.name!r} is a skill, not a tool. Read its instructions with the shell tool:"

@@ -119,10 +119,7 @@ class ShellOutputKind(OutputKind):
     def render(self, item: Item, call: Item, renderer: Renderer) -> str:
         action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
         commands = [*action.get("commands", ()), *[""] * len(item["output"])]
-        entries = [
-            {**entry, "stdout": renderer.written_out(entry["stdout"], command)}
-            for entry, command in zip(item["output"], commands, strict=False)
-        ]
+        entries = [renderer.shown(entry, command) for entry, command in zip(item["output"], commands, strict=False)]
         return shell_text(entries, commands, action.get("timeout_ms"))
 
     def account(self, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,18 @@ from skilldeck_shared.characters import clean
 MEMORY_LIMITS = ("1g", "4g", "16g", "64g")
 MAX_INLINE = 70_254_592
 MAX_SKILLS = 200
+Preloads = Literal["named", "none", "all"]
+PRELOADS: tuple[Preloads, ...] = ("named", "none", "all")
 LEFT_OUT = "bGVmdCBvdXQ="
 """Base64 of "left out"."""
 
 
 @dataclass(frozen=True)
 class EnvironmentSpec:
-    """A validated `environment`. `skills` are the request's own objects, each with the path it stood at."""
+    """A validated `environment`. `skills` are the request's own objects, each with the path it stood at.
+
+    `skills_preload` is a field of our own: which skills' instructions are put before the model (`agent/preload.py`).
+    """
 
     kind: Literal["container_auto", "container_reference", "local"] = "local"
     container_id: str = ""
@@ -29,6 +34,7 @@ class EnvironmentSpec:
     memory_limit: str = "1g"
     allowed_domains: tuple[str, ...] = ()
     skills: tuple[tuple[str, dict[str, Any]], ...] = ()
+    skills_preload: Preloads | None = None
     echo: dict[str, Any] | None = field(default=None, compare=False)
 
 
@@ -39,11 +45,12 @@ def parse_environment(fields: Fields) -> EnvironmentSpec:
         fields.refuse(
             "skills", "file_ids", "memory_limit", "network_policy", why="A container keeps what it was made with."
         )
-        return EnvironmentSpec("container_reference", id, echo={"type": kind_, "container_id": id})
+        shown = {"type": kind_, "container_id": id}
+        return EnvironmentSpec("container_reference", id, skills_preload=_preload(fields), echo=shown)
     if kind_ == "local":
         skills = tuple(_local_skill(entry) for entry in fields.objects("skills", maximum=MAX_SKILLS))
-        shown = {"skills": [skill for _, skill in skills]} if skills else {}
-        return EnvironmentSpec("local", skills=skills, echo={"type": "local", **shown})
+        own = {"skills": [skill for _, skill in skills]} if skills else {}
+        return EnvironmentSpec("local", skills=skills, echo={"type": "local", **own})
     contents = container_contents(fields)
     policy: dict[str, Any] = {"type": "disabled"}
     if contents.allowed_domains:
@@ -61,8 +68,14 @@ def parse_environment(fields: Fields) -> EnvironmentSpec:
         memory_limit=contents.memory_limit,
         allowed_domains=contents.allowed_domains,
         skills=contents.skills,
+        skills_preload=_preload(fields),
         echo=echo,
     )
+
+
+def _preload(fields: Fields) -> Preloads | None:
+    given = fields.string("skills_preload", choices=PRELOADS)
+    return next((mode for mode in PRELOADS if mode == given), None)
 
 
 def container_contents(fields: Fields) -> EnvironmentSpec:

@@ -29,6 +29,9 @@ class Renderer(Protocol):
     def written_out(self, output: str, command: str) -> str:
         """What a command printed, the paths of skills' instructions in it written out."""
 
+    def shown(self, entry: Mapping[str, Any], command: str) -> dict[str, Any]:
+        """An entry of a shell's output as the model reads it: paths written out, within its share, with help."""
+
 
 class ItemKind:
     """One type of item."""

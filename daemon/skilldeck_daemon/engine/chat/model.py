@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
@@ -31,17 +31,13 @@ from skilldeck_daemon.engine.base import (
     EngineDead,
     EngineStats,
     Finished,
-    FinishReason,
     GenRequest,
     ModelInfo,
     Prefill,
     PrefillProgress,
     Sampling,
     TextDelta,
-    TextLogprob,
     Tokens,
-    ToolCallDone,
-    Usage,
     too_long,
 )
 from skilldeck_daemon.engine.chat.begun import begun_answer, check_begun
@@ -49,33 +45,30 @@ from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.chat.deltas import joined
 from skilldeck_daemon.engine.chat.encoding import Encoder
 from skilldeck_daemon.engine.chat.files import ModelFiles
-from skilldeck_daemon.engine.chat.output import spelled_logprob
-from skilldeck_daemon.engine.chat.plain_tools import calls_as_text, describe_tools, short_id
+from skilldeck_daemon.engine.chat.plain_tools import (
+    FENCE,
+    calls_as_commands,
+    calls_as_text,
+    describe_commands,
+    describe_tools,
+    short_id,
+)
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
-from skilldeck_daemon.engine.chat.repetition import Loops, Repetition
 from skilldeck_daemon.engine.chat.stops import StopStrings
+from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose
+from skilldeck_daemon.engine.chat.turn import Prepared, Turn
 from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
-from skilldeck_daemon.engine.detokenize import Detokenizer
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar.compiled import Grammars
 from skilldeck_daemon.engine.grammar.holding import Held
-from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN, Parser
-from skilldeck_daemon.engine.parsing.parser import parser_for
+from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN
 from skilldeck_shared.errors import BadRequest
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A request ready to be submitted."""
-
-    prompt: str
-    generation: GenRequest
-    plan: ToolPlan
 
 
 class TokenChatModel:
     """One loaded model, whose folder or GGUF file `folder` is. `template` overrides its chat template, `family_name`
-    the detected family; `tool_text`: whether calls are found in its text, where the family writes them there.
+    the detected family; `tool_text`: whether calls are found in its text, where the family writes them there;
+    `call_style`: json, bash or auto, see `styles.py`.
 
     Making one reads the tokenizer, a second for a large vocabulary: make it in a thread.
     """
@@ -89,6 +82,7 @@ class TokenChatModel:
         template: str | None = None,
         family_name: str | None = None,
         tool_text: bool = True,
+        call_style: str = AUTO,
     ) -> None:
         self.engine = engine
         self.tool_text = tool_text
@@ -101,6 +95,7 @@ class TokenChatModel:
             family=self.family.name,
             description=info.description or self.template.note,
             places_skills=self.template.places_skills,
+            call_style=choose(call_style, self.family, self.template, info.parameters) if tool_text else JSON,
         )
         self.stop_ids = self._end_ids(files)
         kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
@@ -153,6 +148,12 @@ class TokenChatModel:
     async def validate(self, request: ChatRequest) -> Sequence[str]:
         return (await self._held(request, plan_tools(request))).loosened
 
+    def _fenced(self, request: ChatRequest, plan: ToolPlan) -> bool:
+        """Whether the shell is called by a block of commands: it is all that there is to call."""
+        text = (request.response_format or {}).get("type", "text") == "text"
+        only = [tool.name for tool in plan.every] == [request.commands_tool]
+        return self._info.call_style == BASH and only and text
+
     async def _held(self, request: ChatRequest, plan: ToolPlan) -> Held:
         """The request as its grammar will hold it. Raises BadRequest for what cannot be honoured."""
         check_begun(request)
@@ -164,6 +165,8 @@ class TokenChatModel:
             )
         if request.logprobs is not None and not self.caps.logprobs:
             raise BadRequest("This engine does not report log probabilities.", param="logprobs")
+        if self._fenced(request, plan):
+            return Held(plan, {})
         demanded = self._grammars.demanded(request, plan)
         if demanded and not self.caps.grammar:
             raise BadRequest(
@@ -186,6 +189,9 @@ class TokenChatModel:
         given = request.messages[:-1] if request.continues else request.messages
         messages = [self._message(message, plan) for message in given]
         tools = [self._tool(tool) for tool in plan.tools]
+        if self._fenced(request, plan):
+            messages = calls_as_commands(messages, request.commands_tool)
+            messages, tools = describe_commands(messages) if tools else messages, []
         if self.family.describe_tools:
             messages = calls_as_text(messages, self.family.write)
         if tools and (self.family.describe_tools or not self.template.shows_tools):
@@ -252,20 +258,22 @@ class TokenChatModel:
     async def measure(self, request: ChatRequest) -> tuple[int, bool]:
         return await self.count_tokens(request), True
 
-    async def _prepare(self, request: ChatRequest) -> _Prepared:
+    async def _prepare(self, request: ChatRequest) -> Prepared:
         plan = plan_tools(request)
         held = await self._held(request, plan)
         prompt = await asyncio.to_thread(self.render, request, plan)
-        ids = await self.encode(prompt, request.cache_salt)
+        opened = self._opened(prompt)
+        fenced = self._fenced(request, plan) and plan.mode != "none"
+        begun = FENCE if fenced and not opened and (request.begin_call or plan.mode == "required") else ""
+        ids = await self.encode(prompt + begun, request.cache_salt)
         room = self.context - len(ids)
         if not ids:
             raise BadRequest("The prompt has no tokens.", "Send at least one message with text.", param="input")
         if room < 1:
             raise too_long(len(ids), self.context, self._info.lengthening, exact=False)
         max_new = min(request.max_tokens or self._longest or room, room)
-        opened = self._opened(prompt)
         mask = None
-        if self.caps.grammar:
+        if self.caps.grammar and not fenced:
             mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)
         generation = GenRequest(
             id=f"gen_{uuid4().hex[:16]}",
@@ -278,7 +286,7 @@ class TokenChatModel:
             images=tuple(_images(request.messages)) if self.caps.images else (),
             cache_salt=request.cache_salt,
         )
-        return _Prepared(prompt, generation, held.plan)
+        return Prepared(prompt + begun, generation, held.plan, begun, fenced)
 
     # ------------------------------------------------------------ generation
 
@@ -286,7 +294,15 @@ class TokenChatModel:
         prepared = await self._prepare(request)
         generation = prepared.generation
         handle = await self.engine.submit(generation)
-        turn = _Turn(self, prepared, request)
+        turn = Turn(
+            prepared,
+            request,
+            self.family,
+            self.vocabulary,
+            self.stop_ids,
+            self._silent,
+            tool_text=self.tool_text,
+        )
         ended: Finished | None = None
         told = False
         try:
@@ -327,101 +343,6 @@ class TokenChatModel:
 
     async def close(self) -> None:
         await self.engine.unload()
-
-
-class _Turn:
-    """What is known of one turn while it is generated."""
-
-    def __init__(self, model: TokenChatModel, prepared: _Prepared, request: ChatRequest) -> None:
-        self.halted = False  # our own end: a stop string, or the one call allowed
-        self._ended_here = False  # and it came before the engine's; a call that the limit cut off is no such end
-        self.count = 0  # tokens seen
-        self.ids: list[int] = []  # without end tokens
-        self._stop_ids = model.stop_ids
-        self._vocabulary = model.vocabulary
-        self._detokenizer = Detokenizer(model.vocabulary, model._silent)
-        self._parser: Parser = parser_for(
-            model.family,
-            prepared.plan,
-            prepared.prompt,
-            request if model.tool_text else None,
-        )
-        self._single = not request.parallel_tool_calls
-        self._stops = StopStrings(request.stop)
-        self._loops = None if request.max_tokens else Loops()
-        self._repetition = Repetition()
-        self.looped = False
-        self._reasoning = 0
-        self._logprobs: list[TextLogprob] = []
-
-    @property
-    def text(self) -> str:
-        """The turn as the model wrote it, markers and all."""
-        return self._vocabulary.decode(self.ids)
-
-    @property
-    def over(self) -> bool:
-        """Ended here, whatever the engine would still generate."""
-        return self.halted or self.looped
-
-    def tokens(self, event: Tokens) -> Iterable[ChatEvent]:
-        for place, token in enumerate(event.ids):
-            if self.over:
-                return
-            self.count += 1
-            before = self._parser.state
-            self._reasoning += before == "reasoning"
-            if token not in self._stop_ids:
-                self.ids.append(token)
-            self.looped = self._loops is not None and self._loops.feed(token)
-            text = self._detokenizer.feed(token)
-            if event.logprobs and token not in self._stop_ids and before == "text":
-                self._logprobs.append(spelled_logprob(self._vocabulary, event.logprobs[place]))
-            if text:
-                self.looped |= self._repetition.feed(text)
-                yield from self._shown(self._parser.feed(text))
-
-    def _shown(self, events: list[ChatEvent]) -> Iterable[ChatEvent]:
-        for event in events:
-            if self.halted:
-                return
-            if isinstance(event, TextDelta):
-                text = self._stops.feed(event.text)
-                self.halted = self._stops.hit
-                if text:
-                    logprobs, self._logprobs = tuple(self._logprobs), []
-                    yield TextDelta(text, logprobs)
-                continue
-            held = self._stops.flush()
-            if held:
-                yield TextDelta(held, tuple(self._logprobs))
-            self._logprobs = []
-            yield event
-            if isinstance(event, ToolCallDone) and self._single:
-                self.halted = True
-
-    def close(self, ended: Finished) -> Iterable[ChatEvent]:
-        self._ended_here = self.halted
-        if not self.halted:
-            rest = self._detokenizer.flush()
-            if rest:
-                yield from self._shown(self._parser.feed(rest))
-            yield from self._shown(self._parser.close(cut_off=self.looped or ended.reason == "length"))
-        if not self._stops.hit:
-            held = self._stops.flush()
-            if held:
-                yield TextDelta(held, tuple(self._logprobs))
-
-    def finished(self, ended: Finished) -> ChatFinished:
-        usage = Usage(ended.prompt, ended.cached, ended.new, min(self._reasoning, ended.new))
-        reason: FinishReason | Literal["tool_calls"] = ended.reason
-        ours = self._ended_here or self._stops.hit
-        looped = self.looped and not ours and reason != "error"
-        if looped:
-            reason = "length"
-        elif reason != "error" and (ours or reason == "stop"):
-            reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
-        return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found, looped)
 
 
 def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:

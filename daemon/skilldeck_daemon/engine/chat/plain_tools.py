@@ -9,6 +9,13 @@ from typing import Any
 
 Message = dict[str, Any]
 
+FENCE = "```bash\n"
+COMMANDS = (
+    "To run commands, write one ```bash block of them and nothing after it; you are then given what they print. When"
+    " you have what you need, answer the user in plain words, without a block."
+)
+PRINTED = "Output of the commands:"
+
 
 def describe_tools(messages: list[Message], tools: list[Message], write: Mapping[str, Any]) -> list[Message]:
     """Tools in the system message, with the form in which they are called."""
@@ -51,6 +58,44 @@ def calls_as_text(messages: list[Message], write: Mapping[str, Any]) -> list[Mes
             out.append(message)
         told = is_result or (told and message.get("role") == "user")
     return out
+
+
+def describe_commands(messages: list[Message]) -> list[Message]:
+    """How commands are run by a block of them, in the system message."""
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{COMMANDS}"}, *messages[1:]]
+    return [{"role": "system", "content": COMMANDS}, *messages]
+
+
+def calls_as_commands(messages: list[Message], tool: str) -> list[Message]:
+    """Calls of the shell as the block that the model writes, and what came of them as what the user says next."""
+    out: list[Message] = []
+    shells: set[str] = set()
+    for message in messages:
+        calls = message.get("tool_calls") or []
+        blocks = [_block(call) for call in calls if call["function"]["name"] == tool]
+        if blocks and len(blocks) == len(calls) and all(blocks):
+            shells |= {str(call.get("id")) for call in calls}
+            text = "\n".join(blocks)
+            content = f"{message['content']}\n\n{text}" if message.get("content") else text
+            message = {**{name: value for name, value in message.items() if name != "tool_calls"}, "content": content}
+        elif message.get("role") == "tool" and str(message.get("tool_call_id")) in shells:
+            content = f"{PRINTED}\n{message['content']}"
+            if out and out[-1].get("role") == "user":
+                out[-1] = {**out[-1], "content": f"{out[-1]['content']}\n\n{content}"}
+                continue
+            message = {"role": "user", "content": content}
+        out.append(message)
+    return out
+
+
+def _block(call: Message) -> str:
+    """A call of the shell as a block; "" when its arguments cannot be read."""
+    try:
+        commands = json.loads(call["function"]["arguments"])["commands"]
+        return f"{FENCE}{chr(10).join([commands] if isinstance(commands, str) else commands)}\n```"
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def short_id(call_id: str) -> str:

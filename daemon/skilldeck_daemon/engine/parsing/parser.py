@@ -18,12 +18,15 @@ from skilldeck_daemon.engine.parsing.text import TextParser
 from skilldeck_daemon.engine.parsing.text_call_events import FilteredParser, TextCallFilter
 
 
-def parser_for(family: Family, plan: ToolPlan, prompt: str = "", request: ChatRequest | None = None) -> Parser:
+def parser_for(
+    family: Family, plan: ToolPlan, prompt: str = "", request: ChatRequest | None = None, *, fenced: bool = False
+) -> Parser:
     """The reader for one turn.
 
     Args:
         prompt: as it was rendered; its end may have opened the reasoning already.
         request: where calls in the text are to be read too (`text_calls.py`), if the family's models write them there.
+        fenced: the model was told to call the shell by a block of commands.
     """
     if family.calls["body"] == "channels":
         return ChannelParser(family, plan)
@@ -31,4 +34,4 @@ def parser_for(family: Family, plan: ToolPlan, prompt: str = "", request: ChatRe
     parser = TextParser(family, plan, in_reasoning=opened)
     if request is None or not family.text_calls:
         return parser
-    return FilteredParser(parser, TextCallFilter(plan, request))
+    return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced))

@@ -37,11 +37,13 @@ class FoundCall:
 class Candidate:
     """What may be a call, from its first character on. `step` gives True when it is one, False when it is none."""
 
-    def __init__(self, tools: Mapping[str, Tool], shell: str) -> None:
+    def __init__(self, tools: Mapping[str, Tool], shell: str, unclosed: bool = False) -> None:
+        """`unclosed`: a block of commands whose fence is missing at the end of the turn is a call."""
         self.calls: list[FoundCall] = []
         self.is_shell = False
         self._tools = tools
         self._shell = shell
+        self._unclosed = unclosed
         self._chars: list[str] = []
         self._closers: list[str] = []
         self._mark = ""  # a tag or a fence being read
@@ -60,7 +62,7 @@ class Candidate:
 
     def close(self, cut_off: bool) -> list[FoundCall] | None:
         """The text ended inside it: the calls that can be made out, None when there are none."""
-        if self._reading == "closer":
+        if self._reading == "closer" or (self._reading == "commands" and self._unclosed and not cut_off):
             self._shell_line("\n")
         if self._function and self._value is None and cut_off:
             return [*self.calls, FoundCall(self._function, self._mark, cut_off=True)]

@@ -26,11 +26,13 @@ from skilldeck_daemon.engine.parsing.text_call_candidate import Candidate, Found
 class TextCalls:
     """Splits the visible text of one turn. `feed` and `close` give text to show (str) and calls, in order."""
 
-    def __init__(self, plan: ToolPlan, shell: str = "", answered: Sequence[str] = ()) -> None:
-        """`answered`: names that are read like those of tools, because somebody answers their calls."""
+    def __init__(self, plan: ToolPlan, shell: str = "", answered: Sequence[str] = (), fenced: bool = False) -> None:
+        """`answered`: names that are read like those of tools, because somebody answers their calls. `fenced`: the
+        model was told to call the shell by a block of commands, so each is a call, also behind text and unclosed."""
         tools = [*(Tool(-1, "function", name, "", {}) for name in answered), *plan.tools]
         self._tools = {tool.name: tool for tool in tools} if plan.mode != "none" else {}
         self._shell = shell if shell in self._tools else ""
+        self._all_blocks = fenced
         self._out: list[str | FoundCall] = []
         self._opens = True  # nothing but calls was written yet: what is a call here is one, whatever follows
         self._called = False
@@ -110,6 +112,7 @@ class TextCalls:
                 self._plain(candidate.text)
                 return
             surely = self._opens and not self._waiting and not candidate.is_shell
+            surely |= candidate.is_shell and self._all_blocks
             self._wait(candidate.text, candidate.calls)
             if surely:
                 self._are_calls()
@@ -120,8 +123,9 @@ class TextCalls:
         elif self._called and self._opens and char in ",;":
             self._gap += char
         elif (self._line or self._waiting) and not self._fenced and char in "`<{[":
-            # A block of commands is a call only where nothing else was written.
-            self._candidate = Candidate(self._tools, self._shell if self._opens and not self._called else "")
+            # A block of commands is a call only where nothing else was written, or where it was asked for.
+            commands = self._all_blocks or (self._opens and not self._called)
+            self._candidate = Candidate(self._tools, self._shell if commands else "", unclosed=self._all_blocks)
             self._char(char)
         elif self._waiting:
             self._plain(char)

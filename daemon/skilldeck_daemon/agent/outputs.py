@@ -1,0 +1,91 @@
+"""What the model reads of a command's output: instructions with full paths, one line of help, and no more than fits.
+
+Only the model reads it so: the stored output stays what the process wrote. The help is for what small models stop at,
+and says only what is known to be true:
+
+- a command that is a skill's name: that skill's instructions;
+- a file that is not there, or a command that is not found: where a file of that name lies, in a skill or in /mnt/data;
+- a command that failed just so before: that it did.
+
+An output longer than `SHARE` of the context keeps its beginning and its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.containers import WORKDIR
+
+SHARE = 0.25
+CHARS_PER_TOKEN = 2  # of numbers and tables, which have more tokens than prose
+LEAST = 2000  # characters of an output that are shown in any case
+PLACES = 3  # named at most
+NOT_FOUND = re.compile(r"(?:^|: )([^\s:]+): (?:command )?not found$", re.MULTILINE)
+NO_FILE = re.compile(r"^.*(?:No such file or directory|can't open file|cannot open|cannot access).*$", re.MULTILINE)
+WORD = re.compile(r"[^\s'\"`:;,()]+")
+AGAIN = "The same command failed in the same way before. Change it, or answer with what you have."
+
+
+class CommandOutputs:
+    """The outputs of one conversation, in order.
+
+    Args:
+        skills: the mounted ones; None: the model gets no help, as it was not trained with it.
+        files: names of the attached files.
+        context: of the model, in tokens; 0: not known.
+    """
+
+    def __init__(self, skills: SkillPaths | None, files: Collection[str] = (), context: int = 0) -> None:
+        self._helps = skills is not None
+        self._skills = skills or SkillPaths()
+        self._files = {name.lower(): name for name in files}
+        self._room = max(LEAST, int(context * SHARE * CHARS_PER_TOKEN)) if context else 0
+        self._failed: tuple[str, Any] | None = None
+
+    def shown(self, entry: dict[str, Any], command: str) -> dict[str, Any]:
+        """An entry of a shell call's output as the model reads it."""
+        hints = [*self._help(entry["stderr"], command), *self._again(entry, command)] if self._helps else []
+        stderr = self._cut(entry["stderr"])
+        if hints:
+            stderr = "\n".join([*([stderr.rstrip("\n")] if stderr else []), *(f"(hint: {hint})" for hint in hints)])
+        return {**entry, "stdout": self._cut(self._skills.written_out(entry["stdout"], command)), "stderr": stderr}
+
+    def _cut(self, text: str) -> str:
+        if not self._room or len(text) <= self._room:
+            return text
+        head, tail = self._room * 2 // 3, self._room // 3
+        left_out = len(text) - head - tail
+        note = f"\n[{left_out} characters left out; write the output to a file and read it in parts]\n"
+        return text[:head] + note + text[-tail:]
+
+    def _again(self, entry: dict[str, Any], command: str) -> list[str]:
+        if entry["outcome"].get("exit_code") == 0:
+            self._failed = None
+            return []
+        failed, self._failed = self._failed, (command.strip(), entry["outcome"])
+        return [AGAIN] if failed == self._failed else []
+
+    def _help(self, stderr: str, command: str) -> list[str]:
+        for name in NOT_FOUND.findall(stderr):
+            text = self._skills.instructions(name.rpartition("/")[2]) if name in command else ""
+            if text:
+                return [f"{name} is a skill, not a command. Do what its instructions say:\n{text}\n"]
+            if hint := self._where(name, command):
+                return [hint]
+        for line in NO_FILE.findall(stderr):
+            for word in WORD.findall(line):
+                if ("." in word or "/" in word) and (hint := self._where(word, command)):
+                    return [hint]
+        return []
+
+    def _where(self, path: str, command: str) -> str:
+        """Where a file that was not found lies, if that is known."""
+        name = path.rstrip("/.").rpartition("/")[2]
+        places = self._skills.places(path.removeprefix(f"{WORKDIR}/").removeprefix("./"), command)
+        if not places and name.lower() in self._files:
+            places = [f"{WORKDIR}/{self._files[name.lower()]}"]
+        places = [place for place in places if place != path][:PLACES]
+        return f"{path} is not there; there is {' and '.join(places)}" if places else ""

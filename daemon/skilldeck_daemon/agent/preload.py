@@ -1,0 +1,131 @@
+"""A skill that the user means is opened for the model: its instructions stand in front of the user's own words.
+
+Large models open the SKILL.md that fits by themselves; of small ones none did in ten requests that named the skill.
+Which skills are meant (`skills_preload`):
+
+- `named`: those whose name the text has, as it is or as `$name` or `/name`; the only one that is mounted; and where
+  a file comes with the text, the one whose name and description have more words in common with it than any other's;
+- `all`: every one that is mounted;
+- `none`: none.
+
+The paths in the instructions are written out. They take at most `SHARE` of the model's context; what does not fit is
+named by its path. Each skill is put once into a conversation, where it was first meant, so that a history renders the
+same every time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
+from skilldeck_daemon.tools.context import Surroundings
+
+Mode = Literal["named", "none", "all"]
+Message = dict[str, Any]
+
+SHARE = 0.25
+CHARS_PER_TOKEN = 3  # of instructions with code in them, on the careful side
+LONGEST = 32_000  # characters, however large the context is
+UNKNOWN = 4096  # tokens of a context whose size is not known
+FILE_MARK = "\n\n<file "
+"""Begins what `Attachment.block` puts behind the user's words."""
+STEM = 5
+"""Letters by which words are compared: "summarize" is like "summarizes"."""
+COMMON = frozenset(
+    re.findall(
+        r"\w+",
+        "all and any are but can could does each every file for from give have how its make may mnt more not one only"
+        " our out please run should skill some tell text than that the them then there these they this use user uses"
+        " using was what when which will with would you your",
+    )
+)
+_RUNS = re.compile(r"^\s*```\s*(?:bash|sh|shell|console|zsh)\b|/scripts/", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Preload:
+    """How the instructions of a run's skills are put before its model; `budget` in characters."""
+
+    skills: SkillPaths
+    mode: Mode = "named"
+    budget: int = LONGEST
+
+    @classmethod
+    def of(cls, skills: SkillPaths, mode: Mode, context: int) -> Preload:
+        return cls(skills, mode, min(LONGEST, int((context or UNKNOWN) * SHARE * CHARS_PER_TOKEN)))
+
+    def opened(self, messages: Sequence[Message], around: Surroundings) -> list[Message]:
+        """The conversation with the instructions of what it means put in."""
+        out, room, done = list(messages), self.budget, set[str]()
+        for place, message in enumerate(out):
+            if message["role"] != "user" or not isinstance(message["content"], str):
+                continue
+            blocks = []
+            for name in self.meant(message["content"], around, first=not done):
+                text = self.skills.instructions(name) if name not in done else ""
+                if text:
+                    done.add(name)
+                    blocks.append(_block(name, text, room))
+                    room = max(0, room - len(text))
+            if blocks:
+                out[place] = {**message, "content": "\n\n".join([*blocks, message["content"]])}
+        return out
+
+    def meant(self, content: str, around: Surroundings, *, first: bool = True) -> list[str]:
+        """The skills that a user's message means; `first`: none was meant before."""
+        names = [name for name, _ in around.skills]
+        if self.mode == "none" or around.shell != "hosted":
+            return []
+        if self.mode == "all":
+            return names if first else []
+        said, mark, _ = content.partition(FILE_MARK)
+        named = [name for name in names if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said, re.IGNORECASE)]
+        if named:
+            return named
+        if first and len(names) == 1:
+            return names
+        fitting = fits(said, around) if first and mark else ""
+        return [fitting] if fitting else []
+
+    def must_call(self, messages: Sequence[Message], around: Surroundings) -> bool:
+        """Whether the last message asks for a run of a skill: it brings a file, and means or fits one skill whose
+        instructions have commands."""
+        content = messages[-1]["content"] if messages else ""
+        if self.mode == "none" or not isinstance(content, str) or messages[-1]["role"] != "user":
+            return False
+        said, mark, _ = content.partition(FILE_MARK)
+        meant = self.meant(content, around) if mark else []
+        if len(meant) != 1:
+            return False
+        about = next(about for name, about in around.skills if name == meant[0])
+        like = meant[0].lower() in said.lower() or bool(_stems(content_words(content)) & _stems(f"{meant[0]} {about}"))
+        return like and _RUNS.search(self.skills.instructions(meant[0])) is not None
+
+
+def content_words(content: str) -> str:
+    """The user's words and the names of the files with them, whose endings say what they are."""
+    said, _, files = content.partition(FILE_MARK)
+    return " ".join([said, *re.findall(r'name="([^"]*)"', files)])
+
+
+def fits(said: str, around: Surroundings) -> str:
+    """The one skill that has the most words in common with what was said; "" when there is none, or several."""
+    wanted = _stems(said)
+    likeness = [len(wanted & _stems(f"{name} {about}")) for name, about in around.skills]
+    best = max(likeness, default=0)
+    return around.skills[likeness.index(best)][0] if best and likeness.count(best) == 1 else ""
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:STEM] for word in re.findall(r"[^\W_]{3,}", text.lower()) if word not in COMMON}
+
+
+def _block(name: str, text: str, room: int) -> str:
+    path = f"{FOLDER}/{name}/SKILL.md"
+    if len(text) > room:
+        cut = text.rfind("\n", 0, room)
+        text = f"{text[: max(cut, 0)]}\n(the rest is in {path})".lstrip()
+    return f'<skill name="{name}" path="{path}">\n{text}\n</skill>'

@@ -1,0 +1,114 @@
+"""`skilldeckd bench --skills MODEL…`: does a model finish tasks with skills, and what is each part of ours worth.
+
+Every model does every task in every arm (`skill_runs.py`), greedily, on the same loaded weights. What counts is what
+ran and what the answer and the files hold (`skill_tasks`), so a busy machine changes nothing. Counts come with their
+95 % interval (Wilson), as twenty tasks say less than they seem to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skilldeck_daemon.bench.skill_runs import ARMS, Arm, Bench
+from skilldeck_daemon.bench.skill_tasks import Deed, Task, Verdict, judge, load
+from skilldeck_daemon.core import Core
+from skilldeck_daemon.runner import RunnerSettings
+from skilldeck_shared.errors import BadRequest
+
+Z = 1.96  # of 95 %
+
+
+@dataclass(frozen=True)
+class Result:
+    model: str
+    arm: str
+    task: str
+    verdict: Verdict
+    deed: Deed
+
+
+def run(
+    models: Sequence[str],
+    arms: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    as_json: bool = False,
+    engine_options: dict[str, Any] | None = None,
+) -> int:
+    """Carry out and print; returns the exit status.
+
+    Args:
+        arms, tasks: names, or beginnings of names, of those that are wanted; empty: all.
+    """
+    chosen_arms = _chosen(ARMS, arms, "arm")
+    chosen_tasks = _chosen(load(), tasks, "task")
+    results: list[Result] = []
+    for model in models:
+        results += asyncio.run(_measure(model, chosen_arms, chosen_tasks, engine_options or {}))
+    if as_json:
+        print(json.dumps([{**asdict(result), "verdict": result.verdict._asdict()} for result in results], indent=1))
+    else:
+        print(table(results, chosen_arms))
+    return 0
+
+
+def _chosen(there: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
+    found = [one for one in there if not names or any(one.name.startswith(name) for name in names)]
+    for name in names:
+        if not any(one.name.startswith(name) for one in found):
+            known = "; ".join(one.name for one in there)
+            raise BadRequest(f"There is no {what} {name!r}.", f"There is: {known}.", param=what)
+    return found
+
+
+async def _measure(
+    model: str, arms: Sequence[Arm], tasks: Sequence[Task], engine_options: dict[str, Any]
+) -> list[Result]:
+    results = []
+    with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
+        settings = RunnerSettings(model=model, data_dir=Path(home), skills="off", engine_options=engine_options)
+        async with Core(settings) as core:
+            await core.load_model()
+            bench = Bench(core)
+            for arm in arms:
+                for task in tasks:
+                    deed = await bench.carry_out(task, arm)
+                    verdict = judge(task, deed)
+                    results.append(Result(Path(model).stem, arm.name, task.name, verdict, deed))
+                    said = "right" if verdict.right else f"{'ran, ' if verdict.ran else ''}{verdict.why}"
+                    print(f"{arm.name} · {task.name}: {said}", file=sys.stderr, flush=True)
+    return results
+
+
+def wilson(good: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share."""
+    if not of:
+        return 0.0, 1.0
+    share, weight = good / of, Z * Z / of
+    middle = (share + weight / 2) / (1 + weight)
+    reach = Z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def table(results: Sequence[Result], arms: Sequence[Arm]) -> str:
+    """One line a model and arm: how often the skill ran, how often all was right, turns and tokens a task."""
+    lines = ["| model | arm | ran | right | turns | tokens |", "|---|---|---|---|---|---|"]
+    for model in dict.fromkeys(result.model for result in results):
+        for arm in arms:
+            of = [result for result in results if (result.model, result.arm) == (model, arm.name)]
+            counts = [_share(sum(getattr(result.verdict, name) for result in of), len(of)) for name in ("ran", "right")]
+            turns, tokens = (sum(getattr(one.deed, name) for one in of) / len(of) for name in ("turns", "tokens"))
+            lines.append(f"| {model} | {arm.name} | {' | '.join(counts)} | {turns:.1f} | {tokens:.0f} |")
+    return "\n".join(lines)
+
+
+def _share(good: int, of: int) -> str:
+    low, high = wilson(good, of)
+    return f"{good}/{of} ({low:.0%}–{high:.0%})"

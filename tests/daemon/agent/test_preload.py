@@ -1,0 +1,116 @@
+"""Which skills a message means, and how their instructions are put before the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldeck_daemon.agent.preload import LONGEST, Mode, Preload
+from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.tools.context import Surroundings
+
+ABOUT = {
+    "csv-summary": "Summarizes a table: rows, columns and sums.",
+    "log-triage": "Counts the errors and warnings of a log.",
+    "minutes": "Writes the minutes of a meeting.",
+}
+RUN = "\n# Title\n\n```bash\npython3 scripts/run.py <file>\n```\n"
+FILE = '\n\n<file name="checkout.log" path="/mnt/data/checkout.log">\n12:00 error\n</file>'
+
+
+@pytest.fixture
+def skills(tmp_path: Path) -> SkillPaths:
+    for name in ABOUT:
+        (tmp_path / name / "scripts").mkdir(parents=True)
+        (tmp_path / name / "scripts/run.py").touch()
+        body = "Write headings." if name == "minutes" else RUN
+        (tmp_path / name / "SKILL.md").write_text(f"---\nname: {name}\ndescription: x\n---\n{body}")
+    return SkillPaths((name, str(tmp_path / name)) for name in ABOUT)
+
+
+def around(*names: str, shell: str = "hosted") -> Surroundings:
+    return Surroundings(shell, tuple((name, ABOUT[name]) for name in names or ABOUT))
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Use csv-summary on it", ["csv-summary"]),
+        ("/csv-summary orders.csv", ["csv-summary"]),
+        ("run $log-triage, then Csv-Summary", ["csv-summary", "log-triage"]),
+        ("my-csv-summary and csv-summary-2 are others", []),
+        ("How many errors are in the log?" + FILE, ["log-triage"]),
+        ("How many errors are in the log?", []),  # nothing to work on
+        ("Hello!" + FILE, []),
+        ("rows and errors" + FILE, []),  # as much of one as of the other
+        ("Say hello" + FILE.replace("error", "csv-summary"), []),  # a name in a file is no request
+    ],
+)
+def test_a_skill_is_meant_by_its_name_or_where_a_file_comes_by_its_words(
+    skills: SkillPaths, text: str, meant: list[str]
+) -> None:
+    assert Preload(skills).meant(text, around()) == meant
+
+
+def test_the_only_skill_is_meant_and_modes_say_none_or_all(skills: SkillPaths) -> None:
+    assert Preload(skills).meant("Hello!", around("minutes")) == ["minutes"]
+    for mode, names in (("none", []), ("all", list(ABOUT))):
+        chosen: Mode = mode  # type: ignore[assignment]
+        assert Preload(skills, chosen).meant("use minutes", around()) == names
+    assert Preload(skills).meant("use minutes", around("minutes", shell="local")) == []
+
+
+def test_instructions_stand_once_before_the_words_that_meant_them(skills: SkillPaths) -> None:
+    messages = [
+        {"role": "system", "content": "csv-summary"},
+        user("Hello!"),
+        {"role": "assistant", "content": "Use csv-summary?"},
+        user("Yes, csv-summary."),
+        user("csv-summary again, and minutes"),
+    ]
+    opened = Preload(skills).opened(messages, around())
+    block = (
+        '<skill name="csv-summary" path="/mnt/skills/csv-summary/SKILL.md">\n# Title\n\n```bash\n'
+        "python3 /mnt/skills/csv-summary/scripts/run.py <file>\n```\n</skill>"
+    )
+    assert opened[:3] == messages[:3]
+    assert opened[3]["content"] == f"{block}\n\nYes, csv-summary."
+    assert opened[4]["content"].startswith('<skill name="minutes"')
+    assert "python3" not in opened[4]["content"]
+    # What follows changes nothing of what was there: the beginning need not be computed again.
+    assert Preload(skills).opened(messages[:4], around()) == opened[:4]
+
+
+def test_what_does_not_fit_is_named_by_its_path(skills: SkillPaths) -> None:
+    small = Preload(skills, budget=12).opened([user("csv-summary")], around())
+    assert small[0]["content"] == (
+        '<skill name="csv-summary" path="/mnt/skills/csv-summary/SKILL.md">\n# Title\n\n'
+        "(the rest is in /mnt/skills/csv-summary/SKILL.md)\n</skill>\n\ncsv-summary"
+    )
+    assert Preload.of(skills, "named", 2048).budget == 1536
+    assert Preload.of(skills, "named", 1_000_000).budget == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "must"),
+    [
+        ("Use log-triage on this" + FILE, (), True),
+        ("How many errors are in the log?" + FILE, (), True),
+        ("What went wrong?" + FILE, ("log-triage",), True),  # the file's name says it
+        ("Thanks, good bye." + FILE.replace("checkout.log", "a.txt"), ("csv-summary",), False),
+        ("Use log-triage", (), False),  # on what?
+        ("Write the minutes" + FILE, ("minutes",), False),  # has no commands
+        ("Compare csv-summary with log-triage" + FILE, (), False),
+    ],
+)
+def test_a_first_turn_must_call_where_a_file_and_a_fitting_skill_with_commands_are_there(
+    skills: SkillPaths, text: str, names: tuple[str, ...], must: bool
+) -> None:
+    assert Preload(skills).must_call([user(text)], around(*names)) is must
+    assert not Preload(skills, "none").must_call([user(text)], around(*names))

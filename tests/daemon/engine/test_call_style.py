@@ -1,0 +1,146 @@
+"""A model that calls the shell by a ```bash block: what it reads, what is a call, and who is spoken to so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldeck_daemon.engine.base import (
+    ChatEvent,
+    ChatFinished,
+    ChatRequest,
+    ModelInfo,
+    TextDelta,
+    ToolCallDone,
+)
+from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.engine.chat.plain_tools import COMMANDS
+from skilldeck_daemon.engine.chat.styles import choose
+from skilldeck_daemon.engine.chat.template import ChatTemplate
+from skilldeck_daemon.engine.families import family
+from support.token_engines import ScriptedEngine, model_folder
+
+SHELL = {
+    "type": "function",
+    "function": {
+        "name": "shell",
+        "parameters": {
+            "type": "object",
+            "properties": {"commands": {"type": "array", "items": {"type": "string"}}},
+            "required": ["commands"],
+        },
+    },
+}
+OTHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+ASKED = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("model"), added=("<tool_call>", "</tool_call>"))
+
+
+def chat(folder: Path, *texts: str, style: str = "bash", **options: Any) -> TokenChatModel:
+    engine = ScriptedEngine(folder, *texts, **options)
+    info = ModelInfo("test", "scripted", vocab=engine.vocabulary.size)
+    return TokenChatModel(engine, folder, info, call_style=style)
+
+
+def request(messages: list[dict[str, Any]] | None = None, **changes: Any) -> ChatRequest:
+    return ChatRequest(messages or ASKED, **{"tools": [SHELL], "commands_tool": "shell", **changes})
+
+
+async def play(model: TokenChatModel, asked: ChatRequest) -> tuple[str, list[list[str]], ChatFinished]:
+    """Text, commands of the calls, and the end."""
+    events: list[ChatEvent] = [event async for event in model.stream(asked)]
+    assert isinstance(events[-1], ChatFinished)
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    calls = [json.loads(event.arguments)["commands"] for event in events if isinstance(event, ToolCallDone)]
+    return text, calls, events[-1]
+
+
+async def test_a_block_behind_words_is_a_call_and_ends_the_turn(folder: Path) -> None:
+    model = chat(folder, "I look.\n\n```bash\nls -la\ncat a.csv\n```\nIt prints 42.")
+    text, calls, end = await play(model, request())
+    assert (text, calls, end.reason) == ("I look.", [["ls -la\ncat a.csv"]], "tool_calls")
+
+
+async def test_a_turn_that_must_call_begins_inside_the_block(folder: Path) -> None:
+    model = chat(folder, "ls -la\n```", "ls\n```\n", "ls")
+    engine = model.engine
+    assert isinstance(engine, ScriptedEngine)
+    for asked, command in (
+        (request(begin_call=True), "ls -la"),
+        (request(tool_choice="required"), "ls"),
+        (request(begin_call=True), "ls"),  # its fence is missing
+    ):
+        text, calls, end = await play(model, asked)
+        assert (text, calls, end.reason) == ("", [[command]], "tool_calls")
+        prompt = engine.vocabulary.decode(engine.requests[-1].prompt_ids)
+        assert prompt.endswith("<|im_start|>assistant\n```bash\n")
+
+
+async def test_a_block_that_the_limit_cut_is_no_call(folder: Path) -> None:
+    text, calls, end = await play(chat(folder, "```bash\nls -la /mnt"), request(max_tokens=9))
+    assert (calls, end.reason) == ([], "length")
+    assert text.startswith("```bash")
+
+
+async def test_other_blocks_and_plain_answers_stay_text(folder: Path) -> None:
+    for said in ("The answer is 42.", "```python\nls\n```\nis no command", "Use `ls` or ```ls```."):
+        assert (await play(chat(folder, said), request()))[:2] == (said, [])
+
+
+async def test_the_history_is_told_in_the_same_form(folder: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "shell", "arguments": '{"commands": ["ls", "pwd"]}'}}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a.csv"},
+    ]
+    prompt = chat(folder).render(request(messages))
+    assert f"Be brief.\n\n{COMMANDS}" in prompt
+    assert "assistant\n```bash\nls\npwd\n```<|im_end|>\n<|im_start|>user\nOutput of the commands:\na.csv<" in prompt
+    assert "tool_call" not in prompt
+    assert COMMANDS not in chat(folder).render(request(messages, tool_choice="none"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tools": [SHELL, OTHER]},
+        {"commands_tool": ""},
+        {"response_format": {"type": "json_object"}},
+    ],
+)
+async def test_where_there_is_more_than_the_shell_the_familys_form_is_kept(folder: Path, changes: Any) -> None:
+    assert COMMANDS not in chat(folder).render(request(**changes))
+    assert COMMANDS not in chat(folder, style="json").render(request())
+
+
+SHOWS = "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}<tool_call>{{ messages }}"
+
+
+@pytest.mark.parametrize(
+    ("style", "name", "template", "parameters", "expected"),
+    [
+        ("auto", "hermes", SHOWS, 500_000_000, "bash"),
+        ("auto", "hermes", SHOWS, 8_000_000_000, "json"),
+        ("auto", "hermes", SHOWS, 0, "json"),  # not known
+        ("auto", "hermes", SHOWS + "<think>", 500_000_000, "json"),
+        ("auto", "generic", "{{ messages }}", 8_000_000_000, "bash"),
+        ("auto", "hermes", SHOWS + "/mnt/skills/", 500_000_000, "json"),  # the bundled model
+        ("bash", "hermes", SHOWS + "/mnt/skills/", 500_000_000, "json"),
+        ("bash", "hermes", SHOWS, 8_000_000_000, "bash"),
+        ("json", "generic", "{{ messages }}", 500_000_000, "json"),
+        ("auto", "harmony", SHOWS, 500_000_000, "json"),
+    ],
+)
+def test_the_block_is_chosen_for_small_models_and_templates_without_tools(
+    style: str, name: str, template: str, parameters: int, expected: str
+) -> None:
+    assert choose(style, family(name), ChatTemplate(template), parameters) == expected
