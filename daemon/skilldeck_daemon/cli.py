@@ -161,6 +161,15 @@ def bench(
     real: Annotated[
         str, typer.Option("--real", help="Measure this GGUF beside llama.cpp itself, and nothing else.")
     ] = "",
+    skills: Annotated[
+        list[str] | None,
+        typer.Option("--skills", help="Whether this model finishes tasks with skills, and nothing else; repeatable."),
+    ] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="With --skills: only this way of doing them.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="With --skills: only this task.")] = None,
+    engine_options: Annotated[
+        str | None, typer.Option(help="With --skills: options of the engine, as a JSON object.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Samples per arm.")] = 5,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write the report there, with its chart.")] = None,
@@ -171,5 +180,10 @@ def bench(
     """Measure what is fast here and what is not, each beside a reference in the same run."""
     from skilldeck_daemon import bench as measure
 
+    if skills:
+        from skilldeck_daemon.bench import skills as skill_tasks
+
+        options = _object(engine_options, "--engine-options") if engine_options else {}
+        raise typer.Exit(skill_tasks.run(skills, arm or (), task or (), as_json, options))
     suites = (measure.GPU,) if gpu else (measure.REAL,) if real else suite or ()
     raise typer.Exit(measure.run(real or model, suites, rounds, as_json, markdown, mistralrs_python))

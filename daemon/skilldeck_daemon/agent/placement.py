@@ -78,7 +78,8 @@ class Placer:
         if shown == "hosted":
             skills = tuple((mount.name, mount.description) for mount in mounted)
         python = any(isinstance(tool, CodeInterpreterTool) for tool in tools)
-        around = Surroundings(shown, skills, (*sorted(present - set(names)), *names), python)
+        hosts = tuple(record["network_policy"].get("allowed_domains", ()))
+        around = Surroundings(shown, skills, (*sorted(present - set(names)), *names), python, hosts)
         if not new:
             return Placement(around, record["id"], mounted)
         return Placement(around, record["id"], mounted, record, tuple(attached.values()))

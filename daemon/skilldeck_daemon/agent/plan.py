@@ -238,7 +238,8 @@ class PlanBuilder:
             context.skill_text = written_out.instructions
         system, around = request.instructions or "", context.place.around
         mode = preload_of(request.tools) or self.skills_preload
-        preload = Preload.of(skills, mode, model.info.context) if written_out is not None else None
+        bare = model.info.call_style == "bash"
+        preload = Preload.of(skills, mode, model.info.context, bare) if written_out is not None else None
         opening = render(items, system, around, past.raw, attachments, written_out, context=model.info.context)
         plan = Plan(
             request=request,
@@ -282,7 +283,7 @@ def render(
     """Items as the messages a model reads, opened by the one system message."""
     instructions, rest = split_system(unfold(items))
     told = to_messages(rest, raw, files, decided, skills, context)
-    messages = system_message([system, *instructions], around) + told
+    messages = system_message([system, *instructions], around, context) + told
     return messages if preload is None else preload.opened(messages, around)
 
 

@@ -11,6 +11,10 @@ Which skills are meant (`skills_preload`):
 The paths in the instructions are written out. They take at most `SHARE` of the model's context; what does not fit is
 named by its path. Each skill is put once into a conversation, where it was first meant, so that a history renders the
 same every time.
+
+A message that brings a file to one such skill with commands asks for a run. A small model (`bare`) then begins inside
+its block of commands, and the file's text is left out: with an invoice before it, a model of 0.5 G parameters filled
+the block with the invoice's last lines, wherever the instructions stood.
 """
 
 from __future__ import annotations
@@ -42,20 +46,23 @@ COMMON = frozenset(
         " using was what when which will with would you your",
     )
 )
+_FILE_TEXT = re.compile(r"(\n\n<file [^>\n]*)>\n.*?\n</file>(?=\n\n<file |\Z)", re.DOTALL)
 _RUNS = re.compile(r"^\s*```\s*(?:bash|sh|shell|console|zsh)\b|/scripts/", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Preload:
-    """How the instructions of a run's skills are put before its model; `budget` in characters."""
+    """How the instructions of a run's skills are put before its model; `budget` in characters. `bare`: files that
+    a skill's commands are to read are shown without their text."""
 
     skills: SkillPaths
     mode: Mode = "named"
     budget: int = LONGEST
+    bare: bool = False
 
     @classmethod
-    def of(cls, skills: SkillPaths, mode: Mode, context: int) -> Preload:
-        return cls(skills, mode, min(LONGEST, int((context or UNKNOWN) * SHARE * CHARS_PER_TOKEN)))
+    def of(cls, skills: SkillPaths, mode: Mode, context: int, bare: bool = False) -> Preload:
+        return cls(skills, mode, min(LONGEST, int((context or UNKNOWN) * SHARE * CHARS_PER_TOKEN)), bare)
 
     def opened(self, messages: Sequence[Message], around: Surroundings) -> list[Message]:
         """The conversation with the instructions of what it means put in."""
@@ -70,8 +77,10 @@ class Preload:
                     done.add(name)
                     blocks.append(_block(name, text, room))
                     room = max(0, room - len(text))
-            if blocks:
-                out[place] = {**message, "content": "\n\n".join([*blocks, message["content"]])}
+            shown = message["content"]
+            if self.bare and self._asks_for_a_run(shown, around):
+                shown = _FILE_TEXT.sub(r"\1/>", shown)
+            out[place] = {**message, "content": "\n\n".join([*blocks, shown])}
         return out
 
     def meant(self, content: str, around: Surroundings, *, first: bool = True) -> list[str]:
@@ -91,11 +100,13 @@ class Preload:
         return [fitting] if fitting else []
 
     def must_call(self, messages: Sequence[Message], around: Surroundings) -> bool:
-        """Whether the last message asks for a run of a skill: it brings a file, and means or fits one skill whose
-        instructions have commands."""
-        content = messages[-1]["content"] if messages else ""
-        if self.mode == "none" or not isinstance(content, str) or messages[-1]["role"] != "user":
-            return False
+        """Whether the last message asks for a run of a skill."""
+        last = messages[-1] if messages else {"role": ""}
+        text = isinstance(last.get("content"), str) and last["role"] == "user"
+        return text and self._asks_for_a_run(last["content"], around)
+
+    def _asks_for_a_run(self, content: str, around: Surroundings) -> bool:
+        """Whether a message brings a file, and means or fits one skill, whose instructions have commands."""
         said, mark, _ = content.partition(FILE_MARK)
         meant = self.meant(content, around) if mark else []
         if len(meant) != 1:

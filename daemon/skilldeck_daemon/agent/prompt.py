@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skilldeck_daemon.agent.catalogue import catalogue
 from skilldeck_daemon.agent.outputs import CommandOutputs
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments
@@ -26,8 +27,9 @@ HOSTED_GUIDE = (
     " their own names, and files you leave there reach the user."
 )
 SKILLS_GUIDE = (
-    "Skills are folders of instructions and scripts at /mnt/skills/NAME. When a task fits a skill's description, first"
-    " read /mnt/skills/NAME/SKILL.md, then follow it; its commands run from its folder."
+    "Skills are read-only folders of instructions and scripts at /mnt/skills/NAME. When a task fits a skill's"
+    " description, first read /mnt/skills/NAME/SKILL.md, unless it stands here already, then follow it; relative paths"
+    " in it are meant from its folder. Write results to /mnt/data."
 )
 LOCAL_GUIDE = "You can ask the user's machine to run commands with the shell tool."
 LOCAL_SKILLS_GUIDE = (
@@ -48,29 +50,27 @@ NO_FILE = "(a file that is no longer there)"
 STOPPED = "(the run was stopped before this call had an output)"
 
 
-def system_message(instructions: Iterable[str], around: Surroundings) -> list[Message]:
-    """The one system message, or none when there is nothing to say."""
+def network(hosts: Sequence[str] | None) -> str:
+    """What a hosted shell reaches; "" where that is not known."""
+    if hosts is None:
+        return ""
+    return f" Its network reaches only {', '.join(hosts)}." if hosts else " It has no network."
+
+
+def system_message(instructions: Iterable[str], around: Surroundings, context: int = 0) -> list[Message]:
+    """The one system message, or none when there is nothing to say. `context`: of the model, 0: not known."""
     parts = [text for text in instructions if text]
     if around.shell == "hosted":
-        parts.append(f"{HOSTED_GUIDE} {SKILLS_GUIDE}" if around.skills else HOSTED_GUIDE)
+        guide = HOSTED_GUIDE + network(around.hosts)
+        parts.append(f"{guide} {SKILLS_GUIDE}" if around.skills else guide)
     elif around.shell == "local":
         parts.append(f"{LOCAL_GUIDE} {LOCAL_SKILLS_GUIDE}" if around.skills else LOCAL_GUIDE)
     if around.python:
         parts.append(PYTHON_BESIDE_GUIDE if around.shell == "hosted" else PYTHON_GUIDE)
     text = "\n\n".join(parts)
     if around.shell or around.python:
-        text += catalogue(around)
+        text += catalogue(around, context)
     return [{"role": "system", "content": text}] if text else []
-
-
-def catalogue(around: Surroundings) -> str:
-    """`Skills:` and `Files:`, each left out when it is empty."""
-    lines: list[str] = []
-    if around.skills:
-        lines += ["Skills:", *(f"- {name}: {' '.join(about.split())}" for name, about in around.skills)]
-    if around.files:
-        lines += ["Files:", *(f"- {name}" for name in around.files)]
-    return "\n\n" + "\n".join(lines) if lines else ""
 
 
 def unfold(items: Sequence[Item]) -> list[Item]:

@@ -1,14 +1,14 @@
 """The ways in which `skilldeckd bench --skills` has a model carry out a task, all on the same weights.
 
-`ours` is the product as it comes. Each `ours, no …` is that with one of its parts switched off, `ours, nothing` with
-all of them. `plain` is the loop that examples of SDKs show: one shell function, the skills listed with their paths, the
-outputs given back until the model answers.
+`ours` is the product as it comes; the other arms of ours are that with one of its parts switched off, or both. `plain`
+is the loop that examples of SDKs show: one shell function, the skills listed with their paths, the outputs given back
+until the model answers. It runs on the same server, so calls in the model's text are read for it as well.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,21 @@ SHELL = {
 
 @dataclass(frozen=True)
 class Arm:
-    """`options`: of the model's loading; `parts`: of `PlanBuilder.parts` that are switched off."""
+    """`preload`: the request's `skills_preload`; `call_style`: what the model is loaded with."""
 
     name: str
     plain: bool = False
+    preload: str = "named"
+    call_style: str = "auto"
 
 
-ARMS: tuple[Arm, ...] = (Arm("plain", plain=True), Arm("ours"))
+ARMS: tuple[Arm, ...] = (
+    Arm("plain", plain=True),
+    Arm("ours"),
+    Arm("ours, SKILL.md not opened", preload="none"),
+    Arm("ours, calls in JSON", call_style="json"),
+    Arm("ours, neither", preload="none", call_style="json"),
+)
 
 
 class Bench:
@@ -66,20 +74,20 @@ class Bench:
         mounts = tuple(SkillMount(path).read() for path in task.skills)
         deed = Deed()
         try:
-            await (self._plain if arm.plain else self._ours)(task, mounts, deed)
+            await (self._plain(task, mounts, deed) if arm.plain else self._ours(task, mounts, arm, deed))
         except SkilldeckError as error:
             deed.ended = f"{type(error).__name__}: {error}"
         return deed
 
     # -- ours
 
-    async def _ours(self, task: Task, mounts: tuple[Mounted, ...], deed: Deed) -> None:
+    async def _ours(self, task: Task, mounts: tuple[Mounted, ...], arm: Arm, deed: Deed) -> None:
         files = [await self._upload(path) for path in task.files]
         content = [{"type": "input_text", "text": task.prompt}]
         content += [{"type": "input_file", "file_id": file} for file in files]
         body = {
             "input": [{"type": "message", "role": "user", "content": content}],
-            "tools": [{"type": "shell", "environment": {"type": "container_auto"}}],
+            "tools": [{"type": "shell", "environment": {"type": "container_auto", "skills_preload": arm.preload}}],
             "max_tool_calls": MAX_CALLS,
         }
         run = await self._core.services.runs.start(_request(body), nearby=Nearby(mounts=mounts))
@@ -169,6 +177,3 @@ async def _look(container: Container, names: Sequence[str] | Mapping[str, str], 
     for name in names:
         result = (await container.exec([f"head -c {LARGEST} -- '{WORKDIR}/{name}'"]))[0]
         deed.files[name] = result.stdout
-
-
-Carry = Callable[[Task, Arm], Any]

@@ -72,19 +72,24 @@ async def _measure(
     model: str, arms: Sequence[Arm], tasks: Sequence[Task], engine_options: dict[str, Any]
 ) -> list[Result]:
     results = []
-    with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
-        settings = RunnerSettings(model=model, data_dir=Path(home), skills="off", engine_options=engine_options)
-        async with Core(settings) as core:
-            await core.load_model()
-            bench = Bench(core)
-            for arm in arms:
-                for task in tasks:
-                    deed = await bench.carry_out(task, arm)
-                    verdict = judge(task, deed)
-                    results.append(Result(Path(model).stem, arm.name, task.name, verdict, deed))
-                    said = "right" if verdict.right else f"{'ran, ' if verdict.ran else ''}{verdict.why}"
-                    print(f"{arm.name} · {task.name}: {said}", file=sys.stderr, flush=True)
+    for style in dict.fromkeys(arm.call_style for arm in arms):
+        with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
+            options = {"model": model, "call_style": style, "engine_options": engine_options}
+            async with Core(RunnerSettings(data_dir=Path(home), skills="off", **options)) as core:
+                await core.load_model()
+                bench = Bench(core)
+                for arm in (arm for arm in arms if arm.call_style == style):
+                    for task in tasks:
+                        results.append(await _result(bench, model, task, arm))
     return results
+
+
+async def _result(bench: Bench, model: str, task: Task, arm: Arm) -> Result:
+    deed = await bench.carry_out(task, arm)
+    verdict = judge(task, deed)
+    said = "right" if verdict.right else f"{'ran, ' if verdict.ran else ''}{verdict.why}"
+    print(f"{arm.name} · {task.name}: {said}", file=sys.stderr, flush=True)
+    return Result(Path(model).stem, arm.name, task.name, verdict, deed)
 
 
 def wilson(good: int, of: int) -> tuple[float, float]:

@@ -34,12 +34,13 @@ CITED_FILES = 100
 @dataclass(frozen=True)
 class Surroundings:
     """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`
-    tells of the code interpreter."""
+    tells of the code interpreter, `hosts` what a hosted shell's network reaches (None: not known)."""
 
     shell: str = ""
     skills: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     python: bool = False
+    hosts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

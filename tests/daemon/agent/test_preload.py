@@ -114,3 +114,15 @@ def test_a_first_turn_must_call_where_a_file_and_a_fitting_skill_with_commands_a
 ) -> None:
     assert Preload(skills).must_call([user(text)], around(*names)) is must
     assert not Preload(skills, "none").must_call([user(text)], around(*names))
+
+
+def test_a_small_model_sees_the_file_of_a_run_without_its_text(skills: SkillPaths) -> None:
+    two = FILE + '\n\n<file name="b.txt" path="/mnt/data/b.txt">\n</file>\n\nx\n</file>'
+    (message,) = Preload(skills, bare=True).opened([user("Use log-triage." + two)], around())
+    assert message["content"].endswith(
+        '\n\nUse log-triage.\n\n<file name="checkout.log" path="/mnt/data/checkout.log"/>'
+        '\n\n<file name="b.txt" path="/mnt/data/b.txt"/>'
+    )
+    for text, bare in (("Use log-triage.", False), ("Write the minutes.", True), ("Hello!", True)):
+        (message,) = Preload(skills, bare=bare).opened([user(text + FILE)], around())
+        assert message["content"].endswith(text + FILE)

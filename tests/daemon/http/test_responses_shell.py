@@ -541,15 +541,38 @@ async def test_a_block_of_commands_is_run_only_where_there_is_something_to_work_
         assert [item["content"][0]["text"] for item in plain] == [block]
 
 
-async def test_a_skill_called_like_a_tool_is_answered_with_how_to_open_it() -> None:
+async def test_a_skill_called_like_a_tool_is_answered_with_its_instructions() -> None:
     source = {"type": "base64", "media_type": "application/zip", "data": base64.b64encode(bundle()).decode()}
     skill = {"type": "inline", "name": "greeter", "description": "Greets people.", "source": source}
     tool = {"type": "shell", "environment": {"type": "container_auto", "skills": [skill]}}
     call = FENCED.format('{"name": "greeter", "arguments": {"who": "Ann"}}')
-    async with running(Turn(call), Turn(shell("cat /mnt/skills/greeter/SKILL.md")), Turn("Done.")) as daemon:
+    async with running(Turn(call), Turn(shell("greeter Ann")), Turn("Done.")) as daemon:
         output = (await daemon.respond(tools=[tool]))["output"]
-        # A name that is no tool's is answered between the model and the daemon; the client sees what came of it.
+        # Only the model is told of a call that no client could carry out.
         assert [item["type"] for item in output] == ["shell_call", "shell_call_output", "message"]
-        assert output[1]["output"][0]["outcome"] == {"type": "exit", "exit_code": 0}
-        told = daemon.model.requests[1]["messages"][-1]
-        assert (told["role"], "cat /mnt/skills/greeter/SKILL.md" in told["content"]) == ("tool", True)
+        instructions = "Run sh /mnt/skills/greeter/greet.sh NAME"
+        assert told(daemon, 1).endswith(f"commands run with the shell tool:\n{instructions}")
+        # Neither is the same mistake as a command a dead end; what is stored is what the shell wrote.
+        assert output[1]["output"][0]["outcome"] == {"type": "exit", "exit_code": 127}
+        assert output[1]["output"][0]["stderr"].endswith("greeter: command not found\n")
+        assert f"greeter is a skill, not a command. Do what its instructions say:\n{instructions}" in told(daemon)
+
+
+async def test_a_request_says_which_skills_are_opened_for_the_model() -> None:
+    source = {"type": "base64", "media_type": "application/zip", "data": base64.b64encode(bundle()).decode()}
+    skill = {"type": "inline", "name": "greeter", "description": "Greets people.", "source": source}
+    async with running(Turn("One."), Turn("Two."), Turn("Three.")) as daemon:
+        for mode in ("named", "none"):
+            environment = {"type": "container_auto", "skills": [skill], "skills_preload": mode}
+            response = await daemon.respond("Greet.", tools=[{"type": "shell", "environment": environment}])
+            assert "skills_preload" not in response["tools"][0]["environment"]
+        opened, closed = (str(request["messages"][-1]["content"]) for request in daemon.model.requests)
+        assert opened.startswith('<skill name="greeter" path="/mnt/skills/greeter/SKILL.md">\n')
+        assert opened.endswith("Run sh /mnt/skills/greeter/greet.sh NAME\n</skill>\n\nGreet.")
+        assert closed == "Greet."
+        wrong = {"type": "container_auto", "skills_preload": "some"}
+        answer = await daemon.http.post(
+            "/responses", json={"input": "x", "tools": [{"type": "shell", "environment": wrong}]}
+        )
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "tools[0].environment.skills_preload"
