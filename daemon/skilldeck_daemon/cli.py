@@ -1,4 +1,4 @@
-"""`skilldeckd`: serve, doctor, demo, bench, models, backup, restore, fsck. stdout is data, stderr diagnostics.
+"""`skilldeckd`: serve, doctor, demo, bench, models, sandbox, backup, restore, fsck. stdout is data, stderr diagnostics.
 
 Exit codes: 0 done, 1 failed (the error and its fix are on stderr), 2 wrong usage, 3 damage found, 130 interrupted.
 """
@@ -20,6 +20,7 @@ import typer
 
 from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
+from skilldeck_daemon.cli_sandbox import sandbox_app
 from skilldeck_daemon.cli_settings import takes_settings
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models_app, name="models")
+app.add_typer(sandbox_app, name="sandbox")
 cli_store.register(app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]

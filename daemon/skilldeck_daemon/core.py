@@ -28,6 +28,7 @@ from skilldeck_daemon.agent.services import Services
 from skilldeck_daemon.agent.traces import Traces, Tracing
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
+from skilldeck_daemon.containers.bases import Bases
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
@@ -80,7 +81,6 @@ class Core:
         bus = Bus()
         # Without a sandbox a command could write through a link into the stored blob.
         mounts = MountCache(data / "skills", store.blobs.require, bound=settings.sandbox != "none")
-        skills = SkillLibrary(store, bus, mounts, settings.watched_versions)
         files = FileLibrary(store, bus)
         containers = Containers(
             data / "containers",
@@ -88,8 +88,10 @@ class Core:
             max_memory=settings.max_memory,
             max_containers=settings.max_containers,
             allow_private_hosts=settings.private_hosts,
-            ways=(data, data / "skills"),
+            ways=(data, data / "skills", data / "sandbox"),
+            bases=Bases(data / "sandbox", settings.sandbox_python),
         )
+        skills = SkillLibrary(store, bus, mounts, settings.watched_versions, containers)
         environments = Environments(containers, store, skills, files, bus)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
         models = ModelHub(

@@ -19,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon import doctor_programs
 from skilldeck_daemon.containers import Containers, ContainerSpec, artifacts, bwrap, diagnose, seccomp
+from skilldeck_daemon.containers.bases import Bases
 from skilldeck_daemon.containers.manager import Sandbox
 from skilldeck_daemon.containers.spec import GIB
 from skilldeck_daemon.containers.watchdog import human
@@ -37,6 +39,8 @@ STATUS = {
     "sandbox": 14,
     "limits": 15,
     "disk": 16,
+    "packages": 17,
+    "programs": 18,
     "engine": 20,
     "gpu": 21,
     "control socket": 22,
@@ -76,6 +80,7 @@ async def run_checks(
     sandbox: Sandbox = "auto",
     max_memory: str = "4g",
     disk_floor_bytes: int = GIB,
+    bases: Bases | None = None,
 ) -> list[Check]:
     """The checks of the sandbox, in the order in which they are worth mending.
 
@@ -92,14 +97,19 @@ async def run_checks(
         _check("privileges", _privileges),
         _check("user namespaces", _namespaces),
     ]
-    return [*first, *await _sandbox(root, max_memory, disk_floor_bytes), *checks]
+    return [*first, *await _sandbox(root, max_memory, disk_floor_bytes, bases), *checks]
 
 
 def run(as_json: bool) -> int:
     """All checks with the settings of this machine, on stdout. Returns the exit status."""
     settings = load_settings()
     checks = asyncio.run(
-        run_checks(settings.data_dir / "containers", sandbox=settings.sandbox, max_memory=settings.max_memory)
+        run_checks(
+            settings.data_dir / "containers",
+            sandbox=settings.sandbox,
+            max_memory=settings.max_memory,
+            bases=Bases(settings.data_dir / "sandbox", settings.sandbox_python),
+        )
     )
     checks += [
         _check("engine", lambda: _engine(settings)),
@@ -159,10 +169,10 @@ def _namespaces() -> tuple[str, str]:
     return ", ".join(said) or "no restriction found", ""
 
 
-async def _sandbox(root: Path, max_memory: str, floor: int) -> list[Check]:
+async def _sandbox(root: Path, max_memory: str, floor: int, bases: Bases | None) -> list[Check]:
     """Starts a real container in a directory of its own, beside those of a running daemon."""
     home = root / f".doctor-{secrets.token_hex(4)}"
-    containers = Containers(home, max_memory=max_memory, disk_floor_bytes=min(floor, 1), max_containers=1)
+    containers = Containers(home, max_memory=max_memory, disk_floor_bytes=min(floor, 1), max_containers=1, bases=bases)
     try:
         await containers.start()
         seconds = await containers.probe()
@@ -175,6 +185,8 @@ async def _sandbox(root: Path, max_memory: str, floor: int) -> list[Check]:
             ),
             _filter(result.stdout, result.stderr),
             _limits(containers.cgroups.mode),
+            Check("packages", True, *await doctor_programs.python(container, await containers.packages())),
+            Check("programs", True, *await doctor_programs.programs(container)),
         ]
         await containers.delete("doctor")
         return checks

@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     sandbox: Literal["auto", "bwrap", "none"] = Field(
         "auto", description="What commands run in; with none they are not isolated at all."
     )
+    sandbox_python: Path | None = Field(
+        None, description="Virtual environment or prefix that commands have instead of what `sandbox build` made."
+    )
     permission: Literal["auto", "ask", "deny"] = Field("auto", description="May the model's commands run?")
     approval_timeout: float = Field(300.0, gt=0, description="Seconds until a question nobody answers is denied.")
     max_memory: Literal["1g", "4g", "16g", "64g"] = Field("4g", description="Largest memory_limit of a container.")
@@ -150,7 +153,7 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no engine {value!r}; there are {', '.join(engines.NAMES)}")
         return value
 
-    @field_validator("data_dir", "socket", "project", "chat_template")
+    @field_validator("data_dir", "socket", "project", "chat_template", "sandbox_python")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value is not None else None

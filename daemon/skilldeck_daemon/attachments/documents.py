@@ -168,7 +168,7 @@ class Documents:
                     )
             library, python = LIBRARY, str(tools.python.executable)
             binds = (Bind(self._library, LIBRARY),)
-        container = await self._containers.create(ContainerSpec(new_id("document"), binds=binds))
+        container = await self._containers.create(ContainerSpec(new_id("document"), binds=binds, base=False))
         try:
             await container.put("document", source)
             await container.put("convert.py", Path(convert_document.__file__))

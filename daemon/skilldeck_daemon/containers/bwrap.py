@@ -34,7 +34,10 @@ SUPERVISOR_SOURCE = Path(__file__).with_name("supervisor.py")
 KERNEL_PATH = "/run/kernel.py"
 KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
 HOME = "/home/user"
-INNER_PATH = f"{HOME}/.local/bin:/run/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+LOCAL = f"{HOME}/.local"
+BASE_PLACE = "/run/base"
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+INNER_PATH = f"{LOCAL}/bin:/run/bin:{SYSTEM_PATH}"
 
 ENVIRONMENT = {
     "HOME": HOME,
@@ -53,9 +56,11 @@ ENVIRONMENT = {
 INSTALLING = {
     "PIP_BREAK_SYSTEM_PACKAGES": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "NPM_CONFIG_PREFIX": f"{HOME}/.local",
+    "NPM_CONFIG_PREFIX": LOCAL,
     "NPM_CONFIG_UPDATE_NOTIFIER": "false",
 }
+# The pip of a virtual environment writes into it, which is read-only; the interpreter's own falls back to the home.
+_PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
 
 _ETC_BINDS = (
     # Not all of it: the private keys beside them can be read by a group that the daemon's user may be in.
@@ -96,6 +101,26 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Base:
+    """Packages that commands find beside the bare interpreter: a virtual environment, or a whole prefix (`bases.py`).
+
+    Those of a virtual environment stand in for the folder that `python` itself has its packages in: every way to start
+    it finds them, `pip install` in a container goes to the home and comes before them, and what is installed for the
+    host's interpreter, the daemon perhaps among it, is not seen.
+    """
+
+    folder: Path
+    place: str
+    """Where it is shown, read-only."""
+    python: Python
+    """The interpreter that `python3` is."""
+    site: str = ""
+    """Its packages, below `place`; empty for a prefix, whose interpreter knows them."""
+    over: str = ""
+    """The folder of the interpreter that they stand in for."""
+
+
+@dataclass(frozen=True)
 class Tools:
     """What was found on this machine and is put into every command line."""
 
@@ -104,6 +129,7 @@ class Tools:
     python: Python
     uid: int
     """The real uid of the container's processes."""
+    base: Base | None = None
 
 
 def _open_to(path: Path | str, uid: int, need: int) -> bool:
@@ -160,18 +186,25 @@ def system_python() -> Python | None:
     return None
 
 
+def shown(executable: Path, prefix: Path, uid: int) -> Python | None:
+    """The interpreter as a container can have it; None when its user cannot reach it, or its prefix holds other things
+    too ("/", "/opt", the home directory)."""
+    if executable.is_relative_to("/usr"):
+        return Python(executable, None)
+    narrow = len(prefix.parts) >= 3 and not Path.home().is_relative_to(prefix) and executable.is_relative_to(prefix)
+    if narrow and (uid == os.geteuid() or passable(executable, uid)):
+        return Python(executable, prefix)
+    return None
+
+
 def find_python(uid: int) -> Python:
     """The running interpreter when the container's user can read it, else the system's."""
     own = Path(os.path.realpath(sys.executable))
     prefix = Path(os.path.realpath(sys.base_prefix))
     base = prefix / "bin" / own.name
-    candidate = base if base.exists() else own
-    if candidate.is_relative_to("/usr"):
-        return Python(candidate, None)
-    # A prefix such as "/", "/opt" or the home directory itself would show far more than an interpreter.
-    narrow = len(prefix.parts) >= 3 and not Path.home().is_relative_to(prefix) and candidate.is_relative_to(prefix)
-    if narrow and (uid == os.geteuid() or passable(candidate, uid)):
-        return Python(candidate, prefix)
+    found = shown(base if base.exists() else own, prefix, uid)
+    if found is not None:
+        return found
     system = system_python()
     if system is None:
         raise SandboxUnavailable(
@@ -329,11 +362,21 @@ def build(
         # On disk, under the quota: what pip and npm install there, and their caches, are more than memory should hold.
         argv += ["--bind", str(home_of(data_dir)), HOME]
         # After the tmpfs mounts: the interpreter may lie under /tmp or under a home directory called as ours.
-        python = tools.python
-        if python.prefix is not None:
-            argv += ["--ro-bind", str(python.prefix), str(python.prefix)]
+        base = tools.base if spec.base else None
+        python = base.python if base is not None else tools.python
+        for prefix in dict.fromkeys((tools.python.prefix, python.prefix)):
+            if prefix is not None:
+                argv += ["--ro-bind", str(prefix), str(prefix)]
         for alias in ("python3", "python"):
             argv += ["--symlink", str(python.executable), f"/run/bin/{alias}"]
+        if base is not None and base.site:
+            argv += ["--ro-bind", str(base.folder), base.place]
+            lines = f"import site; site.addsitedir('{base.place}/{base.site}')\n"
+            argv += ["--size", "65536", "--tmpfs", base.over]
+            argv += ["--perms", "0444", "--ro-bind-data", data("path", lines.encode()), f"{base.over}/sandbox.pth"]
+            argv += ["--remount-ro", base.over]
+            for alias in ("pip3", "pip"):
+                argv += ["--perms", "0555", "--ro-bind-data", data("pip", _PIP.encode()), f"/run/bin/{alias}"]
         argv += [
             "--perms",
             "0444",
@@ -342,12 +385,12 @@ def build(
             SUPERVISOR_PATH,
         ]
         argv += ["--perms", "0444", "--ro-bind-data", data("kernel", KERNEL_SOURCE.read_bytes()), KERNEL_PATH]
-        for key, value in environment(spec).items():
+        for key, value in environment(spec, base).items():
             argv += ["--setenv", key, value]
         argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
         argv += ["--seccomp", data("seccomp", seccomp.program(hide_memory=hide_memory))]
         argv += ["--json-status-fd", str(status_fd), "--"]
-        argv += [str(python.executable), "-I", "-S", "-B", SUPERVISOR_PATH, str(socket_fd), str(memory)]
+        argv += [str(tools.python.executable), "-I", "-S", "-B", SUPERVISOR_PATH, str(socket_fd), str(memory)]
         argv += [str(NPROC), str(FSIZE), str(min(NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))]
         argv += [str(PROXY_PORT if spec.network.allowed_domains else 0)]
     except BaseException:
@@ -362,12 +405,16 @@ def home_of(data_dir: Path) -> Path:
     return data_dir.parent / "home"
 
 
-def environment(spec: ContainerSpec) -> dict[str, str]:
+def environment(spec: ContainerSpec, base: Base | None = None) -> dict[str, str]:
     """What a command finds in its environment, and nothing of the daemon's."""
     # Thread pools are sized by the machine's processors; on a large one they alone would reach NPROC.
     threads = str(min(8, len(os.sched_getaffinity(0))))
     env = {"PATH": INNER_PATH, "PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     env.update(ENVIRONMENT | INSTALLING)
+    env["NODE_PATH"] = f"{LOCAL}/lib/node_modules"
+    if base is not None:
+        env["PATH"] = f"{LOCAL}/bin:/run/bin:{base.place}/bin:{base.place}/node_modules/.bin:{SYSTEM_PATH}"
+        env["NODE_PATH"] += f":{base.place}/node_modules"
     if spec.network.allowed_domains:
         proxy = f"http://127.0.0.1:{PROXY_PORT}"
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

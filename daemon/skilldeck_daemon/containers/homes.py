@@ -50,9 +50,9 @@ class RootLock:
         os.close(self._fd)
 
 
-def base_for(root: Path) -> Path:
-    """The directory the containers of `root` really live in: `root`, or for root's daemon one that the containers'
-    user can enter."""
+def base_for(root: Path, kind: str = "containers") -> Path:
+    """The directory that `root` (of the containers, or of another kind) really is: `root`, or for root's daemon one
+    that the containers' user can enter."""
     if os.geteuid() != 0:
         return root
     # Only the way there matters: the containers' own directory is opened to that user by us.
@@ -62,7 +62,7 @@ def base_for(root: Path) -> Path:
     if bwrap.passable(above, bwrap.SANDBOX_UID):
         return root
     digest = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:16]
-    return STATE_DIR / f"containers-{digest}"
+    return STATE_DIR / f"{kind}-{digest}"
 
 
 def within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list[tuple[str, Path]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skilldeck_daemon.containers import artifacts, bwrap, diagnose, orphans
+from skilldeck_daemon.containers.bases import Bases, modules
 from skilldeck_daemon.containers.cgroups import Cgroups, Group
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.containers.errors import (
@@ -59,6 +60,7 @@ class Containers:
         quota_bytes: int = 4 * GIB,
         allow_private_hosts: Collection[str] = (),
         ways: Collection[Path] = (),
+        bases: Bases | None = None,
     ) -> None:
         """
         Args:
@@ -72,6 +74,7 @@ class Containers:
             allow_private_hosts: names that an allowlist may reach although they resolve to private addresses.
             ways: private folders on the way to `root` and to skills, made when missing; a root daemon lets its
                 containers' user, and no other, through them.
+            bases: finds the packages that commands have; without it they have the bare interpreter.
         """
         if max_memory not in MEMORY_TIERS:
             raise InvalidContainerRequest(
@@ -88,6 +91,11 @@ class Containers:
         self.quota_bytes = quota_bytes
         self.allow_private_hosts = frozenset(allow_private_hosts)
         self._ways = tuple(ways)
+        self._bases = bases
+        self._listed: bwrap.Base | None = None
+        self.importable: frozenset[str] | None = None
+        """What Python programs in a container can import beside the standard library, by the last look of `packages`;
+        None before the first, and without a sandbox."""
         self.cgroups = Cgroups(None, "none")
         self.tools: bwrap.Tools | None = None
         self._open: dict[str, Container] = {}
@@ -133,6 +141,7 @@ class Containers:
             self._watchdog = Watchdog(self.base, floor=self.disk_floor_bytes, quota=self.quota_bytes)
             if self.tools is not None:
                 await self._probe_interpreters(self.tools)
+                await self.packages()
         except BaseException:
             await self.close()
             raise
@@ -162,7 +171,7 @@ class Containers:
         """Starts a container exactly as a real one, runs `true` in it, removes it. Returns the seconds it took."""
         started = time.monotonic()
         home = await asyncio.to_thread(self._make_home, f".{PROBE_ID}-{os.urandom(4).hex()}")
-        spec = ContainerSpec(PROBE_ID)
+        spec = ContainerSpec(PROBE_ID, base=False)
         try:
             runtime = await self._launch(spec, home, None, None)
             reader, writer = os.pipe()
@@ -180,6 +189,16 @@ class Containers:
         finally:
             await asyncio.to_thread(artifacts.delete_tree, home)
         return time.monotonic() - started
+
+    async def packages(self) -> bwrap.Base | None:
+        """The base that the next container gets. Raises `SandboxUnavailable` when the one asked for cannot be used."""
+        base = None
+        if self._bases is not None:
+            base = await asyncio.to_thread(self._bases.current, self.tools.uid if self.tools else os.geteuid())
+        if self.tools is not None and (self.importable is None or base != self._listed):
+            self.importable = await asyncio.to_thread(modules, base, self.tools.python)
+            self._listed = base
+        return base
 
     async def close(self) -> None:
         """Ends all sandboxes. Data directories stay for the next start."""
@@ -354,8 +373,9 @@ class Containers:
         # A command may have locked its own directories.
         (home / "data").chmod(0o755)
         (home / "home").chmod(0o700)
+        base = await self.packages() if spec.base else None
         if self.tools is None:
-            plain = PlainRuntime(home / "data", mounts)
+            plain = PlainRuntime(home / "data", mounts, base)
             await plain.start()
             return plain
         if self._owner is not None:
@@ -363,7 +383,7 @@ class Containers:
         self._serial += 1
         name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
         runtime = BwrapRuntime(
-            self.tools,
+            replace(self.tools, base=base),
             spec,
             home / "data",
             mounts,

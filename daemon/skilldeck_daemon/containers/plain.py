@@ -31,10 +31,14 @@ MARKER = "SKILLDECK_JOB"
 class PlainRuntime:
     """Runs commands without isolation. See the module for what that means."""
 
-    def __init__(self, data_dir: Path, mounts: Sequence[tuple[str, Path]]) -> None:
+    def __init__(self, data_dir: Path, mounts: Sequence[tuple[str, Path]], base: bwrap.Base | None = None) -> None:
         self.init_pid: int | None = None
         self.reason = ""
         self._data_dir = data_dir
+        self._path = os.environ.get("PATH", bwrap.INNER_PATH)
+        if base is not None:
+            self._path = f"{base.folder}/bin:{base.folder}/node_modules/.bin:{self._path}"
+        self._base = base
         self._loop = asyncio.get_running_loop()
         self._token = os.urandom(8).hex()
         self._next = 0
@@ -56,7 +60,7 @@ class PlainRuntime:
 
     @property
     def kernel_command(self) -> str:
-        python = shutil.which("python3") or sys.executable
+        python = shutil.which("python3", path=self._path) or sys.executable
         return f"exec {shlex.quote(python)} -B {shlex.quote(str(bwrap.KERNEL_SOURCE))}"
 
     def localized(self, text: str) -> str:
@@ -67,10 +71,12 @@ class PlainRuntime:
         job = Job(self._next, self._loop, lasting)
         env = {
             **bwrap.ENVIRONMENT,
-            "PATH": os.environ.get("PATH", bwrap.INNER_PATH),
+            "PATH": self._path,
             "HOME": str(bwrap.home_of(self._data_dir)),
             MARKER: f"{self._token}-{job.number}",
         }
+        if self._base is not None:
+            env["NODE_PATH"] = f"{self._base.folder}/node_modules"
         program = self.localized(command).encode("utf-8", "surrogateescape")
         script = bwrap.memory_file("command", program)
         try:

@@ -71,6 +71,8 @@ class ContainerSpec:
     memory_limit: str = "1g"
     network: NetworkPolicy = NetworkPolicy()
     binds: tuple[Bind, ...] = ()
+    base: bool = True
+    """Whether it has the packages of the sandbox's base, or the bare interpreter."""
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from skilldeck_daemon.containers.bases import bring
+from skilldeck_daemon.skills.imports import third_party, warnings_of
 from skilldeck_daemon.skills.reader import Bundle
 from skilldeck_shared.bundle import Entry
 
 
 def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
+    """The row of a version. Blocks: it reads the Python files for what they import."""
     return {
         "name": bundle.manifest.name,
         "description": bundle.manifest.description,
@@ -27,6 +30,7 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict
         "doc": {
             "manifest_path": bundle.manifest_path,
             "warnings": [str(problem) for problem in bundle.manifest.warnings],
+            "imports": third_party([(file.entry.path, file.staged) for file in bundle.files]),
         },
     }
 
@@ -35,7 +39,15 @@ def entries(row: dict[str, Any]) -> list[Entry]:
     return [Entry(f["path"], f["bytes"], f["sha256"], f["executable"]) for f in row["files"]]
 
 
-def skill_object(row: dict[str, Any]) -> dict[str, Any]:
+def _warnings(row: dict[str, Any], importable: frozenset[str] | None) -> list[str]:
+    """What SKILL.md was found to have, and what the sandbox lacks by now. Versions of before know of no imports."""
+    doc = row["doc"]
+    lacking = [] if importable is None else warnings_of(doc.get("imports", {}), importable, bring)
+    return [*doc["warnings"], *lacking]
+
+
+def skill_object(row: dict[str, Any], importable: frozenset[str] | None) -> dict[str, Any]:
+    """A Skill. `importable`: the modules that containers have, when they are known."""
     default, latest = row["default"], row["latest"]
     return {
         "id": row["id"],
@@ -48,11 +60,11 @@ def skill_object(row: dict[str, Any]) -> dict[str, Any]:
         "source": latest["source"],
         "watched": latest["watched"],
         "digest": latest["digest"],
-        "warnings": latest["doc"]["warnings"],
+        "warnings": _warnings(latest, importable),
     }
 
 
-def version_object(row: dict[str, Any]) -> dict[str, Any]:
+def version_object(row: dict[str, Any], importable: frozenset[str] | None) -> dict[str, Any]:
     return {
         "id": row["id"],
         "object": "skill.version",
@@ -64,5 +76,5 @@ def version_object(row: dict[str, Any]) -> dict[str, Any]:
         "source": row["source"],
         "watched": row["watched"],
         "digest": row["digest"],
-        "warnings": row["doc"]["warnings"],
+        "warnings": _warnings(row, importable),
     }

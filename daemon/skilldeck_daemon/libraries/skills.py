@@ -8,6 +8,7 @@ hashing happen in threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from skilldeck_daemon.containers import Containers, SandboxUnavailable
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.skill_objects import entries as entries_of
 from skilldeck_daemon.libraries.skill_objects import new_version, skill_object, version_object
@@ -68,12 +70,24 @@ class Content:
 class SkillLibrary:
     """Everything the surfaces do with skills."""
 
-    def __init__(self, store: Store, bus: Bus, mounts: MountCache, watched_versions: int = 50) -> None:
-        """`watched_versions`: how many versions made by watching a folder a skill keeps (see `prune`)."""
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        mounts: MountCache,
+        watched_versions: int = 50,
+        containers: Containers | None = None,
+    ) -> None:
+        """
+        Args:
+            watched_versions: how many versions made by watching a folder a skill keeps (see `prune`).
+            containers: know what programs find there; what a skill imports beyond is a warning of it.
+        """
         self._store = store
         self._bus = bus
         self._mounts = mounts
         self._watched_versions = watched_versions
+        self._containers = containers
         # Uploads by name decide by what is there: one at a time, or two saves would make two skills.
         self._by_name = asyncio.Lock()
 
@@ -83,8 +97,9 @@ class SkillLibrary:
         """A new skill from an upload. Raises `BadRequest` naming file, line and fix."""
         async with self._store.blobs.staging() as staging:
             bundle = await asyncio.to_thread(read_upload, parts, staging)
+            version = await self._new_version(bundle, "upload", source, False)
             await self._keep(bundle)
-        row, _ = await self._store.skills.create(new_version(bundle, "upload", source, False))
+        row, _ = await self._store.skills.create(version)
         return self._published(row)
 
     async def add_version(
@@ -94,9 +109,10 @@ class SkillLibrary:
         await self._row(skill_id)
         async with self._store.blobs.staging() as staging:
             bundle = await asyncio.to_thread(read_upload, parts, staging)
+            new = await self._new_version(bundle, "upload", source, False)
             await self._keep(bundle)
-        _, version = await self._add(skill_id, new_version(bundle, "upload", source, False), default)
-        return version_object(version)
+        _, version = await self._add(skill_id, new, default)
+        return self._version_object(version)
 
     async def upload(
         self,
@@ -143,16 +159,16 @@ class SkillLibrary:
                 if make_default and existing["default_version"] != existing["latest_version"]:
                     await self.set_default(existing["id"], existing["latest_version"])
                     existing = await self._row(existing["id"])
-                return Uploaded(skill_object(existing), version_object(existing["latest"]), True)
+                return Uploaded(self._skill_object(existing), self._version_object(existing["latest"]), True)
+            new = await self._new_version(bundle, "watch" if watched else origin, source, watched)
             await self._keep(bundle)
-            new = new_version(bundle, "watch" if watched else origin, source, watched)
             if existing is None:
                 row, version = await self._store.skills.create(new)
-                return Uploaded(self._published(row), version_object(version), False)
+                return Uploaded(self._published(row), self._version_object(version), False)
             row, version = await self._add(existing["id"], new, make_default)
             if watched and await self.prune(existing["id"], self._watched_versions):
                 row = await self._row(existing["id"])
-            return Uploaded(skill_object(row), version_object(version), False)
+            return Uploaded(self._skill_object(row), self._version_object(version), False)
 
     async def missing(self, hashes: Sequence[str]) -> Names:
         """Of these SHA-256s, those whose content an upload has to bring. Raises BadRequest for what is none."""
@@ -164,6 +180,19 @@ class SkillLibrary:
     def _blob(self, sha256: str) -> Path | None:
         path = self._store.blobs.path(sha256) if SHA256.fullmatch(sha256) else None
         return path if path is not None and path.is_file() else None
+
+    async def _new_version(self, bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
+        """To be made before the bundle is kept, which moves its files."""
+        if self._containers is not None:
+            with contextlib.suppress(SandboxUnavailable):  # then there is nothing to compare imports with
+                await self._containers.packages()
+        return await asyncio.to_thread(new_version, bundle, origin, source, watched)
+
+    def _skill_object(self, row: dict[str, Any]) -> dict[str, Any]:
+        return skill_object(row, self._containers.importable if self._containers is not None else None)
+
+    def _version_object(self, row: dict[str, Any]) -> dict[str, Any]:
+        return version_object(row, self._containers.importable if self._containers is not None else None)
 
     async def _keep(self, bundle: Bundle) -> None:
         await self._store.blobs.put_staged((file.staged, file.entry.sha256) for file in bundle.files)
@@ -181,25 +210,25 @@ class SkillLibrary:
 
     async def get(self, skill_id: str) -> dict[str, Any]:
         """The Skill. Raises `NotFound`."""
-        return skill_object(await self._row(skill_id))
+        return self._skill_object(await self._row(skill_id))
 
     async def by_name(self, name: str) -> dict[str, Any] | None:
         """The newest skill of this name, None when there is none."""
         row = await self._store.skills.by_name(name)
-        return skill_object(row) if row is not None else None
+        return self._skill_object(row) if row is not None else None
 
     async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page:
         """One page of Skills."""
-        return (await self._store.skills.list(limit, order, after)).map(skill_object)
+        return (await self._store.skills.list(limit, order, after)).map(self._skill_object)
 
     async def versions(self, skill_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
         """One page of a skill's SkillVersions."""
         await self._row(skill_id)
-        return (await self._store.skills.versions(skill_id, limit, order, after)).map(version_object)
+        return (await self._store.skills.versions(skill_id, limit, order, after)).map(self._version_object)
 
     async def version(self, skill_id: str, version: str | int) -> dict[str, Any]:
         """One SkillVersion; `version` is a number or "latest"."""
-        return version_object(await self._version_row(await self._row(skill_id), version, "version"))
+        return self._version_object(await self._version_row(await self._row(skill_id), version, "version"))
 
     async def tree(self, skill_id: str, version: str | int = "") -> Files:
         """The files of a version ("" for the default): {path, bytes, sha256, executable}, sorted."""
@@ -377,7 +406,7 @@ class SkillLibrary:
         return row
 
     def _published(self, row: dict[str, Any]) -> dict[str, Any]:
-        skill = skill_object(row)
+        skill = self._skill_object(row)
         self._bus.publish("skill", "put", skill["id"], skill)
         return skill
 

@@ -24,6 +24,7 @@ ENTRIES = (
     "documents",
     "models",
     "restore",
+    "sandbox",
 )
 """What a data directory holds."""
 

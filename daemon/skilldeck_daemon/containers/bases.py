@@ -1,0 +1,168 @@
+"""The base of the sandbox: the packages that commands find there.
+
+The bare interpreter of a distribution has next to none, and what is installed for the daemon is the daemon's own. A
+base is what `skilldeckd sandbox build` made (`base_build.py`; `<folder>/current` leads to it, so a running daemon uses
+a new one from the next container on), or a virtual environment or prefix of the operator's (setting sandbox_python).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from skilldeck_daemon.containers import bwrap
+from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.homes import base_for
+
+log = logging.getLogger(__name__)
+
+MINIMAL = (
+    "pypdf",
+    "pdfplumber",
+    "reportlab",
+    "openpyxl",
+    "python-docx",
+    "python-pptx",
+    "pillow",
+    "requests",
+    "lxml",
+    "defusedxml",
+    "pyyaml",
+    "beautifulsoup4",
+    "jinja2",
+)
+FULL = (*MINIMAL, "pandas", "numpy", "matplotlib", "markitdown[docx,pdf,pptx,xlsx]", "uv")
+NODE = ("docx", "pptxgenjs", "pdf-lib", "marked")
+NPM_MARK = "npm:"
+"""Before the name of a package for Node."""
+
+CURRENT = "current"
+BUILD = "skilldeckd sandbox build"
+_LOOK = """
+import json, site, sys
+print(json.dumps([sys.base_prefix, sys.prefix, f"{sys.version_info[0]}.{sys.version_info[1]}", site.getsitepackages()]))
+"""
+_SECONDS = 30
+
+
+def place_of(folder: Path, uid: int) -> Path:
+    """Where the bases really lie: another place than `folder` when `uid`, who is not ours, cannot come that way."""
+    return folder if uid == os.geteuid() else base_for(folder, "sandbox")
+
+
+def look(folder: Path, place: str, uid: int) -> bwrap.Base:
+    """What the virtual environment or prefix `folder` is, shown at `place`. Blocks: it asks its interpreter.
+
+    Raises: `SandboxUnavailable` that says why commands cannot have it.
+    """
+    executable = folder / "bin" / "python3"
+    if not executable.exists():
+        raise SandboxUnavailable(f"{folder} holds no bin/python3.", "Name a virtual environment or a prefix of Python.")
+    if uid != os.geteuid() and not bwrap.passable(folder, uid):
+        raise SandboxUnavailable(
+            f"The sandbox's user (uid {uid}) cannot enter {folder}.", f"Move it, or open the way: chmod o+x {folder}."
+        )
+    real = Path(os.path.realpath(executable))
+    base_prefix, prefix, version, folders = _ask(real)
+    python = bwrap.shown(real, Path(os.path.realpath(base_prefix)), uid)
+    if python is None:
+        raise SandboxUnavailable(
+            f"The interpreter of {folder}, {real}, cannot be shown inside.", "Make it with a Python in /usr."
+        )
+    if not (folder / "pyvenv.cfg").exists():
+        return bwrap.Base(folder, prefix, python)
+    site = f"lib/python{version}/site-packages"
+    if not (folder / site).is_dir():
+        raise SandboxUnavailable(
+            f"{folder} was made for another Python than {real} is by now ({version}).", "Make it anew."
+        )
+    over = next((item for item in folders if os.path.isdir(item)), None)
+    if over is None:
+        raise SandboxUnavailable(f"{real} has no folder for packages: {', '.join(folders)}.", f"Make {folders[0]}.")
+    return bwrap.Base(folder, place, python, site, over)
+
+
+def _ask(python: Path) -> tuple[str, str, str, list[str]]:
+    try:
+        said = subprocess.run(
+            [str(python), "-I", "-c", _LOOK], capture_output=True, text=True, timeout=_SECONDS, check=True
+        ).stdout
+        base_prefix, prefix, version, folders = json.loads(said)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SandboxUnavailable(f"{python} does not run: {error}.", "Name another Python.") from error
+    return base_prefix, prefix, version, folders
+
+
+class Bases:
+    """Which base there is now.
+
+    Args:
+        folder: where `skilldeckd sandbox build` puts them.
+        chosen: the operator's own (sandbox_python), instead of those.
+    """
+
+    def __init__(self, folder: Path, chosen: Path | None = None) -> None:
+        self._folder = folder
+        self._chosen = chosen
+        self._place: Path | None = None
+        self._seen = ""
+        self._base: bwrap.Base | None = None
+
+    def current(self, uid: int) -> bwrap.Base | None:
+        """The base, None when there is none. Blocks only when another one is there than at the last call.
+
+        Raises: `SandboxUnavailable` when the operator's own cannot be used. One that was built and cannot be used any
+        more (the host has another Python by now) is none, and the log says what to do.
+        """
+        if self._chosen is not None:
+            if self._base is None:
+                self._base = look(self._chosen, str(self._chosen), uid)
+            return self._base
+        if self._place is None:
+            self._place = place_of(self._folder, uid)
+        try:
+            name = os.readlink(self._place / CURRENT)
+        except OSError:
+            name = ""
+        if name != self._seen:
+            self._seen = name
+            self._base = _built(self._place / name, uid) if name else None
+        return self._base
+
+
+def _built(folder: Path, uid: int) -> bwrap.Base | None:
+    try:
+        return look(folder, bwrap.BASE_PLACE, uid)
+    except SandboxUnavailable as error:
+        log.warning("the sandbox's base is not used: %s Run: %s", error.title, BUILD)
+        return None
+
+
+def bring(package: str) -> str:
+    """What brings a package into the base."""
+    usual = {name.partition("[")[0] for name in FULL}
+    return f"run {BUILD}" if package in usual else f"run {BUILD} --with {package}"
+
+
+def modules(base: bwrap.Base | None, python: bwrap.Python) -> frozenset[str]:
+    """The names that can be imported in a container beside the standard library. Blocks: it lists folders."""
+    interpreter = base.python if base is not None else python
+    folders = [Path(item) for item in _ask(interpreter.executable)[3]]
+    if base is not None and base.site:
+        folders = [base.folder / base.site, *(item for item in folders if str(item) != base.over)]
+    return frozenset(name for folder in folders for name in _names(folder))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        items = list(os.scandir(folder))
+    except OSError:
+        return
+    for item in items:
+        name, _, kind = item.name.partition(".")
+        if name.isidentifier() and (kind == "py" or kind.endswith("so") or (not kind and item.is_dir())):
+            yield name
