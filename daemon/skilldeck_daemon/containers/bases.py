@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MINIMAL = (
     "pypdf",
     "pdfplumber",
+    "pdf2image",
     "reportlab",
     "openpyxl",
     "python-docx",

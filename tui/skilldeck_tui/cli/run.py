@@ -18,6 +18,7 @@ import typer
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui.cli import output as out
+from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
 from skilldeck_tui.cli.complete import complete_model, complete_skill
 from skilldeck_tui.cli.made import folder_to_save, show_made
@@ -45,6 +46,7 @@ def run(
         str, typer.Option("--model", "-m", help="The model's name.", autocompletion=complete_model)
     ] = "default",
     container: Annotated[str, typer.Option("--container", help="Run commands in this container.")] = "",
+    allow: Allow = None,
     permission: Annotated[
         str, typer.Option("--permission", help="auto, ask or deny; the daemon's own setting if stricter.")
     ] = "",
@@ -59,6 +61,9 @@ def run(
         raise typer.BadParameter("must be auto, ask or deny", param_hint="--permission")
     if container and skill:
         raise typer.BadParameter("a container keeps the skills it was made with", param_hint="--container with --skill")
+    if container and allow:
+        hint = "--container with --allow"
+        raise typer.BadParameter("a container keeps the network it was made with", param_hint=hint)
     text = sys.stdin.read() if prompt == "-" else prompt
 
     async def work() -> int:
@@ -67,7 +72,7 @@ def run(
             stored, on_disk = await split_skills(client, skill or [])
             request = await build_request(
                 client, text, skills=stored, files=file or [], model=model, container=container,
-                instructions=instructions,
+                instructions=instructions, allow=allow or [],
             )  # fmt: skip
             response = await client.start_run(
                 request, permission, project=str(Path.cwd()), disk_skills=on_disk
@@ -86,8 +91,13 @@ async def build_request(
     model: str = "default",
     container: str = "",
     instructions: str = "",
+    allow: Sequence[str] = (),
 ) -> Object:
-    """The body of POST /v1/responses for a prompt with skills and files, which are uploaded as needed."""
+    """The body of POST /v1/responses for a prompt with skills and files, which are uploaded as needed.
+
+    Args:
+        allow: hosts that commands may reach; for each skill, those of its table in config.toml come to them.
+    """
     if not prompt.strip():
         raise BadRequest("The prompt is empty.", param="prompt")
     content: list[Object] = [{"type": "input_text", "text": prompt}]
@@ -99,6 +109,10 @@ async def build_request(
         environment = {"type": "container_reference", "container_id": container}
     elif skills:
         environment["skills"] = [await skill_reference(client, name) for name in skills]
+    if not container:
+        names = [Path(name).expanduser().resolve().name if Path(name).is_dir() else split_version(name)[0]
+                 for name in skills]  # fmt: skip
+        environment |= network(allow, names)
     request: Object = {
         "model": model,
         "input": [{"type": "message", "role": "user", "content": content}],

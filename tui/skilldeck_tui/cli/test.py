@@ -14,6 +14,7 @@ import typer
 
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.cli import output as out
+from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.complete import complete_model
 from skilldeck_tui.client.client import Client
@@ -32,6 +33,7 @@ def run_tests(
     only: Annotated[str, typer.Option("--only", "-k", help="Only tests whose name contains this.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Tests at a time.")] = 1,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML here.")] = None,
+    allow: Allow = None,
     json: Json = False,
 ) -> None:
     """Run the tests of skill folders (evals/*.yaml) on the daemon's model.
@@ -44,7 +46,9 @@ def run_tests(
         for folder in folders:
             load_cases(folder)  # everything is checked before anything starts
         async with connected(ctx, start=True, ready=True) as client:
-            results = await run_and_print(client, folders, model=model, only=only, jobs=jobs, as_json=json)
+            results = await run_and_print(
+                client, folders, model=model, only=only, jobs=jobs, as_json=json, allow=allow or ()
+            )
         if junit is not None:
             write_junit(junit, results)
         return out.OK if all(result.passed for result in results) else out.FAILED
@@ -60,6 +64,7 @@ async def run_and_print(
     only: str = "",
     jobs: int = 1,
     as_json: bool = False,
+    allow: Sequence[str] = (),
 ) -> list[Result]:
     """Run the tests of the folders, one folder after the other, printing each result as it comes."""
     results: list[Result] = []
@@ -81,6 +86,7 @@ async def run_and_print(
             cases,
             model=model,
             jobs=jobs,
+            environment=network(allow, [folder.expanduser().resolve().name]),
             started=lambda case: out.draw(f"testing {case.name}", ended / total, f"{ended} of {total}"),
             finished=finished,
         )

@@ -222,11 +222,15 @@ async def run_cases(
     *,
     model: str = "default",
     jobs: int = 1,
+    environment: Object | None = None,
     started: Callable[[Case], None] | None = None,
     finished: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Upload the folder and run its tests, `jobs` at a time; results come in the order of `cases`. Cancelling cancels
-    the runs. Raises the upload's errors; an error of a run is a failure of its test."""
+    the runs. Raises the upload's errors; an error of a run is a failure of its test.
+
+    `environment`: further fields of the environment that commands run in.
+    """
     uploaded = await upload_folder(client, folder)
     slots = asyncio.Semaphore(max(1, jobs))
 
@@ -234,7 +238,7 @@ async def run_cases(
         async with slots:
             if started is not None:
                 started(case)
-            result = await run_case(client, uploaded, case, model=model)
+            result = await run_case(client, uploaded, case, model=model, environment=environment)
             if finished is not None:
                 finished(result)
             return result
@@ -244,7 +248,9 @@ async def run_cases(
     return [task.result() for task in tasks]
 
 
-async def run_case(client: Client, uploaded: UploadedSkill, case: Case, *, model: str = "default") -> Result:
+async def run_case(
+    client: Client, uploaded: UploadedSkill, case: Case, *, model: str = "default", environment: Object | None = None
+) -> Result:
     """Run one test against the uploaded version."""
     result = Result(str(uploaded.skill["name"]), case)
     began = time.monotonic()
@@ -258,10 +264,11 @@ async def run_case(client: Client, uploaded: UploadedSkill, case: Case, *, model
         # "latest", which it is, and not its number: a version that a request names by number is kept for ever, and with
         # tests after every save that would be each of them.
         reference = {"type": "skill_reference", "skill_id": uploaded.skill["id"], "version": "latest"}
+        shell = {"type": "container_auto", "skills": [reference], **(environment or {})}
         request = {
             "model": model,
             "input": [{"type": "message", "role": "user", "content": content}],
-            "tools": [{"type": "shell", "environment": {"type": "container_auto", "skills": [reference]}}],
+            "tools": [{"type": "shell", "environment": shell}],
             "metadata": {"title": f"{result.skill}: {case.name}"[:500]},
         }
         result.run_id = str((await client.start_run(request))["id"])
