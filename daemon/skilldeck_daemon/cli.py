@@ -21,7 +21,7 @@ import typer
 from skilldeck_daemon import cli_store, heap
 from skilldeck_daemon.cli_models import models_app
 from skilldeck_daemon.cli_sandbox import sandbox_app
-from skilldeck_daemon.cli_settings import takes_settings
+from skilldeck_daemon.cli_settings import read_object, takes_settings
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
@@ -185,7 +185,7 @@ def bench(
     if skills:
         from skilldeck_daemon.bench import skills as skill_tasks
 
-        options = _object(engine_options, "--engine-options") if engine_options else {}
+        options = read_object(engine_options, "--engine-options") if engine_options else {}
         raise typer.Exit(skill_tasks.run(skills, arm or (), task or (), as_json, options))
     suites = (measure.GPU,) if gpu else (measure.REAL,) if real else suite or ()
     raise typer.Exit(measure.run(real or model, suites, rounds, as_json, markdown, mistralrs_python))

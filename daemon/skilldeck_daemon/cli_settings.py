@@ -31,7 +31,7 @@ def takes_settings(command: Callable[[dict[str, Any]], None]) -> Callable[..., N
     def run(**flags: Any) -> None:
         given = {name: value for name, value in flags.items() if value is not None and value not in ([], ())}
         if JSON in given:
-            given[JSON] = _object(given[JSON], _flag(JSON))
+            given[JSON] = read_object(given[JSON], _flag(JSON))
         command(given)
 
     wanted = {name: field for name, field in Settings.model_fields.items() if name not in TABLES}
@@ -65,7 +65,7 @@ def _kind(name: str, field: FieldInfo) -> Any:
     return kind if kind in (bool, int, float, Path) else str
 
 
-def _object(text: str, flag: str) -> dict[str, Any]:
+def read_object(text: str, flag: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:

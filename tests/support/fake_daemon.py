@@ -67,6 +67,7 @@ class FakeDaemon(ControlBase):
             "version": version, "instance": self.instance, "pid": 4242, "started_at": int(time.time()),
             "http_url": "http://127.0.0.1:1234/v1", "data_dir": "/home/user/.local/share/skilldeck", "state": "ready",
             "detail": "", "sandbox": "bwrap", "permission": "auto", "runs_active": 0, "approvals_pending": 0,
+            "default_model": "skilldeck-tiny",
             "models": [{
                 "name": "skilldeck-tiny", "engine": "cpu", "state": "ready", "active": 0, "queued": 0, "max_batch": 8,
                 "cache_used": 0.0, "tokens_per_s": 0.0, "prefill_per_s": 0.0, "device_memory_used": 0,
@@ -415,6 +416,9 @@ class FakeDaemon(ControlBase):
         }  # fmt: skip
         await stream.send_message(pb.LoadProgress(fraction=0.5, stage="reading weights"))
         self.put("model", model)
+        if not request.keep_default:
+            self.status = {**self.status, "default_model": name}
+            self._publish(pb.Change(topic="status", action="put", json=json.dumps(self.status)))
         await stream.send_message(pb.LoadProgress(fraction=1.0, stage="ready", model_json=json.dumps(model)))
 
     # ------------------------------------------------------------ one request, one reply
@@ -455,7 +459,10 @@ class FakeDaemon(ControlBase):
 
     def CancelRun_(self, request: Any) -> Any:
         self._get("run", request.id)
-        self.live[request.id].cancel()
+        if request.after_turn:  # its script ends it
+            self.live[request.id].leaving.set()
+        else:
+            self.live[request.id].cancel()
         return _json(self.live[request.id].response)
 
     def DeleteRun_(self, request: Any) -> Any:

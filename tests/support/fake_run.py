@@ -30,6 +30,7 @@ class FakeRun:
         self.log: list[tuple[Object, float]] = []
         self.grown = asyncio.Event()
         self.done = False
+        self.leaving = asyncio.Event()  # it was asked to end after this turn
         self._ids = 0
         conversation = request.get("conversation")
         self.session_id: str | None = conversation.get("id") if isinstance(conversation, dict) else conversation

@@ -125,24 +125,6 @@ async def test_five_thousand_lines_do_not_lose_the_last(fake: FakeDaemon) -> Non
         await d.shows("row 4999", "✓ 0")
 
 
-async def test_escape_twice_stops_the_run(fake: FakeDaemon) -> None:
-    async def model(run: FakeRun) -> None:
-        run.begin_text().delta("thinking about it")
-
-    fake.on_run = model
-    async with deck(fake) as d:
-        d.app.monotonic = lambda: 100.0  # both within two seconds, however slow the machine
-        await d.type("go")
-        await d.press("enter")
-        await d.shows("thinking about it")
-        await d.press("escape")
-        await d.shows("esc again")
-        assert not fake.called("CancelRun")
-        await d.press("escape")
-        await d.until(lambda: fake.called("CancelRun"))
-        await d.shows("stopped")
-
-
 async def test_enter_sends_and_ctrl_j_breaks_the_line(fake: FakeDaemon) -> None:
     async with deck(fake) as d:
         await d.type("one")

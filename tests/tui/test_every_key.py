@@ -88,7 +88,8 @@ def seen(d: Deck) -> list[str]:
         f"options={options}", f"typed={chat.composer.text.text!r}", f"draft={chat.composer.draft}",
         f"completing={chat.composer.text.completing}", f"match={chat.transcript._match}",
         f"item={views.index(chat.transcript._cursor) if chat.transcript._cursor in views else -1}",
-        f"scroll={getattr(focused, 'scroll_offset', None)}", f"log={log}",
+        f"transcript={chat.transcript.scroll_offset}", f"log={log}",
+        f"scroll={getattr(focused, 'scroll_offset', None)}",
         f"input={[line.value for line in app.screen.query(Input)]}",
         f"files={sorted(path.name for path in Path.cwd().iterdir())}",
         f"diff={(diff.older, diff.newer) if diff else None}", f"sidebar={chat.query_one('#sidebar').display}",
@@ -217,6 +218,8 @@ completing = typed("/", lambda d: d.chat.composer.text.completing)
 diffing = then(skills, "v", until=lambda d: isinstance(d.app.screen, DiffScreen) and d.app.screen.loaded)
 top = then(transcript, "g", until=lambda d: d.chat.transcript.scroll_y == 0)
 middle_item = then(transcript, "up", "up", "down")
+many_top = then(many, "ctrl+home", until=lambda d: d.chat.transcript.scroll_y == 0)
+picking = then(chat, "ctrl+l", until=opened("Pick"))
 bottom = then(files, "end", until=lambda d: getattr(d.app.focused, "cursor_row", 0) > 0)
 
 CASES: dict[str, dict[str, tuple[Scene, str]]] = {
@@ -226,13 +229,14 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "mode('daemon')": (files, "mode=daemon"), "command_palette": (files, "screen=CommandPalette"),
         "next_approval": (files, "Nothing waits for approval."), "jump": (files, "screen=Jump"),
         "next_theme": (files, "theme=skilldeck-light"), "save_picture": (files, "Saved as"),
-        "quit": (files, "exited=True"),
+        "quit": (files, "exited=True"), "interrupt": (files, "ctrl+c again quits"),
     },
     "ChatScreen": {
         "new_session": (chat, "What shall it do?"), "previous": (middle, "~session"), "next": (middle, "~session"),
         "toggle_sidebar": (chat, "sidebar=False"), "attach": (chat, "screen=Prompt"), "find": (chat, "focus=Input"),
         "escape": (chat, "focus=TranscriptView"), "stop": (live, "call=CancelRun"), "rename": (chat, "screen=Prompt"),
         "export_markdown": (chat, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
+        "latest": (many_top, "~transcript"), "pick_model": (chat, "screen=Pick"),
         "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
     },
     "Confirm": {
@@ -259,6 +263,11 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     },
     "Help": {"leave": (then(files, "f1", until=opened("Help")), "screen=FilesScreen")},
     "Jump": {"leave": (then(files, "f6", until=opened("Jump")), "screen=FilesScreen")},
+    "Pick": {
+        "leave": (picking, "screen=ChatScreen"), "choose": (picking, "screen=ChatScreen"),
+        "move(1)": (picking, "~options"),
+        "move(-1)": (picking, "~options"),
+    },
     "Prompt": {
         "leave": (prompt, "screen=SkillsScreen"), "complete": (prompt, "~input"), "move(1)": (prompt, "~options"),
         "move(-1)": (then(prompt, "down", "down"), "~options"),
@@ -280,7 +289,9 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "send": (typed("hi"), "call=StartRun"), "newline": (typed("hi"), "~typed"),
         "choose_skill": (typed("hi "), "completing=True"), "complete(-1)": (completing, "~options"),
         "complete(1)": (completing, "~options"), "pick": (completing, "◆ csv-summary ×"),
-        "dismiss": (completing, "completing=False"), "chip": (attached, "~draft"), "clear": (typed("hi"), "typed=''"),
+        "dismiss": (completing, "completing=False"), "chip": (attached, "~draft"),
+        "interrupt": (typed("hi"), "typed=''"), "later": (typed("hi"), "call=StartRun"),
+        "page(-1)": (many, "~transcript"), "page(1)": (many_top, "~transcript"),
     },
     "DataRows": {
         "scroll_top": (bottom, "row=0"), "scroll_bottom": (files, "row=39"), "cursor_down": (files, "row=1"),

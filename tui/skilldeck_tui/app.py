@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 FRAME = 1 / 30
 RECOVERED_SECONDS = 3.0
+AGAIN_SECONDS = 2.0
+"""Within which a second ctrl+c quits."""
 T = TypeVar("T")
 
 
@@ -108,6 +110,7 @@ class SkilldeckApp(App[None]):
         self._instance = ""
         self._run_status: dict[str, str] = {}
         self._asked: set[str] = set()
+        self._interrupted = -AGAIN_SECONDS
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.preferences.theme or self.memory.theme or DARK.name
@@ -220,6 +223,9 @@ class SkilldeckApp(App[None]):
         topics, self._topics = self._topics, set()
         if "run" in topics or "approval" in topics:
             self._notices()
+        chat = self.mode_screen("chat")
+        if isinstance(chat, ChatScreen) and topics & {"run", "session", "link"}:
+            chat.go_on()  # in whichever mode the person is
         screen = self.mode_screen()
         if screen is not None:
             screen.show_state(topics)
@@ -304,6 +310,13 @@ class SkilldeckApp(App[None]):
         """Show a run in Chat."""
         self._in_chat(lambda chat: chat.open(f"run:{run_id}"))
 
+    def load_model(self) -> None:
+        """Ask for a model to load, and go where its loading is shown."""
+        self.action_mode("daemon")
+        screen = self.mode_screen("daemon")
+        if screen is not None:
+            self.call_after_refresh(self.run_action, "load", screen)
+
     def _in_chat(self, call: Callable[[ChatScreen], None]) -> None:
         self.action_mode("chat")
         chat = self.mode_screen("chat")
@@ -354,6 +367,17 @@ class SkilldeckApp(App[None]):
         chat = self.mode_screen("chat")
         if isinstance(chat, ChatScreen):
             self.call_after_refresh(chat.show_approval, run_id)
+
+    def action_interrupt(self) -> None:
+        now, chat = self.monotonic(), self.mode_screen()
+        if now - self._interrupted < AGAIN_SECONDS:
+            self.exit()
+            return
+        self._interrupted = now
+        live = isinstance(chat, ChatScreen) and chat.live
+        if isinstance(chat, ChatScreen):
+            chat.action_stop()
+        self.notify("ctrl+c again quits; the daemon goes on.", title="Stopping" if live else "", timeout=AGAIN_SECONDS)
 
     def action_next_theme(self) -> None:
         at = CYCLE.index(self.theme) if self.theme in CYCLE else -1

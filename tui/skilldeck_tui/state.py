@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client.types import Change, Link, Snapshot
+from skilldeck_tui.format import count
 
 if TYPE_CHECKING:
     from skilldeck_tui.watching.folder import WatchState
@@ -153,6 +154,11 @@ class DaemonState:
         """The models of the status, with their rates."""
         return list(self.status.get("models") or [])
 
+    @property
+    def default_model(self) -> str:
+        """What "default" stands for, empty while nothing is loaded."""
+        return str(self.status.get("default_model") or "")
+
     @staticmethod
     def memory_share(model: Object) -> float:
         total = float(model.get("device_memory_total") or 0)
@@ -170,6 +176,14 @@ class DaemonState:
             if not known and skill.get("source") == str(folder):
                 return watch
         return None
+
+
+def model_note(model: Object) -> str:
+    """What tells a model from another: its engine, its context, its size."""
+    context, parameters = model.get("context"), model.get("parameters")
+    parts = [str(model.get("engine") or ""), f"context {count(float(context))}" if context else ""]
+    parts.append(f"{count(float(parameters))} parameters" if parameters else "")
+    return " · ".join(part for part in parts if part)
 
 
 def session_of(run: Object) -> str:

@@ -91,6 +91,7 @@ class Run:
         self._task: asyncio.Task[None] | None = None
         self.abandoned = False
         self._cancelled = False
+        self._leaving = False
         self._hosted_calls = 0
 
     # -- as surfaces see it
@@ -170,6 +171,11 @@ class Run:
             self._cancelled = True
             self._task.cancel()
 
+    def cancel_after_turn(self) -> None:
+        """End as cancelled before the model's next turn, once the commands of this one have ended: whoever asked goes
+        on with a further message."""
+        self._leaving = True
+
     def abandon(self) -> None:
         """Stop here without an end: another daemon goes on with it. Readers see their stream break off."""
         self.abandoned = True
@@ -247,6 +253,8 @@ class Run:
                     await self._execute(call)
             if not any(call.hosted for call in turn.calls) or any(not call.hosted for call in turn.calls):
                 return "completed"
+            if self._leaving:
+                return "cancelled"
             mistakes = mistakes + 1 if any(call.problem for call in turn.calls) else 0
             if mistakes >= MAX_MISTAKES:
                 raise ModelFault(f"The model wrote {mistakes} invalid tool calls in a row: {turn.calls[-1].problem}")

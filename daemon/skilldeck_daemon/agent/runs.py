@@ -355,6 +355,14 @@ class Runs:
         run.cancel()
         return await run.finished()
 
+    async def cancel_after_turn(self, response_id: str) -> dict[str, Any]:
+        """Have a run end before the model's next turn; returns the Response as it is now."""
+        run = self._live.get(response_id)
+        if run is None:
+            return public(await self._stored(response_id))
+        run.cancel_after_turn()
+        return run.response
+
     async def delete(self, response_id: str) -> dict[str, Any]:
         """Delete a stored response; a live one is cancelled first."""
         run = self._live.get(response_id)

@@ -143,8 +143,9 @@ class ControlService(ControlBase):
         )
 
     @reply
-    async def CancelRun(self, request: pb.Ref) -> pb.Json:
-        return one(await self._services.runs.cancel(request.id))
+    async def CancelRun(self, request: pb.CancelRunRequest) -> pb.Json:
+        runs = self._services.runs
+        return one(await (runs.cancel_after_turn(request.id) if request.after_turn else runs.cancel(request.id)))
 
     @reply
     async def DeleteRun(self, request: pb.Ref) -> pb.Json:
@@ -361,7 +362,10 @@ class ControlService(ControlBase):
                 await stream.send_message(pb.LoadProgress(fraction=step[0], stage=step[1]))
                 if loading.done() and steps.empty():
                     break
-            model = model_object(await loading)
+            info = await loading
+            if not request.keep_default:
+                self._services.models.set_default(info.name)
+            model = model_object(info)
         finally:
             loading.cancel()  # the client left: nobody waits for it
         self._services.bus.publish("model", "put", model["id"], model)

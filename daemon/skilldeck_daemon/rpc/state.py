@@ -119,6 +119,7 @@ class State:
             "runs_active": services.runs.active,
             "approvals_pending": len(services.approvals.list()),
             "watched_versions": services.settings.watched_versions,
+            "default_model": hub.default,
             "models": [
                 {"name": name, "engine": engines.get(name, ""), "state": state, **asdict(stats[name])}
                 for name, state in states.items()

@@ -43,7 +43,7 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
-    async def CancelRun(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Ref, skilldeck_shared.proto.control_pb2.Json]') -> None:
+    async def CancelRun(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.CancelRunRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
     @abc.abstractmethod
@@ -233,7 +233,7 @@ class ControlBase(abc.ABC):
             '/skilldeck.control.v1.Control/CancelRun': grpclib.const.Handler(
                 self.CancelRun,
                 grpclib.const.Cardinality.UNARY_UNARY,
-                skilldeck_shared.proto.control_pb2.Ref,
+                skilldeck_shared.proto.control_pb2.CancelRunRequest,
                 skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/DeleteRun': grpclib.const.Handler(
@@ -497,7 +497,7 @@ class ControlStub:
         self.CancelRun = grpclib.client.UnaryUnaryMethod(
             channel,
             '/skilldeck.control.v1.Control/CancelRun',
-            skilldeck_shared.proto.control_pb2.Ref,
+            skilldeck_shared.proto.control_pb2.CancelRunRequest,
             skilldeck_shared.proto.control_pb2.Json,
         )
         self.DeleteRun = grpclib.client.UnaryUnaryMethod(

@@ -168,6 +168,14 @@ class StartRunReply(_message.Message):
     response_json: str
     def __init__(self, run_id: _Optional[str] = ..., response_json: _Optional[str] = ...) -> None: ...
 
+class CancelRunRequest(_message.Message):
+    __slots__ = ("id", "after_turn")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_TURN_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    after_turn: bool
+    def __init__(self, id: _Optional[str] = ..., after_turn: bool = ...) -> None: ...
+
 class WatchRunRequest(_message.Message):
     __slots__ = ("run_id", "after")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -337,16 +345,18 @@ class ContainerFileRef(_message.Message):
     def __init__(self, container_id: _Optional[str] = ..., file_id: _Optional[str] = ...) -> None: ...
 
 class LoadModelRequest(_message.Message):
-    __slots__ = ("model", "name", "engine", "options_json")
+    __slots__ = ("model", "name", "engine", "options_json", "keep_default")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    KEEP_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     model: str
     name: str
     engine: str
     options_json: str
-    def __init__(self, model: _Optional[str] = ..., name: _Optional[str] = ..., engine: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
+    keep_default: bool
+    def __init__(self, model: _Optional[str] = ..., name: _Optional[str] = ..., engine: _Optional[str] = ..., options_json: _Optional[str] = ..., keep_default: bool = ...) -> None: ...
 
 class LoadProgress(_message.Message):
     __slots__ = ("fraction", "stage", "model_json", "error_json")

@@ -156,6 +156,36 @@ async def test_a_run_goes_on_when_its_watcher_leaves_and_can_be_cancelled() -> N
         assert events[-1].data["response"]["status"] == "cancelled"
 
 
+async def test_a_run_ends_before_its_next_turn_for_a_further_message() -> None:
+    command = "echo first; while [ ! -e go ]; do sleep 0.01; done; echo second"
+    answer = Turn(Text("Only the north, then."))
+    async with controlled(Turn(shell(command)), answer) as (client, daemon):
+        session = await client.create_session({"title": "Orders"})
+        body = {"model": "default", "input": "go", "tools": [SHELL], "conversation": session["id"]}
+        response = await client.start_run(body)
+        async for event in client.watch_run(response["id"]):
+            if (
+                event.type == "response.shell_call_output_content.delta"
+                and event.data["delta"].get("stdout") == "first\n"
+            ):
+                assert (await client.cancel_run(response["id"], after_turn=True))["status"] == "in_progress"
+                (container,) = (await client.containers()).data
+                await daemon.http.post(f"/containers/{container['id']}/files", files={"file": ("go", b"")})
+        ended = (await client.run(response["id"])).response
+        assert ended["status"] == "cancelled"
+        assert [item["type"] for item in ended["output"]] == ["shell_call", "shell_call_output"]
+        assert ended["output"][1]["output"][0]["stdout"] == "first\nsecond\n"
+        # The next run of the session reads what was done, and then the message.
+        further = await client.start_run({**body, "input": "only the north"})
+        async for _event in client.watch_run(further["id"]):
+            pass
+        assert (await client.run(further["id"])).response["status"] == "completed"
+        told = daemon.model.requests[-1]["messages"]
+        assert [message["role"] for message in told[-4:]] == ["user", "assistant", "tool", "user"]
+        assert "second" in str(told[-2]["content"])
+        assert (await client.cancel_run(further["id"], after_turn=True))["status"] == "completed"
+
+
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
@@ -407,6 +437,23 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_one_can_be_unloaded() 
         assert await client.models() == []
         with pytest.raises(NotFound):
             await client.unload_model("scripted")
+
+
+async def test_a_loaded_model_becomes_the_default_one_unless_told_otherwise() -> None:
+    async with controlled() as (client, daemon):
+        for name, keep in (("kept", True), ("taken", False)):
+            engine = {"remote_url": daemon.model.url, "remote_model": "scripted"}
+            steps = [
+                step async for step in client.load_model("remote", name=name, engine="remote", options=engine,
+                                                         keep_default=keep)
+            ]  # fmt: skip
+            assert steps[-1].model is not None
+            assert steps[-1].model["id"] == name
+            assert daemon.daemon.services.models.default == ("scripted" if keep else "taken")
+        async with client.subscribe() as updates:
+            snapshot = await anext(updates)
+            assert isinstance(snapshot, Snapshot)
+            assert snapshot.status["default_model"] == "taken"
 
 
 async def test_the_log_is_followed_and_filtered() -> None:

@@ -1,7 +1,7 @@
-"""A message being written: text, attached files, chosen skills, and the request it becomes.
+"""A message being written: text, attached files, chosen skills and model, and the request it becomes.
 
 Skills: none chosen means every skill of the daemon (up to `ALL_SKILLS`, the most recently made first), which is what a
-person who just uploaded one expects.
+person who just uploaded one expects. A model: none chosen means the daemon's default one, whichever that is by then.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Attachment:
 class Draft:
     attachments: list[Attachment] = field(default_factory=list)
     skills: list[str] = field(default_factory=list)
+    model: str = ""
 
     def chosen(self, state: DaemonState) -> list[Object]:
         """The skills the next request offers."""
@@ -45,7 +46,10 @@ class Draft:
         newest = sorted(known.values(), key=lambda s: (-int(s.get("created_at") or 0), str(s.get("name"))))
         return sorted(newest[:ALL_SKILLS], key=lambda s: str(s.get("name")))
 
-    def request(self, text: str, state: DaemonState, *, session: str = "", previous: str = "") -> Object:
+    def copy(self) -> Draft:
+        return Draft(list(self.attachments), list(self.skills), self.model)
+
+    def request(self, text: str, state: DaemonState) -> Object:
         """The body of POST /v1/responses."""
         content: list[Object] = [{"type": "input_text", "text": text}]
         content += [{"type": "input_file", "file_id": a.file_id} for a in self.attachments if a.ready]
@@ -53,13 +57,21 @@ class Draft:
         skills = self.chosen(state)
         if skills:
             environment["skills"] = [{"type": "skill_reference", "skill_id": skill["id"]} for skill in skills]
-        body: Object = {
-            "model": "default",
+        return {
+            "model": self.model or "default",
             "input": [{"type": "message", "role": "user", "content": content}],
             "tools": [{"type": "shell", "environment": environment}],
         }
-        if session:
-            body["conversation"] = session
-        elif previous:
-            body["previous_response_id"] = previous
-        return body
+
+
+@dataclass
+class Outgoing:
+    """A message that was written: it is sent, or waits until the run of its session is over.
+
+    `steers`: the run is to end before the model's next turn, so that the message is what that turn reads last.
+    """
+
+    text: str
+    draft: Draft
+    permission: str = ""
+    steers: bool = False

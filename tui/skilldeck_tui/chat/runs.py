@@ -1,4 +1,4 @@
-"""The runs behind the chat screen: opening a session, reading live runs, sending, attaching.
+"""The runs behind the chat screen: opening a session, reading live runs (sending.py sends).
 
 A mixin of `ChatScreen`, apart from it because this half talks to the daemon and that half to the person. Every call
 that fails is told to the person; none ends the program.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import work
 from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.chat.draft import Attachment, Object
+from skilldeck_tui.chat.draft import Object
 from skilldeck_tui.chat.transcript import Turn
 from skilldeck_tui.client.types import RunDetail
-from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.state import session_of
 
@@ -51,8 +49,8 @@ class ChatRuns(ModeScreen):
         self._more = False
         self._reading: set[str] = set()
         self._adopting: set[str] = set()
-        self._uploads: set[asyncio.Task[None]] = set()
         self._sending = False
+        self.steered: set[str] = set()  # runs that were asked to end before their next turn
 
     # ------------------------------------------------------------ what is shown
 
@@ -184,6 +182,8 @@ class ChatRuns(ModeScreen):
             if turn.live:
                 turn.close(detail.response, 0.0)
             turn.time(detail.timeline)
+            if turn.status == "cancelled" and turn.run_id in self.steered:
+                turn.error = "went on with your message"
         except SkilldeckError as error:
             turn.error, turn.status = error.title, "failed"
             turn.revision += 1
@@ -192,119 +192,10 @@ class ChatRuns(ModeScreen):
             self._reading.discard(turn.run_id)
             if self.is_running:
                 self.animate_live(bool(self._reading))
+                self.deck.touch({"run"})
 
     async def stop_run(self, turn: Turn) -> None:
         try:
             await self.client.cancel_run(turn.run_id)
         except SkilldeckError as error:
             self.deck.tell(error)
-
-    # ------------------------------------------------------------ attaching
-
-    def attach_file(self, file: Object) -> None:
-        """Attach a file that the daemon has."""
-        name, size = str(file.get("filename") or file["id"]), int(file.get("bytes") or 0)
-        attachments = self.composer.draft.attachments
-        if all(a.file_id != file["id"] for a in attachments):
-            attachments.append(Attachment(name, None, str(file["id"]), size, size))
-        self._chips()
-
-    def attach_path(self, path: Path) -> None:
-        """Upload a file and attach it."""
-        attachment = Attachment(path.name, path)
-        self.composer.draft.attachments.append(attachment)
-        task = asyncio.create_task(self._upload(attachment, path))
-        self._uploads.add(task)
-        task.add_done_callback(self._uploads.discard)
-        self._chips()
-
-    async def _upload(self, attachment: Attachment, path: Path) -> None:
-        def progress(done: int, total: int) -> None:
-            before = attachment.sent
-            attachment.sent, attachment.size = done, total
-            if total and done * 20 // total != before * 20 // total:
-                self._chips()
-
-        try:
-            file = await self.client.upload_file(path, progress=progress)
-        except SkilldeckError as error:
-            attachment.error = error.title
-            self.deck.tell(error)
-        else:
-            attachment.file_id = str(file["id"])
-            attachment.size = int(file.get("bytes") or attachment.size)
-        self._chips()
-
-    def _chips(self) -> None:
-        if self.is_running:
-            self.composer.show(self.permission)
-
-    # ------------------------------------------------------------ sending
-
-    def send(self, text: str) -> None:
-        if self._sending:
-            return
-        if self.live:
-            self.notify("This session is busy; esc esc stops it, ctrl+n starts another.", severity="warning")
-            return
-        self._sending = True
-        self._send(text)
-
-    @work(group="send")
-    async def _send(self, text: str) -> None:
-        key, turn = self.current, Turn("")
-        try:
-            if self._uploads:
-                await asyncio.wait(set(self._uploads))
-            draft = self.composer.draft
-            broken = next((a for a in draft.attachments if a.error), None)
-            if broken is not None:
-                self.notify(f"{broken.name} was not uploaded; remove it or try again.", severity="error")
-                return
-            body = draft.request(text, self.state)
-            names = [attachment.name for attachment in draft.attachments]
-            turn.ask(body["input"])
-            turn.asked[0].files = names
-            turn.started = self.deck.clock()
-            self.turns.append(turn)
-            self.remove_class("-empty")
-            await self.transcript.add(turn)
-            self.transcript.sync(self.deck.clock(), tick=True)
-            kept, text_kept = list(draft.attachments), self.composer.text.text
-            self.composer.clear()
-            try:
-                if not key:
-                    title = one_line(text, 80) or names[0]
-                    key = f"session:{(await self.client.create_session({'title': title}))['id']}"
-                    if self.current == "":
-                        self.current = key
-                where, _, id_ = key.partition(":")
-                if where == "session":
-                    body["conversation"] = id_
-                else:
-                    body["previous_response_id"] = id_
-                response = await self.client.start_run(body, self.permission, project=str(Path.cwd()))
-            except SkilldeckError as error:
-                self.deck.tell(error)
-                await self._unsend(turn, text_kept, kept)
-                return
-            turn.run_id = str(response["id"])
-            turn.response = response
-            turn.status = str(response.get("status") or "in_progress")
-            if self.current == key and turn in self.turns:
-                if key.startswith("run:"):
-                    self.current = f"run:{turn.run_id}"
-                self._read(turn)
-        finally:
-            self._sending = False
-            self.deck.touch({"session", "run"})
-
-    async def _unsend(self, turn: Turn, text: str, attachments: list[Attachment]) -> None:
-        """Give a message that was not sent back to the composer."""
-        if turn in self.turns:
-            self.turns.remove(turn)
-            await self.transcript.show(self.turns, more=self._more)
-        if not self.composer.text.text:
-            self.composer.text.load_text(text)
-            self.composer.draft.attachments = attachments
-            self._chips()

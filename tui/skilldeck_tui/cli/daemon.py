@@ -154,15 +154,18 @@ def load(
     model: Annotated[str, typer.Argument(help="A folder, a Hugging Face id, or 'tiny'.")],
     name: Annotated[str, typer.Option("--name", help="Serve it under this name.")] = "",
     engine: Annotated[str, typer.Option("--engine", help="auto, cpu, exllamav2, exllamav3 or remote.")] = "",
+    keep_default: Annotated[
+        bool, typer.Option("--keep-default", help="Requests for 'default' go on to the model they went to.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Load a model and serve it."""
+    """Load a model and serve it; it becomes the default one."""
 
     async def work() -> None:
         async with connected(ctx, start=True) as client:
             # A folder is meant as the person sees it; the daemon has another working directory.
             source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().is_dir() else model
-            async for step in client.load_model(source, name=name, engine=engine):
+            async for step in client.load_model(source, name=name, engine=engine, keep_default=keep_default):
                 out.draw(step.stage, step.fraction)
                 if step.model is not None:
                     out.data_json(step.model) if json else out.data(f"{step.model['id']} is loaded")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_tui import demonstration
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
@@ -27,8 +28,6 @@ from skilldeck_tui.client.types import Object
 from skilldeck_tui.client.upload import upload_folder
 
 CANCEL_SECONDS = 10.0
-BUNDLED = "skilldeck-tiny"
-DEMONSTRATION = "(skilldeck-tiny is a demonstration model; load a larger one: skilldeck models load PATH-OR-ID)"
 
 
 def run(
@@ -230,8 +229,8 @@ class TextPrinter:
 
     def finish(self) -> int:
         self._end_line()
-        if self.response.get("model") == BUNDLED:
-            self._note(DEMONSTRATION, "dim")
+        if self.response.get("model") == demonstration.BUNDLED:
+            self._note(demonstration.CLI, "dim")
         status = self.response.get("status")
         if status == "completed":
             return out.OK

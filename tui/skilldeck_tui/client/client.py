@@ -219,8 +219,9 @@ class Client:
             parse(reply.timeline_json),
         )
 
-    async def cancel_run(self, run_id: str) -> Object:
-        return await self._json(self._stub.CancelRun, pb.Ref(id=run_id))
+    async def cancel_run(self, run_id: str, *, after_turn: bool = False) -> Object:
+        """Stop a run now; `after_turn`: before the model's next turn, without waiting for that."""
+        return await self._json(self._stub.CancelRun, pb.CancelRunRequest(id=run_id, after_turn=after_turn))
 
     async def delete_run(self, run_id: str) -> Object:
         return await self._json(self._stub.DeleteRun, pb.Ref(id=run_id))
@@ -392,10 +393,19 @@ class Client:
         return objects(await self._call(self._stub.ListStoredModels, pb.Empty()))
 
     def load_model(
-        self, model: str, *, name: str = "", engine: str = "", options: Object | None = None
+        self,
+        model: str,
+        *,
+        name: str = "",
+        engine: str = "",
+        options: Object | None = None,
+        keep_default: bool = False,
     ) -> Stream[LoadProgress]:
-        """Load a folder or a Hugging Face id; the last progress carries the model."""
-        request = pb.LoadModelRequest(model=model, name=name, engine=engine, options_json=json.dumps(options or {}))
+        """Load a folder or a Hugging Face id; the last progress carries the model. "default" stands for it from then
+        on, unless `keep_default`."""
+        request = pb.LoadModelRequest(
+            model=model, name=name, engine=engine, options_json=json.dumps(options or {}), keep_default=keep_default
+        )
         return self._stream(self._stub.LoadModel, request, load_progress)
 
     async def unload_model(self, name: str) -> Object:

@@ -19,25 +19,29 @@ from textual.widget import Widget
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.chat.items import Item
-from skilldeck_tui.chat.runs import ChatRuns
+from skilldeck_tui.chat.sending import ChatSending
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
+from skilldeck_tui.screens.pick import Pick, Row
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.state import session_of
+from skilldeck_tui.state import model_note, session_of
+from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.composer import Composer
 from skilldeck_tui.widgets.empty import EmptyState
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.session_list import SessionList
 from skilldeck_tui.widgets.transcript.approval import ApprovalBox
 from skilldeck_tui.widgets.transcript.view import TranscriptView
+from skilldeck_tui.widgets.waiting_list import WaitingList
 
 FRAME = 1 / 30
 TICKS = 3
 PERMISSIONS = ("", "ask", "deny")
+LOAD = "\0load"
 
 
-class ChatScreen(ChatRuns, ModeScreen):
+class ChatScreen(ChatSending, ModeScreen):
     MODE = "chat"
     SCOPES = ("chat", "sessions", "transcript", "composer")
     AUTO_FOCUS = "ComposerText"
@@ -69,7 +73,6 @@ class ChatScreen(ChatRuns, ModeScreen):
         self._frames = 0
         self._painted = 0.0
         self._unpainted = False
-        self._escaped = 0.0
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(classes="body"):
@@ -98,6 +101,7 @@ class ChatScreen(ChatRuns, ModeScreen):
 
     def animate_live(self, live: bool) -> None:
         """Run the frame timer while something is live."""
+        self.composer.live(bool(self.live))
         if self._timer is not None:
             if live:
                 self._timer.resume()
@@ -143,6 +147,7 @@ class ChatScreen(ChatRuns, ModeScreen):
         if not here and self.focused is None:
             self.composer.text.focus()
         self.composer.show(self.permission)
+        self.composer.live(bool(self.live))
         self._paint(True)
 
     def second(self) -> None:
@@ -237,7 +242,20 @@ class ChatScreen(ChatRuns, ModeScreen):
         if not self.state.connected:
             self.notify("The daemon is away; the message stays here.", severity="warning")
             return
-        self.send(event.text)
+        self.send(event.text, steers=not event.later)
+
+    @on(Composer.TakeBack)
+    def _take_back(self) -> None:
+        self.take_back()
+
+    @on(WaitingList.Taken)
+    def _taken(self, event: WaitingList.Taken) -> None:
+        self.take_back(event.index)
+        self.composer.text.focus()
+
+    @on(Composer.Paged)
+    def _paged(self, event: Composer.Paged) -> None:
+        (self.transcript.scroll_page_up if event.step < 0 else self.transcript.scroll_page_down)(animate=False)
 
     @on(Composer.DraftChanged)
     def _draft_changed(self) -> None:
@@ -256,6 +274,21 @@ class ChatScreen(ChatRuns, ModeScreen):
                 self.attach_path(Path(value).expanduser())
 
         self.app.push_screen(Prompt("Attach a file", paths="file"), attach)
+
+    @on(Chips.ModelAsked)
+    def action_pick_model(self) -> None:
+        default = self.state.default_model
+        rows = [Row("", f"default: {default}" if default else "default", "whichever the daemon has as its default")]
+        rows += [Row(m["id"], str(m["id"]), model_note(m)) for m in self.state.models]
+        rows.append(Row(LOAD, "load another…", "a folder, a GGUF file, a Hugging Face name"))
+
+        def picked(name: str | None) -> None:
+            if name == LOAD:
+                self.deck.load_model()
+            elif name is not None:
+                self.composer.choose_model(name)
+
+        self.app.push_screen(Pick("Which model answers?", rows, value=self.composer.draft.model), picked)
 
     def action_next_permission(self) -> None:
         self.permission = PERMISSIONS[(PERMISSIONS.index(self.permission) + 1) % len(PERMISSIONS)]
@@ -306,21 +339,14 @@ class ChatScreen(ChatRuns, ModeScreen):
         if self.focused is self.transcript and self.transcript.finding:
             self.transcript.find("")
             return
-        if self.live:
-            now = self.deck.monotonic()
-            if now - self._escaped < 2.0:
-                self._escaped = 0.0
-                self.action_stop()
-            else:
-                self._escaped = now
-                self.notify("Press esc again to stop the run.", timeout=2)
-        elif self.focused is self.composer.text:
+        if self.focused is self.composer.text:
             self.transcript.focus()
         else:
             self.composer.text.focus()
 
     def action_stop(self) -> None:
         for turn in self.live:
+            self.steered.discard(turn.run_id)
             self.run_worker(self.stop_run(turn), group=f"stop-{turn.run_id}", exclusive=True)
 
     # ------------------------------------------------------------ find, copy, export
@@ -371,7 +397,11 @@ class ChatScreen(ChatRuns, ModeScreen):
         self.export("json")
 
     def action_earlier(self) -> None:
+        self.transcript.action_edge(-1)
         self.load_earlier()
+
+    def action_latest(self) -> None:
+        self.transcript.action_edge(1)
 
     def as_markdown(self, item: Item | None = None) -> str:
         from skilldeck_tui.chat.export import item_markdown, markdown

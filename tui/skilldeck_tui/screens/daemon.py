@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable, ProgressBar, Static
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui import actions
+from skilldeck_tui import actions, demonstration
 from skilldeck_tui.chat.export import save_bytes
 from skilldeck_tui.client.client import LogRecord, read_all
 from skilldeck_tui.format import age, clean, count, size
@@ -162,11 +162,8 @@ class DaemonScreen(ModeScreen):
         text = "No model is loaded; o loads one."
         if chosen is not None:
             text = str(chosen.get("description") or "")
-            if chosen["id"] == "skilldeck-tiny":
-                text = (
-                    "skilldeck-tiny is a small demonstration model: it shows that everything works."
-                    " Load a larger one for real work: o."
-                )
+            if chosen["id"] == demonstration.BUNDLED:
+                text = demonstration.DAEMON
         note = self.query_one("#model-note", Static)
         # On a narrow screen the rows of what runs need its place.
         note.display = bool(text) and not (self.has_class("-narrow") and self.state.containers)
@@ -328,7 +325,9 @@ class DaemonScreen(ModeScreen):
             if value:
                 self._load(value)
 
-        detail = "A folder of safetensors, or a Hugging Face name (owner/model), which is downloaded."
+        detail = (
+            "A folder, a GGUF file, or a Hugging Face name (owner/model), which is downloaded. It becomes the default."
+        )
         self.app.push_screen(Prompt("Load a model", detail), load)
 
     @work(group="load")
@@ -342,7 +341,7 @@ class DaemonScreen(ModeScreen):
                     note.display = True
                     note.update(Content(clean(step.stage)))
                     if step.model is not None:
-                        self.notify(f"{step.model['id']} is ready.", markup=False)
+                        self.notify(f"{step.model['id']} is ready, and answers from the next message on.", markup=False)
         except SkilldeckError as error:
             self.deck.tell(error)
         finally:

@@ -71,6 +71,9 @@ class Deck(Protocol):
     def use_skill(self, skill_id: str) -> None:
         """Choose a skill for the next message, and go there."""
 
+    def load_model(self) -> None:
+        """Ask for a model to load, and go where its loading is shown."""
+
     def open_run(self, run_id: str) -> None:
         """Show a run in Chat."""
 

@@ -26,6 +26,9 @@ class Chips(TextBlock):
             super().__init__()
             self.kind, self.index = kind, index
 
+    class ModelAsked(Message):
+        """A person wants another model."""
+
     def __init__(self) -> None:
         super().__init__()
         self.auto_links = False
@@ -37,7 +40,8 @@ class Chips(TextBlock):
         self.write(Content("\n").join(lines))
 
     def show(self, draft: Draft, state: DaemonState, permission: str) -> None:
-        chips = [_removable(_file(attachment), "file", at) for at, attachment in enumerate(draft.attachments)]
+        chips = [_model(draft, state)]
+        chips += [_removable(_file(attachment), "file", at) for at, attachment in enumerate(draft.attachments)]
         for at, skill_id in enumerate(draft.skills):
             name = str((state.get("skill", skill_id) or {}).get("name") or skill_id)
             chips.append(_removable(Content.assemble(("◆ ", "$accent"), clean(name), (" ×", "$faint")), "skill", at))
@@ -51,12 +55,27 @@ class Chips(TextBlock):
         self._chips = chips
         self.on_resize()
 
+    def action_choose_model(self) -> None:
+        self.post_message(self.ModelAsked())
+
     def action_drop(self, kind: str, index: int) -> None:
         self.post_message(self.Removed(kind, index))
 
 
 def _removable(chip: Content, kind: str, index: int) -> Content:
     return chip.stylize(Style.from_meta({"@click": f"drop('{kind}',{index})"}))
+
+
+def _model(draft: Draft, state: DaemonState) -> Content:
+    """Which model the next message goes to."""
+    name = draft.model or state.default_model
+    if not name:
+        chip = Content.styled("no model", "$warning")
+    elif state.get("model", name) is None:
+        chip = Content.styled(f"{clean(name)} is not loaded", "$warning")
+    else:
+        chip = Content.styled(clean(name), "" if draft.model else "$muted")
+    return Content.assemble(("◈ ", "$accent"), chip).stylize(Style.from_meta({"@click": "choose_model"}))
 
 
 def _file(attachment: Attachment) -> Content:

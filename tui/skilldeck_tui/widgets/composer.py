@@ -6,6 +6,7 @@ It owns the draft; uploading and sending are the screen's (`AttachAsked`, `Sent`
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from textual import events, on, work
@@ -20,12 +21,14 @@ from textual.widgets.option_list import Option
 
 from skilldeck_tui import actions
 from skilldeck_tui.chat import completion
-from skilldeck_tui.chat.draft import Draft
+from skilldeck_tui.chat.draft import Draft, Outgoing
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.options import Options
+from skilldeck_tui.widgets.waiting_list import WaitingList
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
+LIVE = "Enter steers the run · tab sends after it · ctrl+c stops it"
 SIGNS = {
     "skill": ("◆", "$accent"), "disk": ("◇", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"),
     "folder": ("▸", "$muted"),
@@ -33,7 +36,8 @@ SIGNS = {
 
 
 class ComposerText(TextArea):
-    """The text itself. While completions are open, the arrows, tab, enter and escape belong to them.
+    """The text itself. While completions are open, the arrows, tab, enter and escape belong to them; while a run is
+    live, tab sends the message at its end.
 
     These keys are priority bindings (a text area would take them for itself), and those the app runs at once, before
     letters that were typed earlier but wait in this widget's queue. So each action queues itself behind them: who types
@@ -47,7 +51,7 @@ class ComposerText(TextArea):
         Binding("tab", "pick", "Pick", show=False, priority=True),
         Binding("escape", "dismiss", "Close", show=False, priority=True),
         Binding("backspace", "chip", "Remove", show=False, priority=True),
-        Binding("ctrl+c", "clear", "Clear", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Clear", show=False, priority=True),
     ]
     BINDING_GROUP_TITLE = "Composer"
 
@@ -57,12 +61,13 @@ class ComposerText(TextArea):
             self.paths = paths
 
     completing = False
+    live = False  # whether a run of the session goes on
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("complete", "pick", "dismiss"):
+        if action == "dismiss":
             return self.completing
-        if action == "clear":
-            return bool(self.text) and not self.selected_text
+        if action == "pick":
+            return self.completing or (self.live and bool(self.text.strip()))
         return super().check_action(action, parameters)
 
     def render_line(self, y: int) -> Strip:
@@ -80,8 +85,14 @@ class ComposerText(TextArea):
     def action_newline(self) -> None:
         self.call_later(self.insert, "\n")
 
-    def action_clear(self) -> None:
-        self.call_later(self.load_text, "")
+    def action_interrupt(self) -> None:
+        """Copy what is selected, stop the run, or clear the text; what is left then is the app's."""
+        if self.selected_text:
+            self.action_copy()
+        elif self.live or not self.text:
+            self.app.call_later(self.app.run_action, "interrupt")
+        else:
+            self.call_later(self.load_text, "")
 
     @property
     def composer(self) -> Composer:
@@ -92,11 +103,27 @@ class ComposerText(TextArea):
     def action_send(self) -> None:
         self.call_later(lambda: self.composer.pick() if self.completing else self.composer.send())
 
+    def action_later(self) -> None:
+        self.call_later(self.composer.send, later=True)
+
+    def action_page(self, step: int) -> None:
+        self.post_message(Composer.Paged(step))
+
     def action_complete(self, step: int) -> None:
-        self.call_later(self.composer.move, step)
+        self.call_later(self._vertical, step)
+
+    def _vertical(self, step: int) -> None:
+        if self.completing:
+            self.composer.move(step)
+        elif step < 0 and not self.text:
+            self.composer.post_message(Composer.TakeBack())
+        elif step < 0:
+            self.action_cursor_up()
+        else:
+            self.action_cursor_down()
 
     def action_pick(self) -> None:
-        self.call_later(self.composer.pick)
+        self.call_later(lambda: self.composer.pick() if self.completing else self.composer.send(later=True))
 
     def action_dismiss(self) -> None:
         self.call_later(self.composer.close_completions)
@@ -123,9 +150,21 @@ class Composer(Vertical):
     """
 
     class Sent(Message):
-        def __init__(self, text: str) -> None:
+        """`later`: not before the run that is live has ended."""
+
+        def __init__(self, text: str, later: bool = False) -> None:
             super().__init__()
-            self.text = text
+            self.text, self.later = text, later
+
+    class TakeBack(Message):
+        """The last message that waits is to be changed."""
+
+    class Paged(Message):
+        """Scroll the transcript by a page."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
 
     class AttachAsked(Message):
         def __init__(self, path: Path | None = None, file_id: str = "") -> None:
@@ -146,6 +185,7 @@ class Composer(Vertical):
         options = Options(markup=False, compact=True)
         options.can_focus = False
         yield options
+        yield WaitingList()
         yield ComposerText(
             soft_wrap=True, show_line_numbers=False, placeholder=PLACEHOLDER, highlight_cursor_line=False,
             tab_behavior="focus",
@@ -160,10 +200,19 @@ class Composer(Vertical):
         """Bring the chips up to date."""
         self.query_one(Chips).show(self.draft, self.state, permission)
 
-    def send(self) -> None:
+    def live(self, live: bool) -> None:
+        """Whether a run of the session goes on, and so what enter and tab do."""
+        self.text.live = live
+        self.text.placeholder = LIVE if live else PLACEHOLDER
+
+    def waiting(self, messages: Sequence[Outgoing]) -> None:
+        """Show the messages that wait for the run."""
+        self.query_one(WaitingList).show(messages)
+
+    def send(self, later: bool = False) -> None:
         text = self.text.text.strip()
         if text or self.draft.attachments:
-            self.post_message(self.Sent(text))
+            self.post_message(self.Sent(text, later))
 
     def clear(self) -> None:
         """After sending: text and files go, the skills stay chosen for the session."""
@@ -176,6 +225,11 @@ class Composer(Vertical):
             self.draft.attachments.pop()
         elif self.draft.skills:
             self.draft.skills.pop()
+        self.post_message(self.DraftChanged())
+
+    def choose_model(self, name: str) -> None:
+        """The model of the next messages; empty: the daemon's default one."""
+        self.draft.model = name
         self.post_message(self.DraftChanged())
 
     def choose_skill(self, skill_id: str) -> None:

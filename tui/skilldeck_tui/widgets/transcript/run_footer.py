@@ -8,6 +8,7 @@ from textual.content import Content
 
 from skilldeck_tui.chat.items import ShellItem
 from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.demonstration import CHAT
 from skilldeck_tui.format import SPINNER, clean, duration, plural
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.widgets.settled import settled
@@ -32,9 +33,10 @@ class RunFooter(Vertical):
         self.turn = turn
         self._painted = -1
         self.now = turn.started
+        self._demonstration = False
 
     def compose(self) -> ComposeResult:
-        for name in ("error", "summary", "bar"):
+        for name in ("error", "summary", "bar", "note"):
             yield TextBlock(classes=name)
 
     def on_mount(self) -> None:
@@ -43,6 +45,11 @@ class RunFooter(Vertical):
     def on_resize(self) -> None:
         # What fits on a line is known only once there is a width.
         self._painted = -1
+        self.sync(self.now)
+
+    def demonstrate(self) -> None:
+        """Say below the answer that the bundled model is one for demonstration."""
+        self._demonstration, self._painted = True, -1
         self.sync(self.now)
 
     def sync(self, now: float) -> None:
@@ -59,6 +66,9 @@ class RunFooter(Vertical):
         bars = Content("") if turn.live else timeline(turn, self.content_size.width or 80)
         bar.display = bool(bars.plain)
         bar.write(bars)
+        note = self.query_one(".note", TextBlock)
+        note.display = self._demonstration and not turn.live
+        note.write(Content.styled(CHAT, "$muted"))
 
     def _live(self, now: float) -> Content:
         turn = self.turn
@@ -71,7 +81,7 @@ class RunFooter(Vertical):
             doing = "writing"
         state = f"{doing} · {duration(spent)}"
         # On two lines it would jump as the seconds grow.
-        hint = "   esc esc stops" if len(state) + 18 < (self.size.width or 80) else ""
+        hint = "   ctrl+c stops" if len(state) + 18 < (self.size.width or 80) else ""
         return Content.assemble((f"{frame} ", "$accent"), (state, "$muted"), (hint, "$faint"))
 
     def _ended(self) -> Content:
@@ -79,10 +89,10 @@ class RunFooter(Vertical):
         glyph, style, word = {
             "completed": ("✓", "$success", ""),
             "failed": ("✗", "$error", "failed"),
-            "cancelled": ("■", "$muted", "stopped"),
+            "cancelled": ("■", "$muted", turn.error or "stopped"),
             "incomplete": ("◐", "$warning", f"incomplete: {turn.error.replace('_', ' ')}"),
         }.get(turn.status, ("○", "$muted", turn.status))
-        parts = [word] if word else []
+        parts = []
         if turn.ended > turn.started > 0:
             parts.append(duration(turn.ended - turn.started))
         if turn.usage:
@@ -91,8 +101,10 @@ class RunFooter(Vertical):
         commands = sum(len(item.commands) for item in turn.items if isinstance(item, ShellItem))
         if commands:
             parts.append(plural(commands, "command"))
-        if turn.model and (self.size.width or 80) >= 70:
-            parts.append(clean(turn.model))
+        if turn.model:
+            parts.insert(0, clean(turn.model))
+        if word:
+            parts.insert(0, word)
         lines = in_lines([Content.styled(part, "$faint") for part in parts], " · ", (self.content_size.width or 80) - 2)
         return Content.assemble((f"{glyph} ", style), Content("\n  ").join(lines))
 

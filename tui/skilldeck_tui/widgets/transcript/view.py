@@ -19,6 +19,7 @@ from textual.widgets import Static
 from skilldeck_tui import actions
 from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.demonstration import BUNDLED
 from skilldeck_tui.format import plural
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
@@ -61,6 +62,10 @@ class TurnView(Stack):
     def waiting(self, calls: set[str]) -> None:
         for view in self.views:
             view.ask(view.item.call_id in calls)
+
+    def demonstrate(self) -> None:
+        """Say below the answer that the model is one for demonstration."""
+        self._footer.demonstrate()
 
     @property
     def lines(self) -> int:
@@ -116,6 +121,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self._matches: list[tuple[ItemView, int]] = []
         self._match = -1
         self._waiting: set[str] = set()
+        self._demonstrated = False
 
     # ------------------------------------------------------------ content
 
@@ -136,6 +142,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
     async def show(self, turns: Sequence[Turn], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
         self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
+        self._demonstrated = False
         # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
         # app waits for those, and would end with them.
         await asyncio.shield(self.query(TurnView).remove())
@@ -161,10 +168,18 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     def sync(self, now: float, *, tick: bool = False) -> None:
         """Bring live turns, and those that just ended, up to date."""
+        self._demonstrate()
         for view in self.turn_views[-8:]:
             view.sync(now, tick=tick)
             if tick:
                 view.waiting(self._waiting)
+
+    def _demonstrate(self) -> None:
+        if not self._demonstrated:
+            first = next((view for view in self.turn_views if view.turn.model == BUNDLED), None)
+            if first is not None:
+                self._demonstrated = True
+                first.demonstrate()
 
     def waiting(self, calls: set[str]) -> None:
         """Which calls (by call id) wait for an approval."""

@@ -1,0 +1,221 @@
+"""Sending: attached files, the message, and messages that wait for the end of a run.
+
+While a run is live, a message steers it (it ends before the model's next turn, and the message begins the next run of
+the session, which knows all that was done) or waits for its end. What waits belongs to its session and is sent also
+when another one is shown. After a failure, or when the person stopped the run, nothing is sent by itself: what waits
+comes back to the composer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+from textual import work
+
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
+from skilldeck_tui.chat.runs import ChatRuns
+from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.format import one_line
+from skilldeck_tui.state import BUSY
+
+
+class ChatSending(ChatRuns):
+    def init_runs(self) -> None:
+        super().init_runs()
+        self._uploads: set[asyncio.Task[None]] = set()
+        self.waiting: dict[str, list[Outgoing]] = {}
+        self._latest: dict[str, str] = {}  # the last run of a session with waiting messages
+        self._held: set[str] = set()  # sessions whose waiting messages go back to the composer
+
+    def open(self, key: str) -> None:
+        super().open(key)
+        self.give_back()
+        self.show_waiting()
+
+    # ------------------------------------------------------------ attaching
+
+    def attach_file(self, file: Object) -> None:
+        """Attach a file that the daemon has."""
+        name, size = str(file.get("filename") or file["id"]), int(file.get("bytes") or 0)
+        attachments = self.composer.draft.attachments
+        if all(a.file_id != file["id"] for a in attachments):
+            attachments.append(Attachment(name, None, str(file["id"]), size, size))
+        self._chips()
+
+    def attach_path(self, path: Path) -> None:
+        """Upload a file and attach it."""
+        attachment = Attachment(path.name, path)
+        self.composer.draft.attachments.append(attachment)
+        task = asyncio.create_task(self._upload(attachment, path))
+        self._uploads.add(task)
+        task.add_done_callback(self._uploads.discard)
+        self._chips()
+
+    async def _upload(self, attachment: Attachment, path: Path) -> None:
+        def progress(done: int, total: int) -> None:
+            before = attachment.sent
+            attachment.sent, attachment.size = done, total
+            if total and done * 20 // total != before * 20 // total:
+                self._chips()
+
+        try:
+            file = await self.client.upload_file(path, progress=progress)
+        except SkilldeckError as error:
+            attachment.error = error.title
+            self.deck.tell(error)
+        else:
+            attachment.file_id = str(file["id"])
+            attachment.size = int(file.get("bytes") or attachment.size)
+        self._chips()
+
+    def _chips(self) -> None:
+        if self.is_running:
+            self.composer.show(self.permission)
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, text: str, *, steers: bool = True) -> None:
+        """Send a message; while a run is live it waits: for the run's next turn when it `steers`, else for its end."""
+        message = Outgoing(text, self.composer.draft.copy(), self.permission, steers)
+        self.composer.clear()
+        if not (self._sending or self.live or self.waiting.get(self.current)):
+            self._sending = True
+            self._send(self.current, message)
+            return
+        waiting = self.waiting.setdefault(self.current, [])
+        # What steers goes before what waits for the end.
+        waiting.insert(sum(other.steers for other in waiting) if steers else len(waiting), message)
+        if self.live:
+            self._latest[self.current] = self.live[-1].run_id
+        self._steer(self.current)
+        self.show_waiting()
+
+    def _steer(self, key: str) -> None:
+        """Have the live run of a session end before its next turn, if what waits asks for that."""
+        messages, run_id = self.waiting.get(key), self._latest.get(key, "")
+        if messages and messages[0].steers and run_id and run_id not in self.steered:
+            self.steered.add(run_id)
+            self.deck.attempt(self.client.cancel_run(run_id, after_turn=True))
+
+    @work(group="send")
+    async def _send(self, key: str, message: Outgoing) -> None:
+        turn, draft = Turn(""), message.draft
+        try:
+            if self._uploads:
+                await asyncio.wait(set(self._uploads))
+            broken = next((a for a in draft.attachments if a.error), None)
+            if broken is not None:
+                self.notify(f"{broken.name} was not uploaded; remove it or try again.", severity="error")
+                await self._unsend(key, turn, message)
+                return
+            body = draft.request(message.text, self.state)
+            names = [attachment.name for attachment in draft.attachments]
+            turn.ask(body["input"])
+            turn.asked[0].files = names
+            turn.started = self.deck.clock()
+            if self.current == key:
+                self.turns.append(turn)
+                self.remove_class("-empty")
+                await self.transcript.add(turn)
+                self.transcript.sync(self.deck.clock(), tick=True)
+            try:
+                if not key:
+                    title = one_line(message.text, 80) or names[0]
+                    key = f"session:{(await self.client.create_session({'title': title}))['id']}"
+                    self._moved("", key)
+                where, _, id_ = key.partition(":")
+                body["conversation" if where == "session" else "previous_response_id"] = id_
+                response = await self.client.start_run(body, message.permission, project=str(Path.cwd()))
+            except SkilldeckError as error:
+                self.deck.tell(error)
+                await self._unsend(key, turn, message)
+                return
+            turn.run_id = str(response["id"])
+            turn.response = response
+            turn.status = str(response.get("status") or "in_progress")
+            if key.startswith("run:"):
+                self._moved(key, f"run:{turn.run_id}")
+                key = f"run:{turn.run_id}"
+            self._latest[key] = turn.run_id
+            if self.current == key and turn in self.turns:
+                self._read(turn)
+            self._steer(key)
+        finally:
+            self._sending = False
+            self.deck.touch({"session", "run"})
+
+    def _moved(self, before: str, key: str) -> None:
+        """A session that was new has its id, or a chain of runs its next one."""
+        if self.current == before:
+            self.current = key
+        if before in self.waiting:
+            self.waiting[key] = self.waiting.pop(before)
+
+    async def _unsend(self, key: str, turn: Turn, message: Outgoing) -> None:
+        """Give a message that was not sent back to the composer, at once or when its session is opened again."""
+        if turn in self.turns:
+            self.turns.remove(turn)
+            await self.transcript.show(self.turns, more=self._more)
+        self.waiting.setdefault(key, []).insert(0, message)
+        self._held.add(key)
+        self.give_back()
+
+    # ------------------------------------------------------------ waiting
+
+    def go_on(self) -> None:
+        """Send the next message of a session whose run is over."""
+        if not self.state.connected:
+            return
+        for key in [key for key, messages in self.waiting.items() if messages and key not in self._held]:
+            condition = self._condition(key)
+            if condition == "broken":
+                self._held.add(key)
+                self.give_back()
+            elif condition == "free" and not self._sending:
+                self._sending = True
+                self._send(key, self.waiting[key].pop(0))
+                self.show_waiting()
+
+    def _condition(self, key: str) -> Literal["busy", "free", "broken"]:
+        if key == self.current:
+            if self.loading_session or self.live or not self.turns:
+                return "busy"
+            run_id, status = self.turns[-1].run_id, self.turns[-1].status
+        else:
+            run_id = self._latest.get(key, "")
+            status = str((self.state.get("run", run_id) or {}).get("status") or "queued")
+        if status in BUSY:
+            return "busy"
+        return "broken" if status in ("failed", "cancelled") and run_id not in self.steered else "free"
+
+    def take_back(self, index: int = -1) -> bool:
+        """Put a waiting message (the last one) back into the composer, to be changed; False when none waits."""
+        messages = self.waiting.get(self.current)
+        if not messages:
+            return False
+        self._restore([messages.pop(index)])
+        return True
+
+    def give_back(self) -> None:
+        """What waits in the session that is shown, and is not to be sent by itself, comes back to the composer."""
+        if self.current in self._held:
+            self._held.discard(self.current)
+            self._restore(self.waiting.pop(self.current, []))
+
+    def _restore(self, messages: list[Outgoing]) -> None:
+        composer = self.composer
+        texts = [*(message.text for message in messages), composer.text.text]
+        composer.text.load_text("\n\n".join(text for text in texts if text))
+        composer.text.move_cursor(composer.text.document.end)
+        known = composer.draft.attachments
+        known[:0] = [a for message in messages for a in message.draft.attachments if a not in known]
+        self._chips()
+        self.show_waiting()
+
+    def show_waiting(self) -> None:
+        """Bring the lines above the composer up to date."""
+        if self.is_running:
+            self.composer.waiting(self.waiting.get(self.current, []))
