@@ -188,3 +188,13 @@ async def test_the_arrows_move_between_the_lines_of_a_message(fake: FakeDaemon) 
         await d.press("down", "end")
         await d.type("!")
         assert d.chat.composer.text.text == "more one\ntwo!"
+
+
+async def test_what_is_typed_behind_enter_is_the_next_message(fake: FakeDaemon) -> None:
+    async with deck(fake) as d:
+        model = await begun(d)
+        await d.burst(*"now", "enter", *"later", "tab", *"rest")
+        await d.shows("next turn  now", "at the end  later")
+        assert d.chat.composer.text.text == "rest"
+        model.over.set()
+        await d.shows("Echo: now", "Echo: later")

@@ -77,21 +77,25 @@ class ChatSending(ChatRuns):
 
     # ------------------------------------------------------------ sending
 
-    def send(self, text: str, *, steers: bool = True) -> None:
-        """Send a message; while a run is live it waits: for the run's next turn when it `steers`, else for its end."""
-        message = Outgoing(text, self.composer.draft.copy(), self.permission, steers)
-        self.composer.clear()
-        if not (self._sending or self.live or self.waiting.get(self.current)):
+    def send(self, message: Outgoing) -> None:
+        """Send a message; while a run is live it waits: for the run's next turn when it steers, else for its end."""
+        if not (self.busy or self.waiting.get(self.current)):
             self._sending = True
+            self.composer.live(True)
             self._send(self.current, message)
             return
         waiting = self.waiting.setdefault(self.current, [])
         # What steers goes before what waits for the end.
-        waiting.insert(sum(other.steers for other in waiting) if steers else len(waiting), message)
+        waiting.insert(sum(other.steers for other in waiting) if message.steers else len(waiting), message)
         if self.live:
             self._latest[self.current] = self.live[-1].run_id
         self._steer(self.current)
         self.show_waiting()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message would have to wait."""
+        return self._sending or bool(self.live)
 
     def _steer(self, key: str) -> None:
         """Have the live run of a session end before its next turn, if what waits asks for that."""
@@ -196,16 +200,17 @@ class ChatSending(ChatRuns):
         messages = self.waiting.get(self.current)
         if not messages:
             return False
-        self._restore([messages.pop(index)])
+        self.restore([messages.pop(index)])
         return True
 
     def give_back(self) -> None:
         """What waits in the session that is shown, and is not to be sent by itself, comes back to the composer."""
         if self.current in self._held:
             self._held.discard(self.current)
-            self._restore(self.waiting.pop(self.current, []))
+            self.restore(self.waiting.pop(self.current, []))
 
-    def _restore(self, messages: list[Outgoing]) -> None:
+    def restore(self, messages: list[Outgoing]) -> None:
+        """Put messages before what the composer holds."""
         composer = self.composer
         texts = [*(message.text for message in messages), composer.text.text]
         composer.text.load_text("\n\n".join(text for text in texts if text))

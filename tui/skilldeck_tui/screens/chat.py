@@ -18,6 +18,7 @@ from textual.widget import Widget
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
+from skilldeck_tui.chat.draft import Outgoing
 from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.sending import ChatSending
 from skilldeck_tui.chat.sessions import Session, sessions
@@ -101,7 +102,7 @@ class ChatScreen(ChatSending, ModeScreen):
 
     def animate_live(self, live: bool) -> None:
         """Run the frame timer while something is live."""
-        self.composer.live(bool(self.live))
+        self.composer.live(self.busy)
         if self._timer is not None:
             if live:
                 self._timer.resume()
@@ -147,7 +148,7 @@ class ChatScreen(ChatSending, ModeScreen):
         if not here and self.focused is None:
             self.composer.text.focus()
         self.composer.show(self.permission)
-        self.composer.live(bool(self.live))
+        self.composer.live(self.busy)
         self._paint(True)
 
     def second(self) -> None:
@@ -239,10 +240,12 @@ class ChatScreen(ChatSending, ModeScreen):
 
     @on(Composer.Sent)
     def _sent(self, event: Composer.Sent) -> None:
-        if not self.state.connected:
+        message = Outgoing(event.text, event.draft, self.permission, not event.later)
+        if self.state.connected:
+            self.send(message)
+        else:
             self.notify("The daemon is away; the message stays here.", severity="warning")
-            return
-        self.send(event.text, steers=not event.later)
+            self.restore([message])
 
     @on(Composer.TakeBack)
     def _take_back(self) -> None:

@@ -28,7 +28,7 @@ from skilldeck_tui.widgets.options import Options
 from skilldeck_tui.widgets.waiting_list import WaitingList
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
-LIVE = "Enter steers the run · tab sends after it · ctrl+c stops it"
+LIVE = "enter steers · tab sends after · ctrl+c stops"
 SIGNS = {
     "skill": ("◆", "$accent"), "disk": ("◇", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"),
     "folder": ("▸", "$muted"),
@@ -150,11 +150,11 @@ class Composer(Vertical):
     """
 
     class Sent(Message):
-        """`later`: not before the run that is live has ended."""
+        """`text` and `draft` are what the composer held; `later`: not before the run that is live has ended."""
 
-        def __init__(self, text: str, later: bool = False) -> None:
+        def __init__(self, text: str, draft: Draft, later: bool = False) -> None:
             super().__init__()
-            self.text, self.later = text, later
+            self.text, self.draft, self.later = text, draft, later
 
     class TakeBack(Message):
         """The last message that waits is to be changed."""
@@ -212,10 +212,13 @@ class Composer(Vertical):
     def send(self, later: bool = False) -> None:
         text = self.text.text.strip()
         if text or self.draft.attachments:
-            self.post_message(self.Sent(text, later))
+            # Taken out here and now: what is typed next is the next message, however late the screen hears of this one.
+            draft = self.draft.copy()
+            self.clear()
+            self.post_message(self.Sent(text, draft, later))
 
     def clear(self) -> None:
-        """After sending: text and files go, the skills stay chosen for the session."""
+        """Text and files go, the skills and the model stay chosen for the session."""
         self.text.load_text("")
         self.draft.attachments = []
         self.post_message(self.DraftChanged())
