@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPES = re.compile(
+ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_].*?(?:\x1b\\|$)|[ -/]*[0-~])|[\x80-\x9f]",
     re.DOTALL,
 )
@@ -19,7 +19,7 @@ def clean(text: str) -> str:
     Newlines stay, tabs become blanks, and a carriage return keeps what was written after it, as a terminal shows it.
     """
     if "\x1b" in text or any("\x80" <= c <= "\x9f" for c in text):
-        text = _ESCAPES.sub("", text)
+        text = ESCAPES.sub("", text)
     if "\r" in text:
         text = text.replace("\r\n", "\n")
         if "\r" in text:

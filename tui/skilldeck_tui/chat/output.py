@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from skilldeck_tui.format import clean
+from rich.style import Style
+
+from skilldeck_tui.ansi import PLAIN, Span, coloured
 
 MAX_LINES = 50_000
 _SLACK = 5_000
@@ -18,16 +20,21 @@ Stream = Literal["stdout", "stderr"]
 
 
 class OutputBuffer:
-    """Lines `(stream, text)`; the last may still grow. `first` is the number of lines dropped before `lines[0]`."""
+    """Lines `(stream, text)`; the last may still grow. `first` is the number of lines dropped before `lines[0]`.
+
+    `colours` are the styled spans of lines by their number, counted from the first ever written.
+    """
 
     def __init__(self) -> None:
         self.lines: list[tuple[Stream, str]] = []
         self.first = 0
+        self.colours: dict[int, tuple[Span, ...]] = {}
         self.bytes = {"stdout": 0, "stderr": 0}
         self.characters = 0
         self.revision = 0
         self._open = False
         self._raw = ""
+        self._styles: dict[Stream, Style] = {"stdout": PLAIN, "stderr": PLAIN}  # as the last line that ended left it
 
     @property
     def total(self) -> int:
@@ -53,15 +60,20 @@ class OutputBuffer:
         if self._open and self.lines[-1][0] == stream:
             # A progress bar may grow a line for ever.
             first = self._raw[-_LONGEST:] + first
-            self.lines.pop()
-        self.lines.append((stream, clean(first)))
-        for line in rest:
-            self.lines.append((stream, clean(line)))
+            self._pop()
+        last = len(rest)
+        for number, line in enumerate((first, *rest)):
+            shown, spans, style = coloured(line, self._styles[stream])
+            if number < last:
+                self._styles[stream] = style
+            if spans:
+                self.colours[self.total] = spans
+            self.lines.append((stream, shown))
         # Kept as it came: an escape sequence or a carriage return may go on in the next piece.
         self._raw = rest[-1] if rest else first
         # Text that ends in a newline leaves an empty open line; the next piece begins it.
         if rest and not rest[-1]:
-            self.lines.pop()
+            self._pop()
             self._open = False
         else:
             self._open = True
@@ -69,6 +81,11 @@ class OutputBuffer:
             drop = len(self.lines) - MAX_LINES
             del self.lines[:drop]
             self.first += drop
+            self.colours = {at: spans for at, spans in self.colours.items() if at >= self.first}
+
+    def _pop(self) -> None:
+        self.lines.pop()
+        self.colours.pop(self.total, None)
 
     def set(self, stdout: str, stderr: str) -> None:
         """Replace everything, for output that was not seen as it came."""

@@ -50,9 +50,13 @@ def exit_code(error: SkilldeckError) -> int:
     return BROKEN
 
 
+def colours(stream: TextIO) -> bool:
+    """Whether colours may be written to a stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:
-    stream = stream or sys.stderr
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not colours(stream or sys.stderr):
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 

@@ -18,6 +18,7 @@ import typer
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import demonstration
+from skilldeck_tui.ansi import RESET, Colours
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
@@ -199,6 +200,7 @@ class TextPrinter:
         self._mid_line: Literal["", "stdout", "stderr"] = ""
         self._started: dict[int, float] = {}
         self._commands: list[str] = []
+        self._colours = {"stdout": Colours(), "stderr": Colours()}
 
     def show(self, event: RunEvent) -> None:
         data = event.data
@@ -210,10 +212,11 @@ class TextPrinter:
             case "response.shell_call_command.done":
                 self._command(data["command"])
             case "response.output_item.added" if data["item"]["type"] == "shell_call_output":
+                self._colours = {"stdout": Colours(), "stderr": Colours()}
                 self._started[data["output_index"]] = event.time
             case "response.shell_call_output_content.delta":
                 for name, text in data["delta"].items():
-                    self._write("stderr", text, "yellow" if name == "stderr" else "")
+                    self._output(name, text)
             case "response.output_item.done" if data["item"]["type"] == "shell_call_output":
                 self._outcomes(data, event.time)
             case "response.output_item.done" if data["item"]["type"] == "message":
@@ -253,22 +256,32 @@ class TextPrinter:
                 code = outcome["exit_code"]
                 self._note(f"{'✓' if code == 0 else '✗'} {code} · {took:.1f}s", "green" if code == 0 else "red")
 
+    def _output(self, name: str, text: str) -> None:
+        """What a command wrote, in its own colours; its errors, where it gave them none, in yellow."""
+        if not out.colours(sys.stderr):
+            self._write("stderr", text)
+            return
+        shown = self._colours[name].feed(text)
+        if name == "stderr" and "\x1b" not in shown:
+            shown = out.paint(shown, "yellow")
+        self._write("stderr", shown, made_safe=True)
+
     def _note(self, text: str, style: str) -> None:
         self._end_line()
         out.note(text, style)
 
-    def _write(self, name: Literal["stdout", "stderr"], text: str, style: str = "") -> None:
+    def _write(self, name: Literal["stdout", "stderr"], text: str, style: str = "", *, made_safe: bool = False) -> None:
         if not text:
             return
         if self._mid_line and self._mid_line != name:
             self._end_line()
         out.progress_off()
         stream = sys.stdout if name == "stdout" else sys.stderr
-        text = out.safe(text, stream)
+        text = text if made_safe else out.safe(text, stream)
         with out.writing():
             stream.write(out.paint(text, style, stream) if style else text)
             stream.flush()
-        self._mid_line = "" if text.endswith("\n") else name
+        self._mid_line = "" if text.removesuffix(RESET).endswith("\n") else name
 
     def _end_line(self) -> None:
         if self._mid_line:
