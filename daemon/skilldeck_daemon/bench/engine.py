@@ -39,12 +39,12 @@ Sample = Callable[[], Awaitable[float]]
 
 async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
     """Tokens per CPU-second at 1 and at 8 requests, the seconds a load takes and the memory it costs."""
-    source = ModelSource.of(registry.resolve_model(model))
+    found = ModelSource.of(registry.resolve_model(model))
     before, _ = process_memory()
     begun = time.perf_counter()
-    kind = engines.choose(source)
+    kind = engines.choose(found)
     engine = kind.make()
-    path = str(source.path)
+    path = str(found.path)
     info = await engine.load(ModelSpec(path, "bench", {"threads": 1, "max_batch": BATCH, "draft_tokens": 0}))
     measures = [
         Measure(SUITE, "load", "s", (time.perf_counter() - begun,), goal="≤ 2 s" if model == "tiny" else ""),
@@ -63,9 +63,9 @@ async def measure(model: str, rounds: int, new: int = NEW) -> list[Measure]:
 
     arms: dict[str, Arm] = {"ours": lambda prompts: _ours(engine, prompts, new)}
     try:
-        reference = await asyncio.to_thread(_transformers, weights(source.path))
+        reference = await asyncio.to_thread(_transformers, weights(found.path))
     except (ImportError, OSError, ValueError, SkilldeckError) as error:
-        print(f"transformers cannot load {source.path.name}: {error}", file=sys.stderr)
+        print(f"transformers cannot load {found.path.name}: {error}", file=sys.stderr)
     else:
         arms["generate"] = lambda prompts: asyncio.to_thread(_generate, reference, prompts, new)
         arms["lookup"] = lambda prompts: asyncio.to_thread(

@@ -41,7 +41,7 @@ DEFAULT = "default"
 # Requests are running and no token and no prompt progress came for this long: the engine hangs.
 STALLED_S = 120.0
 # A crash of an engine (killed, out of memory, a CUDA error) then costs its requests and nothing else, and the daemon's
-# own interpreter never waits for torch. With the bundled model it costs 30 MB and no time: the imports are the same.
+# own interpreter never waits for torch or for llama.cpp.
 OWN_PROCESS = os.name == "posix"
 
 State = Literal["idle", "loading", "ready", "degraded"]
@@ -339,6 +339,8 @@ class ModelHub:
         source = await asyncio.to_thread(ModelSource.of, path)
         chosen = await asyncio.to_thread(engines.chosen, engine, source)
         chosen.check()
+        if source.path == registry.tiny_file():
+            options = {**registry.TINY_OPTIONS, **options}
         if isinstance(options.get("draft_model"), str) and options["draft_model"]:
             # A hub id, as the model itself may be; what is no model at all is told before the large one is read.
             try:
