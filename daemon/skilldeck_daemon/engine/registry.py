@@ -41,8 +41,8 @@ TINY_DESCRIPTION = (
     "For real work load another, for example: skilldeckd serve --model Qwen/Qwen3-8B"
 )
 TINY_OPTIONS = {"draft_tokens": 64}
-"""Of its engine. Most of what it writes are copies, and wide guesses are cheap in it: 4.3 times the tokens of a processor
-second on a text said twice, where 8 guessed tokens give 2.8 times and 24 give 3.8."""
+"""Of its engine. Most of what it writes is copied, and wide guesses are cheap in it: 4.3 times the tokens of a
+processor second on a text said twice, where 8 guessed tokens give 2.8 times and 24 give 3.8."""
 _MARK = ".skilldeck-model.json"
 _HUB_ID = re.compile(r"^([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?(?::([\w-]+))?$")
 # Everything an engine or a chat template needs, and no second copy of the weights in another format.
