@@ -24,6 +24,7 @@ from skilldeck_tui.cli.install import install
 from skilldeck_tui.cli.run import run
 from skilldeck_tui.cli.skills import skills_app, upload, watch
 from skilldeck_tui.cli.test import run_tests
+from skilldeck_tui.cli.update import update
 from skilldeck_tui.cli.web import serve_web
 from skilldeck_tui.modes import MODES
 from skilldeck_tui.opening import Opening, at, opens
@@ -41,6 +42,7 @@ app.command()(run)
 app.command()(upload)
 app.command()(watch)
 app.command()(install)
+app.command()(update)
 app.command("test")(run_tests)
 app.add_typer(skills_app, name="skills")
 app.command()(trust)

@@ -261,7 +261,7 @@ def diff(
             out.data_json(changes)
         else:
             for change in changes:
-                out.data("\n".join(_coloured(change["diff"])))
+                out.data("\n".join(coloured(change["diff"])))
         return out.FAILED if changes else out.OK
 
     out.perform(work(), json)
@@ -305,7 +305,7 @@ async def _lines(client: Client, skill_id: str, version: str, file: Object | Non
         return None
 
 
-def _coloured(text: str) -> list[str]:
+def coloured(text: str) -> list[str]:
     styles = {"+": "green", "-": "red", "@": "cyan"}
     return [out.paint(line, styles.get(line[:1], ""), sys.stdout) if line[:1] in styles else line
             for line in text.splitlines()]  # fmt: skip
