@@ -302,7 +302,7 @@ async def test_what_a_command_copies_out_of_a_skill_is_its_own_to_change(
     with tempfile.TemporaryDirectory(dir=tmp_path if not reachable else "/tmp") as home:
         Path(home).chmod(0o755 if reachable else 0o700)
         mounted = await MountCache(Path(home) / "skills", blobs.__getitem__).path(tree.digest, tree.entries)
-        containers = await start_containers()
+        containers = await start_containers(ways=(Path(home) / "skills",))  # as the daemon opens its own
         uid = bwrap.find_tools().uid
         if reachable and uid != os.geteuid():  # as the daemon does with the folder it keeps them in
             bwrap.open_way(Path(home) / "skills", uid)
