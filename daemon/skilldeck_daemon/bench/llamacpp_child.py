@@ -1,7 +1,8 @@
 """llama.cpp alone, its own server inside the wheel: `python -m skilldeck_daemon.bench.llamacpp_child` with file, port,
-key, slots, tokens of each, and threads.
+slots, tokens of each, and threads.
 
-Serves until its stdin closes. The key keeps others of this machine out.
+The first line of its stdin is the key that keeps others of this machine out, which arguments would show them. Serves
+until its stdin closes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import sys
 def main() -> None:
     import xllamacpp
 
-    file, port, key, slots, context, threads = sys.argv[1:]
+    file, port, slots, context, threads = sys.argv[1:]
     params = xllamacpp.CommonParams()
-    params.model.path, params.port, params.api_keys = file, int(port), [key]
+    params.model.path, params.port, params.api_keys = file, int(port), [sys.stdin.readline().strip()]
     params.n_parallel, params.n_ctx, params.n_gpu_layers = int(slots), int(slots) * int(context), 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(threads)
     params.verbosity = 0

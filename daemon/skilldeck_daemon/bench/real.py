@@ -46,6 +46,7 @@ TOOL: dict[str, Any] = {
         "parameters": {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]},
     },
 }
+CALL = {"id": "call_1", "type": "function", "function": {"name": "shell", "arguments": '{"command": "ls"}'}}
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,15 @@ async def _second_round(client: httpx.AsyncClient, ours: Server) -> Measure:
     messages: list[dict[str, Any]] = [{"role": "user", "content": _text(random.Random(1)) + " Run `ls` first."}]
     named = {"type": "function", "function": {"name": "shell"}}
     headers = {"authorization": f"Bearer {ours.key}"}
-    body = {**_body(messages, tools=[TOOL], tool_choice=named), "stream": False, "stream_options": None}
+    body = {**_body(messages, tools=[TOOL], tool_choice=named), "stream": False}
+    del body["stream_options"]
     answer = (await client.post(f"{ours.url}/v1/chat/completions", json=body, headers=headers)).json()
-    call = answer["choices"][0]["message"]
-    result = {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "a.csv\nb.csv"}
-    told = {"role": "assistant", "content": call.get("content") or "", "tool_calls": call["tool_calls"]}
+    if "choices" not in answer:
+        raise Unavailable(f"A request with a tool was refused: {json.dumps(answer)[:300]}")
+    message = answer["choices"][0]["message"]
+    calls = message.get("tool_calls") or [CALL]  # a call that the limit cut off is none
+    result = {"role": "tool", "tool_call_id": calls[0]["id"], "content": "a.csv\nb.csv"}
+    told = {"role": "assistant", "content": message.get("content") or "", "tool_calls": calls}
     again = await ask(client, ours, _body([*messages, told, result], tools=[TOOL]))
     known = answer["usage"]["prompt_tokens"]
     share = 100 * max(known - again.cached, 0) / again.prompt
@@ -200,18 +205,20 @@ async def alone(file: Path) -> AsyncIterator[Server]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     key = secrets.token_hex(16)
-    words = [str(file), str(port), key, str(max(STREAMS)), str(CONTEXT), str(cores())]
+    words = [str(file), str(port), str(max(STREAMS)), str(CONTEXT), str(cores())]
     pipe = asyncio.subprocess.PIPE
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "skilldeck_daemon.bench.llamacpp_child", *words, stdin=pipe, stdout=pipe
     )
     try:
+        assert child.stdin is not None
         assert child.stdout is not None
+        child.stdin.write(f"{key}\n".encode())
         said = (await child.stdout.readline()).decode().strip()
         if not said:
             raise Unavailable("llama.cpp's own server did not start.", "Its output above says why.")
         yield Server(said if said.startswith("http") else f"http://127.0.0.1:{port}", key, child.pid)
     finally:
-        assert child.stdin is not None
-        child.stdin.close()
+        if child.stdin is not None:
+            child.stdin.close()
         await child.wait()
