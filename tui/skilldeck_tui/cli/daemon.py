@@ -151,7 +151,7 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
 @models_app.command()
 def load(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="A folder, a Hugging Face id, or 'tiny'.")],
+    model: Annotated[str, typer.Argument(help="A folder, a .gguf file, or a name that `models ls` shows.")],
     name: Annotated[str, typer.Option("--name", help="Serve it under this name.")] = "",
     engine: Annotated[str, typer.Option("--engine", help="auto, cpu, exllamav2, exllamav3 or remote.")] = "",
     keep_default: Annotated[
@@ -163,8 +163,8 @@ def load(
 
     async def work() -> None:
         async with connected(ctx, start=True) as client:
-            # A folder is meant as the person sees it; the daemon has another working directory.
-            source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().is_dir() else model
+            # A path is meant as the person sees it; the daemon has another working directory.
+            source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
             async for step in client.load_model(source, name=name, engine=engine, keep_default=keep_default):
                 out.draw(step.stage, step.fraction)
                 if step.model is not None:
