@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.published_schemas_more import MORE
+
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
@@ -274,4 +276,5 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         **_object(["a"], a={"$ref": "#place"}),
         "$defs": {"Place": {"$anchor": "place", **_object(["name"], name=TEXT)}},
     },
+    **MORE,
 }
