@@ -20,7 +20,7 @@ from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.containers import WORKDIR
 
 SHARE = 0.25
-CHARS_PER_TOKEN = 2  # of numbers and tables, which have more tokens than prose
+CHARS_PER_TOKEN = 3
 LEAST = 2000  # characters of an output that are shown in any case
 PLACES = 3  # named at most
 NOT_FOUND = re.compile(r"(?:^|: )([^\s:]+): (?:command )?not found$", re.MULTILINE)
@@ -33,7 +33,7 @@ class CommandOutputs:
     """The outputs of one conversation, in order.
 
     Args:
-        skills: the mounted ones; None: the model gets no help, as it was not trained with it.
+        skills: the mounted ones; None: the model reads outputs as they are, as it was trained to.
         files: names of the attached files.
         context: of the model, in tokens; 0: not known.
     """
@@ -42,7 +42,7 @@ class CommandOutputs:
         self._helps = skills is not None
         self._skills = skills or SkillPaths()
         self._files = {name.lower(): name for name in files}
-        self._room = max(LEAST, int(context * SHARE * CHARS_PER_TOKEN)) if context else 0
+        self._room = max(LEAST, int(context * SHARE * CHARS_PER_TOKEN)) if context and self._helps else 0
         self._failed: tuple[str, Any] | None = None
 
     def shown(self, entry: dict[str, Any], command: str) -> dict[str, Any]:

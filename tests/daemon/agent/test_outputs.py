@@ -95,8 +95,9 @@ def test_a_model_that_has_its_own_way_gets_no_help() -> None:
 def test_a_long_output_keeps_its_beginning_and_its_end(skills: SkillPaths) -> None:
     text = "".join(f"row {number}\n" for number in range(5000))
     shown = CommandOutputs(skills, context=8192).shown(entry("", 0, text), "cat")["stdout"]
-    assert len(shown) < 4200
+    assert len(shown) < 6300
     assert shown.startswith("row 0\n")
     assert shown.endswith("row 4999\n")
-    assert f"{len(text) - 4095} characters left out" in shown
+    assert f"{len(text) - 6144} characters left out" in shown
     assert CommandOutputs(skills).shown(entry("", 0, text), "cat")["stdout"] == text
+    assert CommandOutputs(None, context=8192).shown(entry("", 0, text), "cat")["stdout"] == text

@@ -17,7 +17,7 @@ from skilldeck_daemon.engine.base import (
     ToolCallDone,
 )
 from skilldeck_daemon.engine.chat.model import TokenChatModel
-from skilldeck_daemon.engine.chat.plain_tools import COMMANDS
+from skilldeck_daemon.engine.chat.plain_tools import COMMANDS, GO_ON
 from skilldeck_daemon.engine.chat.styles import choose
 from skilldeck_daemon.engine.chat.template import ChatTemplate
 from skilldeck_daemon.engine.families import family
@@ -104,9 +104,34 @@ async def test_the_history_is_told_in_the_same_form(folder: Path) -> None:
     ]
     prompt = chat(folder).render(request(messages))
     assert f"Be brief.\n\n{COMMANDS}" in prompt
-    assert "assistant\n```bash\nls\npwd\n```<|im_end|>\n<|im_start|>user\nOutput of the commands:\na.csv<" in prompt
+    assert (
+        f"assistant\n```bash\nls\npwd\n```<|im_end|>\n<|im_start|>user\nOutput of the commands:\na.csv\n\n{GO_ON}<"
+        in prompt
+    )
     assert "tool_call" not in prompt
     assert COMMANDS not in chat(folder).render(request(messages, tool_choice="none"))
+
+
+@pytest.mark.parametrize(
+    ("printed", "said", "shown", "called"),
+    [
+        ("rows: 12\ncolumns: 7\n", "```bash\nrows: 12\ncolumns: 7\n```", "rows: 12\ncolumns: 7", []),
+        ("rows: 12\ncolumns: 7", "It has:\n```bash\nrows: 12\ncolumns: 7", "It has:\nrows: 12\ncolumns: 7", []),
+        # A command out of what was printed is one.
+        ("# Title\n```bash\npython3 x.py\n```", "```bash\npython3 x.py\n```", "", [["python3 x.py"]]),
+        ("usage: x.py FILE; try x.py a.csv", "```bash\nx.py a.csv\n```", "", [["x.py a.csv"]]),
+    ],
+)
+async def test_an_output_put_into_a_block_is_the_answer_and_no_command(
+    folder: Path, printed: str, said: str, shown: str, called: list[list[str]]
+) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "shell", "arguments": '{"commands": ["x"]}'}}
+    read = [
+        *ASKED,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": printed},
+    ]
+    assert (await play(chat(folder, said), request(read)))[:2] == (shown, called)
 
 
 @pytest.mark.parametrize(

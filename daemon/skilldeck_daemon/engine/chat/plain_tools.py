@@ -15,6 +15,7 @@ COMMANDS = (
     " you have what you need, answer the user in plain words, without a block."
 )
 PRINTED = "Output of the commands:"
+GO_ON = "(Answer the user now in plain words; write a block only if a further command has to run.)"
 
 
 def describe_tools(messages: list[Message], tools: list[Message], write: Mapping[str, Any]) -> list[Message]:
@@ -80,7 +81,7 @@ def calls_as_commands(messages: list[Message], tool: str) -> list[Message]:
             content = f"{message['content']}\n\n{text}" if message.get("content") else text
             message = {**{name: value for name, value in message.items() if name != "tool_calls"}, "content": content}
         elif message.get("role") == "tool" and str(message.get("tool_call_id")) in shells:
-            content = f"{PRINTED}\n{message['content']}"
+            content = f"{PRINTED}\n{message['content']}\n\n{GO_ON}"
             if out and out[-1].get("role") == "user":
                 out[-1] = {**out[-1], "content": f"{out[-1]['content']}\n\n{content}"}
                 continue

@@ -68,6 +68,7 @@ class Turn:
             prepared.prompt,
             request if tool_text else None,
             fenced=prepared.fenced,
+            printed=_printed(request) if prepared.fenced else "",
         )
         # What follows a block of commands is the model's guess of what they print.
         self._single = prepared.fenced or not request.parallel_tool_calls
@@ -147,3 +148,9 @@ class Turn:
         elif reason != "error" and (ours or reason == "stop"):
             reason = "tool_calls" if self._parser.calls and not self._stops.hit else "stop"
         return ChatFinished(reason, usage, ended.prefill_s, ended.decode_s, ended.error, self._stops.found, looped)
+
+
+def _printed(request: ChatRequest) -> str:
+    """The output that the model has just read; "" when it was something else."""
+    last = request.messages[-1] if request.messages else {}
+    return str(last.get("content") or "") if last.get("role") == "tool" else ""

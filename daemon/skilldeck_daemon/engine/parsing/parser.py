@@ -19,7 +19,13 @@ from skilldeck_daemon.engine.parsing.text_call_events import FilteredParser, Tex
 
 
 def parser_for(
-    family: Family, plan: ToolPlan, prompt: str = "", request: ChatRequest | None = None, *, fenced: bool = False
+    family: Family,
+    plan: ToolPlan,
+    prompt: str = "",
+    request: ChatRequest | None = None,
+    *,
+    fenced: bool = False,
+    printed: str = "",
 ) -> Parser:
     """The reader for one turn.
 
@@ -27,6 +33,7 @@ def parser_for(
         prompt: as it was rendered; its end may have opened the reasoning already.
         request: where calls in the text are to be read too (`text_calls.py`), if the family's models write them there.
         fenced: the model was told to call the shell by a block of commands.
+        printed: what it has just read of their output.
     """
     if family.calls["body"] == "channels":
         return ChannelParser(family, plan)
@@ -34,4 +41,4 @@ def parser_for(
     parser = TextParser(family, plan, in_reasoning=opened)
     if request is None or not family.text_calls:
         return parser
-    return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced))
+    return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced, printed=printed))

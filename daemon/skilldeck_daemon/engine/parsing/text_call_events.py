@@ -28,14 +28,16 @@ from skilldeck_daemon.engine.parsing.text_calls import TextCalls
 class TextCallFilter:
     """One turn. `calls`: how many have begun. Unless they may be parallel, found ones after the first are dropped."""
 
-    def __init__(self, plan: ToolPlan, request: ChatRequest, *, on: bool = True, fenced: bool = False) -> None:
-        """`on`: False passes all text on as it is. `fenced`: see `TextCalls`."""
+    def __init__(
+        self, plan: ToolPlan, request: ChatRequest, *, on: bool = True, fenced: bool = False, printed: str = ""
+    ) -> None:
+        """`on`: False passes all text on as it is. `fenced`, `printed`: see `TextCalls`."""
         self.calls = 0
         self._plan = plan
         self._single = not request.parallel_tool_calls
         # There are none where the text has to be JSON of the client's own.
         on = on and (request.response_format or {}).get("type", "text") == "text"
-        self._scanner = TextCalls(plan if on else NO_TOOLS, request.commands_tool, request.answered, fenced)
+        self._scanner = TextCalls(plan if on else NO_TOOLS, request.commands_tool, request.answered, fenced, printed)
         self._numbers: dict[int, int] = {}
         self._logprobs: list[TextLogprob] = []  # of text that is held back
 

@@ -17,6 +17,7 @@ block is a call of it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from skilldeck_daemon.engine.checks import Tool, ToolPlan
@@ -26,13 +27,26 @@ from skilldeck_daemon.engine.parsing.text_call_candidate import Candidate, Found
 class TextCalls:
     """Splits the visible text of one turn. `feed` and `close` give text to show (str) and calls, in order."""
 
-    def __init__(self, plan: ToolPlan, shell: str = "", answered: Sequence[str] = (), fenced: bool = False) -> None:
-        """`answered`: names that are read like those of tools, because somebody answers their calls. `fenced`: the
-        model was told to call the shell by a block of commands, so each is a call, also behind text and unclosed."""
+    def __init__(
+        self,
+        plan: ToolPlan,
+        shell: str = "",
+        answered: Sequence[str] = (),
+        fenced: bool = False,
+        printed: str = "",
+    ) -> None:
+        """
+        Args:
+            answered: names that are read like those of tools, because somebody answers their calls.
+            fenced: the model was told to call the shell by a block of commands, so each is a call, also behind text and
+                unclosed, unless it repeats what the commands before it `printed`: small models put an output into a
+                block to show it.
+        """
         tools = [*(Tool(-1, "function", name, "", {}) for name in answered), *plan.tools]
         self._tools = {tool.name: tool for tool in tools} if plan.mode != "none" else {}
         self._shell = shell if shell in self._tools else ""
         self._all_blocks = fenced
+        self._printed = "" if "```" in printed else " ".join(printed.split())
         self._out: list[str | FoundCall] = []
         self._opens = True  # nothing but calls was written yet: what is a call here is one, whatever follows
         self._called = False
@@ -65,8 +79,9 @@ class TextCalls:
         candidate, self._candidate = self._candidate, None
         if candidate is not None:
             calls = candidate.close(cut_off)
-            if calls is None:
-                self._plain(candidate.text)
+            repeated = self._repeated(candidate, calls or [])
+            if calls is None or repeated:
+                self._plain(repeated or candidate.text)
             else:
                 self._wait(candidate.text, calls)
         if self._waiting:
@@ -111,6 +126,9 @@ class TextCalls:
             if not verdict:
                 self._plain(candidate.text)
                 return
+            if repeated := self._repeated(candidate, candidate.calls):
+                self._plain(repeated)
+                return
             surely = self._opens and not self._waiting and not candidate.is_shell
             surely |= candidate.is_shell and self._all_blocks
             self._wait(candidate.text, candidate.calls)
@@ -131,6 +149,14 @@ class TextCalls:
             self._plain(char)
         else:
             self._show(char)
+
+    def _repeated(self, candidate: Candidate, calls: list[FoundCall]) -> str:
+        """What a block of commands says, when it is most of an output; "" when it is a call."""
+        if not (candidate.is_shell and self._printed and calls):
+            return ""
+        text: str = json.loads(calls[-1].arguments)["commands"][0]
+        words = " ".join(text.split())
+        return text if words in self._printed and len(words) * 2 >= len(self._printed) else ""
 
     def _wait(self, text: str, calls: list[FoundCall]) -> None:
         self._behind.append(self._gap + text)
