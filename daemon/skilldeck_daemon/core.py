@@ -56,6 +56,7 @@ from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
+KEEP_SECONDS = 1.0
 SWEEP_SECONDS = 15.0
 COLLECT_SECONDS = 3600.0
 
@@ -201,6 +202,7 @@ class Core:
         stack.push_async_callback(self._end_tasks)
         if shared:
             self._every("leases", BEAT_SECONDS, services.runs.beat)
+        self._every("progress", KEEP_SECONDS, services.runs.keep)
         self._every("expiry", SWEEP_SECONDS, self._expire)
         self._every("collection", COLLECT_SECONDS, self._collect)
 

@@ -24,6 +24,7 @@ from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message, shorten
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.attachments.url_files import Page
 from skilldeck_daemon.engine.base import ChatFinished, TooLong, Usage
@@ -105,6 +106,11 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The same with what stays inside, as it is stored; ahead of `response` while its end is being stored."""
         return {**self._response, **self._last, "output": copy.deepcopy(self.output.items)}
+
+    @property
+    def partial(self) -> dict[str, Any]:
+        """The record with what was streamed of the items in progress."""
+        return {**self._response, "output": so_far(copy.deepcopy(self.output.items), self.log.events)}
 
     @property
     def times(self) -> list[float]:

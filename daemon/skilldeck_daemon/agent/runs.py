@@ -41,6 +41,8 @@ Times = list[float]
 Ids = list[str]
 ELSEWHERE_SECONDS = 0.5
 """How often a run of another daemon is looked at."""
+KEEP_BUDGET = 0.2
+"""Seconds that one look at all live runs may take for storing what they have so far."""
 
 
 class Runs:
@@ -64,6 +66,7 @@ class Runs:
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
         self._stopping = False
+        self._kept: dict[str, tuple[int, float]] = {}  # how many events were stored of a live run, and when
         self._unsettled = Unsettled(store)
         self._claims = Claims(store, self._live, self._again)
 
@@ -97,6 +100,18 @@ class Runs:
     async def beat(self) -> None:
         """Say that this daemon lives, and go on with what others left (see claims.py)."""
         await self._claims.beat(claim=not self._stopping and self._models.status().state == "ready")
+
+    async def keep(self) -> None:
+        """Store what live runs have so far: whoever kills the daemon loses seconds of them, not all that they did."""
+        began = time.monotonic()
+        for run in sorted(self._live.values(), key=lambda run: self._kept.get(run.id, (0, 0.0))[1]):
+            now, told = time.monotonic(), len(run.log.events)
+            if now - began > KEEP_BUDGET:
+                return  # those kept longest ago came first
+            if run.request.store and not run.abandoned and told > self._kept.get(run.id, (0, 0.0))[0]:
+                await self._store.responses.update(run.partial, self._instance)
+                if run.id in self._live:
+                    self._kept[run.id] = (told, now)
 
     async def settle(self) -> None:
         """Store the ends that the store refused."""
@@ -233,6 +248,7 @@ class Runs:
         finally:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)
+            self._kept.pop(run.id, None)
             self._publish(run)
 
     def _over(self, account: Account) -> None:

@@ -94,9 +94,10 @@ class Responses:
             await connection.execute(insert(response_parts), _part_rows(response["id"], parts))
 
     async def update(self, response: Doc, instance: str | None = None) -> bool:
-        """Replace the stored object. False when it was deleted meanwhile, or is no longer run by `instance`."""
+        """Replace the stored object of an unfinished response. False when it was deleted or ended meanwhile, or is no
+        longer run by `instance`."""
         async with self._db.write() as connection:
-            mine = _owned(response["id"], instance)
+            mine = _owned(response["id"], instance) & responses.c.status.in_(UNFINISHED)
             result = await connection.execute(update(responses).where(mine).values(**_columns(response)))
             return result.rowcount > 0
 

@@ -11,20 +11,18 @@ import asyncio
 import contextlib
 import os
 import random
-import re
 import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from skilldeck_daemon.containers.homes import base_for
 from skilldeck_daemon.store import open_parts
 from skilldeck_daemon.store.fsck import check
 from support.crowd import Crowd
+from support.killable import ready, served
 from support.scripted_model import Answer, ScriptedModel, Turn, shell
 from support.wait import until
 
@@ -39,36 +37,6 @@ def answer(body: dict[str, object]) -> Answer:
     if body.get("tools") and messages[-1]["role"] != "tool":
         return Turn(shell("echo x > made.txt"))
     return Turn("word " * random.choice((1, 20, 200)), no_usage=False)
-
-
-@contextlib.asynccontextmanager
-async def served(home: Path, model: ScriptedModel) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A daemon process that is ready; whoever leaves has killed it, or it is stopped here."""
-    flags = ["--port", "0", "--data-dir", str(home / "data"), "--socket", str(home / "s")]
-    flags += ["--engine", "remote", "--remote-url", model.url, "--log-level", "error"]
-    with (home / "log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "skilldeck_daemon", "serve", *flags, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 120)).decode()
-        found = re.search(r"http://\S+/v1", line)
-        assert found is not None, (home / "log").read_text()
-        yield process, found.group()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.wait_for(process.communicate(), 60)
-
-
-async def ready(url: str) -> None:
-    async with httpx.AsyncClient() as http:
-        for _ in range(3000):
-            if (await http.get(url.removesuffix("/v1") + "/health")).status_code == 200:
-                return
-            await asyncio.sleep(0.02)
-    raise AssertionError("the daemon never became ready")
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class ChatRuns(ModeScreen):
         return turns
 
     def load_earlier(self) -> None:
-        if self._more and self.turns and self.current.startswith("session:"):
+        if self._more and self.turns and self.turns[0].run_id and self.current.startswith("session:"):
             self._load_earlier(self.current)
 
     @work(exclusive=True, group="earlier")

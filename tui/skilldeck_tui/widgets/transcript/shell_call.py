@@ -26,6 +26,9 @@ COMMAND_LINES = 8
 COMMAND_CHARACTERS = 600
 """A small model can fall into repeating itself inside a command."""
 
+KILLED = 137
+"""The exit code of a command that its run, or the daemon, took along when it ended."""
+
 
 class CommandView(Stack):
     DEFAULT_CSS = """
@@ -90,6 +93,8 @@ class CommandView(Stack):
             return Content.assemble(("✓ 0", "$success"), (took, "$faint"))
         if outcome == "timeout":
             return Content.assemble(("✗ timed out", "$error"), (took, "$faint"))
+        if outcome == KILLED and self.item.output_raw.get("status") == "incomplete":
+            return Content.styled("■ interrupted", "$muted")
         if outcome is not None:
             return Content.assemble((f"✗ {outcome}", "$error"), (took, "$faint"))
         if self.item.stopped:
