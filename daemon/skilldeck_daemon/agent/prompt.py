@@ -292,7 +292,7 @@ class _Builder:
 
     def shown(self, entry: Mapping[str, Any], command: str) -> dict[str, Any]:
         """What one command printed, as the model reads it."""
-        return self._outputs.shown(entry, command)
+        return self._outputs.shown(dict(entry), command)
 
     def content(self, parts: Iterable[dict[str, Any]]) -> Content:
         """Text with its files appended; a list of parts when there are images."""

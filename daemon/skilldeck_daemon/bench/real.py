@@ -1,10 +1,10 @@
 """`skilldeckd bench --real FILE.gguf`: a real model here, beside llama.cpp alone on the same file.
 
 The reference is the server inside the very library our engine uses, with as many slots, tokens and threads. Both serve
-their chat endpoint and are asked alternately, each time with a text neither has seen; one client reads both. Its threads
-spin while they wait, as they do for everybody: beside other work it falls behind by more than it should, so measure on
-a quiet machine, or with OMP_WAIT_POLICY=passive, which our engine sets for itself. The
-second round of a tool loop is of ours alone: how much of its prompt was computed again.
+their chat endpoint and are asked alternately, each time with a text neither has seen; one client reads both. Its
+threads spin while they wait, as they do for everybody: beside other work it falls behind by more than it should, so
+measure on a quiet machine, or with OMP_WAIT_POLICY=passive, which our engine sets for itself. The second round of a
+tool loop is of ours alone: how much of its prompt was computed again.
 """
 
 from __future__ import annotations

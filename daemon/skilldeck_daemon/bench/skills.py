@@ -74,7 +74,7 @@ async def _measure(
     results = []
     for style in dict.fromkeys(arm.call_style for arm in arms):
         with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
-            options = {"model": model, "call_style": style, "engine_options": engine_options}
+            options: dict[str, Any] = {"model": model, "call_style": style, "engine_options": engine_options}
             async with Core(RunnerSettings(data_dir=Path(home), skills="off", **options)) as core:
                 await core.load_model()
                 bench = Bench(core)

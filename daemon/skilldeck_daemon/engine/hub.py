@@ -32,6 +32,7 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.idle import IdleEngine
+from skilldeck_daemon.engine.load_options import take_call_style, take_flag, take_tool_text
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
 
@@ -352,10 +353,10 @@ class ModelHub:
                 raise
             options["draft_model"] = str(draft)
         template = await asyncio.to_thread(_template, options.pop("chat_template", None))
-        tool_text = _tool_text(options)
-        call_style = _call_style(options)
+        tool_text = take_tool_text(options)
+        call_style = take_call_style(options)
         spare = None
-        if worker := _flag(options, "worker", self._worker):
+        if worker := take_flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
         built = make_engine(chosen.name, worker, spare)
         if self._idle_unload:
@@ -407,25 +408,9 @@ async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel
         )
     upstream = str(options.get("remote_model") or ("" if model in (registry.TINY, "", "remote") else model))
     key = options.get("remote_api_key") or None
-    images = _flag(options, "remote_images", False)
-    tool_text = _tool_text(options)
+    images = take_flag(options, "remote_images", False)
+    tool_text = take_tool_text(options)
     return await replicas.connect(str(url), upstream, key, name=served, images=images, tool_text=tool_text)
-
-
-def _flag(options: dict[str, Any], name: str, default: bool) -> bool:
-    """Take a yes or no out of the options."""
-    value = options.pop(name, default)
-    if not isinstance(value, bool):
-        raise BadRequest(f"Option {name} is {value!r}, neither true nor false.", param=name)
-    return value
-
-
-def _tool_text(options: dict[str, Any]) -> bool:
-    """Take out of the options whether calls in the text are read: auto (yes) or off."""
-    value = options.pop("tool_text", "auto")
-    if value not in ("auto", "off"):
-        raise BadRequest(f"Option tool_text is {value!r}, neither auto nor off.", param="tool_text")
-    return bool(value == "auto")
 
 
 def _template(file: Any) -> str | None:
@@ -450,11 +435,3 @@ def _warn_of_context(info: ModelInfo) -> None:
     if info.context < info.longest:
         cure = info.lengthening
         log.warning("%s is served with %d tokens of context: to change that, %s", info.name, info.context, cure)
-
-
-def _call_style(options: dict[str, Any]) -> str:
-    """Take out of the options how the model calls the shell."""
-    value = options.pop("call_style", "auto")
-    if value not in ("auto", "json", "bash"):
-        raise BadRequest(f"Option call_style is {value!r}, none of auto, json and bash.", param="call_style")
-    return str(value)
