@@ -50,7 +50,10 @@ def _pi(home: Path, url: str) -> dict[str, str]:
 
 
 def _qwen(home: Path, url: str) -> dict[str, str]:
-    return {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "local", "OPENAI_MODEL": "default"}
+    # It sends everything through a proxy, this machine's own addresses too (NO_PROXY is not read).
+    write(home / ".qwen/settings.json", {"privacy": {"usageStatisticsEnabled": False}})
+    direct = {"HTTP_PROXY": "", "HTTPS_PROXY": ""}
+    return {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "local", "OPENAI_MODEL": "default", **direct}
 
 
 def write(path: Path, value: Any) -> None:

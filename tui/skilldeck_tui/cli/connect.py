@@ -72,6 +72,6 @@ async def _url(ctx: typer.Context) -> str:
         return USUAL
     out.progress_off()
     try:
-        return (client.daemon.http_url if client.daemon is not None else "") or USUAL
+        return client.daemon.http_url if client.daemon is not None else USUAL
     finally:
         await client.close()
