@@ -55,7 +55,7 @@ def test_codexs_own_settings_stay_and_come_back_byte_for_byte(home: Path) -> Non
     file = home / FILES["codex"]
     file.parent.mkdir()
     before = '# mine\nmodel = "gpt-5"\napproval_policy = "never"\n'
-    '\n[mcp_servers.x]\ncommand = "x"  # runs\n\n[tui]\ntheme = "a"\n'
+    before += '\n[mcp_servers.x]\ncommand = "x"  # runs\n\n[tui]\ntheme = "a"\n'
     file.write_text(before)
     sh(home, "codex", "--url", URL, "--model", "qwen", "--key", "k", "--yes")
     found = tomllib.loads(file.read_text())
