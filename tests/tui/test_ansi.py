@@ -10,8 +10,8 @@ from rich.color import Color
 from rich.style import Style
 
 from skilldeck_tui.ansi import PLAIN, Colours, Span, coloured
+from skilldeck_tui.chat.items import Command
 from skilldeck_tui.chat.output import OutputBuffer
-from skilldeck_tui.chat.transcript import Command
 from skilldeck_tui.cli.run import TextPrinter
 from skilldeck_tui.client.types import RunEvent
 from skilldeck_tui.format import clean
