@@ -63,7 +63,7 @@ async def test_a_model_that_is_loaded_answers_from_then_on(fake: FakeDaemon) -> 
 
 
 async def test_the_first_answer_of_the_bundled_model_says_what_it_is(fake: FakeDaemon) -> None:
-    async with deck(fake, size=(120, 40)) as d:
+    async with deck(fake, size=(160, 40)) as d:
         await d.press("ctrl+l", "down", "down", "enter")
         for text in ("one", "two"):
             await ask(d, text)

@@ -304,7 +304,7 @@ def _describe(folder: Path) -> StoredModel:
         context=int(config.get("max_position_embeddings") or 0),
         revision=str(mark.get("revision", "")),
         quantization=str(quantization.get("quant_method", "")),
-        origin=BUNDLED if folder == tiny_file() else OURS if mark else "",
+        origin=OURS if mark else "",
     )
 
 
@@ -321,7 +321,7 @@ def _describe_gguf(path: Path, mark: dict[str, Any]) -> StoredModel:
         licence=file.licence,
         parameters=file.parameters,
         template=bool(file.template),
-        origin=OURS if mark else "",
+        origin=BUNDLED if path == tiny_file() else OURS if mark else "",
     )
 
 

@@ -44,6 +44,8 @@ def _plan(folder: Path, *texts: str, **body: Any) -> Plan:
         own_tools=(),
         left_out=(),
         skills=None,
+        preload=None,
+        must_call=False,
         opening=render(request.input, "", context.place.around, {}, Attachments()),
         cache_salt="a:",
     )

@@ -21,7 +21,7 @@ from support.daemon import running
 from support.scripted_model import Endless, Text, Turn
 from support.wait import until
 
-WORDS = "word " * 100_000
+WORDS = " ".join(map(str, range(100_000)))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import websockets
 from skilldeck_daemon.store.documents import dumps, loads
 from support.daemon import Running, running
 from support.scripted_model import Call, Turn
+from support.stored import rewritten
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 URL = f"data:image/png;base64,{PNG}"
@@ -260,7 +261,7 @@ async def test_a_response_stored_with_half_a_pair_is_returned() -> None:
         kept = await stored.get(response["id"])
         assert kept is not None
         kept["output"][0]["content"][0]["text"] = "half \ud83d"
-        await stored.update(kept, daemon.daemon.services.runs._instance)
+        await rewritten(stored, kept)
         answer = await daemon.http.get(f"/responses/{response['id']}")
         assert answer.status_code == 200
         assert answer.json()["output"][0]["content"][0]["text"] == "half \ufffd"

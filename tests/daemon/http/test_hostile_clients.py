@@ -78,12 +78,12 @@ async def test_half_a_surrogate_pair_in_what_is_kept_as_it_came_is_text_everywhe
 async def test_a_body_is_nested_only_so_deep_over_http_and_over_a_websocket() -> None:
     """Python allows a thousand calls within one another: a schema of 900 levels could be read and not written."""
 
-    def body(depth: int) -> str:
+    def body(depth: int, type: str = "") -> str:
         return (
-            '{"type": "response.create", "model": "default", "input": "x", "tools": '
-            + tool('{"a":' * depth + "1" + "}" * depth)
-            + "}"
+            "{" + type + '"model": "default", "input": "x", "tools": ' + tool('{"a":' * depth + "1" + "}" * depth) + "}"
         )
+
+    message = '"type": "response.create", '
 
     async with running(Turn("ok"), Turn("ok")) as daemon:
         fine = await post(daemon, "/responses", body(150))
@@ -94,13 +94,13 @@ async def test_a_body_is_nested_only_so_deep_over_http_and_over_a_websocket() ->
             for depth in (250, 900, 5_000, 200_000):
                 refused = await post(daemon, "/responses", body(depth))
                 assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json"), refused.text
-                await connection.send(body(depth))
+                await connection.send(body(depth, message))
                 event = json.loads(await connection.recv())
                 assert (event["type"], event["error"]["code"]) == ("error", "invalid_json"), event
             for number in ("NaN", "1e999", "9" * 5000):
                 await connection.send(f'{{"type": "response.create", "model": "default", "temperature": {number}}}')
                 assert json.loads(await connection.recv())["error"]["code"] == "invalid_json"
-            await connection.send(body(3))  # the connection goes on
+            await connection.send(body(3, message))  # the connection goes on
             assert json.loads(await connection.recv())["type"] == "response.created"
 
 

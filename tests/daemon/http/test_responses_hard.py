@@ -17,6 +17,7 @@ from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import SHELL, running, sse
 from support.ordering import check_stream
 from support.scripted_model import Call, Hold, Reasoning, Text, Turn, shell
+from support.stored import rewritten
 
 STREAMS = int(os.environ.get("SKILLDECK_TEST_STREAMS", "48"))
 WEATHER: dict[str, Any] = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -230,7 +231,7 @@ async def test_an_interrupted_response_is_replayed_without_what_stays_inside(tmp
         store = daemon.daemon.services.store
         stored = await store.responses.get(response["id"])
         assert stored is not None
-        await store.responses.update({**stored, "status": "in_progress", "output": [], "completed_at": None})
+        await rewritten(store.responses, {**stored, "status": "in_progress", "output": [], "completed_at": None})
     async with running(data_dir=tmp_path / "data") as daemon:
         async with daemon.http.stream("GET", f"/responses/{response['id']}?stream=true") as answer:
             events = await sse(answer)

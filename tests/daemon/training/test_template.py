@@ -10,7 +10,7 @@ import pytest
 
 from skilldeck_daemon.engine.chat.template import environment
 from training.data import segments
-from training.export import TEMPLATE
+from training.export import TEMPLATE, WEIGHTS
 from training.functions import function_call
 from training.render import mark, shell_call, system_message, tool_result
 from training.scenario import follow_up, loop, plain
@@ -43,7 +43,7 @@ def test_template_and_training_write_the_same_text(template: Any, make: Any, spl
 
 
 def test_both_files_that_hold_the_template_hold_the_same() -> None:
-    described = json.loads((TEMPLATE.parent / "tokenizer_config.json").read_text(encoding="utf-8"))
+    described = json.loads((WEIGHTS / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert described["chat_template"] == TEMPLATE.read_text(encoding="utf-8")
 
 

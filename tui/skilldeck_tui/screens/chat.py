@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from textual import on
 from textual.containers import Horizontal, Vertical
+from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -102,7 +104,8 @@ class ChatScreen(ChatSending, ModeScreen):
 
     def animate_live(self, live: bool) -> None:
         """Run the frame timer while something is live."""
-        self.composer.live(self.busy)
+        with suppress(NoMatches):  # the screen is being taken down, or is not there yet
+            self.composer.live(self.busy)
         if self._timer is not None:
             if live:
                 self._timer.resume()
