@@ -75,7 +75,7 @@ async def test_a_model_is_loaded_and_unloaded_and_the_small_one_is_called_a_demo
         await d.shows("Load a model")
         await d.type("/models/small")
         await d.press("enter")
-        await d.shows("small is ready.")
+        await d.shows("small is ready, and answers from the next message on.")
         d.app.screen.query_one("Models").focus()
         await d.press("home", "d")
         await d.shows("Unload “skilldeck-tiny”?")

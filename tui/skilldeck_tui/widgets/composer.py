@@ -67,7 +67,8 @@ class ComposerText(TextArea):
         if action == "dismiss":
             return self.completing
         if action == "pick":
-            return self.completing or (self.live and bool(self.text.strip()))
+            # Not whether there is text: keys typed before this one may still be on their way here.
+            return self.completing or self.live
         return super().check_action(action, parameters)
 
     def render_line(self, y: int) -> Strip:
@@ -123,7 +124,15 @@ class ComposerText(TextArea):
             self.action_cursor_down()
 
     def action_pick(self) -> None:
-        self.call_later(lambda: self.composer.pick() if self.completing else self.composer.send(later=True))
+        self.call_later(self._pick)
+
+    def _pick(self) -> None:
+        if self.completing:
+            self.composer.pick()
+        elif self.text.strip():
+            self.composer.send(later=True)
+        else:  # nothing to send: the key goes on as everywhere
+            self.screen.focus_next()
 
     def action_dismiss(self) -> None:
         self.call_later(self.composer.close_completions)
