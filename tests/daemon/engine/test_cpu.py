@@ -17,11 +17,12 @@ import pytest
 from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.cpu.engine import CpuEngine
 from skilldeck_daemon.engine.cpu.lookup import KEPT, Answers, Lookup
+from skilldeck_daemon.engine.prefix import common_prefix
 from skilldeck_shared.errors import BadRequest, NotFound
 
 torch = pytest.importorskip("torch")
 
-from skilldeck_daemon.engine.cpu.slots import LayerShape, SlotCache, SlotTable, common_prefix  # noqa: E402
+from skilldeck_daemon.engine.cpu.slots import LayerShape, SlotCache, SlotTable  # noqa: E402
 
 GREEDY = Sampling(temperature=0)
 ROPE = {

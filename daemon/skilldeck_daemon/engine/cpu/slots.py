@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skilldeck_daemon.engine.prefix import common_prefix
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -83,18 +85,6 @@ class Slot:
     salt: str = ""
     owner: Any = None
     used: int = 0
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix; compares slices, which run at the speed of C."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 class SlotTable:
