@@ -37,7 +37,9 @@ def answer(body: dict[str, Any]) -> Turn:
     """The model: what to do stands in the last user message, what was done in the tool messages after it."""
     told = body["messages"]
     last = max(place for place, message in enumerate(told) if message["role"] == "user")
-    words = str(told[last]["content"]).split("\n", 1)[0].split(" ")
+    # The instructions of a skill that the run has alone stand in front of the words.
+    said = str(told[last]["content"]).rpartition("</skill>\n\n")[2]
+    words = said.split("\n", 1)[0].split(" ")
     results = [message["content"] for message in told[last:] if message["role"] == "tool"]
     if words[0] == "skill":
         commands = [f"cat /mnt/skills/{words[1]}/SKILL.md", f"sh /mnt/skills/{words[1]}/scripts/run.sh {words[2]}"]

@@ -18,7 +18,7 @@ LONG = "Say one word. " * 40
 async def keyed() -> AsyncIterator[Running]:
     """A daemon with the bundled model and two keys."""
     async with running(
-        engine="cpu",
+        engine="llamacpp",
         remote_url="",
         model="tiny",
         model_name="tiny",
