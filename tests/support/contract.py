@@ -23,7 +23,8 @@ BASE = "/v1"
 @functools.cache
 def spec() -> dict[str, Any]:
     found: dict[str, Any] = any_of(json.loads(SPEC.read_text(encoding="utf-8")))
-    # OpenAI's own server sends it in response.failed, and Codex compacts at it; the published list lacks it.
+    # OpenAI's server ends a streamed answer whose prompt is too long with it; Codex knows such an end by exactly this
+    # word and compacts. The published list of codes lacks it, though the HTTP error of the same cause has it.
     found["components"]["schemas"]["ResponseErrorCode"]["enum"].append("context_length_exceeded")
     return found
 

@@ -135,6 +135,7 @@ class Plan:
             sampling=self.sampling,
             max_tokens=max_tokens,
             stop=request.stop,
+            tells_stop=request.tells_stop,
             logprobs=request.top_logprobs if request.logprobs else None,
             reasoning_effort=request.effort,
             cache_key=self.cache_key,

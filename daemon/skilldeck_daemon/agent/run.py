@@ -81,7 +81,7 @@ class Run:
         self.timeline: list[dict[str, Any]] = []
         self.usage = Usage()
         self.error: SkilldeckError | None = None  # why it failed
-        self.stop_sequence: str | None = None  # the stop string that ended the last turn, where the engine tells
+        self.stop_sequence: str | None = None  # the stop string that ended the last turn
         self._plan = plan
         self._response = plan.response
         self._last: dict[str, Any] = {}  # the end, until it is stored: it is not published before

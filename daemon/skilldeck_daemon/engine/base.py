@@ -289,6 +289,8 @@ class ChatRequest:
     an engine keeps (prefixes, remembered answers).
     continues: whether the last message, the assistant's and without calls, is the beginning of the answer.
     template: further variables for the model's chat template.
+    tells_stop: whether `ChatFinished` has to name the stop string that ended the answer, even at the price of an exact
+    usage where the model is served elsewhere.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     """
 
@@ -309,6 +311,7 @@ class ChatRequest:
     answered: tuple[str, ...] = ()
     continues: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)
+    tells_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -383,7 +386,8 @@ class Usage:
 class ChatFinished:
     """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set).
 
-    `stop_sequence` is the stop string that ended the text, None when none did or the engine does not tell.
+    `stop_sequence` is the stop string that ended the text, None when none did; where the model is served elsewhere it
+    is sure only for a request with `tells_stop`.
     `looped`: the turn was ended (as length) because it only repeated itself.
     """
 

@@ -191,7 +191,8 @@ async def test_every_option_reaches_the_engine() -> None:
         )
         sent = daemon.model.requests[0]
         assert {name: sent[name] for name in options} == options
-        assert (sent["max_tokens"], sent["stop"], sent["parallel_tool_calls"]) == (33, ["END"], False)
+        assert (sent["max_tokens"], sent["parallel_tool_calls"]) == (33, False)
+        assert "stop" not in sent  # looked for here, since this server does not tell which one it was
         assert sent["tool_choice"] == {"type": "function", "function": {"name": "other"}}
         await ask(
             daemon, tools=[WEATHER], tool_choice={"type": "any"}, thinking={"type": "enabled", "budget_tokens": 2000}
@@ -224,6 +225,48 @@ async def test_why_it_stopped_is_told(stream: bool) -> None:
                 message = await ask(daemon, stop_sequences=["END"])
                 found.append((message.stop_reason, message.stop_sequence))
         assert found == [("max_tokens", None), ("refusal", None), ("stop_sequence", "END")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_which_stop_string_ended_it_is_told_whatever_the_models_server_tells(stream: bool) -> None:
+    """llama.cpp, Ollama and OpenAI end with a bare "stop"; so the strings are looked for here, and nothing is shown
+    of what follows. A server that tells it (vLLM, SGLang) is sent them from its second answer on."""
+
+    def telling(reason: str | None) -> tuple[Raw, Raw]:
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": reason}
+        return Raw(f"data: {json.dumps({'choices': [choice]})}"), Raw("data: [DONE]")
+
+    turns: list[Scripted] = [
+        Turn(Text("one EN two END three", chunk=2)),
+        Turn("nothing E"),
+        Turn(Text("one S", chunk=1), Call("weather", {"city": "Rome"})),
+        Turn(Endless("and STOP on ")),
+        Turn("none", *telling(None)),
+        Turn("so", *telling("END")),
+    ]
+    async with running(*turns) as daemon:
+        found = []
+        for _ in turns:
+            more: Any = {"stop_sequences": ["END", "STOP"], "tools": [WEATHER]}
+            if stream:
+                async with (
+                    client(daemon) as api,
+                    api.messages.stream(model="default", max_tokens=64, messages=HI, **more) as answer,
+                ):
+                    message = await answer.get_final_message()
+            else:
+                message = await ask(daemon, **more)
+            text = "".join(block.text for block in message.content if block.type == "text")
+            found.append((text, message.stop_reason, message.stop_sequence))
+        assert found == [
+            ("one EN two ", "stop_sequence", "END"),
+            ("nothing E", "end_turn", None),
+            ("one S", "tool_use", None),
+            ("and ", "stop_sequence", "STOP"),
+            ("none", "end_turn", None),
+            ("so", "stop_sequence", "END"),
+        ]
+        assert ["stop" in request for request in daemon.model.requests] == [False] * 5 + [True]
 
 
 async def test_thinking_is_shown_when_it_is_asked_for_and_taken_back() -> None:

@@ -175,6 +175,19 @@ async def test_names_of_anthropics_models_are_answered_by_the_default(name: str)
         assert answer.headers["x-skilldeck-model"] == "scripted"
 
 
+async def test_tokens_are_counted_under_names_of_anthropics_models_too() -> None:
+    """Also those that an edit of the history with a trigger in tokens asks for before the run."""
+    edit = {"type": "clear_tool_uses_20250919", "trigger": {"type": "input_tokens", "value": 10}}
+    async with running(*[Turn("ok", usage=usage(7, 1))] * 3) as daemon:
+        body = {"model": "claude-opus-4-8", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await daemon.http.post("/messages/count_tokens", json=body)
+        assert (answer.status_code, answer.json()) == (200, {"input_tokens": 7}), answer.text
+        assert answer.headers["x-skilldeck-model"] == "scripted"
+        assert (await post(daemon, model="claude-opus-4-8", context_management={"edits": [edit]})).status_code == 200
+        body["model"] = "opus"
+        assert (await daemon.http.post("/messages/count_tokens", json=body)).status_code == 404
+
+
 async def test_other_unknown_names_are_refused_and_an_alias_wins() -> None:
     async with running(Turn("ok"), aliases={"claude-opus-4-8": "scripted"}) as daemon:
         assert (await post(daemon, model="opus")).status_code == 404

@@ -44,6 +44,7 @@ from skilldeck_daemon.engine.chat.repetition import Repetition
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
 from skilldeck_daemon.engine.remote.counting import Counter, error_text, token_counts
+from skilldeck_daemon.engine.remote.stops import StopsHere
 from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of, write_response_format
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
@@ -114,6 +115,7 @@ class RemoteChatModel:
             trust_env=False,
         )
         self._counter = Counter(self._client, self.url.removesuffix("/v1"))
+        self._tells_stops = False  # whether it says which stop string ended an answer
         self._active = 0
         self._last = 0.0
         self._recent: deque[float] = deque(maxlen=4096)
@@ -197,6 +199,9 @@ class RemoteChatModel:
         """One try: raises _Failed (or the request's own error) only before its first event."""
         begun = time.monotonic()
         reader = StreamReader(plan)
+        stops = StopsHere(request.stop if request.tells_stop and not self._tells_stops else ())
+        if stops:
+            body = {name: value for name, value in body.items() if name != "stop"}
         calls = TextCallFilter(plan, request, on=self.tool_text)
         repetition = Repetition()
         first = 0.0
@@ -207,11 +212,14 @@ class RemoteChatModel:
                     await answer.aread()
                     raise self._refused(answer)
                 async for line in lines_of(answer.aiter_bytes()):
-                    events = list(reader.line(line))
+                    events = list(stops.feed(reader.line(line)))
                     for event in calls.feed(events):
                         first = first or time.monotonic()
                         self._seen()
                         yield event
+                    if stops.found is not None:
+                        reader.reason = "stop"
+                        break
                     if repetition.feed(written(events)):
                         reader.reason = "length"
                         break
@@ -226,17 +234,27 @@ class RemoteChatModel:
         if error is not None and not first:
             raise _Failed(error if isinstance(error, SkilldeckError) else self._lost(str(error)))
         cut_off = error is not None or reader.reason == "length"
-        for event in [*calls.feed(reader.close()), *calls.close(cut_off)]:
+        for event in [*calls.feed(stops.end(reader.close())), *calls.close(cut_off)]:
             yield event
         now = time.monotonic()
         first = first or now
         self._counter.learn(body, reader.usage.input_tokens)
+        self._tells_stops = self._tells_stops or reader.tells_stops
+        usage = reader.usage if stops.found is None else await self._counted_usage(body, stops.pieces)
         reason: Any = "error" if error else reader.finish()
         if reason == "stop" and calls.calls:
             reason = "tool_calls"
         yield ChatFinished(
-            reason, reader.usage, first - begun, now - first, error, reader.stop_sequence, repetition.found
+            reason, usage, first - begun, now - first, error, stops.found or reader.stop_sequence, repetition.found
         )
+
+    async def _counted_usage(self, body: dict[str, Any], pieces: int) -> Usage:
+        """The usage of an answer that was left before the upstream told it."""
+        try:
+            tokens = await self._counter.count(body)
+        except (httpx.HTTPError, ValueError):
+            tokens = None
+        return Usage(self._counter.guess(body) if tokens is None else tokens, output_tokens=pieces)
 
     def _seen(self) -> None:
         self._last = time.monotonic()

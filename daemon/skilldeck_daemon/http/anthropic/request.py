@@ -130,6 +130,7 @@ class MessagesBody:
             top_p=fields.number("top_p", minimum=0, maximum=1),
             top_k=fields.integer("top_k", minimum=0),
             stop=_stops(fields),
+            tells_stop=True,
             text_format=_format(fields),
             continues=reader.begun,
             template=template_options(fields),

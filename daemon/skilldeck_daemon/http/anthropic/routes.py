@@ -47,19 +47,26 @@ ANTHROPICS = "claude"
 def router(services: Services) -> APIRouter:
     """The routes, without the `/v1` prefix."""
     api = APIRouter(tags=["messages"])
-    runs = services.runs
+    runs, models = services.runs, services.models
+
+    async def read(request: Request, counting: bool = False) -> tuple[MessagesBody, str]:
+        """(the request, of a model that is loaded; that model's name where it answers in place of the one named)."""
+        body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20), counting=counting)
+        named = body.request.model
+        # No model here is called as Anthropic's are: a program that names one means the model there is.
+        foreign = named.startswith(ANTHROPICS)
+        meant = models.meant(named, foreign=foreign)
+        with body.names.told():
+            await body.check(services.environments)
+            await served(request, models, meant)
+        stand_in = models.stand_in(named, foreign=foreign)
+        return replace(body, request=replace(body.request, model=meant)), stand_in
 
     @api.post("/messages")
     async def create_message(request: Request) -> Response:
-        body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20))
+        body, stand_in = await read(request)
         with body.names.told():
-            await body.check(services.environments)
-            # No model here is called as Anthropic's are: a program that names one means the model there is.
-            foreign = body.request.model.startswith(ANTHROPICS)
-            await served(request, services.models, services.models.meant(body.request.model, foreign=foreign))
             wanted, cleared = await body.edited(runs.count_tokens)
-            stand_in = services.models.stand_in(wanted.model, foreign=foreign)
-            wanted = replace(wanted, model=services.models.meant(wanted.model, foreign=foreign))
             run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"))
         answer = Answer(services, body, run, cleared)
         response: Response
@@ -73,15 +80,17 @@ def router(services: Services) -> APIRouter:
 
     @api.post("/messages/count_tokens")
     async def count_tokens(request: Request) -> Response:
-        body = MessagesBody.parse(await read_object(request, services.settings.max_body_mb << 20), counting=True)
+        body, stand_in = await read(request, counting=True)
         with body.names.told():
-            await body.check(services.environments)
-            first = await runs.count_tokens(body.request)
-            if body.edits is None:
-                return JSONResponse({"input_tokens": first})
-            wanted, cleared = await body.edited(runs.count_tokens)
-            left = await runs.count_tokens(wanted) if cleared else first
-            return JSONResponse({"input_tokens": left, "context_management": {"original_input_tokens": first}})
+            first = await unless_gone(request, runs.count_tokens(body.request))
+            told: dict[str, Any] = {"input_tokens": first}
+            if body.edits is not None:
+                wanted, cleared = await body.edited(runs.count_tokens)
+                left = await runs.count_tokens(wanted) if cleared else first
+                told = {"input_tokens": left, "context_management": {"original_input_tokens": first}}
+        response = JSONResponse(told)
+        Notes(ignored=body.ignored, model=stand_in).put(response)
+        return response
 
     return api
 
