@@ -1,6 +1,7 @@
 """The gate in front of the API: who may ask, under which name, from which web page, and how much at once.
 
 - API keys (Bearer, or x-api-key), compared in constant time; required when any is set. /health needs none.
+- A Host header that is no host and port is refused: parsers differ in which part of it they believe.
 - The Host header must be a literal address, localhost or a configured name: a web page whose DNS name was rebound to
   this machine sends its own name (DNS rebinding). With keys this is not needed: such a page has none.
 - A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
@@ -17,6 +18,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from urllib.parse import urlsplit
@@ -95,11 +97,9 @@ class Gate:
             )
 
     def _check_host(self, headers: Headers) -> None:
-        if self._keys:
-            return
         for given in headers.getlist("host") or [""]:
             host = _hostname(given)
-            if host in self._hosts or host.endswith(".localhost"):
+            if self._keys or host in self._hosts or host.endswith(".localhost"):
                 continue
             try:
                 ipaddress.ip_address(host)
@@ -201,11 +201,15 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The request body is larger than {limit // MIB} MiB.", "Upload large files with POST /v1/files.")
 
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{0,253}))(?::[0-9]{0,5})?", re.ASCII)
+
+
 def _hostname(host: str) -> str:
-    """The name of a Host header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
+    """The name of a Host header, without port and brackets. Raises BadRequest for what is no host and port."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        raise BadRequest(f"The Host header {host[:100]!r} is no host.", "Send HOST or HOST:PORT.")
+    return (match[1] or match[2]).lower()
 
 
 def _digest(key: str) -> bytes:

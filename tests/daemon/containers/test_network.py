@@ -96,6 +96,17 @@ def test_a_domain_that_is_none_is_named(bad: str) -> None:
         ("::127.0.0.1", False),
         ("2001:0:7f00:1::", False),
         ("192.88.99.1", False),
+        ("fec0::1", False),
+        ("febf::1", False),
+        ("5f00::1", False),
+        ("3fff::1", False),
+        ("64:ff9b:1::1", False),
+        ("168.63.129.16", False),
+        ("::ffff:168.63.129.16", False),
+        ("192.0.0.192", False),
+        ("100.100.100.200", False),
+        ("168.63.129.17", True),
+        ("2001:4860:4860::8888", True),
     ],
 )
 def test_which_addresses_are_public(address: str, answer: bool) -> None:

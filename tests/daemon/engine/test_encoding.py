@@ -15,7 +15,8 @@ from skilldeck_daemon.engine.base import ChatRequest, TooLong
 from skilldeck_daemon.engine.chat.encoding import SLICE, Encoder, apart
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.detokenize import Vocabulary
-from skilldeck_daemon.engine.remote.model import LONGEST_TOKEN, RemoteChatModel
+from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN
+from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from support.daemon import Running, running
 from support.wait import until
 

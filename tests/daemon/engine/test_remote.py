@@ -30,9 +30,11 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.engine.checks import InputField
+from skilldeck_daemon.engine.remote import bounds
 from skilldeck_daemon.engine.remote.model import RemoteChatModel, UpstreamRefused
 from skilldeck_shared.errors import BadRequest
 from support.scripted_model import (
+    NUMBERS,
     Call,
     Drop,
     Endless,
@@ -84,6 +86,56 @@ def end_of(events: list[ChatEvent]) -> ChatFinished:
     assert len(ends) == 1
     assert events[-1] is ends[0]
     return ends[0]
+
+
+async def test_an_answer_beyond_the_limit_that_was_asked_for_ends_there_and_the_server_is_left() -> None:
+    with ScriptedModel(Turn(Endless(NUMBERS))) as server:
+        events = await play(server, ChatRequest(HELLO, max_tokens=16))
+        await server.until(lambda server: server.disconnects == 1)
+    assert end_of(events).reason == "length"
+    assert 64 << 10 <= len(text_of(events)) <= (64 << 10) + 2 * len(NUMBERS)
+
+
+@pytest.mark.parametrize("line", [":\n" * 30_000, "\n" * 30_000, 'data: {"choices":[]}\n' * 30_000])
+async def test_a_stream_that_says_nothing_without_end_ends(line: str) -> None:
+    with ScriptedModel(Turn(Raw(line), Hold(threading.Event()))) as server:
+        assert end_of(await play(server, ChatRequest(HELLO, max_tokens=1))).reason == "length"
+
+
+async def test_a_line_without_end_is_an_error_of_the_server() -> None:
+    with ScriptedModel(Turn("so ", Raw("data: " + "x" * (5 << 20)), Hold(threading.Event()))) as server:
+        end = end_of(await play(server))
+    assert end.reason == "error"
+    assert "line of more than 4 MiB" in str(end.error)
+
+
+async def test_a_fast_servers_pieces_come_joined_and_whole() -> None:
+    many = "\n\n".join(
+        "data: " + json.dumps({"choices": [{"delta": {kind: f"{number} "}}]})
+        for kind in ("reasoning", "content")
+        for number in range(2000)
+    )
+    with ScriptedModel(Turn(Raw(many))) as server:
+        events = await play(server)
+    assert text_of(events) == "".join(f"{number} " for number in range(2000))
+    assert "".join(event.text for event in events if isinstance(event, ReasoningDelta)) == text_of(events)
+    assert len(events) < 400
+
+
+async def test_an_error_of_any_length_is_passed_on_short() -> None:
+    with ScriptedModel(Fail(400, "no, " * 300_000)) as server:
+        with pytest.raises(BadRequest) as caught:
+            await play(server)
+    assert "no, no" in str(caught.value)
+    assert len(str(caught.value)) < 3000
+
+
+async def test_what_is_read_whole_of_a_server_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "BODY_BYTES", 1000)
+    with ScriptedModel(paths={"/tokenize": lambda body: {"count": 1, "more": "x" * 2000}}) as server:
+        async with remote(server) as model:
+            with pytest.raises(EngineDead, match="sent more than"):
+                await model.count_tokens(ChatRequest(HELLO))
 
 
 async def test_text_reasoning_and_usage_come_back_as_they_were_sent() -> None:

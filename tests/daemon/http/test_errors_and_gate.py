@@ -104,6 +104,27 @@ async def test_names_that_were_rebound_to_this_machine_are_refused() -> None:
             assert answer.status_code == status, host
 
 
+@pytest.mark.parametrize("key", [None, "a-key"])
+async def test_a_host_that_is_no_host_is_refused_with_keys_and_without(key: str | None) -> None:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with running(strict=False, api_key=[key] if key else []) as daemon:
+        for host in (
+            "[::1].evil.com",
+            "127.0.0.1:1234@evil.com",
+            "localhost:80:80",
+            "localhost/evil.com",
+            "localhost?x",
+            "localhost#evil.com",
+            "[::1",
+            "[localhost]",
+            "localhost evil.com",
+            "localhost,evil.com",
+            "ｌocalhost".encode(),
+        ):
+            answer = await daemon.http.get("/models", headers={**headers, "host": host})  # type: ignore[dict-item]
+            assert answer.status_code == 400, host
+
+
 async def test_web_pages_of_other_origins_may_not_call_unless_they_are_allowed() -> None:
     async with running(Turn("x"), cors_origins=["https://ui.example"], strict=False) as daemon:
         body = {"model": "default", "input": "x"}

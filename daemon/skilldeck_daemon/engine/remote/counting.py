@@ -13,10 +13,13 @@ from typing import Any, Literal
 
 import httpx
 
+from skilldeck_daemon.engine.remote.bounds import whole
 from skilldeck_shared.characters import clean
 
 BYTES_A_TOKEN = 4.0
 """Of English and code, until the server has told of a prompt of its own."""
+MESSAGE = 2000
+"""Characters of an error that are passed on."""
 _WORDS = (
     "context length",
     "context size",
@@ -77,7 +80,8 @@ class Counter:
         return len(tokens) if isinstance(tokens, list) else None
 
     async def _ask(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._client.post(f"{self._root}/{path}", json=asked)
+        async with self._client.stream("POST", f"{self._root}/{path}", json=asked) as coming:
+            answer = await whole(coming)
         found = answer.json() if answer.status_code == 200 else {}
         return found if isinstance(found, dict) else {}
 
@@ -102,8 +106,10 @@ def error_text(answer: httpx.Response) -> tuple[str, str | None]:
         found = body.get("error", body) if isinstance(body, dict) else body
         if isinstance(found, dict):
             text = found.get("message") or found.get("detail") or found
-            return clean(str(text)).rstrip("."), found.get("code") if isinstance(found.get("code"), str) else None
-        return clean(str(found)), None
+            return clean(str(text))[:MESSAGE].rstrip("."), found.get("code") if isinstance(
+                found.get("code"), str
+            ) else None
+        return clean(str(found))[:MESSAGE], None
     except ValueError:
         return answer.text[:300].strip() or answer.reason_phrase, None
 

@@ -12,7 +12,6 @@ the request caused raises BadRequest or TooLong. Free-text (custom) tools travel
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -39,10 +38,12 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.engine.chat.begun import check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, read_logprobs
-from skilldeck_daemon.engine.chat.deltas import written
+from skilldeck_daemon.engine.chat.deltas import joined, written
 from skilldeck_daemon.engine.chat.repetition import Repetition
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
+from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN, Bounds, whole
+from skilldeck_daemon.engine.remote.client import connection
 from skilldeck_daemon.engine.remote.counting import Counter, error_text, token_counts
 from skilldeck_daemon.engine.remote.stops import StopsHere
 from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of, write_response_format
@@ -50,15 +51,8 @@ from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 
 RATE_WINDOW_S = 5.0
-LONGEST_TOKEN = 512
-"""Bytes; the longest of the published vocabularies have about 250."""
-KEEP_ALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-)
-"""A machine that vanished is noticed after 35 seconds of silence; one that is only slow answers the probes."""
+JOINED_LINES = 32
+"""So many lines that came at once are a server faster than its readers: their pieces become one event of each kind."""
 
 
 class UpstreamRefused(Unavailable):
@@ -104,16 +98,7 @@ class RemoteChatModel:
         self._info = ModelInfo(name or model, "remote", family="remote", context=context, path=self.url)
         self._caps = Caps(max_batch=256, context=context, images=images)
         self._retries = retries
-        self._client = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(idle_s, connect=connect_s),
-            transport=httpx.AsyncHTTPTransport(
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
-                trust_env=False,
-                socket_options=KEEP_ALIVE,
-            ),
-            trust_env=False,
-        )
+        self._client = connection(api_key, connect_s, idle_s)
         self._counter = Counter(self._client, self.url.removesuffix("/v1"))
         self._tells_stops = False  # whether it says which stop string ended an answer
         self._active = 0
@@ -131,7 +116,8 @@ class RemoteChatModel:
     async def connect(self) -> ModelInfo:
         """Ask the upstream for its models: fills an empty model name and the context. Raises NotLoaded."""
         try:
-            answer = await self._client.get(f"{self.url}/models", timeout=10.0)
+            async with self._client.stream("GET", f"{self.url}/models", timeout=10.0) as coming:
+                answer = await whole(coming)
             answer.raise_for_status()
             models: list[dict[str, Any]] = answer.json()["data"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
@@ -204,15 +190,17 @@ class RemoteChatModel:
             body = {name: value for name, value in body.items() if name != "stop"}
         calls = TextCallFilter(plan, request, on=self.tool_text)
         repetition = Repetition()
+        bounds = Bounds(request.max_tokens or self._caps.context)
         first = 0.0
         error: Exception | None = None
         try:
             async with self._client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
                 if answer.status_code != 200:
-                    await answer.aread()
-                    raise self._refused(answer)
-                async for line in lines_of(answer.aiter_bytes()):
-                    events = list(stops.feed(reader.line(line)))
+                    raise self._refused(await whole(answer))
+                async for lines in lines_of(answer.aiter_bytes()):
+                    events = list(stops.feed(event for line in lines for event in reader.line(line)))
+                    if len(lines) > JOINED_LINES:
+                        events = list(joined(events))
                     for event in calls.feed(events):
                         first = first or time.monotonic()
                         self._seen()
@@ -220,7 +208,8 @@ class RemoteChatModel:
                     if stops.found is not None:
                         reader.reason = "stop"
                         break
-                    if repetition.feed(written(events)):
+                    text = written(events)
+                    if repetition.feed(text) or (bounds.reached(len(lines), text) and not reader.ended):
                         reader.reason = "length"
                         break
                     if reader.ended:
@@ -299,19 +288,28 @@ class RemoteChatModel:
         prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
         body |= {"prompt": prompt, **({"logprobs": request.logprobs} if request.logprobs is not None else {})}
         reader = StreamReader(plan_tools(chat))
+        bounds = Bounds(request.max_tokens or self._caps.context)
         begun = time.monotonic()
         self._active += 1
         try:
             async with self._client.stream("POST", f"{self.url}/completions", json=body) as answer:
                 if answer.status_code != 200:
-                    await answer.aread()
-                    refused = self._refused(answer)
+                    refused = self._refused(await whole(answer))
                     raise refused.error if isinstance(refused, _Failed) else refused
-                async for line in lines_of(answer.aiter_bytes()):
-                    for text, logprobs in reader.completion(line):
-                        self._seen()
-                        yield TextDelta(text, read_logprobs(logprobs))
+                async for lines in lines_of(answer.aiter_bytes()):
+                    pieces = [
+                        TextDelta(text, read_logprobs(logprobs))
+                        for line in lines
+                        for text, logprobs in reader.completion(line)
+                    ]
+                    for piece in joined(pieces) if len(lines) > JOINED_LINES else pieces:
+                        if isinstance(piece, TextDelta):
+                            self._seen()
+                            yield piece
                     if reader.ended:
+                        break
+                    if bounds.reached(len(lines), written(pieces)):
+                        reader.reason = "length"
                         break
         except httpx.HTTPError as err:
             reader.error = reader.error or self._lost(f"failed: {err or type(err).__name__}")
@@ -396,7 +394,9 @@ class RemoteChatModel:
         if "tool_choice" in body:
             body["tool_choice"] = "auto"
         try:
-            answer = await self._client.post(f"{self.url}/chat/completions", json={**body, "max_tokens": 1})
+            url = f"{self.url}/chat/completions"
+            async with self._client.stream("POST", url, json={**body, "max_tokens": 1}) as coming:
+                answer = await whole(coming)
             if answer.status_code != 200:
                 refused = self._refused(answer)
                 raise refused.error if isinstance(refused, _Failed) else refused

@@ -27,6 +27,7 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.engine.checks import CUT_OFF, InputField, ToolPlan, call_problem
+from skilldeck_daemon.engine.remote.bounds import LINE_BYTES, TooMuch
 from skilldeck_shared.characters import Characters, clean
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -53,15 +54,25 @@ class _Call:
     characters: Characters = field(default_factory=Characters)
 
 
-async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
-    """The lines of an event stream. Only CR and LF end one: JSON may hold U+2028 and its like as they are."""
-    rest = b""
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncGenerator[list[str], None]:
+    """The lines of an event stream, those that came together in one list.
+
+    Only CR and LF end one: JSON may hold U+2028 and its like as they are. Raises TooMuch for one beyond LINE_BYTES.
+    """
+    begun: list[bytes] = []
+    size = 0
     async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield _text(line.rstrip(b"\r"))
-    if rest:
-        yield _text(rest.rstrip(b"\r"))
+        first, *further = chunk.split(b"\n")
+        begun.append(first)
+        size += len(first)
+        if size > LINE_BYTES:
+            raise TooMuch(f"it sent a line of more than {LINE_BYTES >> 20} MiB")
+        if further:
+            lines = [b"".join(begun), *further[:-1]]
+            begun, size = [further[-1]], len(further[-1])
+            yield [_text(line.rstrip(b"\r")) for line in lines]
+    if size:
+        yield [_text(b"".join(begun).rstrip(b"\r"))]
 
 
 def _text(line: bytes) -> str:
