@@ -4,9 +4,10 @@ The policy of a run is the strictest of the operator's and the request's: auto <
 most five minutes, then counts as denied. Pending approvals live in memory (a restart denies them with the runs that
 wait); rules that were to be remembered always are stored. A denial's message reaches the model as the output.
 
-A rule is a command prefix. One that names a skill's folder holds for the very content that was approved: another
-version of the skill, or another skill of its name, is asked about again. Commands are read as the shell would read
-them, and where that is in doubt (quotes, `..`, expansions) the answer is to ask.
+A rule is a command prefix. It holds for the very content of the skills that was approved: after another version of
+one, or another skill of its name, it is asked about again. Which skills: all that are mounted, since a link, a module
+or a path made of pieces leads to any of them; only those whose folder it names where the command spells out all that it
+runs (`spelled.py`). Commands are read as the shell would read them, and where that is in doubt the answer is to ask.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.spelled import spells_out
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound
@@ -43,6 +45,8 @@ _QUOTES = re.compile(r"[\"'\\]")
 # expansions, and any way from the root that does not go into one of these places.
 _EXPANDED = re.compile(r"\.\.|\.[*?\[]|\{[^{}\s.,]*[.,]|[$`]")
 _ELSEWHERE = re.compile(r"(?<![\w./-])/(?:mnt/data|tmp|usr|bin|etc|home|dev/null)(?![^\s/;&|<>)])[^\s;&|<>)]*")
+# Whatever Python can reach, its text need not name.
+_CODE = ("code_interpreter",)
 _FROM_ROOT = re.compile(r"(?<![\w./-])/")
 
 
@@ -98,7 +102,10 @@ def _wind(arguments: str) -> bool:
 
 
 def named_skills(command: str, skills: Mapping[str, dict[str, str]], kind: str = "shell") -> dict[str, dict[str, str]]:
-    """Those of the mounted skills whose folder the command names; all of them when a shell may reach one without."""
+    """The mounted skills whose content decides what the command does: those whose folder it names where it spells out
+    all that it runs, else all. `kind`: shell, code_interpreter, or what runs nothing in a container."""
+    if kind in _CODE:
+        return dict(skills)
     text = _SCHEME.sub("", _QUOTES.sub("", command))
     named = {}
     for name, skill in sorted(skills.items(), key=lambda pair: -len(pair[0])):
@@ -106,7 +113,11 @@ def named_skills(command: str, skills: Mapping[str, dict[str, str]], kind: str =
         if folder.search(text):
             named[name] = skill
             text = folder.sub("skill", text)
-    if kind == "shell" and (_EXPANDED.search(text) or _FROM_ROOT.search(_ELSEWHERE.sub(" ", text))):
+    if kind == "shell" and (
+        _EXPANDED.search(text)
+        or _FROM_ROOT.search(_ELSEWHERE.sub(" ", text))
+        or not spells_out(command, [SKILLS + name for name in named])
+    ):
         return dict(skills)
     return named
 

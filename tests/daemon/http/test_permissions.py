@@ -327,14 +327,24 @@ def test_a_folder_prefix_covers_what_lies_in_it_and_not_what_dots_lead_to(comman
     assert covered(command, ["python /s/"]) is answer
 
 
+def test_which_skills_python_may_run() -> None:
+    skills = {"a": {"path": "1"}, "a-2": {"path": "2"}}
+    assert named_skills("open('/mnt/' + 'skills')", skills, "code_interpreter") == skills
+    assert named_skills('{"query": "/mnt/data"}', skills, "mcp") == {}
+
+
 @pytest.mark.parametrize(
     ("command", "names"),
     [
         ("sh /mnt/skills/a-2/x", {"a-2"}),
         ("cd /mnt/skills/a && ls *.csv | sort > /tmp/x 2>/dev/null", {"a"}),
         ("sh /mnt/skills/'a'/x", {"a"}),
-        ("python3 x.py --in=/mnt/data/*.csv https://example.org/a", set()),
         ("cat /usr/share/dict/words", set()),
+        ("ls -l --x=/mnt/data/*.csv https://example.org/a", set()),
+        ("grep 'a;b' x.csv | sort | uniq -c > /mnt/data/out 2>&1", set()),
+        ("python3 -u /mnt/skills/a/x.py /mnt/data/*.csv", {"a"}),
+        ("/mnt/skills/a/x.sh; cat /mnt/skills/a-2/y", {"a", "a-2"}),
+        ("cd /mnt/skills/a && ls && sh scripts/x.sh in.csv", {"a"}),
         # Each of these runs something of a skill whose folder it does not spell.
         ("sh ../skills/a/x", {"a", "a-2"}),
         ("cd /mnt; sh skills/a/x", {"a", "a-2"}),
@@ -348,6 +358,28 @@ def test_a_folder_prefix_covers_what_lies_in_it_and_not_what_dots_lead_to(comman
         ("sh /proc/self/root/mnt/skills/b/x", {"a", "a-2"}),
         ("d=/mnt; sh $d/skills/a/x", {"a", "a-2"}),
         ("sh /mnt/skills/*/x", {"a", "a-2"}),
+        # What these run nobody can tell from them: a link, a module, code, a path made of pieces.
+        ("bash /mnt/data/link/run.sh", {"a", "a-2"}),
+        ("python3 x.py --in=/mnt/data/*.csv https://example.org/a", {"a", "a-2"}),
+        ("python3 -c 'import os'", {"a", "a-2"}),
+        ("python3 -m tool /mnt/skills/a/x.py", {"a", "a-2"}),
+        ("sh -x -c id /mnt/skills/a/x", {"a", "a-2"}),
+        ("make -C /mnt/skills/a", {"a", "a-2"}),
+        ("PATH=/mnt/data/link ls", {"a", "a-2"}),
+        ("link/run.sh", {"a", "a-2"}),
+        ("cat x | sh", {"a", "a-2"}),
+        ("ls\nsh link/x", {"a", "a-2"}),
+        ("ls & sh link/x", {"a", "a-2"}),
+        ("echo '>' ; sh link/x", {"a", "a-2"}),
+        ("cat <(sh link/x)", {"a", "a-2"}),
+        ("(sh link/x)", {"a", "a-2"}),
+        ("ls > ; sh x", {"a", "a-2"}),
+        ("ls() { sh link/x; }; ls", {"a", "a-2"}),
+        ("sort --compress-prog=link/x big", {"a", "a-2"}),
+        ("cd /mnt/skills/a; sh scripts/x.sh", {"a", "a-2"}),
+        ("cd /mnt/skills/a && cd /mnt/data && sh scripts/x.sh", {"a", "a-2"}),
+        ("ls 'x", {"a", "a-2"}),
+        ("ls " + "x" * 5000, {"a", "a-2"}),
     ],
 )
 def test_which_skills_a_command_may_run(command: str, names: set[str]) -> None:
