@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from skilldeck_daemon.settings import load_settings
+from skilldeck_shared import base_packages
 
 sandbox_app = typer.Typer(help="What the model's commands find in their sandbox.", no_args_is_help=True)
 
@@ -37,21 +38,21 @@ def build(
     A running daemon uses them from the next container on. Built again, it brings the newest, and what --with named
     before; --minimal begins anew.
     """
-    from skilldeck_daemon.containers import base_build, bases, bwrap
+    from skilldeck_daemon.containers import base_build, bwrap
 
     settings = load_settings(data_dir=data_dir)
     uid = bwrap.SANDBOX_UID if os.geteuid() == 0 and settings.sandbox != "none" else os.geteuid()
     root = base_build.place_for(settings.data_dir, uid)
-    usual = [*bases.MINIMAL]
+    usual = [*base_packages.MINIMAL]
     if not minimal:
         usual = [
-            *bases.FULL,
-            *(bases.NPM_MARK + name for name in bases.NODE if shutil.which("npm")),
+            *base_packages.FULL,
+            *(base_packages.NPM_MARK + name for name in base_packages.NODE if shutil.which("npm")),
             *base_build.wanted_before(root),
         ]
     every = dict.fromkeys([*usual, *(more or ())])
-    wanted = [name for name in every if not name.startswith(bases.NPM_MARK)]
-    node = [name.removeprefix(bases.NPM_MARK) for name in every if name.startswith(bases.NPM_MARK)]
+    wanted = [name for name in every if not name.startswith(base_packages.NPM_MARK)]
+    node = [name.removeprefix(base_packages.NPM_MARK) for name in every if name.startswith(base_packages.NPM_MARK)]
     built = base_build.build(root, bwrap.find_python(uid).executable, wanted, node)
     if as_json:
         print(json.dumps(asdict(built)))

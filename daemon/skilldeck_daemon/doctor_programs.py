@@ -6,7 +6,7 @@ import json
 import shlex
 
 from skilldeck_daemon.containers import Container, bwrap
-from skilldeck_daemon.containers.bases import BUILD
+from skilldeck_shared.base_packages import BUILD
 
 PACKAGES = {
     "soffice": "libreoffice",

@@ -27,12 +27,14 @@ FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowe
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding in SKILL.md; `hint` says what mends it."""
+    """One finding in SKILL.md; `hint` says what mends it. `kind` is for programs: unknown-field, folder-name,
+    field-type, or "" for what makes the file unusable."""
 
     line: int
     column: int
     message: str
     hint: str = ""
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"SKILL.md line {self.line}, column {self.column}: {self.message} {self.hint}".strip()
@@ -222,8 +224,8 @@ class _Fields:
     def _problem(self, node: yaml.Node, message: str, hint: str = "") -> None:
         self.problems.append(Problem(*_place(node.start_mark), message, hint))
 
-    def _warn(self, node: yaml.Node, message: str, hint: str = "") -> None:
-        self.warnings.append(Problem(*_place(node.start_mark), message, hint))
+    def _warn(self, node: yaml.Node, message: str, hint: str = "", kind: str = "field-type") -> None:
+        self.warnings.append(Problem(*_place(node.start_mark), message, hint, kind))
 
     def _check_characters(self, node: yaml.Node) -> None:
         """Escapes in double quotes can spell what no text may hold."""
@@ -259,7 +261,7 @@ class _Fields:
             if not self._any_length:
                 self._problem(node, message, "Shorten it.")
                 return None
-            self._warn(node, message, "It is kept whole here; other clients and the HTTP API refuse it.")
+            self._warn(node, message, "It is kept whole here; other clients and the HTTP API refuse it.", "")
         return value.strip() if required else value
 
     def name(self, directory: str | None) -> str | None:
@@ -282,7 +284,7 @@ class _Fields:
             return None
         if directory and unicodedata.normalize("NFKC", directory) != name:
             message = f"the folder is called {directory!r}, the skill {name!r}."
-            self._warn(node, message, "Give both one name: other clients require it.")
+            self._warn(node, message, "Give both one name: other clients require it.", "folder-name")
         return name
 
     def mended_name(self, directory: str | None) -> str | None:
@@ -335,7 +337,7 @@ class _Fields:
         for key, node in self._keys.items():
             if key not in FIELDS:
                 known = ", ".join(FIELDS)
-                self._warn(node, f"the field {key!r} is not part of the format.", f"It knows {known}.")
+                self._warn(node, f"the field {key!r} is not part of the format.", f"It knows {known}.", "unknown-field")
 
 
 def _name_faults(name: str) -> Iterator[str]:

@@ -22,8 +22,9 @@ from pathlib import Path
 import uv
 
 from skilldeck_daemon.containers import artifacts, bwrap
-from skilldeck_daemon.containers.bases import CURRENT, NPM_MARK, place_of
+from skilldeck_daemon.containers.bases import CURRENT, place_of
 from skilldeck_shared import private
+from skilldeck_shared.base_packages import NPM_MARK
 from skilldeck_shared.errors import SkilldeckError
 
 _BEGUN = ".building-"

@@ -17,32 +17,11 @@ from pathlib import Path
 from skilldeck_daemon.containers import bwrap
 from skilldeck_daemon.containers.errors import SandboxUnavailable
 from skilldeck_daemon.containers.homes import base_for
+from skilldeck_shared.base_packages import BUILD
 
 log = logging.getLogger(__name__)
 
-MINIMAL = (
-    "pypdf",
-    "pdfplumber",
-    "pdf2image",
-    "reportlab",
-    "openpyxl",
-    "python-docx",
-    "python-pptx",
-    "pillow",
-    "requests",
-    "lxml",
-    "defusedxml",
-    "pyyaml",
-    "beautifulsoup4",
-    "jinja2",
-)
-FULL = (*MINIMAL, "pandas", "numpy", "matplotlib", "markitdown[docx,pdf,pptx,xlsx]", "uv")
-NODE = ("docx", "pptxgenjs", "pdf-lib", "marked")
-NPM_MARK = "npm:"
-"""Before the name of a package for Node."""
-
 CURRENT = "current"
-BUILD = "skilldeckd sandbox build"
 _LOOK = """
 import json, site, sys
 print(json.dumps([sys.base_prefix, sys.prefix, f"{sys.version_info[0]}.{sys.version_info[1]}", site.getsitepackages()]))
@@ -141,12 +120,6 @@ def _built(folder: Path, uid: int) -> bwrap.Base | None:
     except SandboxUnavailable as error:
         log.warning("the sandbox's base is not used: %s Run: %s", error.title, BUILD)
         return None
-
-
-def bring(package: str) -> str:
-    """What brings a package into the base."""
-    usual = {name.partition("[")[0] for name in FULL}
-    return f"run {BUILD}" if package in usual else f"run {BUILD} --with {package}"
 
 
 def modules(base: bwrap.Base | None, python: bwrap.Python) -> frozenset[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from skilldeck_daemon.containers.bases import bring
-from skilldeck_daemon.skills.imports import third_party, warnings_of
 from skilldeck_daemon.skills.reader import Bundle
+from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
+from skilldeck_shared.python_imports import third_party, warnings_of
 
 
 def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from skilldeck_tui.cli.connect import connect
 from skilldeck_tui.cli.daemon import containers_app, files_app, logs, models_app, status, stop
 from skilldeck_tui.cli.disk import trust, untrust
 from skilldeck_tui.cli.install import install
+from skilldeck_tui.cli.lint import lint
 from skilldeck_tui.cli.run import run
 from skilldeck_tui.cli.skills import skills_app, upload, watch
 from skilldeck_tui.cli.test import run_tests
@@ -44,6 +45,7 @@ app.command()(watch)
 app.command()(install)
 app.command()(update)
 app.command("test")(run_tests)
+app.command()(lint)
 app.add_typer(skills_app, name="skills")
 app.command()(trust)
 app.command()(untrust)

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from skilldeck_shared.base_packages import distribution
+
 FILE_BYTES = 256 * 1024
 TOTAL_BYTES = 4 * 1024 * 1024
 SHOWN = 12
@@ -19,23 +21,6 @@ SHOWN = 12
 
 _ASIDE = frozenset({"test", "tests", "evals"})
 _FORGIVEN = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
-DISTRIBUTIONS = {
-    "Crypto": "pycryptodome",
-    "PIL": "pillow",
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python-headless",
-    "dateutil": "python-dateutil",
-    "docx": "python-docx",
-    "dotenv": "python-dotenv",
-    "fitz": "pymupdf",
-    "git": "gitpython",
-    "jwt": "pyjwt",
-    "pptx": "python-pptx",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-}
-"""What brings a module, where that has another name."""
 
 
 def third_party(files: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
@@ -44,23 +29,34 @@ def third_party(files: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
     Args:
         files: path in the skill and place on disk of all its files.
     """
+    return {module: [path for path, _ in places] for module, places in third_party_places(files).items()}
+
+
+def third_party_places(files: Iterable[tuple[str, Path]]) -> dict[str, list[tuple[str, int]]]:
+    """The same with the line, from 1, of the first import in each file."""
     every = list(files)
     own = {part.removesuffix(".py") for path, _ in every for part in PurePosixPath(path).parts}
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, int]] = {}
     left = TOTAL_BYTES
     for path, place in every:
-        if not path.endswith(".py") or _ASIDE & set(PurePosixPath(path).parts[:-1]):
+        if not path.endswith(".py") or _of_tests(PurePosixPath(path)):
             continue
         size = place.stat().st_size
         left -= size
         if size > FILE_BYTES or left < 0:
             continue
-        for module in set(_imports(place.read_bytes())) - own - sys.stdlib_module_names:
-            found.setdefault(module, []).append(path)
-    return {module: sorted(paths) for module, paths in sorted(found.items())}
+        for module, line in _imports(place.read_bytes()):
+            if module not in own and module not in sys.stdlib_module_names:
+                places = found.setdefault(module, {})
+                places[path] = min(line, places.get(path, line))
+    return {module: sorted(places.items()) for module, places in sorted(found.items())}
 
 
-def _imports(source: bytes) -> Iterator[str]:
+def _of_tests(path: PurePosixPath) -> bool:
+    return not _ASIDE.isdisjoint(path.parts[:-1]) or path.name.startswith("test_") or path.name == "conftest.py"
+
+
+def _imports(source: bytes) -> Iterator[tuple[str, int]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the skill's own doubtful escapes
@@ -71,10 +67,10 @@ def _imports(source: bytes) -> Iterator[str]:
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from ((alias.name.partition(".")[0], node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if not node.level and node.module:
-                yield node.module.partition(".")[0]
+                yield node.module.partition(".")[0], node.lineno
         elif isinstance(node, ast.Try) and any(_forgives(handler) for handler in node.handlers):
             waiting += [*node.orelse, *node.finalbody]
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -112,9 +108,7 @@ def warnings_of(
     said = []
     for module, paths in list(lacking.items())[:SHOWN]:
         more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
-        said.append(
-            f"{paths[0]}{more} imports {module}: not in this sandbox; {cure(DISTRIBUTIONS.get(module, module))}"
-        )
+        said.append(f"{paths[0]}{more} imports {module}: not in this sandbox; {cure(distribution(module))}")
     if len(lacking) > SHOWN:
         said.append(f"{len(lacking) - SHOWN} more modules are imported that are not in this sandbox")
     return said

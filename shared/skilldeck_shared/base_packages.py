@@ -1,0 +1,70 @@
+"""The packages that the base of the sandbox usually holds, and the command that builds it.
+
+Here and not in the daemon, since `skilldeck lint` says without one what a skill's scripts will not find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+MINIMAL = (
+    "pypdf",
+    "pdfplumber",
+    "pdf2image",
+    "reportlab",
+    "openpyxl",
+    "python-docx",
+    "python-pptx",
+    "pillow",
+    "requests",
+    "lxml",
+    "defusedxml",
+    "pyyaml",
+    "beautifulsoup4",
+    "jinja2",
+)
+FULL = (*MINIMAL, "pandas", "numpy", "matplotlib", "markitdown[docx,pdf,pptx,xlsx]", "uv")
+BROUGHT = ("certifi", "charset-normalizer", "cryptography", "markupsafe", "pdfminer", "python-dateutil", "urllib3")
+"""What those of FULL need themselves, as scripts import it."""
+NODE = ("docx", "pptxgenjs", "pdf-lib", "marked")
+NPM_MARK = "npm:"
+"""Before the name of a package for Node."""
+
+BUILD = "skilldeckd sandbox build"
+
+DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "Crypto": "pycryptodome",
+        "PIL": "pillow",
+        "bs4": "beautifulsoup4",
+        "cv2": "opencv-python-headless",
+        "dateutil": "python-dateutil",
+        "docx": "python-docx",
+        "dotenv": "python-dotenv",
+        "fitz": "pymupdf",
+        "git": "gitpython",
+        "jwt": "pyjwt",
+        "mpl_toolkits": "matplotlib",
+        "pptx": "python-pptx",
+        "skimage": "scikit-image",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+    }
+)
+"""What brings a module, where that has another name."""
+
+
+def distribution(module: str) -> str:
+    """The package that brings a module."""
+    return DISTRIBUTIONS.get(module, module)
+
+
+def usual(package: str) -> bool:
+    """Whether a base that was built without further wishes holds this package for Python."""
+    return package in {name.partition("[")[0] for name in FULL} or package.replace("_", "-") in BROUGHT
+
+
+def bring(package: str) -> str:
+    """What brings a package into the base."""
+    return f"run {BUILD}" if usual(package) else f"run {BUILD} --with {package}"
