@@ -36,6 +36,7 @@ from skilldeck_daemon.libraries.approvals import Approvals
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.conversations import Conversations
 from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.evaluations import Evaluations
 from skilldeck_daemon.libraries.files import FileLibrary
 from skilldeck_daemon.libraries.ondisk import DiskSkills
 from skilldeck_daemon.libraries.skills import SkillLibrary
@@ -137,6 +138,7 @@ class Core:
             environments=environments,
             approvals=approvals,
             conversations=Conversations(store, bus),
+            evaluations=Evaluations(store, bus),
             plans=plans,
             runs=runs,
             disk=disk,

@@ -41,13 +41,14 @@ from support.fake_run import FakeRun
 
 Object = dict[str, Any]
 TOPICS = ("skill", "file", "run", "session", "container", "approval", "model")
+KEPT = ("evaluation", "trial")  # told when they change; a snapshot has none
 
 
 class FakeDaemon(ControlBase):
     def __init__(self, *, version: str = __version__) -> None:
         self.version = version
         self.instance = "instance-1"
-        self.objects: dict[str, dict[str, Object]] = {topic: {} for topic in TOPICS}
+        self.objects: dict[str, dict[str, Object]] = {topic: {} for topic in (*TOPICS, *KEPT)}
         self.versions: dict[str, list[Object]] = {}
         self.contents: dict[tuple[str, str], dict[str, bytes]] = {}
         self.file_data: dict[str, bytes] = {}
@@ -560,6 +561,39 @@ class FakeDaemon(ControlBase):
 
     def DeleteContainer_(self, request: Any) -> Any:
         return self._delete("container", request.id)
+
+    def PutEvaluation_(self, request: Any) -> Any:
+        body = json.loads(request.json)
+        before = self._get("evaluation", body["id"]) if "id" in body else {"id": self.new_id("eval"), "created_at": 0}
+        kept = {**body, "id": before["id"], "object": "evaluation", "created_at": before["created_at"], "updated_at": 0}
+        self.put("evaluation", kept)
+        return _json(kept)
+
+    def GetEvaluation_(self, request: Any) -> Any:
+        return _json(self._get("evaluation", request.id))
+
+    def ListEvaluations_(self, request: Any) -> Any:
+        known = self.objects["evaluation"].values()
+        return self._page([e for e in known if request.parent in ("", e["skill"])], request)
+
+    def DeleteEvaluation_(self, request: Any) -> Any:
+        return self._delete("evaluation", request.id)
+
+    def AddTrial_(self, request: Any) -> Any:
+        trial = {**json.loads(request.json), "id": self.new_id("trial"), "object": "evaluation.trial", "created_at": 0}
+        self.put("trial", trial)
+        return _json(trial)
+
+    def ListTrials_(self, request: Any) -> Any:
+        found = [
+            trial
+            for trial in self.objects["trial"].values()
+            if request.evaluation in ("", trial["evaluation_id"])
+            and request.skill in ("", trial["skill"])
+            and (not request.keys or trial["key"] in request.keys)
+        ]
+        order = request.order or "asc"
+        return self._page(found, pb.ListRequest(limit=request.limit, after=request.after, order=order))
 
     def ListModels_(self, _: Any) -> Any:
         return pb.JsonList(json=[json.dumps(model) for model in self.objects["model"].values()])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skilldeck_daemon.libraries.bus import Bus
     from skilldeck_daemon.libraries.conversations import Conversations
     from skilldeck_daemon.libraries.environments import Environments
+    from skilldeck_daemon.libraries.evaluations import Evaluations
     from skilldeck_daemon.libraries.files import FileLibrary
     from skilldeck_daemon.libraries.ondisk import DiskSkills
     from skilldeck_daemon.libraries.skills import SkillLibrary
@@ -61,6 +62,7 @@ class Services:
     environments: Environments
     approvals: Approvals
     conversations: Conversations
+    evaluations: Evaluations
     plans: PlanBuilder
     runs: Runs
     disk: DiskSkills

@@ -19,6 +19,7 @@ from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.libraries.approvals import parse_permission
+from skilldeck_daemon.libraries.container_commands import exec_command
 from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.deltas import merged, place
 from skilldeck_daemon.rpc.handling import (
@@ -329,6 +330,42 @@ class ControlService(ControlBase):
     @reply
     async def DeleteContainer(self, request: pb.Ref) -> pb.Json:
         return one(await self._services.environments.delete(request.id))
+
+    @reply
+    async def ExecInContainer(self, request: pb.ExecRequest) -> pb.Json:
+        environments = self._services.environments
+        return one(await exec_command(environments, request.container_id, request.command, request.timeout_ms))
+
+    # ------------------------------------------------------------ tests of skills
+
+    @reply
+    async def PutEvaluation(self, request: pb.Json) -> pb.Json:
+        return one(await self._services.evaluations.put(parse(request.json, "json")))
+
+    @reply
+    async def GetEvaluation(self, request: pb.Ref) -> pb.Json:
+        return one(await self._services.evaluations.get(request.id))
+
+    @reply
+    async def ListEvaluations(self, request: pb.ListRequest) -> pb.JsonList:
+        page = await self._services.evaluations.list(**page_of(request), skill=request.parent)
+        return many(page.data, page.has_more)
+
+    @reply
+    async def DeleteEvaluation(self, request: pb.Ref) -> pb.Json:
+        return one(await self._services.evaluations.delete(request.id))
+
+    @reply
+    async def AddTrial(self, request: pb.Json) -> pb.Json:
+        return one(await self._services.evaluations.add_trial(parse(request.json, "json")))
+
+    @reply
+    async def ListTrials(self, request: pb.TrialsRequest) -> pb.JsonList:
+        asked = pb.ListRequest(limit=request.limit, after=request.after, order=request.order or "asc")
+        page = await self._services.evaluations.trials(
+            **page_of(asked), evaluation=request.evaluation, skill=request.skill, keys=list(request.keys)
+        )
+        return many(page.data, page.has_more)
 
     # ------------------------------------------------------------ models
 

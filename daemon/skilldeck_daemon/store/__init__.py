@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from skilldeck_daemon.store import schema
 from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
 from skilldeck_daemon.store.database import Database, sqlite_url
+from skilldeck_daemon.store.evaluations import Evaluations
 from skilldeck_daemon.store.files import FETCHED, Files, Uploads
 from skilldeck_daemon.store.ids import new_id, now
 from skilldeck_daemon.store.leases import Leases
@@ -67,6 +68,7 @@ class Store:
         self.container_files = ContainerFiles(self.database)
         self.chat = ChatCompletions(self.database)
         self.rules = Rules(self.database)
+        self.evaluations = Evaluations(self.database)
 
     async def open(self) -> None:
         """Connect, migrate, clear half-written blobs. Raises `Unavailable` when it cannot."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import ColumnClause, Connection, column, select, table, text
+from sqlalchemy import ColumnClause, Connection, column, inspect, select, table, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,7 +29,7 @@ from skilldeck_daemon.store.schema import metadata
 from skilldeck_shared.errors import SkilldeckError
 
 RESTORE = "Restore a backup with `skilldeckd restore`."
-# table: its JSON columns and its packed ones, the same in every schema there was.
+# table: its JSON columns and its packed ones, the same in every schema that has it.
 DOCUMENTS = {
     "responses": (("doc",), ()),
     "containers": (("doc",), ()),
@@ -38,6 +38,8 @@ DOCUMENTS = {
     "conversation_items": (("doc",), ()),
     "chat_completions": (("doc",), ("messages",)),
     "approval_rules": (("doc",), ()),
+    "evaluations": (("doc",), ()),
+    "trials": (("doc",), ()),
     "skill_versions": (("doc", "files"), ()),
     "response_parts": ((), ("data",)),
 }
@@ -130,7 +132,10 @@ def _told(difference: Any) -> str:
 
 
 async def _documents(connection: AsyncConnection, report: Report) -> None:
+    there = set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
     for name, (texts, packed) in DOCUMENTS.items():
+        if name not in there:
+            continue
         key = KEYS.get(name, "id")
         columns: list[ColumnClause[Any]] = [column(entry) for entry in (key, *texts, *packed)]
         query = select(*columns).select_from(table(name))

@@ -236,6 +236,34 @@ approval_rules = Table(
     sqlite_autoincrement=True,
 )
 
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _seq(),
+    Column("id", String(256), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("skill", Text, nullable=False),
+    Column("doc", Text, nullable=False),
+    Index("ix_evaluations_skill_seq", "skill", "seq"),
+    sqlite_autoincrement=True,
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    _seq(),
+    Column("id", String(256), nullable=False, unique=True),
+    _parent("evaluation_id", "evaluations.id"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("skill", Text, nullable=False),
+    # Digest of all that was asked of the model: the same question has the same key.
+    Column("key", String(64), nullable=False, index=True),
+    Column("doc", Text, nullable=False),
+    Index("ix_trials_evaluation_id_seq", "evaluation_id", "seq"),
+    Index("ix_trials_skill_seq", "skill", "seq"),
+    sqlite_autoincrement=True,
+)
+
 tombstones = Table(
     "tombstones",
     metadata,

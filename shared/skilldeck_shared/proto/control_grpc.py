@@ -171,6 +171,34 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def PutEvaluation(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Json, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def GetEvaluation(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Ref, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ListEvaluations(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ListRequest, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def DeleteEvaluation(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Ref, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def AddTrial(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Json, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ListTrials(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.TrialsRequest, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def ExecInContainer(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ExecRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def ListModels(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Empty, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
         pass
 
@@ -420,6 +448,48 @@ class ControlBase(abc.ABC):
                 self.DeleteContainer,
                 grpclib.const.Cardinality.UNARY_UNARY,
                 skilldeck_shared.proto.control_pb2.Ref,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/PutEvaluation': grpclib.const.Handler(
+                self.PutEvaluation,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Json,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/GetEvaluation': grpclib.const.Handler(
+                self.GetEvaluation,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Ref,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/ListEvaluations': grpclib.const.Handler(
+                self.ListEvaluations,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ListRequest,
+                skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/DeleteEvaluation': grpclib.const.Handler(
+                self.DeleteEvaluation,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Ref,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/AddTrial': grpclib.const.Handler(
+                self.AddTrial,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Json,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/ListTrials': grpclib.const.Handler(
+                self.ListTrials,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.TrialsRequest,
+                skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/ExecInContainer': grpclib.const.Handler(
+                self.ExecInContainer,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ExecRequest,
                 skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/ListModels': grpclib.const.Handler(
@@ -684,6 +754,48 @@ class ControlStub:
             channel,
             '/skilldeck.control.v1.Control/DeleteContainer',
             skilldeck_shared.proto.control_pb2.Ref,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.PutEvaluation = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/PutEvaluation',
+            skilldeck_shared.proto.control_pb2.Json,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.GetEvaluation = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/GetEvaluation',
+            skilldeck_shared.proto.control_pb2.Ref,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.ListEvaluations = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ListEvaluations',
+            skilldeck_shared.proto.control_pb2.ListRequest,
+            skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.DeleteEvaluation = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/DeleteEvaluation',
+            skilldeck_shared.proto.control_pb2.Ref,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.AddTrial = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/AddTrial',
+            skilldeck_shared.proto.control_pb2.Json,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.ListTrials = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ListTrials',
+            skilldeck_shared.proto.control_pb2.TrialsRequest,
+            skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.ExecInContainer = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ExecInContainer',
+            skilldeck_shared.proto.control_pb2.ExecRequest,
             skilldeck_shared.proto.control_pb2.Json,
         )
         self.ListModels = grpclib.client.UnaryUnaryMethod(

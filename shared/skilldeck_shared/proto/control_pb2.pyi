@@ -344,6 +344,32 @@ class ContainerFileRef(_message.Message):
     file_id: str
     def __init__(self, container_id: _Optional[str] = ..., file_id: _Optional[str] = ...) -> None: ...
 
+class TrialsRequest(_message.Message):
+    __slots__ = ("evaluation", "skill", "keys", "limit", "after", "order")
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    SKILL_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    evaluation: str
+    skill: str
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    limit: int
+    after: str
+    order: str
+    def __init__(self, evaluation: _Optional[str] = ..., skill: _Optional[str] = ..., keys: _Optional[_Iterable[str]] = ..., limit: _Optional[int] = ..., after: _Optional[str] = ..., order: _Optional[str] = ...) -> None: ...
+
+class ExecRequest(_message.Message):
+    __slots__ = ("container_id", "command", "timeout_ms")
+    CONTAINER_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    container_id: str
+    command: str
+    timeout_ms: int
+    def __init__(self, container_id: _Optional[str] = ..., command: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
 class LoadModelRequest(_message.Message):
     __slots__ = ("model", "name", "engine", "options_json", "keep_default")
     MODEL_FIELD_NUMBER: _ClassVar[int]

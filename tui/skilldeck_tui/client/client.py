@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from grpclib.client import Channel
 
@@ -29,7 +29,9 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.proto.control_grpc import ControlStub
 from skilldeck_shared.version import __version__
-from skilldeck_tui.client.transport import SocketChannel, Stream, call, upload
+from skilldeck_tui.client.calls import read_all
+from skilldeck_tui.client.evaluations import EvaluationCalls
+from skilldeck_tui.client.transport import SocketChannel, Stream, upload
 from skilldeck_tui.client.types import (
     Change,
     ConnectionLost,
@@ -74,13 +76,12 @@ __all__ = [
 ]
 
 
-class Client:
+class Client(EvaluationCalls):
     """A connection to one daemon. Make it with `connect`; safe to use from many tasks of one event loop."""
 
     def __init__(self, channel: Channel, path: Path | None = None) -> None:
+        super().__init__(ControlStub(channel), path)
         self._channel = channel
-        self._stub = ControlStub(channel)
-        self.path = path
         self.daemon: Hello | None = None
 
     # ------------------------------------------------------------ connection
@@ -410,29 +411,3 @@ class Client:
 
     async def unload_model(self, name: str) -> Object:
         return await self._json(self._stub.UnloadModel, pb.Ref(id=name))
-
-    # ------------------------------------------------------------ plumbing
-
-    async def _call(self, method: Any, request: Any, timeout: float = 60.0) -> Any:
-        return await call(method, request, self.path, timeout)
-
-    async def _json(self, method: Any, request: Any) -> Object:
-        return parse((await self._call(method, request)).json)
-
-    async def _page(self, method: Any, limit: int, after: str, order: str, parent: str = "") -> Page:
-        reply = await self._call(method, pb.ListRequest(limit=limit, after=after, order=order, parent=parent))
-        return Page(objects(reply), reply.has_more)
-
-    def _stream(self, method: Any, request: Any, convert: Callable[[Any], Any]) -> Stream[Any]:
-        return Stream(method, request, convert, self.path)
-
-
-async def read_all(chunks: Stream[bytes], limit: int = 0) -> bytes:
-    """The bytes of a `read_…` stream, at most `limit` of them when it is not 0."""
-    content = bytearray()
-    async with chunks:
-        async for chunk in chunks:
-            content += chunk
-            if limit and len(content) >= limit:
-                return bytes(content[:limit])
-    return bytes(content)
