@@ -1,94 +1,30 @@
-"""opencode, qwen-code, pi and aider at their defaults over Chat Completions, as docs/clients.md sets them up.
+"""Codex, Claude Code, opencode, qwen-code, pi and Continue at their defaults, as docs/clients.md sets them up.
 
-Each carries out a call of its own, two at once, goes on with a session, and stops the model when it is ended.
+Each carries out a call of its own, two at once and one of an MCP server, reads an image, goes on with a session, and
+stops the model when it is ended. aider, which has no tools, edits a file.
 """
 
 from __future__ import annotations
 
-import json
+import base64
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.agents import AGENTS, Agent
 from support.programs import NOWHERE, drive, program, serving
 from support.scripted_model import Call, Endless, ScriptedModel, Turn
 
-
-@dataclass(frozen=True)
-class Agent:
-    """A program: what installs it, its settings, and how it is asked. `shell` makes a call of its own shell tool."""
-
-    name: str
-    package: str
-    settings: Callable[[Path, str], dict[str, str]]
-    ask: Callable[[str], list[str]]
-    again: Callable[[str], list[str]]
-    shell: Callable[[str], Call]
-
-
-def _opencode(home: Path, url: str) -> dict[str, str]:
-    provider = {
-        "npm": "@ai-sdk/openai-compatible",
-        "name": "skilldeck",
-        "options": {"baseURL": url, "apiKey": "local"},
-        "models": {"default": {}},
-    }
-    write(home / ".config/opencode/opencode.json", {"provider": {"skilldeck": provider}, "model": "skilldeck/default"})
-    return {"OPENCODE_DISABLE_AUTOUPDATE": "1"}
-
-
-def _pi(home: Path, url: str) -> dict[str, str]:
-    provider = {"baseUrl": url, "apiKey": "local", "api": "openai-completions", "models": [{"id": "default"}]}
-    write(home / ".pi/agent/models.json", {"providers": {"skilldeck": provider}})
-    return {"PI_OFFLINE": "1"}
-
-
-def _qwen(home: Path, url: str) -> dict[str, str]:
-    # It sends everything through a proxy, this machine's own addresses too (NO_PROXY is not read).
-    write(home / ".qwen/settings.json", {"privacy": {"usageStatisticsEnabled": False}})
-    direct = {"HTTP_PROXY": "", "HTTPS_PROXY": ""}
-    return {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "local", "OPENAI_MODEL": "default", **direct}
-
-
-def write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
-PI = ["--provider", "skilldeck", "--model", "default"]
-QWEN = ["--auth-type", "openai", "--approval-mode", "yolo"]
-AGENTS = [
-    Agent(
-        "opencode",
-        "opencode-ai",
-        _opencode,
-        lambda text: ["run", text],
-        lambda text: ["run", "--continue", text],
-        lambda command: Call("bash", {"command": command, "description": "Look"}),
-    ),
-    Agent(
-        "qwen",
-        "@qwen-code/qwen-code",
-        _qwen,
-        lambda text: [*QWEN, "-p", text],
-        lambda text: [*QWEN, "--continue", "-p", text],
-        lambda command: Call("run_shell_command", {"command": command, "is_background": False}),
-    ),
-    Agent(
-        "pi",
-        "@mariozechner/pi-coding-agent",
-        _pi,
-        lambda text: [*PI, "-p", text],
-        lambda text: [*PI, "--continue", "-p", text],
-        lambda command: Call("bash", {"command": command}),
-    ),
-]
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+RUN_S = 300
+ADD = re.compile(r"(^|_)add$")
+"""The server's tool as the program names it to the model, alone or in a namespace."""
 
 
 @pytest.fixture(params=AGENTS, ids=lambda agent: agent.name)
@@ -100,7 +36,8 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 @pytest.fixture
 def model() -> Iterator[ScriptedModel]:
-    # Some ask for a title of the session beside the work, at times of their own.
+    # Some ask for a title of the session beside the work, at times of their own. Their prompts have more bytes than a
+    # small context has tokens, and would be counted first.
     with ScriptedModel(context=262_144, strict=False) as model:
         yield model
 
@@ -120,11 +57,18 @@ def answering(model: ScriptedModel, *turns: Turn) -> list[dict[str, Any]]:
     return worked
 
 
-def run(agent: Agent, url: str, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(agent: Agent, url: str, tmp_path: Path, arguments: list[str], server: bool) -> dict[str, Any]:
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     path = program(agent.name, agent.package)
-    return drive([path, *arguments], tmp_path / "project", home, agent.settings(home, url), timeout=300)
+    return {"command": [path, *arguments], "home": home, "variables": agent.settings(home, url, server)}
+
+
+def run(
+    agent: Agent, url: str, tmp_path: Path, arguments: list[str], server: bool = False
+) -> subprocess.CompletedProcess[str]:
+    how = command(agent, url, tmp_path, arguments, server)
+    return drive(how["command"], tmp_path / "project", how["home"], how["variables"], timeout=RUN_S)
 
 
 def outputs(body: dict[str, Any]) -> str:
@@ -135,12 +79,48 @@ def test_calls_of_its_own_one_and_two_at_once(agent: Agent, model: ScriptedModel
     both = Turn(agent.shell("echo $((6*7))"), agent.shell("echo $((50+6))"))
     worked = answering(model, Turn("I look.", agent.shell("echo $((3*5))")), both, Turn("All done."))
     with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
-        done = run(agent, url, tmp_path, *agent.ask("Compute"))
+        done = run(agent, url, tmp_path, agent.ask("Compute"))
     assert done.returncode == 0, done.stderr
     assert "All done." in done.stdout
     assert "15" in outputs(worked[1])
     assert "42" in outputs(worked[2])
     assert "56" in outputs(worked[2])
+
+
+def test_a_tool_of_an_mcp_server_that_it_starts(agent: Agent, model: ScriptedModel, tmp_path: Path) -> None:
+    """The server has a tool with a schema that no grammar holds, too: the others stay."""
+    if not agent.servers:
+        pytest.skip(f"{agent.name} takes no MCP servers")
+    worked: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> Turn:
+        names = [tool["function"]["name"] for tool in body.get("tools") or ()]
+        add = next((name for name in names if ADD.search(name)), None)
+        if add is not None:
+            worked.append(body)
+            return Turn("Added.") if "42 ✓" in outputs(body) else Turn(Call(add, {"a": 20, "b": 22}))
+        if agent.search is not None and agent.search.name in names:
+            return Turn(agent.search)
+        return Turn("over")  # a title, or what it keeps of the session
+
+    model._always = answer
+    with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
+        done = run(agent, url, tmp_path, agent.ask("Add"), server=True)
+    assert (done.returncode, "Added." in done.stdout) == (0, True), done.stderr
+    assert "42 ✓" in outputs(worked[-1])
+
+
+def test_an_image_that_it_reads_for_a_model_of_text(agent: Agent, model: ScriptedModel, tmp_path: Path) -> None:
+    if agent.picture is None:
+        pytest.skip(f"{agent.name} reads no images")
+    path = tmp_path / "project" / "dot.png"
+    path.parent.mkdir()
+    path.write_bytes(base64.b64decode(PNG))
+    worked = answering(model, Turn(agent.picture(path)), Turn("A dot."))
+    with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
+        done = run(agent, url, tmp_path, agent.ask("What is in dot.png?"))
+    assert (done.returncode, "A dot." in done.stdout) == (0, True), (done.stdout, done.stderr)
+    assert len(worked) == 2
 
 
 def test_a_session_is_gone_on_with(agent: Agent, model: ScriptedModel, tmp_path: Path) -> None:
@@ -154,24 +134,23 @@ def test_a_session_is_gone_on_with(agent: Agent, model: ScriptedModel, tmp_path:
 
     model._always = answer
     with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
-        assert run(agent, url, tmp_path, *agent.ask("Remember 17")).returncode == 0
-        done = run(agent, url, tmp_path, *agent.again("Which number?"))
+        assert run(agent, url, tmp_path, agent.ask("Remember 17")).returncode == 0
+        done = run(agent, url, tmp_path, agent.again("Which number?"))
     assert "It was 17." in done.stdout, done.stderr
     assert "I keep 17 in mind." in str(worked[-1]["messages"])
 
 
 def test_the_model_stops_when_the_program_is_ended(agent: Agent, model: ScriptedModel, tmp_path: Path) -> None:
     worked = answering(model, Turn(Endless("and on ")))
-    home, folder = tmp_path / "home", tmp_path / "project"
-    home.mkdir()
+    folder = tmp_path / "project"
     folder.mkdir()
     with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
-        command = [program(agent.name, agent.package), *agent.ask("Talk")]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HTTPS_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1"}
+        how = command(agent, url, tmp_path, agent.ask("Talk"), server=False)
+        environment = {"PATH": os.environ["PATH"], "HTTPS_PROXY": NOWHERE, "NO_PROXY": "127.0.0.1"}
         process = subprocess.Popen(
-            command,
+            how["command"],
             cwd=folder,
-            env={**environment, **agent.settings(home, url)},
+            env={**environment, "HOME": str(how["home"]), **how["variables"]},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -195,6 +174,6 @@ def test_aider_edits_a_file(model: ScriptedModel, tmp_path: Path) -> None:
     with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
         settings = {"OPENAI_API_BASE": url, "OPENAI_API_KEY": "local"}
         command = [aider, "--model", "openai/default", *flags, "--message", "Make it 42", "number.txt"]
-        done = drive(command, folder, tmp_path / "home", settings, timeout=300)
+        done = drive(command, folder, tmp_path / "home", settings, timeout=RUN_S)
     assert done.returncode == 0, done.stderr
     assert (folder / "number.txt").read_text() == "42\n", done.stdout
