@@ -211,7 +211,8 @@ class ModelHub:
         options: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> ModelInfo:
-        """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed.
+        """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed. Without a
+        name a remote one is served as its server calls it.
 
         options: of the engine; `chat_template`: a Jinja file instead of the model's; `worker` (bool): whether the
         engine runs in a process of its own; `tool_text`: "auto" reads the calls in a model's text, "off" leaves them;
@@ -223,7 +224,8 @@ class ModelHub:
         options = dict(options or {})
         if engine not in (engines.AUTO, engines.REMOTE):
             engines.kind(engine)
-        served = name or registry.served_name(model)
+        unnamed = _elsewhere(engine, options) and not name and model in (registry.TINY, engines.REMOTE, "")
+        served = engines.REMOTE if unnamed else name or registry.served_name(model)
         if served == DEFAULT:
             raise BadRequest("A model cannot be named 'default'; that is an alias.", param="name")
 
@@ -242,7 +244,7 @@ class ModelHub:
         try:
             async with self._lock:
                 try:
-                    return await self._load(model, served, engine, options, report)
+                    return await self._load(model, served, engine, options, report, unnamed=unnamed)
                 finally:
                     over, self._loading = True, None
         except Exception as error:
@@ -252,14 +254,20 @@ class ModelHub:
             self._coming.remove(coming)
             coming.done.set_result(failed)
 
-    async def _load(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> ModelInfo:
+    async def _load(
+        self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress, *, unnamed: bool
+    ) -> ModelInfo:
         self._begun = time.monotonic()  # what waited for another model's loading is not this one's
         report(0.0, "starting")
         try:
             if served in self._entries:
                 await self._close(served)
-            if engine == engines.REMOTE or (engine == engines.AUTO and options.get("remote_url")):
-                entry = _Entry(await _remote(model, served, options), None)
+            if _elsewhere(engine, options):
+                entry = _Entry(await _remote(model, None if unnamed else served, options), None)
+                if unnamed and entry.model.info.name != DEFAULT:
+                    served = entry.model.info.name
+                    if served in self._entries:
+                        await self._close(served)
             else:
                 entry = await self._local(model, served, engine, options, report)
         except asyncio.CancelledError:
@@ -394,7 +402,12 @@ def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
     return engines.kind(name).make()
 
 
-async def _remote(model: str, served: str, options: dict[str, Any]) -> ChatModel:
+def _elsewhere(engine: str, options: Mapping[str, Any]) -> bool:
+    """Whether another server is to run the model."""
+    return engine == engines.REMOTE or (engine == engines.AUTO and bool(options.get("remote_url")))
+
+
+async def _remote(model: str, served: str | None, options: dict[str, Any]) -> ChatModel:
     from skilldeck_daemon.engine.remote import replicas
 
     url = options.get("remote_url")

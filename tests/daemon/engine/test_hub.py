@@ -145,6 +145,18 @@ async def test_loading_tells_its_stage_and_how_long_it_took(chat_folder: Path, m
     await hub.close()
 
 
+async def test_a_remote_model_without_a_name_is_called_as_its_server_calls_it() -> None:
+    with ScriptedModel(name="org/theirs") as server:
+        hub = ModelHub()
+        for model in ("tiny", "remote"):
+            info = await hub.load(model, None, "remote", {"remote_url": server.url})
+            assert info.name == "org/theirs"
+        assert ([one.name for one in hub.list()], hub.default) == (["org/theirs"], "org/theirs")
+        assert hub.get("default") is hub.get("org/theirs")
+        assert (await hub.load("another", None, "remote", {"remote_url": server.url})).name == "another"
+        await hub.close()
+
+
 async def test_several_addresses_are_one_remote_model() -> None:
     with ScriptedModel(Turn("hello")) as server:
         hub = ModelHub()

@@ -70,6 +70,24 @@ async def test_skills_and_their_versions_live(api: anthropic.AsyncAnthropic, sha
         await api.beta.skills.retrieve(skill.id)
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_a_skill_is_deleted_after_all_its_versions_in_any_order(
+    api: anthropic.AsyncAnthropic, newest_first: bool
+) -> None:
+    """As Anthropic's documentation cleans up: there is no default version to mind, and the skill is deleted last."""
+    skill = await api.beta.skills.create(files=[("g.zip", skill_zip("short-lived"))])
+    for _ in range(2):
+        await api.beta.skills.versions.create(skill.id, files=[("g.zip", skill_zip("short-lived"))])
+    versions = [version.id async for version in api.beta.skills.versions.list(skill.id)]
+    for number in versions if newest_first else reversed(versions):
+        with pytest.raises(anthropic.NotFoundError):
+            await api.beta.skills.versions.delete("9", skill_id=skill.id)
+        await api.beta.skills.versions.delete(number, skill_id=skill.id)
+    assert (await api.beta.skills.delete(skill.id)).type == "skill_deleted"
+    with pytest.raises(anthropic.NotFoundError):
+        await api.beta.skills.delete(skill.id)
+
+
 async def test_models_are_listed(api: anthropic.AsyncAnthropic, shared: Running) -> None:
     assert [model.id async for model in api.models.list()] == ["scripted"]
     assert (await api.models.retrieve("default")).id == "scripted"

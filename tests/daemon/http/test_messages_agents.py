@@ -161,10 +161,17 @@ async def test_deferred_tools_are_declared_and_hosted_ones_left_out() -> None:
             {**TOOL, "defer_loading": True},
             {"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"},
             {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+            {"type": "computer_20250124", "name": "computer", "display_width_px": 100, "display_height_px": 100},
+            {"type": "memory_20250818", "name": "memory"},
         ]
         answer = await post(daemon, tools=tools)
-        assert (answer.status_code, answer.headers["x-skilldeck-left-out"]) == (200, "tool_search, web_search")
-        assert [tool["function"]["name"] for tool in daemon.model.requests[0]["tools"]] == ["look"]
+        assert (answer.status_code, answer.headers["x-skilldeck-left-out"]) == (
+            200,
+            "tool_search, web_search, computer",
+        )
+        sent = daemon.model.requests[0]["tools"]
+        assert [tool["function"]["name"] for tool in sent] == ["look", "memory"]
+        assert "rename" in sent[1]["function"]["parameters"]["properties"]["command"]["enum"]
 
 
 @pytest.mark.parametrize("name", ["claude-opus-4-8", "claude-3-5-haiku-latest"])
@@ -207,6 +214,8 @@ async def test_an_answer_has_every_field_of_anthropics_schema() -> None:
     async with running(Turn(Reasoning("hm" * 20), "ok")) as daemon:
         message = (await post(daemon)).json()
         assert message["stop_details"] is None
+        # In the schema, and no null: the Vercel AI SDK (@ai-sdk/anthropic 3.0) takes none of it, or a list.
+        assert message["content"] == [{"type": "text", "text": "ok", "citations": []}]
         used = message["usage"]
         assert used["cache_creation"] == {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
         assert used["output_tokens_details"] == {"thinking_tokens": 10}

@@ -96,7 +96,8 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
         match item["type"]:
             case "message":
                 text = "".join(part["text"] for part in item["content"])
-                block = {"type": "text", "text": text, "citations": None} if text else None
+                # An empty list: the published schema has the field, and the Vercel AI SDK takes no null for it.
+                block = {"type": "text", "text": text, "citations": []} if text else None
             case "reasoning" if thinking:
                 text = "".join(part["text"] for part in item["content"])
                 block = {"type": "thinking", "thinking": text, "signature": seal(text)} if text else None

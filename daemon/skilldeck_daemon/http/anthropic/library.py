@@ -37,6 +37,8 @@ Doc = dict[str, Any]
 SHARED = ("/v1/files", "/v1/skills", "/v1/models")
 MADE = "cfile_"
 PAGE = 1000
+EMPTIED = 1000
+"""Skills whose last version was deleted that are remembered, until they are deleted themselves."""
 
 
 class AnthropicPaths:
@@ -172,6 +174,9 @@ def _expiry(text: str | None) -> int | None:
 
 def _skills(api: APIRouter, services: Services) -> None:
     skills = services.skills
+    # A client of Anthropic's deletes every version first, in any order, and then the skill, which here went with its
+    # last version.
+    emptied: dict[str, None] = {}
 
     async def shown(skill: Doc) -> Doc:
         latest = await skills.version(skill["id"], skill["latest_version"])
@@ -208,7 +213,10 @@ def _skills(api: APIRouter, services: Services) -> None:
 
     @api.delete("/skills/{skill_id}")
     async def delete(skill_id: str) -> Response:
-        await skills.delete(skill_id)
+        if skill_id in emptied:
+            del emptied[skill_id]
+        else:
+            await skills.delete(skill_id)
         return JSONResponse({"id": skill_id, "type": "skill_deleted"})
 
     @api.post("/skills/{skill_id}/versions")
@@ -233,7 +241,16 @@ def _skills(api: APIRouter, services: Services) -> None:
 
     @api.delete("/skills/{skill_id}/versions/{version}")
     async def delete_version(skill_id: str, version: str) -> Response:
+        newest = (await skills.versions(skill_id, 2, "desc", "")).data
+        others = [entry["version"] for entry in newest if entry["version"] != version]
+        if others and (await skills.get(skill_id))["default_version"] == version:
+            await skills.version(skill_id, version)  # 404 before anything is changed
+            await skills.set_default(skill_id, others[0])
         await skills.delete_version(skill_id, version)
+        if not others:
+            emptied[skill_id] = None
+            while len(emptied) > EMPTIED:
+                emptied.pop(next(iter(emptied)))
         return JSONResponse({"id": version, "type": "skill_version_deleted"})
 
     @api.get("/skills/{skill_id}/versions/{version}/content")

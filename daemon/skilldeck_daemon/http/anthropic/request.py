@@ -1,8 +1,8 @@
 """The body of POST /v1/messages (Anthropic Messages), read once and completely into a `ResponseRequest`.
 
-Every field is honoured, or refused by name. Tools: the client's own (with `input_schema`), the client-side bash and
-text editor in Anthropic's versions, web_search, and code_execution, which is the hosted shell; `container` names its
-container or the skills it has. A thinking budget is told to the model as effort: low, medium or high.
+Every field is honoured, or refused by name. Tools: the client's own (with `input_schema`), the client-side bash, text
+editor and memory in Anthropic's versions, web_search, and code_execution, which is the hosted shell; `container` names
+its container or the skills it has. A thinking budget is told to the model as effort: low, medium or high.
 """
 
 from __future__ import annotations
@@ -47,7 +47,17 @@ CLIENT_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
             "view_range": {"type": "array", "items": {"type": "integer"}},
         },
     ),
+    "memory_": (
+        "View and change the files of a memory that stays between conversations, below /memories.",
+        {
+            "command": {"type": "string", "enum": ["view", "create", "str_replace", "insert", "delete", "rename"]},
+            **dict.fromkeys(("path", "file_text", "old_str", "new_str", "insert_text", "old_path", "new_path"), _TEXT),
+            "insert_line": {"type": "integer"},
+            "view_range": {"type": "array", "items": {"type": "integer"}},
+        },
+    ),
 }
+"""Tools that the client carries out and Anthropic's models know by their types, by the beginnings of those."""
 NAMES = {
     "input": "messages",
     "text.format": "output_config.format",
@@ -73,8 +83,8 @@ BILLING = "x-anthropic-billing-header:"
 """Begins a line that Claude Code puts before its system text, another one in each session: the prompt's cached
 beginning would end there."""
 WEB_SEARCH = "web_search"
-ABSENT = {"tool_search_tool_": "tool_search", "web_fetch_": "web_fetch"}
-"""Hosted tools, by the beginnings of their types, and what Responses call them."""
+ABSENT = {"tool_search_tool_": "tool_search", "web_fetch_": "web_fetch", "computer_": "computer"}
+"""Tools that are not here, by the beginnings of their types, and what Responses call them."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +314,7 @@ def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
     for prefix, type in ABSENT.items():
         if kind.startswith(prefix):
             return {"type": type}
-    hint = f"Supported: custom, {CODE_EXECUTION}_…, {WEB_SEARCH}_…, bash_…, text_editor_…."
+    hint = f"Supported: custom, {CODE_EXECUTION}_…, {WEB_SEARCH}_…, bash_…, text_editor_…, memory_…."
     refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
 
 
