@@ -20,6 +20,7 @@ from skilldeck_tui.cli.common import Context
 from skilldeck_tui.cli.connect import connect
 from skilldeck_tui.cli.daemon import containers_app, files_app, logs, models_app, status, stop
 from skilldeck_tui.cli.disk import trust, untrust
+from skilldeck_tui.cli.evals import evals_app
 from skilldeck_tui.cli.install import install
 from skilldeck_tui.cli.lint import lint
 from skilldeck_tui.cli.run import run
@@ -45,6 +46,7 @@ app.command()(watch)
 app.command()(install)
 app.command()(update)
 app.command("test")(run_tests)
+app.add_typer(evals_app, name="evals")
 app.command()(lint)
 app.add_typer(skills_app, name="skills")
 app.command()(trust)

@@ -1,152 +1,297 @@
-"""`skilldeck test`: run the tests of skill folders and say what failed, for people, as JSON lines, as JUnit."""
+"""`skilldeck test`: run the tests of skill folders, in as many columns as asked, and say what came out.
+
+For people as lines and a table, as JSON lines, and as JSON, JUnit, Markdown and HTML files.
+"""
 
 from __future__ import annotations
 
-import re
+import json as json_text
+import random
 import sys
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from xml.etree import ElementTree
 
 import typer
 
-from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.errors import BadRequest, NotFound
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.complete import complete_model
 from skilldeck_tui.client.client import Client
-from skilldeck_tui.skill_tests.suite import EvalError, Result, load_cases, run_cases
+from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.cases import Case, EvalError
+from skilldeck_tui.skill_tests.plan import Plan, Try
+from skilldeck_tui.skill_tests.reading import load_cases
+from skilldeck_tui.skill_tests.reports.html import page
+from skilldeck_tui.skill_tests.reports.junit import junit as junit_document
+from skilldeck_tui.skill_tests.reports.summary import summarise
+from skilldeck_tui.skill_tests.reports.text import markdown, terminal
+from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
+from skilldeck_tui.skill_tests.statistics import failures
+from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of, parse_names
 
-# What XML 1.0 cannot hold, not even escaped.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+SEEDS = 1 << 31
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say of a matrix. `against`: the version that must not have been better."""
+
+    models: tuple[str, ...] = ("default",)
+    versions: tuple[str, ...] = (LATEST,)
+    without_skill: bool = False
+    among: Path | None = None
+    runs: int = 1
+    seed: int | None = None
+    judge: str = ""
+    jobs: int = 1
+    only: str = ""
+    again: bool = False
+    allow: tuple[str, ...] = ()
+    against: str = ""
+    min_pass: float | None = None
 
 
 def run_tests(
     ctx: typer.Context,
-    folders: Annotated[list[Path], typer.Argument(help="Skill folders with evals/*.yaml.")],
+    folders: Annotated[list[Path], typer.Argument(help="Skill folders with evals/evals.json or evals/*.yaml.")],
     model: Annotated[
         str, typer.Option("--model", "-m", help="The model's name.", autocompletion=complete_model)
     ] = "default",
+    models: Annotated[str, typer.Option("--models", help="Several models: a,b.")] = "",
+    versions: Annotated[
+        str,
+        typer.Option("--versions", help="3,5,latest: numbers, latest (the folder), default, folders, git revisions."),
+    ] = "",
+    without_skill: Annotated[bool, typer.Option("--without-skill", help="Also without the skill: its lift.")] = False,
+    among: Annotated[Path | None, typer.Option("--among", help="A folder of skills to mount beside it.")] = None,
+    runs: Annotated[int, typer.Option("--runs", "-n", min=1, max=1000, help="Tries of each test.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=SEEDS, help="Of the first try; what was asked with it is kept.")
+    ] = None,
+    judge: Annotated[
+        str, typer.Option("--judge", help="A model that judges sentences.", autocompletion=complete_model)
+    ] = "",
+    min_pass: Annotated[
+        float | None, typer.Option("--min-pass", min=0, max=100, help="Per cent that must pass; all when left out.")
+    ] = None,
+    against: Annotated[
+        str, typer.Option("--no-regression-against", help="Fail when a test does worse than with this version.")
+    ] = "",
+    again: Annotated[bool, typer.Option("--again", help="Ask also what was asked before.")] = False,
     only: Annotated[str, typer.Option("--only", "-k", help="Only tests whose name contains this.")] = "",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Tests at a time.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Tries at a time.")] = 1,
     junit: Annotated[Path | None, typer.Option("--junit", help="Also write JUnit XML here.")] = None,
+    report: Annotated[
+        list[Path] | None, typer.Option("--report", help="Also write a report: .html, .md or .json. Repeatable.")
+    ] = None,
     allow: Allow = None,
     json: Json = False,
 ) -> None:
-    """Run the tests of skill folders (evals/*.yaml) on the daemon's model.
+    """Run the tests of skill folders (evals/evals.json, evals/*.yaml) on models of this machine.
 
-    A test is {name, prompt, files, timeout, expect: {commands, exit_codes, files, answer}}; commands and answer are
-    regular expressions that must be found, exit_codes what every command may end with, files what must be made.
+    A test is {name, prompt, files, timeout, expect: {commands, exit_codes, files, answer, …}}; commands and answer are
+    regular expressions that must be found, exit_codes what every command may end with, files what must be made. The
+    page docs/evals.md has them all. The matrix is tests by models and versions; it is kept, and goes on after a kill.
     """
+    asked = Asked(
+        models=tuple(parse_names(models)) or (model,),
+        versions=tuple(parse_names(versions)) or (LATEST,),
+        without_skill=without_skill,
+        among=among,
+        runs=runs,
+        seed=seed,
+        judge=judge,
+        jobs=jobs,
+        only=only,
+        again=again,
+        allow=tuple(allow or ()),
+        against=against,
+        min_pass=min_pass,
+    )
 
     async def work() -> int:
+        for path in report or ():
+            if path.suffix not in (".html", ".md", ".json"):
+                raise BadRequest(f"{path} is no .html, .md or .json file.", param="report")
         for folder in folders:
             load_cases(folder)  # everything is checked before anything starts
         async with connected(ctx, start=True, ready=True) as client:
-            results = await run_and_print(
-                client, folders, model=model, only=only, jobs=jobs, as_json=json, allow=allow or ()
-            )
+            done = await run_and_print(client, folders, asked, as_json=json)
         if junit is not None:
-            write_junit(junit, results)
-        return out.OK if all(result.passed for result in results) else out.FAILED
+            write_junit(junit, done)
+        reports = [summarise(one.evaluation, one.trials, against=against) for one in done]
+        for path in report or ():
+            for found, one in zip(reports, done, strict=True):
+                write_report(_place(path, found, len(reports)), found, one.trials)
+        return (
+            out.OK if all([passes(found, one, asked) for found, one in zip(reports, done, strict=True)]) else out.FAILED
+        )
 
     out.perform(work(), json)
 
 
-async def run_and_print(
-    client: Client,
-    folders: Sequence[Path],
-    *,
-    model: str = "default",
-    only: str = "",
-    jobs: int = 1,
-    as_json: bool = False,
-    allow: Sequence[str] = (),
-) -> list[Result]:
-    """Run the tests of the folders, one folder after the other, printing each result as it comes."""
-    results: list[Result] = []
-    ended = 0
+def passes(report: Object, done: Evaluated, asked: Asked) -> bool:
+    """Whether the exit code is 0: no certain regression and enough passed where that was asked, else every try passed.
+    A version before the subject, and the baseline, may fail."""
+    mine = [column for column in report["columns"] if column["variant"] == report["subject"]]
+    if any(found["certain"] for found in report["regressions"]):
+        return False
+    if asked.min_pass is not None:
+        # What could not be run or judged has not passed.
+        for column in mine:
+            total = column["tried"] + column["not_judged"] + column["errors"]
+            if not total or 100 * column["passed"] / total < asked.min_pass:
+                return False
+        return bool(mine)
+    if asked.against:
+        return any(column["tried"] for column in mine)
+    return all(trial["status"] == "passed" for trial in done.trials if trial["variant"] == report["subject"])
 
-    def finished(result: Result) -> None:
+
+async def run_and_print(
+    client: Client, folders: Sequence[Path], asked: Asked | None = None, *, as_json: bool = False
+) -> list[Evaluated]:
+    """Run the tests of the folders, one folder after the other, printing each try as it ends, then the table."""
+    asked = asked or Asked()
+    done: list[Evaluated] = []
+    for folder in folders:
+        cases = [case for case in load_cases(folder) if asked.only.lower() in case.name.lower()]
+        if not cases:
+            continue
+        plan = await make_plan(client, folder, cases, asked)
+        done.append(await _run(client, plan, asked, as_json))
+    if asked.only and not done:
+        raise EvalError(f"No test's name contains {asked.only!r}.")
+    trials = [trial for one in done for trial in one.trials]
+    if not as_json:
+        counts = {
+            status: sum(t["status"] == status for t in trials) for status in ("passed", "failed", "not_judged", "error")
+        }
+        seconds = sum(trial["seconds"] for trial in trials if not trial["reused"])
+        told = f"{counts['passed']} passed, {counts['failed']} failed"
+        told += f", {counts['not_judged']} not judged" if counts["not_judged"] else ""
+        told += f", {counts['error']} could not be run" if counts["error"] else ""
+        reused = sum(one.reused for one in done)
+        told += f" in {seconds:.1f} s" + (f"; {reused} were asked before" if reused else "")
+        out.note(told, "red" if counts["failed"] or counts["error"] else "green")
+    return done
+
+
+async def make_plan(client: Client, folder: Path, cases: Sequence[Case], asked: Asked) -> Plan:
+    """Look up everything a matrix needs: models, versions, the skills around. Raises what is missing, by name."""
+    served = await client.models()
+    chosen = [_model(served, name) for name in asked.models]
+    if asked.judge:
+        _model(served, asked.judge)
+    versions = Versions(client, folder)
+    skill = await versions.name()
+    if asked.among is not None:
+        versions.among = await among_of(client, asked.among, skill)
+    names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
+    variants = [await versions.resolve(name) for name in names]
+    if asked.without_skill:
+        variants.append(await versions.baseline())
+    environment = network(asked.allow, [folder.expanduser().resolve().name])
+    seed = random.randrange(SEEDS) if asked.seed is None else asked.seed
+    return Plan(
+        folder, skill, cases, chosen, variants, asked.runs, seed, asked.judge, environment, versions.among.names
+    )
+
+
+def _model(served: Sequence[Object], name: str) -> Object:
+    """A served model by name; "default" is the first. Raises NotFound with what there is."""
+    found = served[0] if name == "default" and served else next((one for one in served if one["id"] == name), None)
+    if found is None:
+        there = ", ".join(str(one["id"]) for one in served)
+        raise NotFound(f"No model {name!r} is served.", f"There are: {there}." if there else "", param="models")
+    return found
+
+
+async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evaluated:
+    ended = 0
+    total = len(plan.cases) * len(plan.models) * len(plan.variants) * plan.runs
+    wide = len(plan.models) * len(plan.variants) * plan.runs > 1
+
+    def started(one: Try) -> None:
+        out.draw(f"testing {one.case.name}", ended / total, f"{ended} of {total}")
+
+    def finished(trial: Object) -> None:
         nonlocal ended
         ended += 1
-        _json_line(result) if as_json else _line(result)
+        out.data_json(_as_line(trial)) if as_json else _line(trial, wide)
 
-    chosen = [
-        (folder, [case for case in load_cases(folder) if only.lower() in case.name.lower()]) for folder in folders
-    ]
-    total = sum(len(cases) for _, cases in chosen)
-    for folder, cases in chosen:
-        results += await run_cases(
-            client,
-            folder,
-            cases,
-            model=model,
-            jobs=jobs,
-            environment=network(allow, [folder.expanduser().resolve().name]),
-            started=lambda case: out.draw(f"testing {case.name}", ended / total, f"{ended} of {total}"),
-            finished=finished,
-        )
-    if only and not results:
-        raise EvalError(f"No test's name contains {only!r}.")
-    if not as_json:
-        failed = sum(not result.passed for result in results)
-        seconds = sum(result.seconds for result in results)
-        text = f"{len(results) - failed} passed, {failed} failed in {seconds:.1f} s"
-        out.note(text, "red" if failed else "green")
-    return results
+    done = await evaluate(
+        client,
+        plan,
+        jobs=asked.jobs,
+        seeded=asked.seed is not None,
+        again=asked.again,
+        started=started,
+        finished=finished,
+    )
+    report = summarise(done.evaluation, done.trials, against=asked.against)
+    if as_json:
+        out.data_json(report)
+    else:
+        for line in terminal(report):
+            out.data(out.safe(line))
+        if wide:
+            out.note(f"kept as {done.evaluation['id']}; seeds from {plan.seed}", "dim")
+    return done
 
 
-def _json_line(result: Result) -> None:
-    out.data_json(result.as_json())
+def _as_line(trial: Object) -> Object:
+    """A trial with the fields that `--json` had before trials were kept."""
+    more = {"file": trial["source"], "name": trial["test"], "passed": trial["status"] == "passed"}
+    return {**trial, **more, "failures": failures(trial), "run_id": trial["run_id"] or None}
 
 
-def _line(result: Result) -> None:
-    mark = out.paint("PASS", "green", sys.stdout) if result.passed else out.paint("FAIL", "red", sys.stdout)
-    out.data(f"{mark} {result.skill}: {result.case.name} ({result.seconds:.1f} s)")
-    for failure in result.failures:
+def _line(trial: Object, wide: bool) -> None:
+    words = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "error": ("FAIL", "red")}
+    word, style = words.get(trial["status"], ("NOT JUDGED", "yellow"))
+    where = f" [{trial['model']}, {trial['variant']}, try {trial['number'] + 1}]" if wide else ""
+    took = "asked before" if trial["reused"] else f"{trial['seconds']:.1f} s"
+    out.data(f"{out.paint(word, style, sys.stdout)} {trial['skill']}: {out.safe(trial['test'])}{where} ({took})")
+    for failure in failures(trial):
         out.data(f"     {out.safe(failure)}")
-    if result.failures and result.run_id:
-        out.data(f"     look at it: skilldeck --run {result.run_id}")
+    if trial["status"] != "passed" and trial["run_id"] and not trial["baseline"]:
+        out.data(f"     look at it: skilldeck --run {trial['run_id']}")
 
 
-def write_junit(path: Path, results: Sequence[Result]) -> None:
-    """The results as JUnit XML, a suite for each skill. Raises BadRequest when it cannot be written."""
-    root = ElementTree.Element("testsuites", name="skilldeck")
-    for skill, group in groupby(results, key=lambda result: result.skill):
-        suite = list(group)
-        element = ElementTree.SubElement(
-            root,
-            "testsuite",
-            name=skill,
-            tests=str(len(suite)),
-            failures=str(sum(not result.passed for result in suite)),
-            errors="0",
-            time=f"{sum(result.seconds for result in suite):.3f}",
-        )
-        for result in suite:
-            case = ElementTree.SubElement(
-                element,
-                "testcase",
-                classname=f"{skill}.{Path(result.case.source).stem}",
-                name=_xml(result.case.name),
-                time=f"{result.seconds:.3f}",
-            )
-            if result.failures:
-                failure = ElementTree.SubElement(case, "failure", message=_xml(result.failures[0]))
-                failure.text = _xml("\n".join(result.failures))
-            log = [f"$ {command}\n(exit code {code})" for command, code in result.commands]
-            ElementTree.SubElement(case, "system-out").text = _xml("\n".join([*log, result.answer]))
-    ElementTree.indent(root)
+# ------------------------------------------------------------ files
+
+
+def write_junit(path: Path, done: Sequence[Evaluated]) -> None:
+    """JUnit XML of what ran. Raises BadRequest when it cannot be written."""
+    document = junit_document([(one.evaluation, one.trials) for one in done])
+    text = ElementTree.tostring(document, encoding="unicode")
+    _write(path, f"<?xml version='1.0' encoding='utf-8'?>\n{text}\n", "junit")
+
+
+def write_report(path: Path, report: Object, trials: Sequence[Object]) -> None:
+    """One report, in the form its name says. Raises BadRequest when it cannot be written."""
+    if path.suffix == ".html":
+        text = page(report, trials)
+    elif path.suffix == ".md":
+        text = markdown(report)
+    else:
+        text = json_text.dumps({**report, "trials": list(trials)}, ensure_ascii=False, indent=2) + "\n"
+    _write(path, text, "report")
+
+
+def _place(path: Path, report: Object, count: int) -> Path:
+    """Several skills have a file each."""
+    return path if count == 1 else path.with_stem(f"{path.stem}-{report['evaluation']['skill']}")
+
+
+def _write(path: Path, text: str, param: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise BadRequest(f"{path} cannot be written: {error.strerror}.", param="junit") from error
-
-
-def _xml(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+        raise BadRequest(f"{path} cannot be written: {error.strerror}.", param=param) from error

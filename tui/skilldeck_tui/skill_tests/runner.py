@@ -1,0 +1,211 @@
+"""Runs an evaluation: every try of its plan, each kept as it ends, so that a kill costs what was under way.
+
+A try whose question (model, prompt, files, skills, seed) was asked before is not asked again: its trial is taken over,
+and where only the checks differ the old run is held against the new ones. An evaluation that was cut off is gone on
+with by the next one of the same plan, unless the process that runs it still does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skilldeck_shared.errors import NotFound, SkilldeckError
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.plan import Plan, Try
+from skilldeck_tui.skill_tests.statistics import Matrix
+from skilldeck_tui.skill_tests.trial import judge_again, run_trial
+
+KEYS_AT_ONCE = 500
+TOLD_SECONDS = 2.0
+"""How often the evaluation's own count is written; each trial tells itself."""
+IDENTITY = ("id", "object", "created_at", "evaluation_id", "reused", "variant", "version", "source", "test")
+
+
+@dataclass
+class Evaluated:
+    """What came out. `reused` tries were answered before; `resumed`: it went on with one that was cut off."""
+
+    evaluation: Object
+    trials: list[Object] = field(default_factory=list)
+    resumed: bool = False
+
+    @property
+    def reused(self) -> int:
+        return sum(bool(trial["reused"]) for trial in self.trials)
+
+    @property
+    def matrix(self) -> Matrix:
+        return Matrix(self.trials)
+
+
+async def evaluate(
+    client: Client,
+    plan: Plan,
+    *,
+    jobs: int = 1,
+    seeded: bool = False,
+    again: bool = False,
+    started: Callable[[Try], None] | None = None,
+    finished: Callable[[Object], None] | None = None,
+) -> Evaluated:
+    """Run the plan, `jobs` tries at a time; trials come in its order. Cancelling cancels the runs; what ended stays.
+
+    Args:
+        seeded: the plan's seed was asked for; without, an interrupted evaluation is gone on with under its own.
+        again: ask everything, also what was asked before.
+    """
+    key = await asyncio.to_thread(plan.key, seeded=seeded)
+    before = None if again else await _interrupted(client, plan.skill, key)
+    if before is not None:
+        plan.seed = int(before["seed"])
+    tries = await asyncio.to_thread(plan.tries)
+    known = {} if again else await _known(client, [one.key for one in tries])
+    told = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner()}
+    done = Evaluated(await client.put_evaluation({**(before or {}), **told}), resumed=before is not None)
+    run = _Run(client, plan, done, jobs, known, started, finished)
+    status = "failed"
+    try:
+        done.trials = await run.all(tries)
+        status = "completed"
+    except asyncio.CancelledError:
+        status = "cancelled"
+        raise
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+    finally:
+        ended = {**done.evaluation, "status": status, "done": run.ended, "owner": None}
+        with suppress(SkilldeckError):
+            done.evaluation = await asyncio.shield(client.put_evaluation(ended))
+    return done
+
+
+class _Run:
+    def __init__(
+        self,
+        client: Client,
+        plan: Plan,
+        done: Evaluated,
+        jobs: int,
+        known: dict[str, list[Object]],
+        started: Callable[[Try], None] | None,
+        finished: Callable[[Object], None] | None,
+    ) -> None:
+        self._client, self._plan, self._done, self._known = client, plan, done, known
+        self._slots = asyncio.Semaphore(max(1, jobs))
+        self._started, self._finished = started, finished
+        self._told = asyncio.get_running_loop().time()
+        self.ended = 0
+
+    async def all(self, tries: Sequence[Try]) -> list[Object]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(one)) for one in tries]
+        return [task.result() for task in tasks]
+
+    async def _one(self, one: Try) -> Object:
+        async with self._slots:
+            trial = await self._before(one)
+            if trial is None:
+                if self._started is not None:
+                    self._started(one)
+                trial = await run_trial(
+                    self._client, one, self._plan.skill, environment=self._plan.environment, judge=self._plan.judge
+                )
+            mine = self._done.evaluation["id"]
+            if trial.get("evaluation_id") != mine:
+                trial = await self._client.add_trial({**trial, "evaluation_id": mine})
+            self.ended += 1
+            if self._finished is not None:
+                self._finished(trial)
+            await self._tell()
+            return trial
+
+    async def _before(self, one: Try) -> Object | None:
+        """What is known of this question: a trial, or the run of one held against these checks."""
+        mine = self._done.evaluation["id"]
+        known = [trial for trial in self._known.get(one.key, ()) if trial["status"] != "error"]
+        same = [trial for trial in known if trial["checks_key"] == one.checks_key]
+        for trial in same:
+            named = (trial["variant"], trial["source"], trial["test"])
+            if trial["evaluation_id"] == mine and named == (one.variant.label, one.case.source, one.case.name):
+                return trial
+        for trial in reversed(same):
+            kept = {name: value for name, value in trial.items() if name not in IDENTITY}
+            variant, case = one.variant, one.case
+            named = {"variant": variant.label, "version": variant.version, "source": case.source, "test": case.name}
+            return {**kept, **named, "reused": True}
+        for trial in reversed(known):
+            if trial["run_id"]:
+                # The run, or the files it left, may be gone: then it is asked again.
+                with suppress(SkilldeckError):
+                    return await judge_again(self._client, one, self._plan.skill, trial["run_id"], self._plan.judge)
+        return None
+
+    async def _tell(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TOLD_SECONDS:
+            self._told = now
+            state = {**self._done.evaluation, "done": self.ended}
+            with suppress(SkilldeckError):
+                self._done.evaluation = await self._client.put_evaluation(state)
+
+
+async def trials_of(client: Client, evaluation_id: str) -> list[Object]:
+    """All trials of an evaluation, in the order they ended."""
+    found: list[Object] = []
+    while True:
+        page = await client.trials(evaluation_id, after=found[-1]["id"] if found else "")
+        found += page.data
+        if not page.has_more:
+            return found
+
+
+async def _known(client: Client, keys: Sequence[str]) -> dict[str, list[Object]]:
+    """Trials of these questions, of whichever evaluation, oldest first."""
+    found: dict[str, list[Object]] = {}
+    unique = list(dict.fromkeys(keys))
+    for start in range(0, len(unique), KEYS_AT_ONCE):
+        after = ""
+        while True:
+            page = await client.trials(keys=unique[start : start + KEYS_AT_ONCE], after=after)
+            for trial in page.data:
+                found.setdefault(trial["key"], []).append(trial)
+            if not page.has_more:
+                break
+            after = str(page.data[-1]["id"])
+    return found
+
+
+async def _interrupted(client: Client, skill: str, key: str) -> Object | None:
+    """The newest evaluation of this plan that did not end, unless somebody runs it."""
+    with suppress(NotFound):
+        for evaluation in (await client.evaluations(skill=skill, limit=50)).data:
+            if evaluation.get("key") == key and evaluation["status"] in ("running", "cancelled"):
+                return None if _alive(evaluation.get("owner")) else evaluation
+            if evaluation.get("key") == key:
+                return None
+    return None
+
+
+def _owner() -> Object:
+    return {"pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's own count: a pid alone is given out again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _alive(owner: object) -> bool:
+    if not isinstance(owner, dict) or not owner.get("started"):
+        return False
+    mine = owner["pid"] == os.getpid()
+    return not mine and _started(int(owner["pid"])) == owner["started"]

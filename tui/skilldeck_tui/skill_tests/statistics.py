@@ -1,0 +1,187 @@
+"""Pass rates and what can be said of them: intervals, the difference of two rates, what is flaky, what got worse.
+
+Intervals are at 95 %. Tries are taken as independent. What was not judged counts neither as passed nor as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+from skilldeck_tui.client.types import Object
+
+Z = 1.959963984540054
+
+Column = tuple[str, str]
+"""(model, variant's label)."""
+Test = tuple[str, str]
+"""(source, name)."""
+
+
+def wilson(passed: int, tried: int) -> tuple[float, float]:
+    """The interval in which the true rate lies; (0, 1) when nothing was tried."""
+    if not tried:
+        return 0.0, 1.0
+    rate, z2 = passed / tried, Z * Z
+    middle = (rate + z2 / (2 * tried)) / (1 + z2 / tried)
+    half = Z * sqrt(rate * (1 - rate) / tried + z2 / (4 * tried * tried)) / (1 + z2 / tried)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One rate less another, and the interval of that (Newcombe's, of two Wilson intervals)."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether it is not zero."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass
+class Cell:
+    """Tries of one test in one column, or of many together."""
+
+    trials: list[Object] = field(default_factory=list)
+
+    def of(self, *statuses: str) -> int:
+        return sum(trial["status"] in statuses for trial in self.trials)
+
+    @property
+    def passed(self) -> int:
+        return self.of("passed")
+
+    @property
+    def tried(self) -> int:
+        """Those that were decided."""
+        return self.of("passed", "failed")
+
+    @property
+    def rate(self) -> float | None:
+        return self.passed / self.tried if self.tried else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.passed, self.tried)
+
+    @property
+    def flaky(self) -> bool:
+        """The same question was answered well and badly."""
+        return 0 < self.passed < self.tried
+
+    @property
+    def sentences(self) -> tuple[int, int, int]:
+        """Of all sentences: (that hold, that do not, not judged)."""
+        found = [check["status"] for trial in self.trials for check in trial["checks"] if check["kind"] == "sentence"]
+        return found.count("passed"), found.count("failed"), found.count("not_judged")
+
+    def mean(self, name: str) -> float:
+        """Of a figure of those that ran to an end."""
+        values = [float(trial.get(name) or 0) for trial in self.trials if trial["status"] != "error"]
+        return sum(values) / len(values) if values else 0.0
+
+    @property
+    def tokens(self) -> float:
+        return self.mean("input_tokens") + self.mean("output_tokens")
+
+
+def difference(one: Cell, other: Cell) -> Difference | None:
+    """By how much the first rate is above the second; None when either has nothing that was decided."""
+    if one.rate is None or other.rate is None:
+        return None
+    (low, high), (low2, high2) = one.interval, other.interval
+    value = one.rate - other.rate
+    return Difference(
+        value,
+        value - sqrt((one.rate - low) ** 2 + (high2 - other.rate) ** 2),
+        value + sqrt((high - one.rate) ** 2 + (other.rate - low2) ** 2),
+    )
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A test that a version does worse than an earlier one. `certain`: it passed always and never does now, or the
+    interval of the drop leaves zero out. `run_id` is a run that shows it."""
+
+    test: Test
+    model: str
+    before: str
+    now: str
+    drop: Difference
+    certain: bool
+    run_id: str
+    reason: str
+
+
+class Matrix:
+    """The trials of one or several evaluations, by test and column."""
+
+    def __init__(self, trials: Iterable[Object]) -> None:
+        self.cells: dict[tuple[Test, Column], Cell] = {}
+        self.tests: list[Test] = []
+        self.columns: list[Column] = []
+        for trial in trials:
+            test, column = (trial["source"], trial["test"]), (trial["model"], trial["variant"])
+            if test not in self.tests:
+                self.tests.append(test)
+            if column not in self.columns:
+                self.columns.append(column)
+            self.cells.setdefault((test, column), Cell()).trials.append(trial)
+
+    def cell(self, test: Test, column: Column) -> Cell:
+        return self.cells.get((test, column), Cell())
+
+    def column(self, column: Column, tests: Sequence[Test] | None = None) -> Cell:
+        """All tries of a column together."""
+        wanted = self.tests if tests is None else tests
+        return Cell([trial for test in wanted for trial in self.cell(test, column).trials])
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(model for model, _ in self.columns))
+
+    def variants(self, model: str) -> list[str]:
+        return [variant for name, variant in self.columns if name == model]
+
+    def lift(self, model: str, variant: str, baseline: str = "without") -> Difference | None:
+        """What a version adds to the rate of a model without the skill, over the tests that both tried."""
+        one, other = (model, variant), (model, baseline)
+        shared = [test for test in self.tests if self.cell(test, one).tried and self.cell(test, other).tried]
+        return difference(self.column(one, shared), self.column(other, shared)) if shared else None
+
+    def flaky(self) -> list[tuple[Test, Column]]:
+        return [place for place, cell in self.cells.items() if cell.flaky]
+
+    def regressions(self, now: str, before: str) -> list[Regression]:
+        """What the version `now` does worse than `before`, test by test and model by model."""
+        found = []
+        for model in self.models:
+            for test in self.tests:
+                new, old = self.cell(test, (model, now)), self.cell(test, (model, before))
+                drop = difference(new, old)
+                if drop is None or drop.value >= 0:
+                    continue
+                never = old.passed == old.tried and new.passed == 0
+                failed = next(trial for trial in new.trials if trial["status"] == "failed")
+                found.append(
+                    Regression(
+                        test, model, before, now, drop, never or drop.certain, failed["run_id"], why_failed(failed)
+                    )
+                )
+        return found
+
+
+def why_failed(trial: Object) -> str:
+    """The first reason of a trial that failed; empty when it did not."""
+    return next((c["reason"] or c["text"] for c in trial["checks"] if c["status"] == "failed"), "")
+
+
+def failures(trial: Object) -> list[str]:
+    """All reasons of a trial, one line each."""
+    lines = [c["reason"] or c["text"] for c in trial["checks"] if c["status"] == "failed"]
+    return [line for text in lines for line in text.split("\n")]

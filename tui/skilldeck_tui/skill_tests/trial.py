@@ -1,0 +1,157 @@
+"""One try: the request, the run watched to its end, what happened held against the checks.
+
+The result is a trial as docs/evals.md describes it, without the fields that keeping it adds. Runs stay in the daemon,
+to be looked at; the uploads attached to the prompt are deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.cases import Case, Verdict, overall, short
+from skilldeck_tui.skill_tests.checks import hold
+from skilldeck_tui.skill_tests.expect import COMPLETED
+from skilldeck_tui.skill_tests.judge import judge_sentences
+from skilldeck_tui.skill_tests.outcome import Outcome, read_outcome
+from skilldeck_tui.skill_tests.plan import Try
+
+KEPT_ANSWER = 4000
+KEPT_COMMANDS = 40
+KEPT_FILES = 100
+KEPT_CHECKS = 100
+
+
+async def run_trial(
+    client: Client, one: Try, skill: str, *, environment: Object | None = None, judge: str = ""
+) -> Object:
+    """Run one try. Errors of the run are its result; only cancelling ends it early, and cancels the run."""
+    if one.case.problem:
+        return _told(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {one.case.problem}")])
+    loop = asyncio.get_running_loop()
+    began, files, run_id = loop.time(), list[str](), ""
+    try:
+        content: list[Object] = [{"type": "input_text", "text": one.case.prompt}]
+        for path in one.case.files:
+            stored = await client.upload_file(path)
+            files.append(str(stored["id"]))
+            content.append({"type": "input_file", "file_id": stored["id"]})
+        shell = {"type": "container_auto", "skills": list(one.variant.skills), **(environment or {})}
+        request = {
+            "model": one.model,
+            "input": [{"type": "message", "role": "user", "content": content}],
+            "tools": [{"type": "shell", "environment": shell}],
+            **({"seed": one.seed} if one.seed is not None else {}),
+            "metadata": {"title": f"{skill}: {one.case.name}"[:500]},
+        }
+        run_id = str((await client.start_run(request))["id"])
+        response = await watched(client, run_id, one.case.timeout)
+        seen = read_outcome(client, skill, one.case.prompt, response, (await client.run(run_id)).timeline)
+        return await _held(one, skill, seen, run_id, judge)
+    except TimeoutError:
+        failed = Verdict(COMPLETED, "failed", f"the run did not end within {one.case.timeout:g} s")
+        return _told(one, skill, "failed", [failed], run_id=run_id, seconds=loop.time() - began)
+    except SkilldeckError as error:
+        # Nothing is known of what the model can: neither passed nor failed, and tried again the next time.
+        failed = Verdict(COMPLETED, "failed", str(error))
+        return _told(one, skill, "error", [failed], run_id=run_id, seconds=loop.time() - began)
+    finally:
+        for file_id in files:
+            with suppress(SkilldeckError):
+                await client.delete_file(file_id)
+
+
+async def judge_again(client: Client, one: Try, skill: str, run_id: str, judge: str = "") -> Object:
+    """Hold other checks against a run that was made before. Raises NotFound when it is gone, and ContainerGone when a
+    check needs its files and they are."""
+    detail = await client.run(run_id)
+    seen = read_outcome(client, skill, one.case.prompt, detail.response, detail.timeline)
+    if any(check.kind in ("file", "script") for check in one.case.checks):
+        await seen.files()
+    return {**await _held(one, skill, seen, run_id, judge), "reused": True}
+
+
+async def watched(client: Client, run_id: str, timeout: float) -> Object:
+    """The response a run ended with; a run that takes too long, or whose test is cancelled, is cancelled."""
+    try:
+        async with asyncio.timeout(timeout):
+            async for event in client.follow_run(run_id):
+                if event.terminal:
+                    return dict(event.data.get("response") or {})
+    except (TimeoutError, asyncio.CancelledError):
+        with suppress(SkilldeckError):
+            await asyncio.shield(client.cancel_run(run_id))
+        raise
+    raise SkilldeckError("The run's events ended without a last one.")
+
+
+async def verdicts_of(case: Case, seen: Outcome, *, judge: str = "", baseline: bool = False) -> list[Verdict]:
+    """Every check, the run's own end first. Without the skill nobody asks whether it was opened."""
+    asked = [check for check in case.checks if not (baseline and check.kind == "triggered")]
+    verdicts = [await hold(COMPLETED, seen)]
+    for check in asked:
+        if not (check.judged and judge):
+            verdicts.append(await hold(check, seen))
+    if judge:
+        verdicts += await judge_sentences(judge, case, [check for check in asked if check.judged], seen)
+    return verdicts
+
+
+async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) -> Object:
+    verdicts = await verdicts_of(one.case, seen, judge=judge, baseline=one.variant.baseline)
+    names: list[str] = []
+    with suppress(SkilldeckError):
+        names = sorted(await seen.files())[:KEPT_FILES]
+    return _told(
+        one,
+        skill,
+        overall(verdicts),
+        verdicts,
+        run_id=run_id,
+        seconds=round(seen.seconds, 3),
+        model_seconds=round(seen.model_seconds, 3),
+        input_tokens=seen.input_tokens,
+        cached_tokens=seen.cached_tokens,
+        output_tokens=seen.output_tokens,
+        turns=seen.turns,
+        triggered=None if one.variant.baseline else skill in seen.opened,
+        commands=[{"command": short(c, 400), "exit_code": code} for c, code in seen.commands[:KEPT_COMMANDS]],
+        files=names,
+        answer=short(seen.answer, KEPT_ANSWER),
+    )
+
+
+def _told(one: Try, skill: str, status: str, verdicts: list[Verdict], **more: Any) -> Object:
+    trial: Object = {
+        "skill": skill,
+        "source": one.case.source,
+        "test": one.case.name,
+        "model": one.model,
+        "variant": one.variant.label,
+        "version": one.variant.version,
+        "digest": one.variant.digest,
+        "baseline": one.variant.baseline,
+        "number": one.number,
+        "seed": one.seed,
+        "key": one.key,
+        "checks_key": one.checks_key,
+        "status": status,
+        "checks": [verdict.as_json() for verdict in verdicts[:KEPT_CHECKS]],
+        "seconds": 0.0,
+        "model_seconds": 0.0,
+        "input_tokens": 0,
+        "cached_tokens": 0,
+        "output_tokens": 0,
+        "turns": 0,
+        "triggered": None,
+        "reused": False,
+        "run_id": "",
+        "commands": [],
+        "files": [],
+        "answer": "",
+    }
+    return trial | more

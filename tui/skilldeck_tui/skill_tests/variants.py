@@ -1,0 +1,196 @@
+"""What a matrix has columns of: versions of a skill, and none, each as the skills a run mounts.
+
+A version is named by its number, `latest` (the folder as it is), `default`, another folder, or a git revision of the
+folder. Folders and revisions travel inline with each request, so the skill's versions in the library stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skilldeck_shared.bundle import zip_stream
+from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.types import Object, UploadedSkill
+from skilldeck_tui.client.upload import read_folder, upload_folder
+
+WITHOUT = "without"
+LATEST = "latest"
+GIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One version, or the baseline. `skills` are the entries of a run's environment, `digests` what they hold: the
+    skill's own first, those it stands among after it. `version` is its number where it has one."""
+
+    label: str
+    skills: tuple[Object, ...]
+    digests: tuple[str, ...]
+    version: str = ""
+    baseline: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Of the skill itself; empty without it."""
+        return "" if self.baseline else self.digests[0]
+
+    def as_json(self) -> Object:
+        return {"label": self.label, "version": self.version, "digest": self.digest, "baseline": self.baseline}
+
+
+@dataclass(frozen=True)
+class Among:
+    """Other skills that are mounted beside the one under test."""
+
+    names: tuple[str, ...] = ()
+    skills: tuple[Object, ...] = ()
+    digests: tuple[str, ...] = ()
+
+
+class Versions:
+    """Resolves the names of versions of one skill; uploads its folder when the present state is asked for."""
+
+    def __init__(self, client: Client, folder: Path, among: Among | None = None) -> None:
+        self._client = client
+        self.folder = folder
+        self.among = among or Among()
+        self._uploaded: UploadedSkill | None = None
+        self._known: list[Object] | None = None
+
+    async def uploaded(self) -> UploadedSkill:
+        """The folder as a version of the library. Raises the upload's errors."""
+        if self._uploaded is None:
+            self._uploaded = await upload_folder(self._client, self.folder)
+        return self._uploaded
+
+    async def name(self) -> str:
+        return str((await self.uploaded()).skill["name"])
+
+    async def versions(self) -> list[Object]:
+        """All versions of the skill in the library, newest first."""
+        if self._known is None:
+            self._known = (await self._client.skill_versions((await self.uploaded()).skill["id"], limit=1000)).data
+        return self._known
+
+    async def baseline(self) -> Variant:
+        return Variant(WITHOUT, self.among.skills, self.among.digests, baseline=True)
+
+    async def resolve(self, name: str) -> Variant:
+        """The variant a name means. Raises NotFound or BadRequest with what there is."""
+        uploaded = await self.uploaded()
+        if name == LATEST:
+            # "latest", which it is, and not its number: a version that a request names by number is kept for ever, and
+            # with tests after every save that would be each of them.
+            version = uploaded.version
+            return self._library(name, str(version["version"]), str(version.get("digest", "")), LATEST)
+        if name == "default":
+            name = str(uploaded.skill["default_version"])
+        if name.isdigit():
+            return await self._numbered(name)
+        place = (self.folder / name).expanduser() if not Path(name).expanduser().is_dir() else Path(name).expanduser()
+        if (place / "SKILL.md").is_file():
+            return await self._inline(name, place)
+        return await self._revision(name)
+
+    async def _numbered(self, number: str) -> Variant:
+        for version in await self.versions():
+            if str(version["version"]) == number:
+                return self._library(number, number, str(version.get("digest", "")), number)
+        there = ", ".join(str(version["version"]) for version in (await self.versions())[:20])
+        raise NotFound(f"{self.folder.name} has no version {number}.", f"There are: {there}.", param="versions")
+
+    def _library(self, label: str, number: str, digest: str, reference: str) -> Variant:
+        assert self._uploaded is not None
+        skill = {"type": "skill_reference", "skill_id": self._uploaded.skill["id"], "version": reference}
+        return self._variant(label, skill, digest, number)
+
+    def _variant(self, label: str, skill: Object, digest: str, number: str) -> Variant:
+        return Variant(label, (skill, *self.among.skills), (digest, *self.among.digests), number)
+
+    async def _inline(self, label: str, folder: Path) -> Variant:
+        def packed() -> tuple[Object, str]:
+            scanned = read_folder(folder, lenient=True)
+            data = base64.b64encode(b"".join(zip_stream(folder, scanned.tree))).decode()
+            source = {"type": "base64", "media_type": "application/zip", "data": data}
+            manifest = scanned.manifest
+            skill = {"type": "inline", "name": manifest.name, "description": manifest.description, "source": source}
+            return skill, scanned.tree.digest
+
+        skill, digest = await asyncio.to_thread(packed)
+        same = next((v for v in await self.versions() if v.get("digest") == digest), None)
+        return self._variant(label, skill, digest, str(same["version"]) if same else "")
+
+    async def _revision(self, name: str) -> Variant:
+        with tempfile.TemporaryDirectory(prefix="skilldeck-revision-") as temporary:
+            place = Path(temporary) / self.folder.resolve().name
+            await asyncio.to_thread(_checked_out, self.folder.resolve(), name, place)
+            return await self._inline(name, place)
+
+
+async def among_of(client: Client, folder: Path, skill: str) -> Among:
+    """The skills in a folder of skills, but for the one of this name; each is uploaded. Raises BadRequest when there
+    are none."""
+    places = sorted(path.parent for path in folder.glob("*/SKILL.md") if path.parent.name != skill)
+    if not places:
+        raise BadRequest(f"{folder} holds no skills.", "Name a folder of skill folders.", param="among")
+    found = [await upload_folder(client, place) for place in places]
+    return Among(
+        tuple(str(entry.skill["name"]) for entry in found),
+        tuple({"type": "skill_reference", "skill_id": e.skill["id"], "version": LATEST} for e in found),
+        tuple(str(entry.version.get("digest", "")) for entry in found),
+    )
+
+
+def _checked_out(folder: Path, revision: str, target: Path) -> None:
+    """The folder as it was at a git revision. Raises BadRequest with what git says."""
+    try:
+        if revision.startswith("-"):
+            raise subprocess.CalledProcessError(1, "git", stderr=b"a revision does not begin with -")
+        prefix = _git(folder, "rev-parse", "--show-prefix").decode().strip()
+        # From the top: inside a folder `archive` looks for that folder within the tree it is given.
+        top = Path(_git(folder, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
+        archive = _git(top, "archive", "--format=tar", f"{revision}^{{commit}}:{prefix}")
+    except FileNotFoundError:
+        raise BadRequest(
+            f"{revision!r} is no version and no folder, and git is not installed.", param="versions"
+        ) from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+        raise BadRequest(
+            f"{revision!r} is no version number, no skill folder and no git revision of {folder.name}"
+            f"{': ' + said[-1] if said else ''}.",
+            "Versions are numbers, latest, default, folders and git revisions.",
+            param="versions",
+        ) from None
+    target.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(target, filter="data")
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        check=True,
+        timeout=GIT_SECONDS,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.stdout
+
+
+def parse_names(text: str) -> list[str]:
+    """`a,b, c` as names; each once, in their order."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def labels(variants: Sequence[Variant]) -> list[str]:
+    return [variant.label for variant in variants]
