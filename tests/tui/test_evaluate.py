@@ -234,6 +234,31 @@ async def test_versions_are_numbers_folders_and_revisions(skill: Path, tmp_path:
         assert (code, "No model 'none' is served" in error) == (4, True)
 
 
+TRIGGERS = """
+- {name: named, prompt: Use counter., expect: {triggered: true}}
+- {name: meant, prompt: Count this., files: [samples/a.csv], expect: {triggered: true}}
+- {name: not meant, prompt: Sing., files: [samples/a.csv], expect: {triggered: false}}
+- {name: not found, prompt: Sing., files: [samples/a.csv], expect: {triggered: true}}
+"""
+
+
+async def test_whether_a_skill_is_opened_is_seen_also_among_others(skill: Path, tmp_path: Path) -> None:
+    (skill / "evals/basic.yaml").write_text(TRIGGERS)
+    other = tmp_path / "others/singer"
+    other.mkdir(parents=True)
+    (other / "SKILL.md").write_text("---\nname: singer\ndescription: Sings songs.\n---\nSing.\n")
+    for more in ((), ("--among", tmp_path / "others", "--without-skill")):
+        async with deck(*[lambda body: Turn("la")] * 8) as (_, daemon):
+            _, lines, _ = await skilldeck(daemon, "test", skill, *more)
+        told = {(trial["test"], trial["baseline"]): trial["status"] for trial in lines[:-1]}
+        assert [told[name, False] for name in ("named", "meant", "not meant", "not found")] == [
+            "passed", "passed", "passed", "failed",
+        ]  # fmt: skip
+        assert lines[-1]["evaluation"]["among"] == (["singer"] if more else [])
+    # Without the skill nobody asks whether it was opened, and nothing else was asked.
+    assert {status for (_, baseline), status in told.items() if baseline} == {"not_judged"}
+
+
 FILES = """
 - name: files
   prompt: Make the files.

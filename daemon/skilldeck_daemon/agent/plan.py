@@ -62,7 +62,8 @@ class Plan:
     request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole; `skills`
     writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
     place them itself; `opening` are the items as the model reads them, `must_call` whether its first turn is to be a
-    call; `cache_salt` keeps what the engine caches of it from other callers.
+    call; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
+    user's words.
     """
 
     request: ResponseRequest
@@ -82,6 +83,7 @@ class Plan:
     must_call: bool
     cache_salt: str
     loosened: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
 
     @property
     def tools(self) -> list[Tool]:
@@ -256,6 +258,7 @@ class PlanBuilder:
             left_out=left_out,
             skills=written_out,
             preload=preload,
+            chosen=() if preload is None else preload.chosen(opening, around),
             opening=opening if preload is None else preload.opened(opening, around),
             must_call=preload is not None and preload.must_call(opening, around),
             cache_salt=cache_salt(request.prompt_cache_key),

@@ -91,13 +91,27 @@ class Preload:
         if self.mode == "all":
             return names if first else []
         said, mark, _ = content.partition(FILE_MARK)
-        named = [name for name in names if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said, re.IGNORECASE)]
+        named = [name for name in names if _says(said, name)]
         if named:
             return named
         if first and len(names) == 1:
             return names
         fitting = fits(said, around) if first and mark else ""
         return [fitting] if fitting else []
+
+    def chosen(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
+        """The mounted skills that the user's words mean, by name or by likeness: not those that are opened because
+        they are all there is."""
+        found: list[str] = []
+        for message in messages:
+            if message["role"] != "user" or not isinstance(message["content"], str):
+                continue
+            said, mark, _ = message["content"].partition(FILE_MARK)
+            fitting = fits(said, around) if mark else ""
+            for name in self.meant(message["content"], around, first=not found):
+                if name not in found and (name == fitting or _says(said, name)):
+                    found.append(name)
+        return tuple(found)
 
     def must_call(self, messages: Sequence[Message], around: Surroundings) -> bool:
         """Whether the last message asks for a run of a skill."""
@@ -114,6 +128,10 @@ class Preload:
         about = next(about for name, about in around.skills if name == meant[0])
         like = meant[0].lower() in said.lower() or bool(_stems(content_words(content)) & _stems(f"{meant[0]} {about}"))
         return like and _RUNS.search(self.skills.instructions(meant[0])) is not None
+
+
+def _says(said: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said, re.IGNORECASE) is not None
 
 
 def content_words(content: str) -> str:

@@ -83,6 +83,7 @@ class Run:
         self.error: SkilldeckError | None = None  # why it failed
         self.stop_sequence: str | None = None  # the stop string that ended the last turn
         self._plan = plan
+        self.chosen = plan.chosen
         self._response = plan.response
         self._last: dict[str, Any] = {}  # the end, until it is stored: it is not published before
         self._begun = begun

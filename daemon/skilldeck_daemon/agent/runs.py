@@ -230,6 +230,7 @@ class Runs:
                 extra = {
                     "times": run.times,
                     "timeline": run.timeline,
+                    "opened": run.chosen,
                     "raw": run.output.raw,
                     "hidden": run.output.hidden,
                 }
@@ -303,15 +304,19 @@ class Runs:
         return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
 
     async def detail(self, response_id: str) -> dict[str, Any]:
-        """{"response", "input": items, "timeline": {"times", "spans"}} of a live or stored run."""
+        """{"response", "input": items, "timeline": {"times", "spans", "opened"}} of a live or stored run."""
         run = self._live.get(response_id)
         if run is not None:
-            timeline = {"times": list(run.times), "spans": list(run.timeline)}
+            timeline = {"times": list(run.times), "spans": list(run.timeline), "opened": list(run.chosen)}
             return {"response": run.response, "input": list(run.request.input), "timeline": timeline}
         response = public(await self._stored(response_id))
         extra = await self._store.responses.extra(response_id)
         items = await self._store.responses.input_items(response_id)
-        timeline = {"times": extra.get("times", []), "spans": extra.get("timeline", [])}
+        timeline = {
+            "times": extra.get("times", []),
+            "spans": extra.get("timeline", []),
+            "opened": extra.get("opened", []),
+        }
         return {"response": response, "input": items, "timeline": timeline}
 
     async def times(self, response_id: str) -> Times:

@@ -56,6 +56,7 @@ def test_a_skill_is_meant_by_its_name_or_where_a_file_comes_by_its_words(
     skills: SkillPaths, text: str, meant: list[str]
 ) -> None:
     assert Preload(skills).meant(text, around()) == meant
+    assert Preload(skills).chosen([user(text)], around()) == tuple(meant)
 
 
 def test_the_only_skill_is_meant_and_modes_say_none_or_all(skills: SkillPaths) -> None:

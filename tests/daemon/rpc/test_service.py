@@ -108,6 +108,7 @@ async def test_a_run_with_skill_and_file_shows_the_same_items_on_socket_and_http
         assert detail.response["output"] == final["output"]
         assert detail.input[0]["content"][0]["text"] == "count"
         assert {span["kind"] for span in detail.timeline["spans"]} == {"turn", "call"}
+        assert detail.timeline["opened"] == ["counter"]  # "count" is like its description
         replayed = [event async for event in client.watch_run(response["id"])]
         assert written(replayed, "response.output_text.delta") == "3 lines"
         assert [e.data for e in replayed if "delta" not in e.type] == [e.data for e in events if "delta" not in e.type]

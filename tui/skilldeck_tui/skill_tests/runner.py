@@ -137,8 +137,8 @@ class _Run:
         for trial in reversed(same):
             kept = {name: value for name, value in trial.items() if name not in IDENTITY}
             variant, case = one.variant, one.case
-            named = {"variant": variant.label, "version": variant.version, "source": case.source, "test": case.name}
-            return {**kept, **named, "reused": True}
+            place = {"variant": variant.label, "version": variant.version, "source": case.source, "test": case.name}
+            return {**kept, **place, "reused": True}
         for trial in reversed(known):
             if trial["run_id"]:
                 # The run, or the files it left, may be gone: then it is asked again.

@@ -109,7 +109,8 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
     return _told(
         one,
         skill,
-        overall(verdicts),
+        # Without the skill, a test that only asks whether it was opened asks nothing.
+        overall(verdicts) if len(verdicts) > 1 or not one.case.checks else "not_judged",
         verdicts,
         run_id=run_id,
         seconds=round(seen.seconds, 3),
