@@ -23,7 +23,7 @@ models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Name = Annotated[str, typer.Argument(help="'tiny', a folder, a .gguf file, or a name that `ls` shows.")]
-HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B, id@revision, or id:Q4_K_M (GGUF).")]
+HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B-GGUF:Q8_0, or id@revision.")]
 
 
 @models_app.command("ls")
@@ -69,7 +69,10 @@ def pull(model: HubId, as_json: AsJson = False) -> None:
         path = registry.pull(model, show, _models())
     finally:
         show.end()
-    print(json.dumps(registry.stored_object(registry.info(model, _models()))) if as_json else path)
+    stored = registry.stored_object(registry.info(model, _models()))
+    if trouble := stored.get("trouble"):
+        print(trouble, file=sys.stderr)
+    print(json.dumps(stored) if as_json else path)
 
 
 @models_app.command("rm")

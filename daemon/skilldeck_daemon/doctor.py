@@ -250,11 +250,11 @@ def _engine(settings: Settings) -> tuple[str, str]:
 
 
 def _engine_of(model: str) -> str:
-    """The engine for a model; the one for a folder where it is not on this disk yet."""
+    """The engine for a model; where it is not on this disk yet, the one for what would be fetched."""
     path = registry.tiny_file() if model in (registry.TINY, registry.TINY_NAME, "") else Path(model).expanduser()
     if path.exists():
         return engines.choose(ModelSource.of(path)).name
-    return "exllamav2" if shutil.which("nvidia-smi") and not engines.kind("exllamav2").missing else "cpu"
+    return "exllamav2" if shutil.which("nvidia-smi") and not engines.kind("exllamav2").missing else "llamacpp"
 
 
 def _gpu() -> tuple[str, str]:

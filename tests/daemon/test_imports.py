@@ -40,8 +40,8 @@ def test_nothing_in_the_daemon_imports_upwards(package: str) -> None:
 @pytest.mark.parametrize(
     ("package", "banned"),
     [
-        ("tui/skilldeck_tui", ("torch", "fastapi", "skilldeck_daemon")),
-        ("shared/skilldeck_shared", ("torch", "fastapi", "textual", "skilldeck_daemon", "skilldeck_tui")),
+        ("tui/skilldeck_tui", ("torch", "starlette", "skilldeck_daemon")),
+        ("shared/skilldeck_shared", ("torch", "starlette", "textual", "skilldeck_daemon", "skilldeck_tui")),
         ("daemon/skilldeck_daemon", ("textual", "skilldeck_tui")),
     ],
 )

@@ -72,18 +72,16 @@ async def test_the_bundled_model_uses_a_skill_on_a_file(tmp_path: Path, asked_fo
     assert set(names) <= {"exllamav2", "exllamav3"}, "only whether a GPU's engine is there may be asked"
 
 
-async def test_a_folder_of_safetensors_names_the_extra_and_the_gguf(asked_for: Path) -> None:
+async def test_a_folder_of_safetensors_names_the_gguf_to_take(asked_for: Path) -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LOAD, str(WEIGHTS), stdout=asyncio.subprocess.PIPE
     )
     said = (await child.communicate())[0].decode()
-    assert "The cpu engine needs torch, transformers, safetensors, not installed here." in said
-    assert "pip install 'skilldeck[torch]', or serve a GGUF of the model" in said
+    assert "holds safetensors, which only a CUDA card with the exllamav2 or exllamav3 engine computes" in said
+    assert "skilldeckd models pull ORG/NAME-GGUF:Q4_K_M" in said
 
 
-@pytest.mark.parametrize(
-    ("name", "extra"), [("llamacpp", "daemon"), ("cpu", "torch"), ("exllamav2", "gpu"), ("exllamav3", "gpu")]
-)
+@pytest.mark.parametrize(("name", "extra"), [("llamacpp", "daemon"), ("exllamav2", "gpu"), ("exllamav3", "gpu")])
 def test_an_engine_that_lacks_its_packages_names_the_extra(
     name: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

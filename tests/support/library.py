@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
-from fastapi import FastAPI
 from openai import AsyncOpenAI
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -72,17 +72,15 @@ async def open_library(root: Path) -> AsyncIterator[Library]:
         await store.close()
 
 
-def application(library: Library) -> FastAPI:
+def application(library: Library) -> Starlette:
     """The routes with the errors of the wire."""
-    app = FastAPI()
-    for module in (skills, files, uploads, conversations):
-        app.include_router(module.router(cast(Any, library)), prefix="/v1")
 
-    @app.exception_handler(SkilldeckError)
-    async def refused(_request: Request, error: SkilldeckError) -> Response:
+    async def refused(_request: Request, error: Any) -> Response:
         return JSONResponse(error.body(), error.status)
 
-    return app
+    modules = (skills, files, uploads, conversations)
+    routes = [route for module in modules for route in module.router(cast(Any, library)).below("/v1")]
+    return Starlette(routes=routes, exception_handlers={SkilldeckError: refused})
 
 
 @contextlib.asynccontextmanager

@@ -234,7 +234,7 @@ def test_the_tui_imports_neither_the_daemon_nor_what_it_needs() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(result.stdout))
-    assert not loaded & {"torch", "transformers", "fastapi", "uvicorn", "sqlalchemy", "openai", "skilldeck_daemon"}
+    assert not loaded & {"torch", "transformers", "starlette", "uvicorn", "sqlalchemy", "openai", "skilldeck_daemon"}
 
 
 async def test_nothing_is_painted_and_no_timer_runs_while_nothing_happens() -> None:

@@ -468,7 +468,7 @@ async def test_names_complete_from_the_daemon_and_quietly_fail_without_one(
 async def test_commands_load_neither_textual_nor_the_daemon(sh: Shell) -> None:
     code = (
         "from skilldeck_tui import cli; "
-        "print([n for n in ('textual', 'torch', 'fastapi', 'skilldeck_daemon', 'aiohttp') if n in sys.modules])"
+        "print([n for n in ('textual', 'torch', 'starlette', 'skilldeck_daemon', 'aiohttp') if n in sys.modules])"
     )
     process = await sh.start(code=code)
     out, _ = await process.communicate()

@@ -29,8 +29,8 @@ STUCK_ATTEMPTS = 8
 HISTORY = 120
 BUSY = frozenset({"queued", "in_progress"})
 
-IN_MEMORY = ("cpu", "llamacpp")
-"""Engines whose models lie in the machine's memory, not a graphics card's."""
+ON_CARD = ("exllamav2", "exllamav3")
+"""Engines whose models lie in a graphics card's memory, not the machine's."""
 
 
 @dataclass

@@ -18,7 +18,17 @@ from skilldeck_shared.version import __version__
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    packages = ("torch", "transformers", "exllamav2", "exllamav3", "flash_attn", "textual", "fastapi", "SQLAlchemy")
+    packages = (
+        "torch",
+        "transformers",
+        "exllamav2",
+        "exllamav3",
+        "flash_attn",
+        "xllamacpp",
+        "textual",
+        "starlette",
+        "SQLAlchemy",
+    )
     versions = {}
     for package in packages:
         try:

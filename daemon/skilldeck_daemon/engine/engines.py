@@ -7,11 +7,12 @@ list of names only: it is no engine but another server.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import Engine
 from skilldeck_daemon.engine.folder import usable
 from skilldeck_daemon.engine.source import ModelSource
@@ -33,7 +34,6 @@ class EngineKind:
     ahead: tuple[str, ...]  # what a process that waits for its model imports meanwhile
     made_by: str  # module:class
     named: bool = False  # the class is told which engine it is
-    instead: str = ""  # what serves such a model without these packages
 
     @property
     def missing(self) -> list[str]:
@@ -45,7 +45,7 @@ class EngineKind:
         if missing := self.missing:
             raise SkilldeckError(
                 f"The {self.name} engine needs {', '.join(missing)}, not installed here.",
-                f"Run: pip install 'skilldeck[{self.extra}]'{f', or {self.instead}' if self.instead else ''}.",
+                f"Run: pip install 'skilldeck[{self.extra}]'.",
             )
 
     def make(self) -> Engine:
@@ -102,17 +102,6 @@ KINDS = (
         f"{_ENGINE}.exllama.engine:ExllamaEngine",
         named=True,
     ),
-    EngineKind(
-        "cpu",
-        "folders with unquantised safetensors",
-        _is_folder,
-        lambda source: 0,
-        ("torch", "transformers", "safetensors"),
-        "torch",
-        ("torch",),
-        f"{_ENGINE}.cpu.engine:CpuEngine",
-        instead="serve a GGUF of the model, which needs none of them: --model FILE.gguf or ORG/REPO-GGUF:Q4_K_M",
-    ),
 )
 NAMES = (AUTO, *(kind.name for kind in KINDS), REMOTE)
 
@@ -126,9 +115,39 @@ def kind(name: str) -> EngineKind:
 
 
 def choose(source: ModelSource) -> EngineKind:
-    """The engine for a model that names none: of those that accept it the one that suits it best, else the last."""
-    able = [found for found in KINDS if found.takes(source)]
-    return max(able, key=lambda found: (found.wants(source), found is able[-1]))
+    """The engine that suits a model best. Raises NotFound, or BadRequest with what to serve where none here does."""
+    best = max(KINDS, key=lambda found: found.wants(source) if found.takes(source) else 0)
+    if not (best.takes(source) and best.wants(source)):
+        if not any(source.path.glob("*.safetensors")):
+            raise BadRequest(
+                f"{source.path} holds neither a GGUF nor *.safetensors.", "Download the model again.", param="model"
+            )
+        raise without_gpu(str(source.path), source.repository, sources.ggufs(source.path))
+    return best
+
+
+def serves_folders() -> bool:
+    """Whether this machine can serve a folder of safetensors."""
+    return any(usable(found.name) for found in KINDS if found.extra == "gpu")
+
+
+def without_gpu(model: str, repository: str, beside: Sequence[Path] = ()) -> BadRequest:
+    """The error of safetensors on a machine that cannot compute them.
+
+    Args:
+        repository: where the hub has the model, "" where nobody knows.
+        beside: GGUF files in its folder.
+    """
+    if beside:
+        instead = f"take the GGUF beside them: --model {beside[0]}"
+    else:
+        instead = f"take a GGUF of the model: skilldeckd models pull {repository or 'ORG/NAME'}-GGUF:Q4_K_M, or whoever"
+        instead += " on the hub has quantised it"
+    return BadRequest(
+        f"{model} holds safetensors, which only a CUDA card with the exllamav2 or exllamav3 engine computes.",
+        f"On this machine {instead}. With such a card: pip install 'skilldeck[gpu]'.",
+        param="model",
+    )
 
 
 def ahead(name: str, model: str) -> tuple[str, ...]:
@@ -137,7 +156,7 @@ def ahead(name: str, model: str) -> tuple[str, ...]:
         return kind(name).ahead
     path = Path(model).expanduser()
     folder = path.is_dir() and not ModelSource.is_gguf_folder(path)
-    return kind("cpu" if folder else "llamacpp").ahead
+    return kind("exllamav2" if folder else "llamacpp").ahead
 
 
 def chosen(name: str, source: ModelSource) -> EngineKind:
@@ -146,9 +165,11 @@ def chosen(name: str, source: ModelSource) -> EngineKind:
         return choose(source)
     found = kind(name)
     if not found.takes(source):
+        try:
+            hint = f"Leave --engine at auto, which takes {choose(source).name}."
+        except BadRequest as error:
+            hint = error.hint
         raise BadRequest(
-            f"The {name} engine serves {found.accepts}; {source.path} is {source.what}.",
-            f"Leave --engine at auto, which takes {choose(source).name}.",
-            param="engine",
+            f"The {name} engine serves {found.accepts}; {source.path} is {source.what}.", hint, param="engine"
         )
     return found

@@ -20,7 +20,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise NotFound(
             f"{folder} is no model folder: it has no config.json.",
-            "Give a folder with config.json, tokenizer.json and *.safetensors.",
+            "Give a .gguf file, or a folder with one or with config.json, tokenizer.json and *.safetensors.",
             param="model",
         ) from None
     try:

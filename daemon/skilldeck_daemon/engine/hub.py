@@ -344,7 +344,9 @@ class ModelHub:
         return f"{stats.active} requests are running and no token came for {quiet:.0f} s." if quiet > STALLED_S else ""
 
     async def _local(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> _Entry:
-        path = await asyncio.to_thread(registry.resolve_model, model, _part(report, 0.0, 0.5), self._models)
+        path = await asyncio.to_thread(
+            registry.resolve_model, model, _part(report, 0.0, 0.5), self._models, engine == engines.AUTO
+        )
         source = await asyncio.to_thread(ModelSource.of, path)
         chosen = await asyncio.to_thread(engines.chosen, engine, source)
         chosen.check()

@@ -38,7 +38,7 @@ TINY = "tiny"
 TINY_NAME = "skilldeck-tiny"
 TINY_DESCRIPTION = (
     "A demonstration model: it shows that everything works, on any machine, and knows nothing. "
-    "For real work load another, for example: skilldeckd serve --model Qwen/Qwen3-8B"
+    "For real work load another, for example: skilldeckd serve --model Qwen/Qwen3-8B-GGUF:Q4_K_M"
 )
 TINY_OPTIONS = {"draft_tokens": 64}
 """Of its engine. Most of what it writes is copied, and wide guesses are cheap in it: 4.3 times the tokens of a
@@ -87,10 +87,12 @@ def served_name(model: str) -> str:
     return sources.stem(path) if path.suffix == ".gguf" else path.name
 
 
-def resolve_model(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
+def resolve_model(
+    model: str, progress: Progress | None = None, models: Path | None = None, served: bool = False
+) -> Path:
     """Where `model` lies: "tiny", a folder, a GGUF file, a name that another program here has for it, or an id of the
     hub, which is fetched then: `org/name`, with `@revision` and, where there are GGUFs of several quantisations,
-    `:Q4_K_M`.
+    `:Q4_K_M`. What this machine could not serve is refused before it is fetched when it is to be `served`.
 
     Raises NotFound, BadRequest or Unavailable saying what to do.
     """
@@ -112,10 +114,10 @@ def resolve_model(model: str, progress: Progress | None = None, models: Path | N
         raise NotFound(
             f"There is no model folder or file {model!r}.",
             "Give 'tiny', a .gguf file, a folder with config.json, a name that 'skilldeck models ls' shows, "
-            "or a Hugging Face id such as Qwen/Qwen3-0.6B.",
+            "or a Hugging Face id such as Qwen/Qwen3-0.6B-GGUF:Q8_0.",
             param="model",
         )
-    return pull(model, progress, models)
+    return pull(model, progress, models, served)
 
 
 def ls(models: Path | None = None) -> list[StoredModel]:
@@ -148,13 +150,13 @@ def info(model: str, models: Path | None = None) -> StoredModel:
 
 
 def stored_object(model: StoredModel) -> dict[str, Any]:
-    """A stored model as JSON, with the engine that would serve it, "" when its configuration cannot be read."""
+    """A stored model as JSON, with the engine that would serve it, or "" and the `trouble` with it."""
     described = {"description": TINY_DESCRIPTION} if model.path == tiny_file() else {}
     try:
-        engine = engines.choose(ModelSource.of(model.path)).name
-    except SkilldeckError:
-        engine = ""
-    return {**asdict(model), "path": str(model.path), "engine": engine, **described}
+        engine = {"engine": engines.choose(ModelSource.of(model.path)).name}
+    except SkilldeckError as error:
+        engine = {"engine": "", "trouble": f"{error}"}
+    return {**asdict(model), "path": str(model.path), **engine, **described}
 
 
 def rm(model: str, models: Path | None = None) -> int:
@@ -173,17 +175,18 @@ def rm(model: str, models: Path | None = None) -> int:
     return freed
 
 
-def pull(model: str, progress: Progress | None = None, models: Path | None = None) -> Path:
-    """Download a model from the hub, or bring it up to date; resumes what an earlier try left."""
+def pull(model: str, progress: Progress | None = None, models: Path | None = None, served: bool = False) -> Path:
+    """Download a model from the hub, or bring it up to date; resumes what an earlier try left. `served`: only what this
+    machine can serve."""
     if not _HUB_ID.match(model):
-        raise BadRequest(f"{model!r} is no Hugging Face id.", "Ids look like Qwen/Qwen3-0.6B.", param="model")
+        raise BadRequest(f"{model!r} is no Hugging Face id.", "Ids look like Qwen/Qwen3-0.6B-GGUF:Q8_0.", param="model")
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     report = progress or (lambda _fraction, _stage: None)
     folder = _folder(model, models)
     with pulling(folder, report):
-        return _pull(model, folder, report)
+        return _pull(model, folder, report, served)
 
 
 @contextlib.contextmanager
@@ -204,7 +207,7 @@ def pulling(folder: Path, report: Progress) -> Iterator[None]:
         yield
 
 
-def _pull(model: str, folder: Path, report: Progress) -> Path:
+def _pull(model: str, folder: Path, report: Progress, served: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, revision, quantisation = _parts(model)
@@ -222,8 +225,14 @@ def _pull(model: str, folder: Path, report: Progress) -> Path:
     try:
         report(0.0, f"asking for {repository}")
         files = snapshot_download(**{**arguments, "allow_patterns": [*_WANTED, "*.gguf"]}, dry_run=True)
-        whole = any(file.filename.endswith(".safetensors") for file in files) and not quantisation
-        chosen = [] if whole else sources.choose_gguf([file.filename for file in files], quantisation, repository)
+        names = [file.filename for file in files]
+        whole = any(name.endswith(".safetensors") for name in names) and not quantisation
+        if whole and not engines.serves_folders():
+            whole = not any(name.endswith(".gguf") for name in names)
+            if whole and served:
+                shutil.rmtree(folder / ".cache", ignore_errors=True)  # of having asked
+                raise engines.without_gpu(repository, repository)
+        chosen = [] if whole else sources.choose_gguf(names, quantisation, repository)
         if chosen:
             arguments["allow_patterns"] = chosen
             files = [file for file in files if file.filename in chosen]

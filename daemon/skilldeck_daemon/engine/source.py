@@ -20,6 +20,7 @@ from skilldeck_shared.errors import BadRequest
 _QUANTISATION = re.compile(
     r"(?<![a-z0-9])((?:UD-)?(?:I?Q|TQ)\d(?:_[0-9a-z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)(?![a-z0-9])", re.I
 )
+_REPOSITORY = re.compile(r"(?:models--)?([\w.-]+?)--([\w.-]+?)(?:--[\w-]+)?")
 _PREFERRED = "Q4_K_M"
 PROJECTOR = "mmproj"
 """In the name of a GGUF that reads images for another and is no model itself."""
@@ -67,6 +68,12 @@ class ModelSource:
     @property
     def what(self) -> str:
         return "a GGUF file" if self.kind == "gguf" else "a model folder"
+
+    @property
+    def repository(self) -> str:
+        """Where the hub has the model, as our downloads and the Hugging Face cache spell it in their paths; else ""."""
+        found = [match for part in self.path.parts if (match := _REPOSITORY.fullmatch(part))]
+        return f"{found[-1][1]}/{found[-1][2]}" if found else ""
 
 
 def ggufs(folder: Path) -> list[Path]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from skilldeck_daemon.agent.services import Services
@@ -17,9 +18,9 @@ from skilldeck_daemon.http.completions import routes as completions
 from skilldeck_daemon.http.objects import approvals, containers, conversations, files, models, skills, uploads
 from skilldeck_daemon.http.responses import routes as responses
 from skilldeck_daemon.http.responses import websocket
-from skilldeck_shared.version import __version__
+from skilldeck_daemon.http.routing import Routes
 
-ROUTERS: tuple[Callable[[Services], APIRouter], ...] = (
+ROUTERS: tuple[Callable[[Services], Routes], ...] = (
     responses.router,
     chat.router,
     completions.router,
@@ -37,13 +38,13 @@ ROUTERS: tuple[Callable[[Services], APIRouter], ...] = (
 
 def build(services: Services) -> ASGIApp:
     """The ASGI application."""
-    # The published specification is the documentation; a second one generated from here would only differ.
-    app = FastAPI(title="skilldeck", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    routes: list[BaseRoute] = []
+    for router in ROUTERS:
+        routes += router(services).below("/v1")
+    routes += health.router(services).below()
+    routes += metrics.router(services).below()
+    routes += anthropic.router(services).below(f"{errors.ANTHROPIC}/v1")
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     errors.install(app)
-    for router in ROUTERS:
-        app.include_router(router(services), prefix="/v1")
-    app.include_router(health.router(services))
-    app.include_router(metrics.router(services))
-    app.include_router(anthropic.router(services), prefix=f"{errors.ANTHROPIC}/v1")
     return Gate(anthropic.AnthropicPaths(app), services.settings)

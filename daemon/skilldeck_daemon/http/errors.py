@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
 
 from skilldeck_daemon.engine.base import NotLoaded, TooLong
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
@@ -93,38 +92,36 @@ def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
     return JSONResponse(body, error.status, headers)
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Register the handlers."""
 
-    @app.exception_handler(SkilldeckError)
     async def ours(request: Request, error: SkilldeckError) -> JSONResponse:
         if error.status >= 500:
             log.warning("%s %s: %s", request.method, request.url.path, error)
         return error_response(error, request.url.path)
 
-    @app.exception_handler(ClientDisconnect)
     async def left(request: Request, error: ClientDisconnect) -> JSONResponse:
         # Nobody reads this; without it each client that leaves midway is logged as a fault of the daemon.
         return error_response(BadRequest("The client left before its request was whole."), request.url.path)
 
-    @app.exception_handler(HTTPException)
     async def starlettes(request: Request, error: HTTPException) -> JSONResponse:
         response = error_response(_translated(request, error), request.url.path)
         response.headers.update(error.headers or {})
         return response
 
-    @app.exception_handler(RequestValidationError)
-    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = [str(part) for part in first["loc"][1:]]
-        wrong = BadRequest(f"{'.'.join(where) or 'The request'}: {first['msg']}.", param=".".join(where))
-        return error_response(wrong, request.url.path)
-
-    @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         fault = SkilldeckError("The daemon failed inside this request.", "Its log says where.")
         return error_response(fault, request.url.path)
+
+    handlers: dict[type[Exception], Any] = {
+        SkilldeckError: ours,
+        ClientDisconnect: left,
+        HTTPException: starlettes,
+        Exception: bug,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
 
 
 def _translated(request: Request, error: HTTPException) -> SkilldeckError:

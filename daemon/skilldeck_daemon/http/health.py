@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from skilldeck_daemon.engine.base import EngineStats
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The route; it stands at the root, not under /v1."""
-    api = APIRouter(tags=["health"])
+    api = Routes()
 
     @api.get("/health")
     async def health() -> Response:

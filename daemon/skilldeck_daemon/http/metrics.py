@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ ENGINE = (
 )
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The route; it stands at the root, not under /v1."""
-    api = APIRouter(tags=["metrics"])
+    api = Routes()
     # Series that tell when a counter began would double the text.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     fixed = CollectorRegistry(auto_describe=False)

@@ -1,4 +1,5 @@
-"""Model folders with random weights, small enough to make on the spot, and what transformers says they generate."""
+"""Models with random weights, folders and GGUF files, small enough to make on the spot, and what transformers says
+they generate."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.make_gguf import make_gguf
 
 # Threads that wait for each other at every operation crawl on a busy machine; these models need one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,6 +72,9 @@ def make_chat_folder(weights: Path, folder: Path) -> Path:
 
 
 Greedy = Callable[[Path, Sequence[int], int], list[int]]
+EXACT = {"cache_type_k": "f32", "cache_type_v": "f32", "flash_attention": "off"}
+"""Options of llama.cpp with which it keeps keys and values as transformers does: flash attention rounds to 1e-3, by how
+many rows it has."""
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +97,18 @@ def llama(make: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def llama_gguf(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights as a GGUF; it has no vocabulary."""
+    return make_gguf(llama, tmp_path_factory.mktemp("gguf") / "llama.gguf")
+
+
+@pytest.fixture(scope="session")
+def long_gguf(make: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a model with room for 30,000 tokens: its requests run until somebody ends them."""
+    return make_gguf(make("Llama", max_position_embeddings=32768), tmp_path_factory.mktemp("gguf") / "long.gguf")
+
+
+@pytest.fixture(scope="session")
 def greedy() -> Greedy:
     """`greedy(folder, prompt, n)`: the n tokens that transformers' own generate continues with."""
     models: dict[Path, Any] = {}
@@ -104,8 +122,15 @@ def greedy() -> Greedy:
             return known[key][:n]
         if folder not in models:
             models[folder] = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        ids = torch.tensor([list(prompt)])
+        # Without a mask of its own it leaves out what equals the padding: token 0, which an answer may well hold.
         out = models[folder].generate(
-            torch.tensor([list(prompt)]), max_new_tokens=n, do_sample=False, eos_token_id=None, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=n,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
         )
         known[key] = out[0, len(prompt) :].tolist()
         return known[key]

@@ -1,7 +1,7 @@
 """exllamav2's real dynamic generator on CPU: its compiled extension stubbed, and a small model under it.
 
-The generator, its page table, its cache and our adapter are the real ones; only matrix arithmetic is ours (the CPU
-engine's Llama forward, with its keys and values in exllamav2's pages and the attention that the adapter installed).
+The generator, its page table, its cache and our adapter are the real ones; only matrix arithmetic is another's:
+transformers' Llama, with its keys and values in exllamav2's pages and the attention that the adapter installed.
 """
 
 from __future__ import annotations
@@ -58,30 +58,55 @@ def stub_extension() -> types.ModuleType:
     return stub
 
 
+def _attend(layer: Any, q: Any, k: Any, v: Any, _mask: Any, pages: Any, **_: Any) -> tuple[Any, None]:
+    """An attention of transformers; q, k, v are [rows, heads, tokens, dim] of the tokens that are new."""
+    cache, seqlens, table = pages
+    shape = (-1, PAGE, k.shape[1], k.shape[3])
+    out = library("exllamav2.attn").flash_attn_with_kvcache(
+        q=q.transpose(1, 2),
+        k=k.transpose(1, 2),
+        v=v.transpose(1, 2),
+        k_cache=cache.key_states[layer.layer_idx].view(shape),
+        v_cache=cache.value_states[layer.layer_idx].view(shape),
+        cache_seqlens=seqlens,
+        block_table=table,
+        causal=True,
+        softmax_scale=q.shape[3] ** -0.5,
+    )
+    return out, None
+
+
 class SmallModel:
     """What the generator asks of a model: `config`, `cache_map`, `forward_chunk`."""
 
     def __init__(self, folder: Path, context: int) -> None:
         import torch
         from safetensors.torch import load_file
+        from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
-        from skilldeck_daemon.engine.cpu.llama import LlamaDecoder
-        from skilldeck_daemon.engine.cpu.loading import read_config
-
-        weights = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
-        self.decoder = decoder = LlamaDecoder(read_config(folder), weights.get, context, torch.float32)
-        self.cache_map = {layer: "cpu" for layer in range(len(decoder.layers))}
+        AttentionInterface.register("paged by exllamav2", _attend)
+        config = AutoConfig.from_pretrained(str(folder))
+        made: Any = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation="paged by exllamav2"
+        )
+        # As exllamav2 does: whatever files of weights are there, with or without an index of them.
+        made.load_state_dict(
+            {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+        )
+        self.model = made.eval()
+        self.vocab, self.parameters = config.vocab_size, self.model.num_parameters()
+        self.cache_map = {layer: "cpu" for layer in range(config.num_hidden_layers)}
         lm = types.SimpleNamespace(mrope=False)
         self.config = types.SimpleNamespace(
-            vocab_size=decoder.vocab,
+            vocab_size=config.vocab_size,
             max_seq_len=context,
             max_input_len=2048,
             max_batch_size=1,
             no_flash_attn=False,
-            num_hidden_layers=len(decoder.layers),
-            num_key_value_heads=decoder.kv_heads,
-            head_dim=decoder.dim,
-            hidden_size=decoder.embedding.shape[1],
+            num_hidden_layers=config.num_hidden_layers,
+            num_key_value_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            hidden_size=config.hidden_size,
             arch=types.SimpleNamespace(lm=lm),
         )
 
@@ -96,35 +121,20 @@ class SmallModel:
     ) -> dict[str, Any]:
         import torch
 
-        decoder = self.decoder
-        rows, length = input_ids.shape
-        seqlens, table = attn_params.cache_seqlens, attn_params.block_index
-        places = seqlens.long().unsqueeze(1) + torch.arange(length)
-        attend_paged = library("exllamav2.attn").flash_attn_with_kvcache
-
-        def attend(layer: int, q: Any, k: Any, v: Any) -> Any:
-            pages = (-1, PAGE, decoder.kv_heads, decoder.dim)
-            out = attend_paged(
-                q=q.reshape(rows, length, decoder.heads, decoder.dim),
-                k=k.reshape(rows, length, decoder.kv_heads, decoder.dim),
-                v=v.reshape(rows, length, decoder.kv_heads, decoder.dim),
-                k_cache=cache.key_states[layer].view(pages),
-                v_cache=cache.value_states[layer].view(pages),
-                cache_seqlens=seqlens,
-                block_table=table,
-                causal=True,
-                softmax_scale=decoder.dim**-0.5,
+        seqlens = attn_params.cache_seqlens
+        ids, words = input_ids.clone(), self.model.get_input_embeddings().weight
+        for rows in dict.fromkeys(indexed_embeddings or ()):  # ids beyond the vocabulary stand for given rows
+            inside = (ids >= rows.first_index) & (ids < rows.first_index + rows.length)
+            ids[inside] += len(words) - rows.first_index
+            words = torch.cat([words, rows.embeddings])
+        with torch.inference_mode():
+            out = self.model(
+                inputs_embeds=words[ids],
+                position_ids=seqlens.long().unsqueeze(1) + torch.arange(ids.shape[1]),
+                use_cache=False,
+                pages=(cache, seqlens, attn_params.block_index),
             )
-            return out.reshape(rows * length, decoder.heads, decoder.dim)
-
-        ids, words = input_ids.flatten().clone(), decoder.embedding
-        for rows_of in dict.fromkeys(indexed_embeddings or ()):  # ids beyond the vocabulary stand for given rows
-            inside = (ids >= rows_of.first_index) & (ids < rows_of.first_index + rows_of.length)
-            ids[inside] += len(decoder.embedding) - rows_of.first_index
-            decoder.embedding = torch.cat([decoder.embedding, rows_of.embeddings])
-        hidden = decoder._forward(ids, decoder._rotation[places.flatten()], attend)
-        decoder.embedding = words
-        return {} if preprocess_only else {"logits": decoder._logits(hidden).view(rows, length, -1)}
+        return {} if preprocess_only else {"logits": out.logits}
 
     def unload(self) -> None:
         self.cache_map = {}
@@ -140,8 +150,7 @@ class CpuExllamav2(Exllamav2):
         import torch
 
         model = SmallModel(folder, options.context)
-        self.context, self.vocab = options.context, model.decoder.vocab
-        self.parameters = model.decoder.parameters
+        self.context, self.vocab, self.parameters = options.context, model.vocab, model.parameters
         base = library("exllamav2.cache").ExLlamaV2CacheBase
 
         class Cache(base):

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 import pytest_asyncio
 
-from daemon.engine.conftest import make_chat_folder
+from daemon.engine.conftest import EXACT, make_chat_folder
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
 from skilldeck_daemon.engine.base import (
     ChatEvent,
@@ -99,7 +99,7 @@ def prompt_fits(messages: list[dict[str, Any]]) -> bool:
     return sum(len(message["content"]) for message in messages) < CONTEXT
 
 
-KINDS = ["cpu", "worker", "exllamav2", "llamacpp", "remote", "replicas"]
+KINDS = ["llamacpp", "llamacpp worker", "exllamav2", "remote", "replicas"]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=KINDS)
@@ -118,24 +118,20 @@ async def model(
             yield built
             await built.close()
         return
-    patch = pytest.MonkeyPatch()
-    if request.param == "exllamav2":
-        if reason := exllamav2_missing():
-            pytest.skip(reason)
-        engine: Any = install_exllamav2(patch, folder)
-    else:
-        engine = make_engine("cpu", worker=request.param == "worker")
-    path, options = folder, {"max_batch": 4, "context": CONTEXT}
-    if request.param == "llamacpp":
-        pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
-        engine = make_engine("llamacpp", worker=True)
-        path = make_gguf(folder, tmp_path_factory.mktemp("gguf") / "chatty.gguf")
-        options |= {"cache_type_k": "f32", "cache_type_v": "f32", "flash_attention": "off"}
-    info = await engine.load(ModelSpec(str(path), "small", options))
-    built = TokenChatModel(engine, path, info)
-    yield built
-    await built.close()
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        path, options = folder, {"max_batch": 4, "context": CONTEXT}
+        if request.param == "exllamav2":
+            if reason := exllamav2_missing():
+                pytest.skip(reason)
+            engine: Any = install_exllamav2(patch, folder)
+        else:
+            engine = make_engine("llamacpp", worker=request.param.endswith("worker"))
+            path = make_gguf(folder, tmp_path_factory.mktemp("gguf") / "chatty.gguf")
+            options |= EXACT
+        info = await engine.load(ModelSpec(str(path), "small", options))
+        built = TokenChatModel(engine, path, info)
+        yield built
+        await built.close()
 
 
 def ask(text: str, count: int = 12, **more: Any) -> ChatRequest:

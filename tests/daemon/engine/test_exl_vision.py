@@ -46,7 +46,7 @@ class Tower:
 
         self.worked += 1
         words = RED if image.getpixel((0, 0)) == (255, 0, 0) else BLUE
-        return ExLlamaV2MMEmbedding(model, model.decoder.embedding[words].clone())
+        return ExLlamaV2MMEmbedding(model, model.model.get_input_embeddings().weight[words].detach().clone())
 
     def unload(self) -> None: ...
 

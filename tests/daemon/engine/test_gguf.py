@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -100,16 +101,39 @@ def test_a_folder_with_one_gguf_is_that_model_and_several_are_named(file: Path, 
 
 def test_the_engine_follows_the_model_and_another_is_refused_by_name(file: Path, chat_folder: Path) -> None:
     assert engines.choose(ModelSource.of(file)).name == "llamacpp"
-    assert engines.choose(ModelSource.of(chat_folder)).name in ("cpu", "exllamav2")
-    with pytest.raises(BadRequest, match=r"cpu engine serves folders .* is a GGUF file") as caught:
-        engines.chosen("cpu", ModelSource.of(file))
+    with pytest.raises(BadRequest, match=r"exllamav2 engine serves folders .* is a GGUF file") as caught:
+        engines.chosen("exllamav2", ModelSource.of(file))
     assert caught.value.param == "engine"
     with pytest.raises(BadRequest, match="llamacpp engine serves GGUF files"):
         engines.chosen("llamacpp", ModelSource.of(chat_folder))
+    assert engines.chosen("exllamav2", ModelSource.of(chat_folder)).name == "exllamav2"
     with pytest.raises(BadRequest, match="auto, llamacpp"):
         engines.kind("gpu")
     assert engines.ahead("auto", str(file)) == engines.ahead("auto", "tiny") == engines.kind("llamacpp").ahead
     assert engines.ahead("auto", str(chat_folder)) == ("torch",)
+
+
+@pytest.mark.skipif(engines.serves_folders(), reason="this machine computes folders of safetensors")
+def test_safetensors_without_a_gpu_name_the_gguf_to_take(chat_folder: Path, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="only a CUDA card") as caught:
+        engines.choose(ModelSource.of(chat_folder))
+    assert caught.value.param == "model"
+    assert "skilldeckd models pull ORG/NAME-GGUF:Q4_K_M" in caught.value.hint
+    assert "pip install 'skilldeck[gpu]'" in caught.value.hint
+    for place in ("models--Qwen--Qwen3-4B/snapshots/abc", "Qwen--Qwen3-4B"):  # of the Hugging Face cache, and ours
+        folder = shutil.copytree(chat_folder, tmp_path / place)
+        with pytest.raises(BadRequest) as caught:
+            engines.choose(ModelSource.of(folder))
+        assert "models pull Qwen/Qwen3-4B-GGUF:Q4_K_M" in caught.value.hint
+    beside = shutil.copy(file, folder / "mine-Q8_0.gguf")
+    with pytest.raises(BadRequest) as caught:
+        engines.choose(ModelSource.of(folder))
+    assert f"take the GGUF beside them: --model {beside}." in caught.value.hint
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    beside.unlink()
+    with pytest.raises(BadRequest, match=r"neither a GGUF nor \*\.safetensors"):
+        engines.choose(ModelSource.of(folder))
 
 
 @pytest.mark.parametrize(

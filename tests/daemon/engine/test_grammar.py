@@ -30,7 +30,9 @@ from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import ORDER
 from skilldeck_daemon.engine.grammar.compiled import rebuild
 from skilldeck_daemon.engine.grammar.holding import Held
+from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_shared.errors import BadRequest
+from support.make_gguf import make_gguf
 from support.token_engines import TEMPLATE, RandomEngine, ScriptedEngine, model_folder
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -135,13 +137,11 @@ async def test_a_named_tool_is_the_one_called_and_once(folder: Path, family_name
 async def test_random_weights_on_the_real_engine_cannot_fail_a_required_call(
     make: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from skilldeck_daemon.engine.cpu.engine import CpuEngine
-
     weights = make("Llama", vocab_size=768, max_position_embeddings=1024)
     shutil.copytree(weights, tmp_path / "model")
     folder = model_folder(tmp_path / "model", added=MARKERS, config=False)
-    engine = CpuEngine()
-    info = await engine.load(ModelSpec(str(folder), "random"))
+    engine = make_engine("llamacpp", worker=False)
+    info = await engine.load(ModelSpec(str(make_gguf(folder, tmp_path / "random.gguf")), "random"))
     model = TokenChatModel(engine, folder, info, family_name="llama3")  # without reasoning, which may be endless
     try:
         for seed in SEEDS:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
-from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine import engines, registry
 from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, NotLoaded, Sampling
 from skilldeck_daemon.engine.hub import ModelHub
@@ -34,7 +34,12 @@ def chat_folder(llama: Path, tmp_path: Path) -> Path:
     return make_chat_folder(llama, tmp_path / "chatty")
 
 
-async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Path) -> None:
+@pytest.fixture
+def chat_file(chat_folder: Path, tmp_path: Path) -> Path:
+    return make_gguf(chat_folder, tmp_path / "chatty.gguf")
+
+
+async def test_a_folder_is_served_under_its_name_and_as_default(chat_file: Path) -> None:
     hub = ModelHub(worker=False)
     assert hub.status().state == "idle"
     with pytest.raises(NotLoaded):
@@ -46,9 +51,9 @@ async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Pat
         hub._begun -= 60  # as if a minute passed in which the engine reports nothing
         assert hub.status().stage.endswith(" s)"), stage
 
-    info = await hub.load(str(chat_folder), engine="cpu", progress=progress)
+    info = await hub.load(str(chat_file), progress=progress)
     assert set(seen) == {"loading"}
-    assert (info.name, info.engine) == ("chatty", "cpu")
+    assert (info.name, info.engine) == ("chatty", "llamacpp")
     assert hub.status().state == "ready"
     assert hub.get("default") is hub.get("chatty")
     assert [model.name for model in hub.list()] == ["chatty"]
@@ -62,9 +67,9 @@ async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Pat
     events = [event async for event in hub.get("default").stream(request)]
     assert isinstance(events[-1], ChatFinished)
     assert events[-1].usage.output_tokens <= 5
-    assert hub.stats()["chatty"].max_batch == 8
+    assert hub.stats()["chatty"].max_batch == 4, "as its engine chose"
 
-    await hub.load(str(chat_folder), name="second", engine="cpu", options={"context": 64})
+    await hub.load(str(chat_file), name="second", options={"context": 64})
     assert [model.name for model in hub.list()] == ["chatty", "second"]
     hub.set_default("second")
     assert hub.get("default").info.context == 64
@@ -76,7 +81,7 @@ async def test_a_folder_is_served_under_its_name_and_as_default(chat_folder: Pat
     assert hub.status().state == "idle"
 
 
-async def test_a_failed_load_is_told_and_the_next_one_mends_it(chat_folder: Path, tmp_path: Path) -> None:
+async def test_a_failed_load_is_told_and_the_next_one_mends_it(chat_file: Path, tmp_path: Path) -> None:
     hub = ModelHub(worker=False)
     with pytest.raises(NotFound):
         await hub.load(str(tmp_path / "nothing"))
@@ -87,24 +92,24 @@ async def test_a_failed_load_is_told_and_the_next_one_mends_it(chat_folder: Path
         hub.get("default")
     for arguments, field in (({"engine": "gpu"}, "engine"), ({"name": "default"}, "name")):
         with pytest.raises(BadRequest) as caught:
-            await hub.load(str(chat_folder), **arguments)
+            await hub.load(str(chat_file), **arguments)
         assert caught.value.param == field
-    await hub.load(str(chat_folder), engine="cpu")
+    await hub.load(str(chat_file))
     assert hub.status().state == "ready"
     await hub.close()
 
 
 async def test_health_speaks_of_what_is_served_whatever_else_is_loaded(
-    chat_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    chat_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub = ModelHub(worker=False)
-    await hub.load(str(chat_folder), engine="cpu")
+    await hub.load(str(chat_file))
     with pytest.raises(NotFound):
         await hub.load(str(tmp_path / "nothing"))
     assert (hub.status().state, hub.status().model, hub.status().error) == ("ready", "chatty", "")
     assert "the model nothing was not loaded" in caplog.text
     seen = []
-    await hub.load(str(chat_folder), name="second", engine="cpu", progress=lambda *_: seen.append(hub.status()))
+    await hub.load(str(chat_file), name="second", progress=lambda *_: seen.append(hub.status()))
     assert {status.state for status in seen} == {"ready"}
     assert all(status.stage.startswith("loading second: ") for status in seen)
     assert hub.status().stage == ""
@@ -113,32 +118,32 @@ async def test_health_speaks_of_what_is_served_whatever_else_is_loaded(
     await hub.unload("chatty")
     assert hub.status().state == "idle"
     # One that takes the place of the only model is what is served.
-    await hub.load(str(chat_folder), engine="cpu")
+    await hub.load(str(chat_file))
     with pytest.raises(SkilldeckError):
-        await hub.load(str(chat_folder), engine="cpu", options={"chat_template": str(tmp_path / "none.jinja")})
+        await hub.load(str(chat_file), options={"chat_template": str(tmp_path / "none.jinja")})
     assert (hub.status().state, hub.status().model) == ("degraded", "chatty")
     await hub.close()
 
 
-async def test_a_chat_template_of_ones_own_replaces_the_folders(chat_folder: Path, tmp_path: Path) -> None:
+async def test_a_chat_template_of_ones_own_replaces_the_folders(chat_file: Path, tmp_path: Path) -> None:
     hub = ModelHub(worker=False)
     file = tmp_path / "mine.jinja"
     with pytest.raises(BadRequest, match="cannot be read") as caught:
-        await hub.load(str(chat_folder), engine="cpu", options={"chat_template": str(file)})
+        await hub.load(str(chat_file), options={"chat_template": str(file)})
     assert caught.value.param == "chat_template"
     file.write_text("{% for m in messages %}[{{ m['content'] }}]{% endfor %}", "utf-8")
-    await hub.load(str(chat_folder), engine="cpu", options={"chat_template": str(file)})
+    await hub.load(str(chat_file), options={"chat_template": str(file)})
     request = ChatRequest(messages=[{"role": "user", "content": "hello"}])
     assert await hub.get("default").count_tokens(request) == len("[hello]")
     await hub.close()
 
 
-async def test_loading_tells_its_stage_and_how_long_it_took(chat_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_loading_tells_its_stage_and_how_long_it_took(chat_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 2))
     monkeypatch.setattr("skilldeck_daemon.engine.hub.time.monotonic", lambda: float(next(clock)))
     hub = ModelHub(worker=False)
     stages: list[str] = []
-    await hub.load(str(chat_folder), engine="cpu", progress=lambda _, stage: stages.append(stage))
+    await hub.load(str(chat_file), progress=lambda _, stage: stages.append(stage))
     monkeypatch.undo()
     assert stages[-1] != stages[0]
     assert re.search(r"\(\d+ s\)$", stages[-1])
@@ -393,7 +398,11 @@ def test_models_on_the_command_line(small_hub: Any, tmp_path: Path, monkeypatch:
     assert "demonstration" in listed["skilldeck-tiny"]["description"]
     assert "org/small" in run("ls").stdout
     told = json.loads(run("info", "org/small", "--json").stdout)
-    assert (told["path"], told["engine"], told["context"]) == (str(folder), "cpu", 512)
+    assert (told["path"], told["context"]) == (str(folder), 512)
+    if not engines.serves_folders():
+        assert told["engine"] == ""
+        assert "only a CUDA card" in told["trouble"]
+        assert "only a CUDA card" in pulled.stderr
     assert f"path          {folder}" in run("info", "org/small").stdout.splitlines()
     assert json.loads(run("rm", "org/small", "--json").stdout)["deleted"] is True
     assert not folder.exists()
@@ -410,6 +419,24 @@ def test_offline_nothing_is_asked_and_what_is_here_is_served(
     with pytest.raises(Unavailable, match="cannot be reached"):
         registry.pull("org/absent", models=tmp_path)
     assert small_hub.asked == []
+
+
+@pytest.mark.skipif(engines.serves_folders(), reason="this machine computes folders of safetensors")
+async def test_what_could_not_be_served_here_is_not_fetched_to_be_served(
+    llama_gguf: Path, small_hub: Any, tmp_path: Path
+) -> None:
+    hub = ModelHub(tmp_path / "models", worker=False)
+    with pytest.raises(BadRequest, match=r"org/small holds safetensors") as caught:
+        await hub.load("org/small")
+    assert "skilldeckd models pull org/small-GGUF:Q4_K_M" in caught.value.hint
+    assert not [path for command, path in small_hub.asked if "/resolve/" in path and command == "GET"], (
+        "nothing fetched"
+    )
+    assert not (tmp_path / "models" / "org--small").exists()
+    small_hub.files["m-Q8_0.gguf"] = llama_gguf.read_bytes()
+    folder = registry.pull("org/small", models=tmp_path)
+    assert [path.name for path in folder.iterdir() if path.suffix == ".gguf"] == ["m-Q8_0.gguf"]
+    assert not list(folder.glob("*.safetensors")), "of both it is the one that runs here"
 
 
 GGUFS = ("m-Q4_K_M.gguf", "m-Q8_0.gguf", "mmproj-m-F16.gguf")

@@ -5,32 +5,52 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch")
+from skilldeck_daemon.engine.base import Sampling
+from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
 
-from skilldeck_daemon.engine.base import Sampling  # noqa: E402
-from skilldeck_daemon.engine.sampling import RequestSampler, apply_bitmask, choose, logprob  # noqa: E402
-
-LOGITS = [2.0, 1.0, 0.5, 0.0, -1.0, -3.0]
-
-
-def sampler(prompt: list[int] | None = None, vocab: int = 6, **parameters: Any) -> RequestSampler:
-    return RequestSampler(Sampling(**{"seed": 1, **parameters}), vocab, prompt or [])
+LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -3.0], np.float32)
 
 
-def drawn(count: int, logits: list[float] | None = None, **parameters: Any) -> Counter[int]:
+def sampler(prompt: list[int] | None = None, vocab: int = 6, **parameters: Any) -> Sampler:
+    return Sampler(Sampling(**{"seed": 1, **parameters}), vocab, prompt or [])
+
+
+def softmax(row: Any) -> NDArray[np.float64]:
+    odds = np.exp(np.asarray(row, np.float64))
+    return odds / odds.sum()
+
+
+def drawn(count: int, **parameters: Any) -> Counter[int]:
     one = sampler(**parameters)
-    row = torch.tensor([logits or LOGITS])
-    return Counter(choose(row, [one])[0] for _ in range(count))
+    return Counter(one.choose(LOGITS) for _ in range(count))
 
 
-def edited(one: RequestSampler, logits: list[float] | None = None) -> list[float]:
-    row = torch.tensor(logits or LOGITS)
-    one.edit(row)
-    return row.tolist()
+def edited(one: Sampler) -> list[float]:
+    """The row that the choice is made of."""
+    kept = LOGITS.copy()
+    found: list[float] = one._edited(LOGITS.copy()).tolist()
+    one.choose(LOGITS)
+    assert np.array_equal(LOGITS, kept), "the row is left as it is"
+    return found
+
+
+class Allows:
+    """A mask of given ids."""
+
+    def __init__(self, *ids: int) -> None:
+        self.ids = ids
+
+    def fill(self, bits: Any, index: int) -> bool:
+        bits[index] = 0
+        for token in self.ids:
+            bits[index].view(np.uint32)[token // 32] |= np.uint32(1 << (token % 32))
+        return True
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
@@ -40,8 +60,7 @@ def test_temperature_zero_takes_the_likeliest() -> None:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_frequencies_follow_the_softmax(temperature: float) -> None:
     seen = drawn(2000, temperature=temperature)
-    expected = (torch.tensor(LOGITS) / temperature).softmax(0)
-    for token, probability in enumerate(expected.tolist()):
+    for token, probability in enumerate(softmax(LOGITS / temperature)):
         assert seen[token] / 2000 == pytest.approx(probability, abs=0.04)
 
 
@@ -63,13 +82,15 @@ def test_min_p_keeps_what_is_likely_beside_the_best() -> None:
     assert set(drawn(300, min_p=0.2)) == {0, 1, 2}
 
 
-def test_a_nucleus_wider_than_the_sorted_head_is_exact() -> None:
+def test_a_nucleus_wider_than_the_likely_tokens_is_exact() -> None:
     vocab = 5000
-    flat = torch.zeros(1, vocab)
-    one = sampler(vocab=vocab, top_p=0.9)
-    seen = {choose(flat, [one])[0] for _ in range(600)}
-    assert max(seen) - min(seen) > 1024, "a flat distribution's nucleus is 90 % of the vocabulary"
-    assert len(seen) > 400
+    flat = np.zeros(vocab, np.float32)
+    flat[7] = 12.0  # beside it the others are unlikely one by one, and a thirtieth of all together
+    one = sampler(vocab=vocab, top_p=0.995)
+    seen = Counter(one.choose(flat) for _ in range(6000))
+    assert seen[7] > 5700
+    assert len(seen) > 50, "what is beyond the likely ones belongs to the nucleus"
+    assert max(seen) < 0.95 * vocab, "and its end does not: ties go by id"
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,29 +105,29 @@ def test_a_nucleus_wider_than_the_sorted_head_is_exact() -> None:
 def test_a_draw_is_always_one_the_filters_leave(
     logits: list[float], temperature: float, top_p: float, top_k: int, min_p: float, seed: int
 ) -> None:
-    row = torch.tensor([logits])
+    row = np.array(logits, np.float32)
     one = sampler(vocab=len(logits), temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
-    token = choose(row, [one])[0]
-    order = row[0].sort(descending=True).values
+    token = one.choose(row)
+    order = np.sort(row)[::-1]
     if top_k:
-        assert row[0, token] >= order[min(top_k, len(logits)) - 1]
-    odds = (row[0] / temperature).softmax(0)
-    assert odds[token] >= min_p * odds.max() * 0.999
+        assert row[token] >= order[min(top_k, len(logits)) - 1]
+    odds = np.exp((row.astype(np.float64) - row.max()) / temperature)
+    assert odds[token] >= min_p * 0.999
+    # What is likelier than the token has not filled the nucleus yet.
+    kept = np.sort(odds)[::-1][: top_k or None]
+    assert odds[odds > odds[token] * 1.001].sum() <= top_p * kept.sum() * 1.001
 
 
-def test_the_same_seed_draws_the_same_alone_and_in_a_batch() -> None:
-    rows = torch.randn(3, 50, generator=torch.Generator().manual_seed(2))
-    parameters: list[dict[str, Any]] = [{"temperature": 1.2}, {"top_p": 0.9}, {"temperature": 0.0}]
-    together = [sampler(vocab=50, seed=7, **p) for p in parameters]
-    alone = [sampler(vocab=50, seed=7, **p) for p in parameters]
-    for _ in range(20):
-        batch = choose(rows, together)
-        assert batch == [choose(rows[i : i + 1], [alone[i]])[0] for i in range(3)]
+@pytest.mark.parametrize("parameters", [{"temperature": 1.2}, {"top_p": 0.9}, {"top_k": 9}, {"temperature": 0.0}])
+def test_the_same_seed_draws_the_same(parameters: dict[str, Any]) -> None:
+    rows = np.random.default_rng(2).normal(size=(20, 50)).astype(np.float32)
+    one, other = (sampler(vocab=50, seed=7, **parameters) for _ in range(2))
+    assert [one.choose(row) for row in rows] == [other.choose(row) for row in rows]
 
 
 def test_without_a_seed_two_requests_differ() -> None:
-    rows = torch.zeros(1, 1000)
-    draws = [[choose(rows, [one])[0] for _ in range(5)] for one in (sampler(vocab=1000, seed=None) for _ in range(2))]
+    row = np.zeros(1000, np.float32)
+    draws = [[one.choose(row) for _ in range(5)] for one in (sampler(vocab=1000, seed=None) for _ in range(2))]
     assert draws[0] != draws[1]
 
 
@@ -139,20 +160,28 @@ def test_bias_adds_and_ignores_unknown_ids() -> None:
 
 
 @pytest.mark.parametrize("vocab", [31, 32, 33, 64, 320])
-def test_a_bitmask_forbids_the_ids_whose_bit_is_clear(vocab: int) -> None:
-    words = -(-vocab // 32)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_mask_forbids_the_ids_whose_bit_is_clear(vocab: int, temperature: float) -> None:
     allowed = {0, 31 % vocab, vocab - 1}
-    bitmask = torch.zeros(1, words, dtype=torch.int32)
-    for token in allowed:
-        bit = 1 << (token % 32)
-        bitmask[0, token // 32] |= bit - (1 << 32) if bit >= 1 << 31 else bit
-    logits = torch.zeros(1, vocab)
-    apply_bitmask(logits, bitmask)
-    assert set(torch.isfinite(logits[0]).nonzero().flatten().tolist()) == allowed
+    row = np.linspace(0, 1, vocab, dtype=np.float32)
+    one = sampler(vocab=vocab, temperature=temperature)
+    seen = {one.choose(row, Allows(*allowed)) for _ in range(100)}
+    assert seen == (allowed if temperature else {vocab - 1})
+
+
+def test_a_mask_that_leaves_nothing_is_a_dead_end() -> None:
+    for mask, bias in ((Allows(), {}), (Allows(3), {3: -float("inf")})):
+        with pytest.raises(DeadEnd):
+            sampler(logit_bias=bias).choose(LOGITS, mask)
+
+
+def test_a_masked_token_is_drawn_by_its_odds_among_those_allowed() -> None:
+    one = sampler()
+    seen = Counter(one.choose(LOGITS, Allows(1, 3)) for _ in range(1000))
+    assert seen[1] / seen[3] == pytest.approx(2.718, rel=0.3)
 
 
 def test_logprob_is_of_the_raw_row() -> None:
-    found = logprob(torch.tensor(LOGITS), 2, 3)
-    expected = torch.tensor(LOGITS).log_softmax(0)
-    assert found.logprob == pytest.approx(float(expected[2]))
+    found = logprob(LOGITS, 2, 3)
+    assert found.logprob == pytest.approx(float(np.log(softmax(LOGITS)[2])))
     assert [token for token, _ in found.top] == [0, 1, 2]

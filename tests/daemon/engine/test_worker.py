@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from daemon.engine.conftest import EXACT
 from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import (
     EngineDead,
@@ -34,9 +35,9 @@ GREEDY = Sampling(temperature=0)
 
 
 @asynccontextmanager
-async def loaded(folder: Path, *, restart_s: float = 60, **options: Any) -> AsyncIterator[WorkerEngine]:
-    engine = WorkerEngine("cpu", restart_s=restart_s)
-    await engine.load(ModelSpec(str(folder), "small", {"max_batch": 4, **options}))
+async def loaded(file: Path, *, restart_s: float = 60, **options: Any) -> AsyncIterator[WorkerEngine]:
+    engine = WorkerEngine("llamacpp", restart_s=restart_s)
+    await engine.load(ModelSpec(str(file), "small", {"max_batch": 4, **EXACT, **options}))
     try:
         yield engine
     finally:
@@ -56,11 +57,11 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_killed_process_ends_what_runs_and_starts_again(llama: Path, greedy: Any) -> None:
-    async with loaded(llama, restart_s=0) as engine:
+async def test_a_killed_process_ends_what_runs_and_starts_again(llama: Path, long_gguf: Path, greedy: Any) -> None:
+    async with loaded(long_gguf, restart_s=0) as engine:
         first = engine.pid
         assert first is not None
-        handles = [await engine.submit(GenRequest(f"r{i}", [5, 6, 7 + i], 480, GREEDY)) for i in range(3)]
+        handles = [await engine.submit(GenRequest(f"r{i}", [5, 6, 7 + i], 30000, GREEDY)) for i in range(3)]
         async for event in handles[0]:
             if isinstance(event, Tokens):
                 break
@@ -83,8 +84,10 @@ async def test_a_killed_process_ends_what_runs_and_starts_again(llama: Path, gre
         assert engine.stats().active == 0
 
 
-async def test_what_hangs_is_killed_and_a_request_meanwhile_waits_for_the_restart(llama: Path, greedy: Any) -> None:
-    async with loaded(llama) as engine:
+async def test_what_hangs_is_killed_and_a_request_meanwhile_waits_for_the_restart(
+    llama: Path, llama_gguf: Path, greedy: Any
+) -> None:
+    async with loaded(llama_gguf) as engine:
         stopped = engine.pid
         assert stopped is not None
         pulse, engine._silent_s = engine._stats, 3.0
@@ -134,16 +137,17 @@ async def test_a_process_whose_engine_cannot_go_on_ends_itself(tmp_path: Path) -
 
 
 async def test_the_working_directory_cannot_replace_our_modules(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    llama_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "torch.py").write_text("raise SystemExit(3)", "utf-8")
+    for name in ("numpy.py", "xllamacpp.py"):
+        (tmp_path / name).write_text("raise SystemExit(3)", "utf-8")
     monkeypatch.chdir(tmp_path)
-    async with loaded(llama) as engine:
+    async with loaded(llama_gguf) as engine:
         assert engine.pid is not None
 
 
-async def test_unload_leaves_no_process(llama: Path) -> None:
-    async with loaded(llama) as engine:
+async def test_unload_leaves_no_process(llama_gguf: Path) -> None:
+    async with loaded(llama_gguf) as engine:
         pid = engine.pid
         assert pid is not None
     assert engine.pid is None
@@ -154,20 +158,21 @@ async def test_unload_leaves_no_process(llama: Path) -> None:
 
 
 async def test_a_model_that_does_not_load_says_why_and_leaves_no_process(tmp_path: Path) -> None:
-    engine = WorkerEngine("cpu")
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}', "utf-8")
-    with pytest.raises(BadRequest, match="safetensors") as caught:
-        await engine.load(ModelSpec(str(tmp_path), "small"))
+    engine = WorkerEngine("llamacpp")
+    (tmp_path / "odd.gguf").write_bytes(b"PK rubbish")
+    with pytest.raises(BadRequest, match="no GGUF") as caught:
+        await engine.load(ModelSpec(str(tmp_path / "odd.gguf"), "small"))
     assert caught.value.param == "model"
     assert engine.pid is None
 
 
-async def test_loading_reports_progress_and_refusals_keep_their_kind(llama: Path) -> None:
-    engine = WorkerEngine("cpu")
+async def test_loading_reports_progress_and_refusals_keep_their_kind(llama_gguf: Path) -> None:
+    engine = WorkerEngine("llamacpp")
     fractions: list[float] = []
-    info = await engine.load(ModelSpec(str(llama), "small", {"context": 64}), lambda done, _: fractions.append(done))
+    spec = ModelSpec(str(llama_gguf), "small", {"context": 64})
+    info = await engine.load(spec, lambda done, _: fractions.append(done))
     try:
-        assert (info.engine, info.context, info.name) == ("cpu", 64, "small")
+        assert (info.engine, info.context, info.name) == ("llamacpp", 64, "small")
         assert fractions[-1] == 1.0
         with pytest.raises(TooLong) as caught:
             await engine.submit(GenRequest("long", [5] * 64, 1))
@@ -176,7 +181,7 @@ async def test_loading_reports_progress_and_refusals_keep_their_kind(llama: Path
         await engine.unload()
 
 
-async def test_a_mask_without_a_spec_is_refused(llama: Path) -> None:
+async def test_a_mask_without_a_spec_is_refused(llama_gguf: Path) -> None:
     class Local:
         def fill(self, bitmask: Any, index: int) -> bool:
             return False
@@ -190,7 +195,7 @@ async def test_a_mask_without_a_spec_is_refused(llama: Path) -> None:
         def terminated(self) -> bool:
             return False
 
-    async with loaded(llama) as engine:
+    async with loaded(llama_gguf) as engine:
         with pytest.raises(BadRequest, match="grammar"):
             await engine.submit(GenRequest("r", [5], 1, mask=Local()))
         assert (await collect(engine, GenRequest("next", [5], 1)))[1].reason == "length"
@@ -221,12 +226,12 @@ async def test_a_process_started_ahead_is_the_first_engines() -> None:
     assert spare.process.returncode is not None
 
 
-async def test_a_process_started_ahead_that_died_is_replaced_and_an_unused_one_ends(llama: Path) -> None:
+async def test_a_process_started_ahead_that_died_is_replaced_and_an_unused_one_ends(llama_gguf: Path) -> None:
     dead, unused = await start(), await start()
     dead.process.kill()
     await dead.process.wait()
-    engine = WorkerEngine("cpu", spare=dead)
-    await engine.load(ModelSpec(str(llama), "small", {}))
+    engine = WorkerEngine("llamacpp", spare=dead)
+    await engine.load(ModelSpec(str(llama_gguf), "small", {}))
     assert engine.pid not in (None, dead.process.pid)
     await engine.unload()
     await ModelHub(spare=unused).close()

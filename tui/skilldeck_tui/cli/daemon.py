@@ -153,7 +153,7 @@ def load(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A folder, a .gguf file, or a name that `models ls` shows.")],
     name: Annotated[str, typer.Option("--name", help="Serve it under this name.")] = "",
-    engine: Annotated[str, typer.Option("--engine", help="auto, cpu, exllamav2, exllamav3 or remote.")] = "",
+    engine: Annotated[str, typer.Option("--engine", help="auto, llamacpp, exllamav2, exllamav3 or remote.")] = "",
     keep_default: Annotated[
         bool, typer.Option("--keep-default", help="Requests for 'default' go on to the model they went to.")
     ] = False,
@@ -208,7 +208,7 @@ def info(
 @models_app.command()
 def pull(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="A Hugging Face id like Qwen/Qwen3-0.6B, or id@revision.")],
+    model: Annotated[str, typer.Argument(help="A Hugging Face id like Qwen/Qwen3-0.6B-GGUF:Q8_0, or id@revision.")],
     json: Json = False,
 ) -> None:
     """Download a model, or go on with a download that stopped."""

@@ -25,7 +25,7 @@ from skilldeck_tui.client.types import DaemonUnreachable, Object, Snapshot
 START_SECONDS = 60.0
 """From a cold disk, importing torch alone has taken 20 s."""
 LOG_BYTES = 10 << 20
-DAEMON_PACKAGES = ("torch", "transformers", "fastapi", "uvicorn", "sqlalchemy")
+DAEMON_PACKAGES = ("uvicorn", "sqlalchemy", "starlette")
 
 Report = Callable[[str, float], None]
 """Called with what is being waited for and a fraction 0 to 1 (negative: unknown)."""

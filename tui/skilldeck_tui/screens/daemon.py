@@ -23,7 +23,7 @@ from skilldeck_tui.format import age, clean, count, size
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.state import IN_MEMORY, Object
+from skilldeck_tui.state import ON_CARD, Object
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.gauge import Gauge
@@ -181,9 +181,7 @@ class DaemonScreen(ModeScreen):
         self.set_class(not total, "-no-vram")
         self.query_one("#rate", Gauge).show(count(rate), [sample.tokens_per_s for sample in history])
         self.query_one("#cache", Gauge).show(f"{cache:.0%}", [sample.cache_used for sample in history])
-        self.query_one("#vram", Gauge).label = (
-            "memory" if all(m.get("engine") in IN_MEMORY for m in engines) else "VRAM"
-        )
+        self.query_one("#vram", Gauge).label = "VRAM" if any(m.get("engine") in ON_CARD for m in engines) else "memory"
         self.query_one("#vram", Gauge).show(f"{size(used)} / {size(total)}", [s.memory_used for s in history])
 
     def second(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from skilldeck_tui.format import count, plural, size
-from skilldeck_tui.state import IN_MEMORY, DaemonState
+from skilldeck_tui.state import ON_CARD, DaemonState
 from skilldeck_tui.widgets.text_block import TextBlock
 
 
@@ -51,7 +51,7 @@ def _parts(state: DaemonState) -> list[tuple[str, str]]:
     cache = max(float(m.get("cache_used") or 0) for m in engines)
     used, total = float(model.get("device_memory_used") or 0), float(model.get("device_memory_total") or 0)
     condition = str(model.get("state") or "ready")
-    memory = "memory" if engine in IN_MEMORY else "VRAM"
+    memory = "VRAM" if engine in ON_CARD else "memory"
     return [
         (name, "bold $foreground"),
         (engine, ""),

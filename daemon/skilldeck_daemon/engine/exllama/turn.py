@@ -7,20 +7,34 @@ generator, where one request's exception would end them all: it notes the error 
 
 from __future__ import annotations
 
-import math
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from skilldeck_daemon.engine.base import Finished, FinishReason, GenRequest, TokenLogprob
+from skilldeck_daemon.engine.base import Finished, FinishReason, GenRequest, LogitMask, TokenLogprob
 from skilldeck_daemon.engine.handle import Handle
-from skilldeck_daemon.engine.sampling import DeadEnd, RequestSampler, apply_bitmask, choose, logprob
+from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
 
 # Grammar masks are computed while the device works on the next step.
 _pool = ThreadPoolExecutor(4, thread_name_prefix="grammar")
+
+
+class _Ahead:
+    """What a mask allows next, begun to be computed when the token before was chosen."""
+
+    def __init__(self, mask: LogitMask, vocab: int) -> None:
+        self._bits = np.full((1, (vocab + 31) // 32), -1, np.int32)
+        self._filled = _pool.submit(mask.fill, self._bits, 0)
+
+    def fill(self, bits: Any, index: int) -> bool:
+        """As `LogitMask.fill`; waits for what was begun."""
+        limits = self._filled.result()
+        bits[index] = self._bits[0]
+        return limits
 
 
 class Turn:
@@ -39,11 +53,8 @@ class Turn:
         self.reason: FinishReason | None = None
         self.error: Exception | None = None
         self.job: Any = None  # the generator's object
-        self._sampler = RequestSampler(request.sampling, vocab, self.prompt)
-        self._bitmask = torch.empty((1, math.ceil(vocab / 32)), dtype=torch.int32)
-        self._masked: Future[bool] | None = None
-        if request.mask is not None:
-            self._masked = _pool.submit(self._fill)
+        self._sampler = Sampler(request.sampling, vocab, self.prompt)
+        self._ahead = _Ahead(request.mask, vocab) if request.mask is not None else None
 
     @property
     def left(self) -> int:
@@ -55,22 +66,14 @@ class Turn:
         if self.reason is not None:
             return 0
         try:
-            return self._sample(row[: self.vocab].to("cpu", torch.float32))
+            return self._sample(row[: self.vocab].detach().to("cpu", torch.float32).numpy())
         except Exception as error:
             self.reason, self.error = "error", error
             return 0
 
-    @torch.inference_mode()
-    def _sample(self, row: Tensor) -> int:
+    def _sample(self, row: Any) -> int:
         request, mask = self.request, self.request.mask
-        logits = row.clone().unsqueeze(0) if self._sampler.edits or mask is not None else row.unsqueeze(0)
-        if self._sampler.edits:
-            self._sampler.edit(logits[0])
-        if self._masked is not None and self._masked.result():
-            apply_bitmask(logits, self._bitmask)
-            if bool(torch.isneginf(logits.amax())):
-                raise DeadEnd("The grammar allows no token here.", "Simplify the schema or the grammar.")
-        token = choose(logits, [self._sampler])[0]
+        token = self._sampler.choose(row, self._ahead)
         self._sampler.accept(token)
         score = None if request.logprobs is None else logprob(row, token, request.logprobs)
         if mask is not None:
@@ -79,7 +82,7 @@ class Turn:
             if mask.terminated:
                 self.reason = "stop"
             else:
-                self._masked = _pool.submit(self._fill)
+                self._ahead = _Ahead(mask, self.vocab)
         if not self.tokens:
             self.first_token = time.monotonic()
         self.tokens.append(token)
@@ -89,12 +92,6 @@ class Turn:
         elif self.reason is None and self.left <= 0:
             self.reason = "length"
         return token
-
-    def _fill(self) -> bool:
-        mask = self.request.mask
-        assert mask is not None
-        self._bitmask.fill_(-1)
-        return mask.fill(self._bitmask, 0)
 
     def finished(self) -> Finished:
         """The terminal event."""

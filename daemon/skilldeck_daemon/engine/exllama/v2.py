@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from skilldeck_daemon.engine.base import NotLoaded, Progress
-from skilldeck_daemon.engine.cpu.llama import rope_settings
 from skilldeck_daemon.engine.exllama import attention
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted
@@ -366,9 +365,10 @@ def compatible_folder(folder: Path, config: dict[str, Any], target: Path) -> Pat
 def _older_rope(config: dict[str, Any]) -> dict[str, Any]:
     if "rope_parameters" not in config:
         return dict(config)
-    rope = rope_settings(config)
+    rope = {**(config.get("rope_scaling") or {}), **config["rope_parameters"]}
+    rope["rope_type"] = rope.get("rope_type") or rope.get("type") or "default"
     fixed = {name: value for name, value in config.items() if name != "rope_parameters"}
-    fixed["rope_theta"] = rope.pop("rope_theta")
+    fixed["rope_theta"] = float(rope.pop("rope_theta", None) or config.get("rope_theta") or 10000.0)
     if rope["rope_type"] != "default":
         rope.pop("type", None)
         fixed["rope_scaling"] = rope

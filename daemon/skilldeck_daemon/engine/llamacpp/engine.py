@@ -35,15 +35,15 @@ from skilldeck_daemon.engine.base import (
     Tokens,
     too_long,
 )
-from skilldeck_daemon.engine.cpu.lookup import GRAM, Answers, Lookup
 from skilldeck_daemon.engine.handle import Handle, Mailbox
 from skilldeck_daemon.engine.llamacpp import gguf, library
+from skilldeck_daemon.engine.llamacpp.lookup import GRAM, Answers, Lookup
 from skilldeck_daemon.engine.llamacpp.model import LlamaModel, Row
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions, fit, free_memory
-from skilldeck_daemon.engine.llamacpp.sampler import DeadEnd, Sampler, logprob
 from skilldeck_daemon.engine.llamacpp.sequences import Held, SequenceTable
 from skilldeck_daemon.engine.llamacpp.worth import StepTime, Worth
 from skilldeck_daemon.engine.rates import Rate, process_memory
+from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
 PIECE_S = 0.5

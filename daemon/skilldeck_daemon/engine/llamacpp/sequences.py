@@ -7,10 +7,9 @@ is reused under another `salt`. Not thread-safe; the engine's thread owns it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from skilldeck_daemon.engine.prefix import common_prefix
 
 WORTH = 32
 """Tokens of a common beginning from which copying a sequence, all of its memory, is cheaper than computing them."""
@@ -100,3 +99,15 @@ class SequenceTable:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix; compares slices, which run at the speed of C."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

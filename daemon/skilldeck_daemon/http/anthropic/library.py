@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +22,7 @@ from skilldeck_daemon.http.objects import files as files_http
 from skilldeck_daemon.http.objects import models as models_http
 from skilldeck_daemon.http.objects import skills as skills_http
 from skilldeck_daemon.http.objects.containers import container_file
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import EXPIRY_SECONDS
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.fields import Fields, refuse
@@ -55,9 +55,9 @@ class AnthropicPaths:
         await self._app(scope, receive, send)
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the prefix."""
-    api = APIRouter(tags=["anthropic"])
+    api = Routes()
     _files(api, services)
     _skills(api, services)
 
@@ -77,7 +77,7 @@ def router(services: Services) -> APIRouter:
 # ------------------------------------------------------------------ files
 
 
-def _files(api: APIRouter, services: Services) -> None:
+def _files(api: Routes, services: Services) -> None:
     files, environments = services.files, services.environments
 
     async def shown(file: Doc) -> Doc:
@@ -172,7 +172,7 @@ def _expiry(text: str | None) -> int | None:
 # ------------------------------------------------------------------ skills
 
 
-def _skills(api: APIRouter, services: Services) -> None:
+def _skills(api: Routes, services: Services) -> None:
     skills = services.skills
     # A client of Anthropic's deletes every version first, in any order, and then the skill, which here went with its
     # last version.

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -33,6 +32,7 @@ from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.errors import anthropic_body
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream, encode
 from skilldeck_shared.errors import SkilldeckError
 
@@ -44,9 +44,9 @@ ANTHROPICS = "claude"
 """How the names of Anthropic's models begin."""
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["messages"])
+    api = Routes()
     runs, models = services.runs, services.models
 
     async def read(request: Request, counting: bool = False) -> tuple[MessagesBody, str]:

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -23,6 +22,7 @@ from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import Page
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
@@ -35,9 +35,9 @@ AHEAD = 64
 """Chunks of several choices that wait for a slow client."""
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["chat"])
+    api = Routes()
     stored = services.store.chat
 
     @api.post("/chat/completions")

@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,6 +21,7 @@ from skilldeck_daemon.http.completions.request import CompletionBody, Prompt
 from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import new_id
 from skilldeck_daemon.wire.error_names import Names
@@ -37,9 +37,9 @@ NAMES = Names(others={"input": "prompt"})
 Doc = dict[str, Any]
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The route, without the `/v1` prefix."""
-    api = APIRouter(tags=["completions"])
+    api = Routes()
 
     @api.post("/completions")
     async def create_completion(request: Request) -> Response:

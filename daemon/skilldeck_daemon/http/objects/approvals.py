@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.http.listing import envelope
 from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.store import Page
 from skilldeck_daemon.wire.fields import Fields
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["approvals"])
+    api = Routes()
     approvals = services.approvals
 
     @api.get("/approvals")

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from skilldeck_daemon.http.body import boundary_of
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import FormLimits, read_form, read_object
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import FILE_BYTES
 from skilldeck_daemon.wire.fields import refuse
 from skilldeck_shared.bundle import MIB
@@ -26,9 +26,9 @@ FORM = FormLimits(lambda name: name == "file", FILE_BYTES, FILE_BYTES + MIB, 20,
 CHUNK = 1 << 18
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["containers"])
+    api = Routes()
     environments = services.environments
 
     @api.post("/containers")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.http.deps import query_includes
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
+from skilldeck_daemon.http.routing import Routes
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["conversations"])
+    api = Routes()
     conversations = services.conversations
 
     @api.post("/conversations")

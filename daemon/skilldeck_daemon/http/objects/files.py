@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -13,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import Form, FormLimits, read_form
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import FILE_BYTES, check_purpose, expiry
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.bundle import MIB
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 FORM = FormLimits(lambda name: name == "file", FILE_BYTES, FILE_BYTES + MIB, 20, "file")
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["files"])
+    api = Routes()
     files = services.files
 
     @api.post("/files")

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.http.routing import Routes
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["models"])
+    api = Routes()
 
     @api.get("/models")
     async def list_models() -> Response:

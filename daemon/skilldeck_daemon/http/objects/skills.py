@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import Form, FormLimits, read_form, read_object
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.bundle import LIMITS, MIB, BundleError
 
@@ -31,9 +31,9 @@ FORM = FormLimits(
 )
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["skills"])
+    api = Routes()
     skills = services.skills
 
     @api.post("/skills")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.http.multipart import FormLimits, read_form, read_object
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import PART_BYTES
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.bundle import MIB
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 FORM = FormLimits(lambda name: name == "data", PART_BYTES, PART_BYTES + MIB, 20, "data")
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["uploads"])
+    api = Routes()
     files = services.files
 
     @api.post("/uploads")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,15 +17,16 @@ from skilldeck_daemon.http.deps import query_boolean, query_includes, query_inte
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
-    api = APIRouter(tags=["responses"])
+    api = Routes()
     runs = services.runs
 
     @api.post("/responses")

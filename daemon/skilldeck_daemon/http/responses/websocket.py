@@ -18,13 +18,13 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.http.errors import responses_body
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import STALL_S
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.json_text import parse_json
@@ -51,9 +51,9 @@ class Gone(Exception):
     """The client left, or takes nothing any more."""
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The route, without the `/v1` prefix."""
-    api = APIRouter(tags=["responses"])
+    api = Routes()
 
     @api.websocket("/responses")
     async def respond(socket: WebSocket) -> None:

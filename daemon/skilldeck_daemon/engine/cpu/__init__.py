@@ -1,1 +1,0 @@
-"""The CPU engine: a model folder on torch, several requests at once."""
