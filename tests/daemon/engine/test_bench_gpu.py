@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
 from skilldeck_daemon import cli
-from skilldeck_daemon.bench import gpu
+from skilldeck_daemon.bench import endless, gpu
 from skilldeck_daemon.engine.base import ModelSpec
 from support.daemon import running
 from support.wait import until
@@ -43,8 +43,9 @@ async def test_the_arms_and_the_conversation_are_measured(tmp_path: Path, monkey
     engine = install_exllamav2(monkeypatch, folder)
     backend = engine._given
     await engine.load(ModelSpec(str(folder), "bench", {"context": 2048, "max_batch": 2}))
-    # What serves it there is the bundled model: the bench only asks for tokens over HTTP.
-    async with running(load=False, model="tiny", model_name="", engine_process="off") as daemon:
+    # Where nothing computes that folder it is a model without end that is served: the arm only asks for tokens.
+    served = endless.write(tmp_path / "endless.gguf")
+    async with running(load=False, model=str(served), model_name="", engine_process="off") as daemon:
         await until(lambda: daemon.daemon.services.models.status().state == "ready", 60)
         bench = Bench(engine, backend, folder, 12, 24, daemon.url.removesuffix("/v1"))
         measured = await gpu.arms(bench, (1, 2), 1)
