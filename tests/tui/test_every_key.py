@@ -25,6 +25,7 @@ from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.preferences import Preferences
 from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.screens.lint import LintScreen
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.session_list import SessionList
 from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
@@ -214,6 +215,17 @@ def opened(name: str) -> Callable[[Deck], bool]:
     return lambda d: type(d.app.screen).__name__ == name
 
 
+async def linting(d: Deck) -> None:
+    await skills(d)
+    folder = Path.cwd() / "notes"
+    folder.mkdir(exist_ok=True)
+    (folder / "SKILL.md").write_text("---\nname: notes\nversion: 1\ndescription: Keeps notes.\n---\n# Notes\n")
+    d.app.look_for_faults(folder)
+    await d.until(lambda: folder in d.app.lints.found)
+    await d.app.push_screen(LintScreen("notes", folder))
+    await d.shows("2 findings")
+
+
 completing = typed("/", lambda d: d.chat.composer.text.completing)
 diffing = then(skills, "v", until=lambda d: isinstance(d.app.screen, DiffScreen) and d.app.screen.loaded)
 top = then(transcript, "g", until=lambda d: d.chat.transcript.scroll_y == 0)
@@ -257,6 +269,10 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "shift(1)": (then(diffing, "left_square_bracket"), "~diff"), "swap": (diffing, "~diff"),
         "file(1)": (diffing, "~row"), "file(-1)": (diffing, "~row"), "copy": (diffing, "copied=---"),
     },
+    "LintScreen": {
+        "close": (linting, "screen=SkillsScreen"), "edit": (linting, "An editor cannot be opened here."),
+        "fix": (linting, "Mended 1 finding."),
+    },
     "FilesScreen": {
         "upload": (files, "screen=Prompt"), "attach": (files, "mode=chat"), "copy_id": (files, "copied=file"),
         "delete": (files, "screen=Confirm"),
@@ -277,7 +293,8 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "toggle_watch": (skills, "screen=Prompt"), "diff": (skills, "screen=DiffScreen"),
         "promote": (skills, "call=SetDefaultVersion"), "edit": (skills, "has no folder here"),
         "test": (skills, "Tests run from"), "test_on_save": (skills, "Tests run from"),
-        "trust": (skills, "Only skills"),
+        "trust": (skills, "Only skills"), "lint": (skills, "Lint reads the skill's folder"),
+        "new_skill": (skills, "screen=Pick"),
         "open_run": (skills, "No test of this skill"), "use": (skills, "mode=chat"),
         "delete": (skills, "screen=Confirm"), "back": (on(skills, VersionList), "focus=DataRows"),
     },

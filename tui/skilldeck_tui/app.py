@@ -25,6 +25,7 @@ from textual.screen import Screen
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.client.types import Snapshot
+from skilldeck_tui.lints import SkillLints
 from skilldeck_tui.modes import MODES
 from skilldeck_tui.notices import notice
 from skilldeck_tui.palette import ActionCommands
@@ -37,6 +38,7 @@ from skilldeck_tui.state import BUSY, DaemonState
 from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
 
 if TYPE_CHECKING:
+    from skilldeck_shared.lint.skill import Neighbour
     from skilldeck_tui.client.client import Client
     from skilldeck_tui.watching.watcher import FolderWatcher, WatchState
 
@@ -102,6 +104,7 @@ class SkilldeckApp(App[None]):
         self.monotonic = time.monotonic
         self.state = DaemonState(clock)
         self.tests = SkillTests(client, lambda: self.touch({"tests"}))
+        self.lints = SkillLints(lambda: self.touch({"lint"}))
         self.opening = f"run:{open_run}" if open_run else ""
         self._mode = mode
         self._topics: set[str] = set()
@@ -137,6 +140,7 @@ class SkilldeckApp(App[None]):
 
     async def on_unmount(self) -> None:
         await self.tests.close()
+        await self.lints.close()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Two weaker shades of the text, for every theme: `$muted` for what is read second, `$faint` for third."""
@@ -189,6 +193,8 @@ class SkilldeckApp(App[None]):
     def _watched(self, state: WatchState) -> None:
         self.state.watches[state.folder] = state
         self.touch({"watch"})
+        if state.state in ("current", "error"):
+            self.look_for_faults(state.folder)
         if state.state == "current" and state.made and str(state.folder) in self.memory.tested:
             self.tests.start(state.folder)
 
@@ -203,6 +209,16 @@ class SkilldeckApp(App[None]):
         if found != self.state.disk:
             self.state.disk = found
             self.touch({"skill"})
+
+    def neighbours(self) -> list[Neighbour]:
+        """The skills that a model chooses among."""
+        from skilldeck_shared.lint.skill import Neighbour
+
+        return [Neighbour(str(s.get("name") or ""), str(s.get("description") or "")) for s in self.state.skills]
+
+    def look_for_faults(self, folder: Path) -> None:
+        """Lint a skill's folder, in the background."""
+        self.lints.look(folder, self.neighbours())
 
     # ------------------------------------------------------------ changes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from textual.content import Content
 
@@ -17,12 +18,13 @@ from skilldeck_tui.watching.watcher import WatchState
 @dataclass(frozen=True)
 class SkillRow:
     """`skill` is None for a watched folder that has no version yet and for a skill that only lies on `disk`; `watch`
-    for a skill nobody watches here, `suite` until its tests are asked for."""
+    for a skill nobody watches here, `suite` until its tests are asked for. `faults`: what lint finds beyond advice."""
 
     key: str
     skill: Object | None = None
     watch: WatchState | None = None
     suite: Suite | None = None
+    faults: int = 0
     disk: Object | None = None
 
     @property
@@ -47,6 +49,7 @@ class SkillRow:
         skill = self.skill or {}
         default, latest = str(skill.get("default_version") or ""), str(skill.get("latest_version") or "")
         ahead = bool(latest) and latest != default
+        broken = self.watch is not None and self.watch.state in ("error", "gone", "unreadable")
         return (
             self.name,
             # The default, which requests get that name none, and the latest when it is another.
@@ -54,7 +57,9 @@ class SkillRow:
             if default
             else Content.styled("–", "$faint"),
             Content.assemble(
-                disk_chip(self.disk) if self.disk else chip(self.watch, short=bool(self.suite)), mark(self.suite)
+                disk_chip(self.disk) if self.disk else chip(self.watch, short=bool(self.suite)),
+                (f" !{self.faults}", "$warning") if self.faults and not broken else "",
+                mark(self.suite),
             ),
             Content.styled(self._source(), "$faint"),
         )
@@ -123,7 +128,9 @@ def mark(suite: Suite | None) -> Content:
     return Content.styled(f" ✓ {suite.passed}/{len(suite.cases)} tests", "$success")
 
 
-def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:
+def rows(
+    state: DaemonState, suites: Mapping[Path, Suite], faults: Mapping[Path, int] = MappingProxyType({})
+) -> list[SkillRow]:
     """Sorted by name; then folders without a version, then what lies on disk and is not watched."""
     found, used = [], set()
     for skill in state.skills:
@@ -135,7 +142,10 @@ def rows(state: DaemonState, suites: Mapping[Path, Suite]) -> list[SkillRow]:
     found += [SkillRow(f"watch:{watch.folder}", None, watch) for watch in rest]
     lying = (skill for skill in state.disk if Path(str(skill["path"])) not in state.watches)
     found += [SkillRow(str(skill["id"]), disk=skill) for skill in lying]
-    return [replace(row, suite=suites.get(row.folder)) if row.folder else row for row in found]
+    return [
+        replace(row, suite=suites.get(row.folder), faults=faults.get(row.folder, 0)) if row.folder else row
+        for row in found
+    ]
 
 
 def skill_folders(folder: Path) -> list[Path]:

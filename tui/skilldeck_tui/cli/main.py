@@ -23,6 +23,7 @@ from skilldeck_tui.cli.disk import trust, untrust
 from skilldeck_tui.cli.evals import evals_app
 from skilldeck_tui.cli.install import install
 from skilldeck_tui.cli.lint import lint
+from skilldeck_tui.cli.new import new
 from skilldeck_tui.cli.run import run
 from skilldeck_tui.cli.skills import skills_app, upload, watch
 from skilldeck_tui.cli.test import run_tests
@@ -48,6 +49,7 @@ app.command()(update)
 app.command("test")(run_tests)
 app.add_typer(evals_app, name="evals")
 app.command()(lint)
+app.command()(new)
 app.add_typer(skills_app, name="skills")
 app.command()(trust)
 app.command()(untrust)

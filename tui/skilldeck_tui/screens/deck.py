@@ -13,7 +13,9 @@ from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.state import DaemonState
 
 if TYPE_CHECKING:
+    from skilldeck_shared.lint.skill import Neighbour
     from skilldeck_tui.client.client import Client
+    from skilldeck_tui.lints import SkillLints
     from skilldeck_tui.skill_tests.background import SkillTests
     from skilldeck_tui.watching.watcher import FolderWatcher
 
@@ -27,6 +29,7 @@ class Deck(Protocol):
     memory: Memory
     state: DaemonState
     tests: SkillTests
+    lints: SkillLints
     clock: Callable[[], float]
     monotonic: Callable[[], float]
 
@@ -49,6 +52,12 @@ class Deck(Protocol):
 
     def touch(self, topics: Iterable[str]) -> None:
         """Something changed: the visible mode shows it."""
+
+    def neighbours(self) -> list[Neighbour]:
+        """The skills that a model chooses among."""
+
+    def look_for_faults(self, folder: Path) -> None:
+        """Lint a skill's folder, in the background."""
 
     def look_on_disk(self) -> Any:
         """Look for skills on disk, in the background."""

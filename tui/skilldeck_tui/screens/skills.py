@@ -6,6 +6,7 @@ row too. Watched folders are remembered from one start to the next.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,9 +24,12 @@ from skilldeck_tui import actions, editor
 from skilldeck_tui.client.client import read_all
 from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.format import clean, plural
+from skilldeck_tui.lints import grave
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.screens.lint import LintScreen
+from skilldeck_tui.screens.pick import Pick, Row
 from skilldeck_tui.screens.prompt import Prompt
 from skilldeck_tui.skill_rows import SkillRow, about_disk, rows, skill_folders
 from skilldeck_tui.state import Object
@@ -103,9 +107,12 @@ class SkillsScreen(ModeScreen):
         self.query_one(VersionList).grow_older(self.deck.clock())
 
     def changed(self, topics: set[str]) -> None:
-        if not topics & {"skill", "watch", "tests", "status"}:
+        if not topics & {"skill", "watch", "tests", "lint", "status"}:
             return
-        self.rows = rows(self.state, self.deck.tests.suites)
+        if isinstance(self.app.screen, LintScreen):
+            self.app.screen.show()
+        faults = {folder: len(grave(found)) for folder, found in self.deck.lints.found.items()}
+        self.rows = rows(self.state, self.deck.tests.suites, faults)
         self.set_class(not self.rows, "-empty")
         table = self.query_one(DataRows)
         table.show([(row.key, row.cells()) for row in self.rows])
@@ -121,8 +128,12 @@ class SkillsScreen(ModeScreen):
     def _show_row(self) -> None:
         row = self.row
         problem = self.query_one(Problem)
-        problem.show(row.watch if row else None, str(((row and row.skill) or {}).get("latest_version") or ""))
         folder = row.folder if row else None
+        found = self.deck.lints.found.get(folder) if folder else None
+        if folder is not None and found is None:
+            self.deck.look_for_faults(folder)
+        served = str(((row and row.skill) or {}).get("latest_version") or "")
+        problem.show(row.watch if row else None, served, folder, found or ())
         suite = row.suite if row and not problem.has_class("-error") else None
         self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
         skill = row.skill if row else None
@@ -301,6 +312,36 @@ class SkillsScreen(ModeScreen):
             return
         chosen = next((result for result in runs if not result.passed), runs[-1])
         self.deck.open_run(chosen.run_id)
+
+    # ------------------------------------------------------------ lint, and new skills
+
+    def action_lint(self) -> None:
+        row = self.row
+        if row is None or row.folder is None:
+            self.notify("Lint reads the skill's folder, which is not here; a adds one.", severity="warning")
+            return
+        self.deck.look_for_faults(row.folder)
+        self.app.push_screen(LintScreen(row.name, row.folder))
+
+    @work(exclusive=True, group="new")
+    async def action_new_skill(self) -> None:
+        from skilldeck_tui.new_skill.make import TEMPLATES, make
+
+        kinds = [Row(template, template, about) for template, about in TEMPLATES.items()]
+        template = await self.app.push_screen_wait(Pick("What does the new skill begin as?", kinds))
+        if not template:
+            return
+        detail = f"Its name: lowercase letters, digits and hyphens. The folder is made in {Path.cwd()}."
+        name = await self.app.push_screen_wait(Prompt("New skill", detail))
+        if not name:
+            return
+        try:
+            folder = await asyncio.to_thread(make, name, Path.cwd(), template=template)
+        except SkilldeckError as error:
+            self.deck.tell(error)
+            return
+        self.watch_folder(folder)
+        self.notify(f"Made {folder}. e opens SKILL.md, t runs its tests.", timeout=5, markup=False)
 
     # ------------------------------------------------------------ versions
 

@@ -1,16 +1,26 @@
-"""What is wrong with a skill folder: the message, the lines of SKILL.md around it, and the next step."""
+"""What is wrong with a skill folder: the message, the lines around it, and the next step.
+
+What keeps a version from being made comes alone; else what lint finds, the gravest first, or what was warned of.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_tui.format import clean
+from skilldeck_tui.lints import grave
 from skilldeck_tui.watching.watcher import WatchState
 
+if TYPE_CHECKING:
+    from skilldeck_shared.lint.rules import Finding
+
 AROUND = 2
+MORE = 4
 _READ = 256 * 1024
 
 
@@ -27,23 +37,42 @@ class Problem(Static):
         super().__init__(markup=False)
         self._watch: WatchState | None = None
         self._served = ""
+        self._findings: Sequence[Finding] = ()
+        self._folder: Path | None = None
 
     def on_resize(self) -> None:
         # Lines are cut to the width, which is known only once the box is shown.
-        self.show(self._watch, self._served)
+        self.show(self._watch, self._served, self._folder, self._findings)
 
-    def show(self, watch: WatchState | None, served: str = "") -> None:
-        """Nothing when all is well. `served`: the version that the daemon has, also when the watch never saw it."""
-        self._watch, self._served = watch, served
+    def show(
+        self,
+        watch: WatchState | None,
+        served: str = "",
+        folder: Path | None = None,
+        findings: Sequence[Finding] = (),
+    ) -> None:
+        """Nothing when all is well.
+
+        Args:
+            served: the version that the daemon has, also when the watch never saw it.
+            folder: the skill's, with what lint finds there.
+        """
+        self._watch, self._served, self._folder, self._findings = watch, served, folder, findings
         broken = watch is not None and watch.state in ("error", "gone", "unreadable")
-        warned = watch is not None and bool(watch.warnings) and not broken
-        self.set_class(broken or warned, "-open")
+        warnings = watch.warnings if watch is not None and not broken else ()
+        told = [] if broken else grave(findings)
+        self.set_class(broken or bool(warnings) or bool(told), "-open")
         self.set_class(broken, "-error")
-        if watch is None or not (broken or warned):
-            return
-        if warned:
+        self.border_subtitle = f"l shows {'it' if len(findings) == 1 else f'all {len(findings)}'}" if told else ""
+        if told and folder is not None:
             self.border_title = "Works, but"
-            self.update(Content("\n".join(clean(text) for text in watch.warnings[:4])))
+            self.update(faults(told, folder, self.content_size.width or 60))
+            return
+        if warnings:
+            self.border_title = "Works, but"
+            self.update(Content("\n".join(clean(text) for text in warnings[:4])))
+            return
+        if watch is None or not broken:
             return
         placed = watch.state == "error" and watch.line
         self.border_title = f"SKILL.md {watch.line}:{watch.column}" if placed else str(watch.folder)
@@ -70,7 +99,20 @@ def describe(watch: WatchState, served: str, width: int = 60) -> Content:
     return Content.assemble(*parts)
 
 
-def excerpt(path: Path, line: int | None, column: int | None, width: int = 60) -> list[tuple[str, str]]:
+def faults(found: Sequence[Finding], folder: Path, width: int) -> Content:
+    """The first finding at its line, the others by their names."""
+    first = found[0]
+    parts: list[str | tuple[str, str]] = [(f"{clean(first.place)} ", "$muted"), (clean(first.message), "$warning")]
+    parts += excerpt(folder / first.path, first.line or None, first.column, width - 7, around=1)
+    parts.append((f"\n{clean(first.cure)}", "$muted"))
+    for other in found[1:MORE]:
+        parts += [(f"\n{clean(other.place)} ", "$faint"), (other.rule, "$muted")]
+    return Content.assemble(*parts)
+
+
+def excerpt(
+    path: Path, line: int | None, column: int | None, width: int = 60, *, around: int = AROUND
+) -> list[tuple[str, str]]:
     """The lines around the place, with a caret; nothing when the file cannot be read. At most 256 KB are read."""
     if not line:
         return []
@@ -84,7 +126,7 @@ def excerpt(path: Path, line: int | None, column: int | None, width: int = 60) -
     # A long line is shown from where its fault can be seen.
     start = 0 if (column or 1) < width else (column or 1) - width + 8
     parts = []
-    for number in range(max(1, line - AROUND), min(len(rows), line + AROUND) + 1):
+    for number in range(max(1, line - around), min(len(rows), line + around) + 1):
         here = number == line
         shown = clean(rows[number - 1])
         shown = f"…{shown[start + 1 :]}" if start and len(shown) > start else shown[start:]
