@@ -29,6 +29,7 @@ from skilldeck_daemon.agent.traces import Traces, Tracing
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.containers.bases import Bases
+from skilldeck_daemon.containers.environment_build import EnvironmentBuilder, Indexes
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
@@ -39,6 +40,7 @@ from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.evaluations import Evaluations
 from skilldeck_daemon.libraries.files import FileLibrary
 from skilldeck_daemon.libraries.ondisk import DiskSkills
+from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.settings import Settings
@@ -93,8 +95,13 @@ class Core:
             ways=(data, data / "skills", data / "sandbox"),
             bases=Bases(data / "sandbox", settings.sandbox_python),
         )
-        skills = SkillLibrary(store, bus, mounts, settings.watched_versions, containers)
-        environments = Environments(containers, store, skills, files, bus)
+        approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
+        indexes = Indexes(settings.package_index, settings.npm_registry)
+        packages = SkillEnvironments(
+            EnvironmentBuilder(containers, data, indexes), approvals, bus, settings.skill_environments
+        )
+        skills = SkillLibrary(store, bus, mounts, settings.watched_versions, containers, packages)
+        environments = Environments(containers, store, skills, files, bus, packages)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
         models = ModelHub(
             data / "models",
@@ -104,7 +111,6 @@ class Core:
             any_model=settings.any_model,
             idle_unload=settings.idle_unload,
         )
-        approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
         disk = DiskSkills(
             Trust(data / "trusted.json"),
             mode=settings.skills,
@@ -240,6 +246,7 @@ class Core:
 
     async def _collect(self) -> None:
         await self.services.store.collect_blobs()
+        await self.services.environments.packages.collect(await self.services.store.skills.needs())
 
     def spawn(self, name: str, work: Awaitable[None]) -> None:
         """A task that is cancelled when the core closes, before the runs are."""

@@ -6,6 +6,7 @@ import json
 import shlex
 
 from skilldeck_daemon.containers import Container, bwrap
+from skilldeck_daemon.containers.layers import Base
 from skilldeck_shared.base_packages import BUILD
 
 PACKAGES = {
@@ -28,7 +29,7 @@ print(json.dumps([sys.executable, ".".join(map(str, sys.version_info[:3])), name
 """
 
 
-async def python(container: Container, base: bwrap.Base | None) -> tuple[str, str]:
+async def python(container: Container, base: Base | None) -> tuple[str, str]:
     """The interpreter of commands with its packages, and advice."""
     (result,) = await container.exec([f"python3 -c {shlex.quote(_PYTHON)}"], timeout_ms=20_000)
     executable, version, names = json.loads(result.stdout)

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from skilldeck_daemon.libraries.environments import Mounted
+from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.skills.needs import read_folder
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
 
@@ -60,7 +61,9 @@ class SkillMount:
             raise
         except OSError as error:
             raise BadRequest(f"The skill {folder} cannot be read: {error.strerror}.", param=param) from error
-        return Mounted(manifest.name, manifest.description, str(folder.resolve()), "", "")
+        needs = read_folder(folder.resolve())
+        kept = needs.kept() if needs else {}
+        return Mounted(manifest.name, manifest.description, str(folder.resolve()), "", "", kept)
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,14 @@ class Settings(BaseSettings):
     sandbox_python: Path | None = Field(
         None, description="Virtual environment or prefix that commands have instead of what `sandbox build` made."
     )
+    skill_environments: Literal["off", "ask", "on"] = Field(
+        "ask",
+        description="Packages that a skill says it needs, built in a sandbox: never, after a question, always.",
+    )
+    package_index: str = Field("https://pypi.org/simple", description="Index that skills' Python packages come from.")
+    npm_registry: str = Field(
+        "https://registry.npmjs.org", description="Registry that skills' Node packages come from."
+    )
     permission: Literal["auto", "ask", "deny"] = Field("auto", description="May the model's commands run?")
     approval_timeout: float = Field(300.0, gt=0, description="Seconds until a question nobody answers is denied.")
     max_memory: Literal["1g", "4g", "16g", "64g"] = Field("4g", description="Largest memory_limit of a container.")

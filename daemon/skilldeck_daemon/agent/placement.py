@@ -14,7 +14,8 @@ from skilldeck_daemon.attachments.gather import Sources, from_file_id
 from skilldeck_daemon.attachments.listing import Attachment, Attachments
 from skilldeck_daemon.containers import WORKDIR, ContainerGone
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
-from skilldeck_daemon.libraries.environments import Environments, Mounted, numbered
+from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.mounted import Mounted, numbered
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.code_interpreter import CodeInterpreterTool, Place, place_of
 from skilldeck_daemon.tools.context import Placement, Surroundings

@@ -6,6 +6,7 @@ model cannot honour are errors that name the field.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,9 +27,12 @@ from skilldeck_daemon.attachments.listing import Attachments
 from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, too_long
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.libraries.approvals import Approvals
-from skilldeck_daemon.libraries.environments import Environments, Mounted
+from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.libraries.ondisk import DiskSkills
+from skilldeck_daemon.skills.needs import read_folder
+from skilldeck_daemon.skills.scan import DiskSkill
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Tool
@@ -270,7 +274,12 @@ class PlanBuilder:
         if self._disk is None or not hosted_auto(request.tools):
             return ()
         wanted = await self._disk.wanted(items, self._disk.project(nearby.project), nearby.skills)
-        return tuple(Mounted(skill.name, skill.description, str(skill.path), "", "") for skill in wanted)
+        return tuple([await _on_disk(skill) for skill in wanted])
+
+
+async def _on_disk(skill: DiskSkill) -> Mounted:
+    needs = await asyncio.to_thread(read_folder, skill.path)
+    return Mounted(skill.name, skill.description, str(skill.path), "", "", needs.kept() if needs else {})
 
 
 def render(

@@ -19,7 +19,7 @@ from skilldeck_daemon.bench.skill_tasks import Deed, Task
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.core import Core
-from skilldeck_daemon.libraries.environments import Mounted
+from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.runner_request import SkillMount
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import SkilldeckError

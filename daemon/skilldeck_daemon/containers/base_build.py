@@ -83,7 +83,7 @@ def build(root: Path, python: Path, wanted: Sequence[str], node: Sequence[str] =
                 str(python),
                 [*wanted, *(f"{NPM_MARK}{package}" for package in node)],
                 len(list(folder.glob("lib/python*/site-packages/*.dist-info"))),
-                _size(folder),
+                size(folder),
                 round(time.monotonic() - started, 1),
             )
             (folder / _NOTES).write_text(json.dumps(asdict(built)))
@@ -171,7 +171,7 @@ def _sweep(root: Path) -> None:
             artifacts.delete_tree(item)
 
 
-def _size(folder: Path) -> int:
+def size(folder: Path) -> int:
     """Bytes on disk; a file with several names counts once."""
     seen = {}
     for place, _, files in os.walk(folder):

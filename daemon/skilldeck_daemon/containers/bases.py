@@ -17,6 +17,7 @@ from pathlib import Path
 from skilldeck_daemon.containers import bwrap
 from skilldeck_daemon.containers.errors import SandboxUnavailable
 from skilldeck_daemon.containers.homes import base_for
+from skilldeck_daemon.containers.layers import BASE_PLACE, Base, Python
 from skilldeck_shared.base_packages import BUILD
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def place_of(folder: Path, uid: int) -> Path:
     return folder if uid == os.geteuid() else base_for(folder, "sandbox")
 
 
-def look(folder: Path, place: str, uid: int) -> bwrap.Base:
+def look(folder: Path, place: str, uid: int) -> Base:
     """What the virtual environment or prefix `folder` is, shown at `place`. Blocks: it asks its interpreter.
 
     Raises: `SandboxUnavailable` that says why commands cannot have it.
@@ -53,17 +54,17 @@ def look(folder: Path, place: str, uid: int) -> bwrap.Base:
         raise SandboxUnavailable(
             f"The interpreter of {folder}, {real}, cannot be shown inside.", "Make it with a Python in /usr."
         )
+    over = next((item for item in folders if os.path.isdir(item)), "")
     if not (folder / "pyvenv.cfg").exists():
-        return bwrap.Base(folder, prefix, python)
+        return Base(folder, prefix, python, over=over)
     site = f"lib/python{version}/site-packages"
     if not (folder / site).is_dir():
         raise SandboxUnavailable(
             f"{folder} was made for another Python than {real} is by now ({version}).", "Make it anew."
         )
-    over = next((item for item in folders if os.path.isdir(item)), None)
-    if over is None:
+    if not over:
         raise SandboxUnavailable(f"{real} has no folder for packages: {', '.join(folders)}.", f"Make {folders[0]}.")
-    return bwrap.Base(folder, place, python, site, over)
+    return Base(folder, place, python, site, over)
 
 
 def _ask(python: Path) -> tuple[str, str, str, list[str]]:
@@ -90,9 +91,9 @@ class Bases:
         self._chosen = chosen
         self._place: Path | None = None
         self._seen = ""
-        self._base: bwrap.Base | None = None
+        self._base: Base | None = None
 
-    def current(self, uid: int) -> bwrap.Base | None:
+    def current(self, uid: int) -> Base | None:
         """The base, None when there is none. Blocks only when another one is there than at the last call.
 
         Raises: `SandboxUnavailable` when the operator's own cannot be used. One that was built and cannot be used any
@@ -114,24 +115,30 @@ class Bases:
         return self._base
 
 
-def _built(folder: Path, uid: int) -> bwrap.Base | None:
+def _built(folder: Path, uid: int) -> Base | None:
     try:
-        return look(folder, bwrap.BASE_PLACE, uid)
+        return look(folder, BASE_PLACE, uid)
     except SandboxUnavailable as error:
         log.warning("the sandbox's base is not used: %s Run: %s", error.title, BUILD)
         return None
 
 
-def modules(base: bwrap.Base | None, python: bwrap.Python) -> frozenset[str]:
+def packages_of(python: Python) -> str:
+    """The folder that an interpreter has its packages in, "" where there is none. Blocks."""
+    return next((item for item in _ask(python.executable)[3] if os.path.isdir(item)), "")
+
+
+def modules(base: Base | None, python: Python) -> frozenset[str]:
     """The names that can be imported in a container beside the standard library. Blocks: it lists folders."""
     interpreter = base.python if base is not None else python
     folders = [Path(item) for item in _ask(interpreter.executable)[3]]
     if base is not None and base.site:
         folders = [base.folder / base.site, *(item for item in folders if str(item) != base.over)]
-    return frozenset(name for folder in folders for name in _names(folder))
+    return frozenset(name for folder in folders for name in names_in(folder))
 
 
-def _names(folder: Path) -> Iterator[str]:
+def names_in(folder: Path) -> Iterator[str]:
+    """What can be imported of a folder of packages. Blocks."""
     try:
         items = list(os.scandir(folder))
     except OSError:

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldeck_daemon.containers import seccomp
+from skilldeck_daemon.containers import layers, seccomp
 from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.layers import Base, Python
 from skilldeck_daemon.containers.spec import GIB, SKILLS, WORKDIR, ContainerSpec
 
 SANDBOX_UID = 64_311
@@ -35,9 +36,10 @@ KERNEL_PATH = "/run/kernel.py"
 KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
 HOME = "/home/user"
 LOCAL = f"{HOME}/.local"
-BASE_PLACE = "/run/base"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 INNER_PATH = f"{LOCAL}/bin:/run/bin:{SYSTEM_PATH}"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""What the host trusts, as distributions keep it."""
 
 ENVIRONMENT = {
     "HOME": HOME,
@@ -59,8 +61,9 @@ INSTALLING = {
     "NPM_CONFIG_PREFIX": LOCAL,
     "NPM_CONFIG_UPDATE_NOTIFIER": "false",
 }
-# The pip of a virtual environment writes into it, which is read-only; the interpreter's own falls back to the home.
-_PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
+
+# pip, uv, npm and requests bring a list of authorities of their own, and would not trust what the host does.
+_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
 
 _ETC_BINDS = (
     # Not all of it: the private keys beside them can be read by a group that the daemon's user may be in.
@@ -93,34 +96,6 @@ _ETC_FILES = {
 
 
 @dataclass(frozen=True)
-class Python:
-    """The interpreter inside: its path, and the prefix to bind when it lies outside /usr."""
-
-    executable: Path
-    prefix: Path | None
-
-
-@dataclass(frozen=True)
-class Base:
-    """Packages that commands find beside the bare interpreter: a virtual environment, or a whole prefix (`bases.py`).
-
-    Those of a virtual environment stand in for the folder that `python` itself has its packages in: every way to start
-    it finds them, `pip install` in a container goes to the home and comes before them, and what is installed for the
-    host's interpreter, the daemon perhaps among it, is not seen.
-    """
-
-    folder: Path
-    place: str
-    """Where it is shown, read-only."""
-    python: Python
-    """The interpreter that `python3` is."""
-    site: str = ""
-    """Its packages, below `place`; empty for a prefix, whose interpreter knows them."""
-    over: str = ""
-    """The folder of the interpreter that they stand in for."""
-
-
-@dataclass(frozen=True)
 class Tools:
     """What was found on this machine and is put into every command line."""
 
@@ -130,6 +105,8 @@ class Tools:
     uid: int
     """The real uid of the container's processes."""
     base: Base | None = None
+    over: str = ""
+    """The folder that `python` has its packages in; empty where it is not known."""
 
 
 def _open_to(path: Path | str, uid: int, need: int) -> bool:
@@ -367,16 +344,7 @@ def build(
         for prefix in dict.fromkeys((tools.python.prefix, python.prefix)):
             if prefix is not None:
                 argv += ["--ro-bind", str(prefix), str(prefix)]
-        for alias in ("python3", "python"):
-            argv += ["--symlink", str(python.executable), f"/run/bin/{alias}"]
-        if base is not None and base.site:
-            argv += ["--ro-bind", str(base.folder), base.place]
-            lines = f"import site; site.addsitedir('{base.place}/{base.site}')\n"
-            argv += ["--size", "65536", "--tmpfs", base.over]
-            argv += ["--perms", "0444", "--ro-bind-data", data("path", lines.encode()), f"{base.over}/sandbox.pth"]
-            argv += ["--remount-ro", base.over]
-            for alias in ("pip3", "pip"):
-                argv += ["--perms", "0555", "--ro-bind-data", data("pip", _PIP.encode()), f"/run/bin/{alias}"]
+        argv += layers.arguments(tools.python, tools.over, base, spec.environments, data)
         argv += [
             "--perms",
             "0444",
@@ -409,15 +377,15 @@ def environment(spec: ContainerSpec, base: Base | None = None) -> dict[str, str]
     """What a command finds in its environment, and nothing of the daemon's."""
     # Thread pools are sized by the machine's processors; on a large one they alone would reach NPROC.
     threads = str(min(8, len(os.sched_getaffinity(0))))
-    env = {"PATH": INNER_PATH, "PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    env = {"PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     env.update(ENVIRONMENT | INSTALLING)
-    env["NODE_PATH"] = f"{LOCAL}/lib/node_modules"
-    if base is not None:
-        env["PATH"] = f"{LOCAL}/bin:/run/bin:{base.place}/bin:{base.place}/node_modules/.bin:{SYSTEM_PATH}"
-        env["NODE_PATH"] += f":{base.place}/node_modules"
+    programs, node = layers.search(base, spec.environments, LOCAL)
+    env |= {"PATH": ":".join([*programs, SYSTEM_PATH]), "NODE_PATH": ":".join(node)}
     if spec.network.allowed_domains:
         proxy = f"http://127.0.0.1:{PROXY_PORT}"
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             env[name] = proxy
         env["no_proxy"] = env["NO_PROXY"] = "localhost,127.0.0.1,::1"
+        if os.path.exists(CERTIFICATES):
+            env |= dict.fromkeys(_TRUST, CERTIFICATES) | {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
     return env

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skilldeck_daemon.containers import artifacts, bwrap, diagnose, orphans
-from skilldeck_daemon.containers.bases import Bases, modules
+from skilldeck_daemon.containers.bases import Bases, modules, packages_of
 from skilldeck_daemon.containers.cgroups import Cgroups, Group
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.containers.errors import (
@@ -33,6 +33,7 @@ from skilldeck_daemon.containers.errors import (
     TooManyContainers,
 )
 from skilldeck_daemon.containers.homes import RootLock, base_for, within_reach
+from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
 from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
@@ -92,7 +93,7 @@ class Containers:
         self.allow_private_hosts = frozenset(allow_private_hosts)
         self._ways = tuple(ways)
         self._bases = bases
-        self._listed: bwrap.Base | None = None
+        self._listed: Base | None = None
         self.importable: frozenset[str] | None = None
         """What Python programs in a container can import beside the standard library, by the last look of `packages`;
         None before the first, and without a sandbox."""
@@ -141,6 +142,8 @@ class Containers:
             self._watchdog = Watchdog(self.base, floor=self.disk_floor_bytes, quota=self.quota_bytes)
             if self.tools is not None:
                 await self._probe_interpreters(self.tools)
+                over = await asyncio.to_thread(packages_of, self.tools.python)
+                self.tools = replace(self.tools, over=over)
                 await self.packages()
         except BaseException:
             await self.close()
@@ -190,7 +193,7 @@ class Containers:
             await asyncio.to_thread(artifacts.delete_tree, home)
         return time.monotonic() - started
 
-    async def packages(self) -> bwrap.Base | None:
+    async def packages(self) -> Base | None:
         """The base that the next container gets. Raises `SandboxUnavailable` when the one asked for cannot be used."""
         base = None
         if self._bases is not None:
@@ -343,7 +346,8 @@ class Containers:
                 await asyncio.to_thread(monitor.group.remove)
                 monitor.group = None
             if spec.network.allowed_domains and self.sandbox == "bwrap":
-                proxies.append(Proxy(spec.network.allowed_domains, private=self.allow_private_hosts))
+                private = self.allow_private_hosts | set(spec.network.private)
+                proxies.append(Proxy(spec.network.allowed_domains, private=private))
             self._starts += 1
             return await self._launch(spec, home, monitor, proxies[0] if proxies else None)
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skilldeck_daemon.containers import bwrap, proc
+from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.runtime import Job
 from skilldeck_daemon.containers.spec import SKILLS, WORKDIR
 
@@ -31,7 +32,7 @@ MARKER = "SKILLDECK_JOB"
 class PlainRuntime:
     """Runs commands without isolation. See the module for what that means."""
 
-    def __init__(self, data_dir: Path, mounts: Sequence[tuple[str, Path]], base: bwrap.Base | None = None) -> None:
+    def __init__(self, data_dir: Path, mounts: Sequence[tuple[str, Path]], base: Base | None = None) -> None:
         self.init_pid: int | None = None
         self.reason = ""
         self._data_dir = data_dir

@@ -60,6 +60,25 @@ class NetworkPolicy:
     """The hosts a container may reach over HTTP(S); none by default. `*.example.org` covers subdomains only."""
 
     allowed_domains: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+    """Those of them that may resolve to private addresses, beside the daemon's own private hosts."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Packages that were built for skills (`environment_build.py`), shown read-only.
+
+    Args:
+        digest: names them.
+        folder: where they lie on the host.
+        skills: the mounted skills they are for, by their names there.
+        node: the packages for Node that the skills name.
+    """
+
+    digest: str
+    folder: Path
+    skills: tuple[str, ...] = ()
+    node: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,7 @@ class ContainerSpec:
     memory_limit: str = "1g"
     network: NetworkPolicy = NetworkPolicy()
     binds: tuple[Bind, ...] = ()
+    environments: tuple[Environment, ...] = ()
     base: bool = True
     """Whether it has the packages of the sandbox's base, or the bare interpreter."""
 

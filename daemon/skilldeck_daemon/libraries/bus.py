@@ -75,6 +75,11 @@ class Bus:
         self._capacity = capacity
         self._subscriptions: set[Subscription] = set()
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody is subscribed."""
+        return bool(self._subscriptions)
+
     def publish(self, topic: str, action: str, id: str, obj: dict[str, Any] | None = None) -> None:
         """Tell every subscriber that the object is now so ("put") or gone ("delete")."""
         change = Change(topic, action, id, obj if action == "put" else None)

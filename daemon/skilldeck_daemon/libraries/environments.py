@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
@@ -20,8 +19,11 @@ from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mo
 from skilldeck_daemon.containers.errors import ArtifactNotFound, ContainerGone, SandboxUnavailable
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.files import FileLibrary
+from skilldeck_daemon.libraries.mounted import Mounted, Mounts, numbered
 from skilldeck_daemon.libraries.prewarm import EarlySandboxes
+from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.libraries.skills import SkillLibrary
+from skilldeck_daemon.skills.needs import Needs
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id, steady
 from skilldeck_daemon.wire.environment import container_contents
@@ -45,27 +47,20 @@ class ContainerElsewhere(Unavailable):
     code = "container_elsewhere"
 
 
-@dataclass(frozen=True)
-class Mounted:
-    """A skill inside a container: its name there, and what it is."""
-
-    name: str
-    description: str
-    path: str
-    skill_id: str
-    version: str
-
-
-Mounts = list[Mounted]
-
-
 class Environments:
     """See the module. `unavailable` holds the reason when commands cannot be isolated on this machine."""
 
     def __init__(
-        self, containers: Containers, store: Store, skills: SkillLibrary, files: FileLibrary, bus: Bus
+        self,
+        containers: Containers,
+        store: Store,
+        skills: SkillLibrary,
+        files: FileLibrary,
+        bus: Bus,
+        packages: SkillEnvironments,
     ) -> None:
         self.containers = containers
+        self.packages = packages
         self.early = EarlySandboxes(containers)
         self.unavailable: SandboxUnavailable | None = None
         self._store = store
@@ -91,11 +86,13 @@ class Environments:
         except SandboxUnavailable as error:
             self.unavailable = error
             return
+        await self.packages.start()
         await self.expire()
         mine = [record["id"] for record in await self._running() if record.get("_home", "") == home]
         await self.containers.sweep(mine)
 
     async def close(self) -> None:
+        await self.packages.close()
         await self.early.close()
         await self.containers.close()
 
@@ -152,7 +149,7 @@ class Environments:
 
     def validate(self, record: Doc) -> None:
         """Whether a container may be made of a record: raises `InvalidContainerRequest` naming its field."""
-        self.containers.validate(_spec(record))
+        self.containers.validate(self._spec(record))
 
     def new_record(
         self, name: str, mounts: Sequence[Mounted], memory: str, domains: Sequence[str], minutes: int = EXPIRES_MINUTES
@@ -179,7 +176,7 @@ class Environments:
     def begin(self, record: Doc) -> None:
         """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, or `early` gives it up."""
         if self.unavailable is None:
-            self.early.begin(_spec(record))
+            self.early.begin(self._spec(record))
 
     async def open_new(self, record: Doc) -> Container:
         """Make the container of a new record, unless it was begun, then store the record."""
@@ -187,7 +184,7 @@ class Environments:
         container = await self.early.take(record["id"])
         if container is None:
             await self._park()
-            container = await self.containers.create(_spec(record))
+            container = await self.containers.create(self._spec(record))
         self._opened.add(record["id"])
         saving = asyncio.ensure_future(self._save(record))
         try:
@@ -236,10 +233,14 @@ class Environments:
             )
         async with self._locks.setdefault(id, asyncio.Lock()):
             container = self.containers.get(id)
+            spec = self._spec(record)
+            if container is not None and not container.busy and container.spec.environments != spec.environments:
+                await container.close(delete=False)  # what its skills need was built meanwhile
+                container = None
             if container is None:
                 await self._park()
                 try:
-                    container = await self.containers.reopen(_spec(record))
+                    container = await self.containers.reopen(spec)
                     self._opened.add(id)
                 except ContainerGone:
                     await self._save({**record, "status": "expired"})
@@ -277,6 +278,16 @@ class Environments:
             self._opened.discard(container.spec.id)
             await container.close(delete=False)
 
+    def _spec(self, record: Doc) -> ContainerSpec:
+        needs = [(mount["name"], Needs.of(mount.get("needs"))) for mount in record["_mounts"]]
+        return ContainerSpec(
+            id=record["id"],
+            mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
+            memory_limit=record["memory_limit"],
+            network=NetworkPolicy(tuple(record["network_policy"].get("allowed_domains", ()))),
+            environments=self.packages.mounted(needs),
+        )
+
     def _available(self) -> None:
         if self.unavailable is not None:
             raise self.unavailable
@@ -299,7 +310,16 @@ class Environments:
         mounts: Mounts = []
         for path, reference in skills:
             found = await self._skills.resolve(reference, path)
-            mounts.append(Mounted(found.name, found.description, str(found.path), found.skill_id, str(found.version)))
+            mounts.append(
+                Mounted(
+                    found.name,
+                    found.description,
+                    str(found.path),
+                    found.skill_id,
+                    str(found.version),
+                    found.needs.kept() if found.needs else {},
+                )
+            )
         return numbered(mounts)
 
     async def _source(self, file_id: str, param: str) -> tuple[str, Path]:
@@ -404,26 +424,6 @@ class Environments:
         return {"id": file_id, "object": "container.file.deleted", "deleted": True}
 
 
-def numbered(mounts: Sequence[Mounted]) -> Mounts:
-    """Each under a name of its own: the second `x` is `x-2`."""
-    result: Mounts = []
-    for mount in mounts:
-        name, number = mount.name, 2
-        while any(other.name == name for other in result):
-            name, number = f"{mount.name}-{number}", number + 1
-        result.append(replace(mount, name=name))
-    return result
-
-
 def public(record: Doc) -> Doc:
     """Without what stays inside."""
     return {name: value for name, value in record.items() if not name.startswith("_")}
-
-
-def _spec(record: Doc) -> ContainerSpec:
-    return ContainerSpec(
-        id=record["id"],
-        mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
-        memory_limit=record["memory_limit"],
-        network=NetworkPolicy(tuple(record["network_policy"].get("allowed_domains", ()))),
-    )

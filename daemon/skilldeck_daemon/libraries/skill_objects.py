@@ -1,13 +1,16 @@
 """Skills and versions as the store keeps them and as the wire shows them.
 
-Beyond the published fields, both objects carry `source`, `watched`, `digest` and `warnings`; a Skill shows those of its
-latest version, since that is the one its author works on.
+Beyond the published fields, both objects carry `source`, `watched`, `digest`, `warnings` and `environment`; a Skill
+shows those of its latest version, since that is the one its author works on.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
+from skilldeck_daemon.skills.needs import Needs, read_needs
 from skilldeck_daemon.skills.reader import Bundle
 from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
@@ -15,7 +18,8 @@ from skilldeck_shared.python_imports import third_party, warnings_of
 
 
 def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
-    """The row of a version. Blocks: it reads the Python files for what they import."""
+    """The row of a version. Blocks: it reads what its files import and need."""
+    placed = [(file.entry.path, file.staged) for file in bundle.files]
     return {
         "name": bundle.manifest.name,
         "description": bundle.manifest.description,
@@ -30,7 +34,8 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict
         "doc": {
             "manifest_path": bundle.manifest_path,
             "warnings": [str(problem) for problem in bundle.manifest.warnings],
-            "imports": third_party([(file.entry.path, file.staged) for file in bundle.files]),
+            "imports": third_party(placed),
+            "needs": read_needs(placed).kept(),
         },
     }
 
@@ -39,15 +44,45 @@ def entries(row: dict[str, Any]) -> list[Entry]:
     return [Entry(f["path"], f["bytes"], f["sha256"], f["executable"]) for f in row["files"]]
 
 
-def _warnings(row: dict[str, Any], importable: frozenset[str] | None) -> list[str]:
-    """What SKILL.md was found to have, and what the sandbox lacks by now. Versions of before know of no imports."""
-    doc = row["doc"]
-    lacking = [] if importable is None else warnings_of(doc.get("imports", {}), importable, bring)
-    return [*doc["warnings"], *lacking]
+@dataclass(frozen=True)
+class Sandbox:
+    """What skills find in containers.
+
+    Args:
+        importable: the modules of every container; None where that is not known.
+        environments: those of skills; None where there are none.
+    """
+
+    importable: frozenset[str] | None = None
+    environments: SkillEnvironments | None = None
+
+    def warnings(self, row: dict[str, Any]) -> list[str]:
+        """What SKILL.md was found to have, and what is lacking by now. Versions of before know of no imports."""
+        doc, needs = row["doc"], needs_of(row)
+        said = list(doc["warnings"])
+        imports = doc.get("imports", {})
+        if self.environments is not None:
+            said += self.environments.warnings(needs)
+            brought = self.environments.importable(needs)
+            imports = {module: paths for module, paths in imports.items() if not brought(module)}
+        if self.importable is not None:
+            said += warnings_of(imports, self.importable, _cure)
+        return said
+
+    def environment(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        return self.environments.state(needs_of(row)) if self.environments is not None else None
 
 
-def skill_object(row: dict[str, Any], importable: frozenset[str] | None) -> dict[str, Any]:
-    """A Skill. `importable`: the modules that containers have, when they are known."""
+def _cure(package: str) -> str:
+    return f"add it to requirements.txt or {bring(package)}"
+
+
+def needs_of(row: dict[str, Any]) -> Needs:
+    return Needs.of(row["doc"].get("needs"))
+
+
+def skill_object(row: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
+    """A Skill."""
     default, latest = row["default"], row["latest"]
     return {
         "id": row["id"],
@@ -60,11 +95,12 @@ def skill_object(row: dict[str, Any], importable: frozenset[str] | None) -> dict
         "source": latest["source"],
         "watched": latest["watched"],
         "digest": latest["digest"],
-        "warnings": _warnings(latest, importable),
+        "warnings": sandbox.warnings(latest),
+        "environment": sandbox.environment(latest),
     }
 
 
-def version_object(row: dict[str, Any], importable: frozenset[str] | None) -> dict[str, Any]:
+def version_object(row: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     return {
         "id": row["id"],
         "object": "skill.version",
@@ -76,5 +112,6 @@ def version_object(row: dict[str, Any], importable: frozenset[str] | None) -> di
         "source": row["source"],
         "watched": row["watched"],
         "digest": row["digest"],
-        "warnings": _warnings(row, importable),
+        "warnings": sandbox.warnings(row),
+        "environment": sandbox.environment(row),
     }

@@ -11,60 +11,37 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from skilldeck_daemon.containers import Containers, SandboxUnavailable
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
+from skilldeck_daemon.libraries.skill_objects import Sandbox, needs_of, new_version, skill_object, version_object
 from skilldeck_daemon.libraries.skill_objects import entries as entries_of
-from skilldeck_daemon.libraries.skill_objects import new_version, skill_object, version_object
+from skilldeck_daemon.libraries.skill_results import (
+    Content,
+    ResolvedSkill,
+    Uploaded,
+    no_skill,
+    no_version,
+    read_chunks,
+)
 from skilldeck_daemon.skills.archive import zip_chunks
 from skilldeck_daemon.skills.inline import inline_data, read_inline
 from skilldeck_daemon.skills.mounts import MountCache
+from skilldeck_daemon.skills.needs import read_needs
 from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.skills import DefaultVersionInUse
 from skilldeck_shared.bundle import BundleError, Entry
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound
 
-CHUNK = 1 << 18
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Inside the class `list` is a method.
 Files = list[dict[str, Any]]
 Names = list[str]
-
-
-@dataclass(frozen=True)
-class ResolvedSkill:
-    """A skill as a run mounts it. `version` and `skill_id` are "" for an inline skill."""
-
-    name: str
-    description: str
-    version: str
-    skill_id: str
-    path: Path
-    digest: str
-    manifest_path: str
-
-
-@dataclass(frozen=True)
-class Uploaded:
-    """The answer to `upload`: `unchanged` when the latest version already had this content."""
-
-    skill: dict[str, Any]
-    version: dict[str, Any]
-    unchanged: bool
-
-
-@dataclass(frozen=True)
-class Content:
-    """A download: suggested file name, bytes, and the chunks (to be read once)."""
-
-    filename: str
-    size: int
-    chunks: AsyncIterator[bytes]
 
 
 class SkillLibrary:
@@ -77,17 +54,24 @@ class SkillLibrary:
         mounts: MountCache,
         watched_versions: int = 50,
         containers: Containers | None = None,
+        environments: SkillEnvironments | None = None,
     ) -> None:
         """
         Args:
             watched_versions: how many versions made by watching a folder a skill keeps (see `prune`).
             containers: know what programs find there; what a skill imports beyond is a warning of it.
+            environments: bring what skills say they need.
         """
         self._store = store
         self._bus = bus
         self._mounts = mounts
         self._watched_versions = watched_versions
         self._containers = containers
+        self._environments = environments
+        if environments is not None:
+            environments.changed = self._environment_changed
+        self._awaiting: dict[str, set[str]] = {}  # skills by the environment their latest version has
+        self._telling: set[asyncio.Task[None]] = set()
         # Uploads by name decide by what is there: one at a time, or two saves would make two skills.
         self._by_name = asyncio.Lock()
 
@@ -100,6 +84,7 @@ class SkillLibrary:
             version = await self._new_version(bundle, "upload", source, False)
             await self._keep(bundle)
         row, _ = await self._store.skills.create(version)
+        await self._made(version)
         return self._published(row)
 
     async def add_version(
@@ -112,6 +97,7 @@ class SkillLibrary:
             new = await self._new_version(bundle, "upload", source, False)
             await self._keep(bundle)
         _, version = await self._add(skill_id, new, default)
+        await self._made(new)
         return self._version_object(version)
 
     async def upload(
@@ -164,8 +150,10 @@ class SkillLibrary:
             await self._keep(bundle)
             if existing is None:
                 row, version = await self._store.skills.create(new)
+                await self._made(new)
                 return Uploaded(self._published(row), self._version_object(version), False)
             row, version = await self._add(existing["id"], new, make_default)
+            await self._made(new)
             if watched and await self.prune(existing["id"], self._watched_versions):
                 row = await self._row(existing["id"])
             return Uploaded(self._skill_object(row), self._version_object(version), False)
@@ -189,10 +177,44 @@ class SkillLibrary:
         return await asyncio.to_thread(new_version, bundle, origin, source, watched)
 
     def _skill_object(self, row: dict[str, Any]) -> dict[str, Any]:
-        return skill_object(row, self._containers.importable if self._containers is not None else None)
+        digest = self._environments.digest(needs_of(row["latest"])) if self._environments is not None else None
+        if digest is not None:
+            self._awaiting.setdefault(digest, set()).add(row["id"])
+        return skill_object(row, self._sandbox)
 
     def _version_object(self, row: dict[str, Any]) -> dict[str, Any]:
-        return version_object(row, self._containers.importable if self._containers is not None else None)
+        return version_object(row, self._sandbox)
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self._containers.importable if self._containers is not None else None, self._environments)
+
+    def _environment_changed(self, digest: str) -> None:
+        """Tell of the skills that are shown with it."""
+
+        async def tell() -> None:
+            for skill_id in list(self._awaiting.get(digest, ())):
+                row = await self._store.skills.get(skill_id)
+                if row is None:
+                    self._awaiting[digest].discard(skill_id)
+                else:
+                    self._published(row)
+
+        task = asyncio.create_task(tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _made(self, version: dict[str, Any]) -> None:
+        """A version is stored: what it needs may be built."""
+        if self._environments is not None:
+            await self._environments.uploaded(version["name"], needs_of(version))
+
+    async def environment(self, skill_id: str, version: str | int) -> dict[str, Any]:
+        """How it stands with what a version needs; see `SkillEnvironments.account`."""
+        row = await self._version_row(await self._row(skill_id), version, "version")
+        if self._environments is None:
+            return {"object": "skill.environment", "status": "none"}
+        return await asyncio.to_thread(self._environments.account, needs_of(row))
 
     async def _keep(self, bundle: Bundle) -> None:
         await self._store.blobs.put_staged((file.staged, file.entry.sha256) for file in bundle.files)
@@ -202,7 +224,7 @@ class SkillLibrary:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         added = await self._store.skills.add_version(skill_id, version, default)
         if added is None:
-            raise _no_skill(skill_id)
+            raise no_skill(skill_id)
         self._published(added[0])
         return added
 
@@ -259,7 +281,7 @@ class SkillLibrary:
             return file, size
 
         file, size = await asyncio.to_thread(build)
-        return Content(f"{row['name']}-{row['version']}.zip", size, _read(file))
+        return Content(f"{row['name']}-{row['version']}.zip", size, read_chunks(file))
 
     # Changing
 
@@ -269,13 +291,13 @@ class SkillLibrary:
         number = self._named_number(row, version, "default_version")
         changed = await self._store.skills.set_default(skill_id, number)
         if changed is None:
-            raise _no_version(version, "default_version")
+            raise no_version(version, "default_version")
         return self._published(changed)
 
     async def delete(self, skill_id: str) -> dict[str, Any]:
         """Delete a skill with all versions. Running containers keep what they have mounted."""
         if not await self._store.skills.delete(skill_id):
-            raise _no_skill(skill_id)
+            raise no_skill(skill_id)
         self._bus.publish("skill", "delete", skill_id)
         return {"id": skill_id, "object": "skill.deleted", "deleted": True}
 
@@ -292,7 +314,7 @@ class SkillLibrary:
                 code="default_version",
             ) from error
         if deleted is None:
-            raise _no_version(version, "version")
+            raise no_version(version, "version")
         row, gone = deleted
         if gone:
             self._bus.publish("skill", "delete", skill_id)
@@ -362,6 +384,7 @@ class SkillLibrary:
             path,
             row["digest"],
             row["doc"]["manifest_path"],
+            needs_of(row),
         )
 
     async def _resolve_inline(self, reference: dict[str, Any], param: str) -> ResolvedSkill:
@@ -370,15 +393,18 @@ class SkillLibrary:
             bundle = await asyncio.to_thread(read_inline, reference, data, staging, param)
             staged = {file.entry.sha256: file.staged for file in bundle.files}
             path = await self._mounts.path(bundle.digest, [file.entry for file in bundle.files], staged.__getitem__)
+            needs = await asyncio.to_thread(read_needs, [(file.entry.path, file.staged) for file in bundle.files])
         manifest = bundle.manifest
-        return ResolvedSkill(manifest.name, manifest.description, "", "", path, bundle.digest, bundle.manifest_path)
+        return ResolvedSkill(
+            manifest.name, manifest.description, "", "", path, bundle.digest, bundle.manifest_path, needs
+        )
 
     # Rows
 
     async def _row(self, skill_id: str, param: str = "skill_id") -> dict[str, Any]:
         row = await self._store.skills.get(skill_id)
         if row is None:
-            raise _no_skill(skill_id, param)
+            raise no_skill(skill_id, param)
         return row
 
     def _number(self, skill: dict[str, Any], version: object, param: str) -> int:
@@ -391,36 +417,21 @@ class SkillLibrary:
             return version
         if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
             return int(version)
-        raise _no_version(version, param)
+        raise no_version(version, param)
 
     def _named_number(self, skill: dict[str, Any], version: object, param: str) -> int:
         """The same for changes, which must not fall on the default by an empty field."""
         if version == "":
-            raise _no_version(version, param)
+            raise no_version(version, param)
         return self._number(skill, version, param)
 
     async def _version_row(self, skill: dict[str, Any], version: object, param: str) -> dict[str, Any]:
         row = await self._store.skills.version(skill["id"], self._number(skill, version, param))
         if row is None:
-            raise _no_version(version, param)
+            raise no_version(version, param)
         return row
 
     def _published(self, row: dict[str, Any]) -> dict[str, Any]:
         skill = self._skill_object(row)
         self._bus.publish("skill", "put", skill["id"], skill)
         return skill
-
-
-def _no_skill(skill_id: object, param: str = "skill_id") -> NotFound:
-    return NotFound(f"There is no skill {str(skill_id)[:80]!r}.", "List the skills to see their ids.", param=param)
-
-
-def _no_version(version: object, param: str) -> NotFound:
-    hint = 'Name one of its versions by number, or "latest".'
-    return NotFound(f"The skill has no version {str(version)[:40]!r}.", hint, param=param)
-
-
-async def _read(file: BinaryIO) -> AsyncIterator[bytes]:
-    with file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK):
-            yield chunk

@@ -161,6 +161,13 @@ class Skills:
             await connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
         return await self._required(skill_id)
 
+    async def needs(self) -> Docs:
+        """What the versions there are say they need, as they keep it; those that need nothing are left out."""
+        async with self._db.read() as connection:
+            docs = (await connection.execute(select(skill_versions.c.doc))).scalars().all()
+        found = [json.loads(doc).get("needs") or {} for doc in docs]
+        return [needs for needs in found if needs.get("python") or needs.get("node")]
+
     async def delete(self, skill_id: str) -> bool:
         """With all its versions."""
         return await self._rows.delete(skill_id)

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 from skilldeck_daemon.attachments.listing import Attachment
 from skilldeck_daemon.containers import Container, ContainerGone
 from skilldeck_daemon.libraries.approvals import Approvals, strictest
-from skilldeck_daemon.libraries.environments import Environments, Mounted, public
+from skilldeck_daemon.libraries.environments import Environments, public
+from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.skills.needs import Needs
 from skilldeck_daemon.tools.mcp_servers.servers import McpServers
 from skilldeck_daemon.tools.products import products
 from skilldeck_daemon.tools.web.pages import Pages, PageText
@@ -169,7 +171,13 @@ class ToolContext:
 
         That takes 15 ms, which pass while the prompt is read. Under "ask" nothing starts unasked.
         """
-        if self._record is not None and (self.place.mounted or self._files) and self._unasked():
+        if self._record is None or not self._unasked():
+            return
+        if not self.environments.packages.settled(needs for _, needs in self._needs):
+            # What its skills need is built, or asked about, while the prompt is read.
+            preparing = asyncio.create_task(self._prepare())
+            self.closing.append(partial(_stop, preparing))
+        elif self.place.mounted or self._files:
             self.environments.begin(self._record)
             self.closing.append(partial(self.environments.early.give_up, self.container_id))
 
@@ -196,7 +204,17 @@ class ToolContext:
                     return container
         return await self._ready()
 
+    @property
+    def _needs(self) -> list[tuple[str, Needs]]:
+        return [(mount.name, Needs.of(mount.needs)) for mount in self.place.mounted]
+
+    async def _prepare(self) -> None:
+        await self.environments.packages.prepare(
+            self._needs, run_id=self.run_id, session=self.session, permission=self.permission
+        )
+
     async def _ready(self, *, start: bool = False) -> Container:
+        await self._prepare()
         if self._record is not None:
             record = self._record
             await self.environments.open_new(record)
@@ -229,5 +247,5 @@ class ToolContext:
         return [public(file) for file in products(made, files, text)[:CITED_FILES]]
 
 
-def _stop(task: asyncio.Task[Container]) -> None:
+def _stop(task: asyncio.Task[Any]) -> None:
     task.cancel()

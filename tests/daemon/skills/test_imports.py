@@ -61,7 +61,10 @@ async def test_a_warning_of_the_skill_goes_when_the_base_has_the_package(
         program = b"import openpyxl_of_tests, docx_of_tests\n"
         files = {"SKILL.md": manifest(name="books"), "scripts/x.py": program, "y.py": program}
         done = await skills.upload([part(tmp_path / "in", zip_bytes(files, top="books"))], by_name=True)
-        cure = "(and 1 more) imports {0}: not in this sandbox; run skilldeckd sandbox build --with {0}"
+        cure = (
+            "(and 1 more) imports {0}: not in this sandbox;"
+            " add it to requirements.txt or run skilldeckd sandbox build --with {0}"
+        )
         expected = [f"scripts/x.py {cure.format(name)}" for name in ("docx_of_tests", "openpyxl_of_tests")]
         assert done.version["warnings"] == expected
         assert done.skill["warnings"] == expected

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.libraries.skills import Uploaded
+from skilldeck_daemon.libraries.skill_results import Uploaded
 from skilldeck_shared.bundle import LIMITS, BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.manifest import ManifestError

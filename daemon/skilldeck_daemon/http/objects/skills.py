@@ -16,7 +16,7 @@ from skilldeck_shared.bundle import LIMITS, MIB, BundleError
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
-    from skilldeck_daemon.libraries.skills import Content
+    from skilldeck_daemon.libraries.skill_results import Content
     from skilldeck_daemon.skills.reader import UploadPart
 
 
@@ -87,6 +87,10 @@ def router(services: Services) -> Routes:
     @api.delete("/skills/{skill_id}/versions/{version}")
     async def delete_version(skill_id: str, version: str) -> Response:
         return JSONResponse(await skills.delete_version(skill_id, version))
+
+    @api.get("/skills/{skill_id}/versions/{version}/environment")
+    async def get_environment(skill_id: str, version: str) -> Response:
+        return JSONResponse(await skills.environment(skill_id, version))
 
     @api.get("/skills/{skill_id}/versions/{version}/content")
     async def get_version_content(skill_id: str, version: str) -> Response:

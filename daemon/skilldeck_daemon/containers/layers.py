@@ -1,0 +1,191 @@
+"""The packages that commands find, in layers: the interpreter, the base over it, the environments of skills over both.
+
+Every way to start the interpreter finds all of them, without PYTHONPATH: they stand in for the folder that it has its
+own packages in. Of several skills' environments the one whose program runs, or in whose folder it runs, comes first.
+`pip install` in a container goes to the home and comes before everything. Nothing is started or looked up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skilldeck_daemon.containers.spec import SKILLS, Environment
+
+BASE_PLACE = "/run/base"
+ENVIRONMENTS = "/run/environments"
+HOST_PACKAGES = "/run/packages"
+"""Where the interpreter's own packages are shown, when environments stand in for their folder and there is no base."""
+NODE_MODULES = "/mnt/node_modules"
+"""What `import` of a module in /mnt/data and /mnt/skills finds; it does not look at NODE_PATH."""
+PYTHON, NODE = "python", "node/node_modules"
+"""Folders of an environment."""
+
+# The pip of a virtual environment writes into it, which is read-only; the interpreter's own falls back to the home.
+_PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
+# Published skills say `uv run scripts/x.py`. Without a network uv could bring nothing, and would fail; what the program
+# needs is in the interpreter's layers.
+_UV = """#!/bin/sh
+if [ "$1" = run ] && [ -z "$https_proxy" ]; then
+    shift
+    script=
+    while [ $# -gt 0 ]; do
+        case "$1" in
+            -) exec python3 "$@" ;;
+            --) shift; break ;;
+            -m|--module) shift; exec python3 -m "$@" ;;
+            -s|--script) script=1; shift ;;
+            --with|--with-requirements|--with-editable|-p|--python|--index|--index-url|--extra-index-url|--extra|\\
+            --group|--project|--directory|--env-file|--cache-dir|--refresh-package) shift; [ $# -gt 0 ] && shift ;;
+            -*) shift ;;
+            *) break ;;
+        esac
+    done
+    case "$1" in
+        "") ;;
+        *.py|http://*|https://*) exec python3 "$@" ;;
+        *) if [ "$script" ]; then exec python3 "$@"; else exec "$@"; fi ;;
+    esac
+fi
+IFS=:
+for folder in $PATH; do
+    if [ "$folder" != /run/bin ] && [ -x "$folder/uv" ]; then exec "$folder/uv" "$@"; fi
+done
+echo "uv is not in this sandbox: skilldeckd sandbox build brings it" >&2
+exit 127
+"""
+# Runs at every start of the interpreter, from a .pth file: nothing is imported that a start does not have anyway.
+_ORDER = """
+import os, site, sys
+def add(table, rest):
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = "/"
+    paths = [here + "/", *(os.path.join(here, word) for word in sys.orig_argv[1:])]
+    paths = [os.path.normpath(path) + "/" for path in paths]
+    mine = [place for place, owners in table if any(path.startswith(owner) for path in paths for owner in owners)]
+    for place in dict.fromkeys([*mine, *(place for place, _ in table), *rest]):
+        site.addsitedir(place)
+"""
+
+
+@dataclass(frozen=True)
+class Python:
+    """The interpreter inside: its path, and the prefix to bind when it lies outside /usr."""
+
+    executable: Path
+    prefix: Path | None
+
+
+@dataclass(frozen=True)
+class Base:
+    """Packages that commands find beside the bare interpreter: a virtual environment, or a whole prefix (`bases.py`).
+
+    Those of a virtual environment stand in for the folder that `python` itself has its packages in: what is installed
+    for the host's interpreter, the daemon perhaps among it, is not seen.
+    """
+
+    folder: Path
+    place: str
+    """Where it is shown, read-only."""
+    python: Python
+    """The interpreter that `python3` is."""
+    site: str = ""
+    """Its packages, below `place`; empty for a prefix, whose interpreter knows them."""
+    over: str = ""
+    """The folder of the interpreter that packages stand in for."""
+
+
+def place_of(environment: Environment) -> str:
+    """Where an environment is shown, read-only."""
+    return f"{ENVIRONMENTS}/{environment.digest[:16]}"
+
+
+def arguments(
+    python: Python, over: str, base: Base | None, environments: Sequence[Environment], data: Callable[[str, bytes], str]
+) -> list[str]:
+    """The part of bwrap's command line that shows the packages.
+
+    Args:
+        python, over: the interpreter without a base, and the folder of its packages ("" when that is not known).
+        data: a descriptor, as text, that reads a content.
+    """
+    chosen = base.python if base is not None else python
+    argv = []
+    for alias in ("python3", "python"):
+        argv += ["--symlink", str(chosen.executable), f"/run/bin/{alias}"]
+    site = bool(base is not None and base.site)
+    if base is not None and site:
+        argv += ["--ro-bind", str(base.folder), base.place]
+        for alias in ("pip3", "pip"):
+            argv += ["--perms", "0555", "--ro-bind-data", data("pip", _PIP.encode()), f"/run/bin/{alias}"]
+    if base is not None or environments:
+        argv += ["--perms", "0555", "--ro-bind-data", data("uv", _UV.encode()), "/run/bin/uv"]
+    if environments:
+        argv += ["--perms", "0755", "--dir", ENVIRONMENTS]
+        for environment in environments:
+            argv += ["--ro-bind", str(environment.folder), place_of(environment)]
+    over = base.over if base is not None else over
+    if over and (site or environments):
+        rest = [f"{base.place}/{base.site}"] if base is not None and site else [HOST_PACKAGES]
+        if not site:
+            argv += ["--ro-bind-try", over, HOST_PACKAGES]
+        table = [(f"{place_of(one)}/{PYTHON}", owners(one)) for one in environments]
+        line = f"import sandbox_layers; sandbox_layers.add({table!r}, {rest!r})\n"
+        argv += ["--size", "262144", "--tmpfs", over]
+        for name, text in (("sandbox_layers.py", _ORDER), ("sandbox.pth", line)):
+            argv += ["--perms", "0444", "--ro-bind-data", data("path", text.encode()), f"{over}/{name}"]
+        argv += ["--remount-ro", over]
+    return argv + _node(base, environments)
+
+
+def owners(environment: Environment) -> list[str]:
+    """The folders whose programs have an environment before the others."""
+    return [f"{place_of(environment)}/", *(f"{SKILLS}/{name}/" for name in environment.skills)]
+
+
+def _node(base: Base | None, environments: Sequence[Environment]) -> list[str]:
+    """A folder with a link to each package that was asked for, of the first environment that has it; all of the base
+    where there is none."""
+    links: dict[str, str] = {}
+    for environment in environments:
+        for name in environment.node:
+            links.setdefault(name, f"{place_of(environment)}/{NODE}/{name}")
+    if base is not None:
+        whole = base.folder / "node_modules"
+        for name in node_packages(whole):
+            links.setdefault(name, f"{base.place}/node_modules/{name}")
+    argv = ["--perms", "0755", "--dir", NODE_MODULES] if links else []
+    for folder in sorted({name.partition("/")[0] for name in links if "/" in name}):
+        argv += ["--perms", "0755", "--dir", f"{NODE_MODULES}/{folder}"]
+    for name, target in sorted(links.items()):
+        argv += ["--symlink", target, f"{NODE_MODULES}/{name}"]
+    return argv
+
+
+def node_packages(folder: Path) -> list[str]:
+    """What `import` finds in a node_modules folder. Blocks."""
+    try:
+        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
+        return [
+            name if not name.startswith("@") else f"{name}/{inner.name}"
+            for name in names
+            for inner in (sorted((folder / name).iterdir()) if name.startswith("@") else [folder])
+        ]
+    except OSError:
+        return []
+
+
+def search(base: Base | None, environments: Sequence[Environment], local: str) -> tuple[list[str], list[str]]:
+    """The folders of packages' programs, in PATH's order, and of Node's packages, in NODE_PATH's."""
+    programs, node = [f"{local}/bin", "/run/bin"], [f"{local}/lib/node_modules"]
+    for environment in environments:
+        place = place_of(environment)
+        programs += [f"{place}/{PYTHON}/bin", f"{place}/{NODE}/.bin"]
+        node.append(f"{place}/{NODE}")
+    if base is not None:
+        programs += [f"{base.place}/bin", f"{base.place}/node_modules/.bin"]
+        node.append(f"{base.place}/node_modules")
+    return programs, node

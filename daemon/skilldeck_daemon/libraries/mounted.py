@@ -1,0 +1,34 @@
+"""A skill inside a container, as a record keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A skill inside a container: its name there, and what it is."""
+
+    name: str
+    description: str
+    path: str
+    skill_id: str
+    version: str
+    needs: dict[str, Any] = field(default_factory=dict)
+    """What it says it needs, as `Needs.kept`."""
+
+
+Mounts = list[Mounted]
+
+
+def numbered(mounts: Sequence[Mounted]) -> Mounts:
+    """Each under a name of its own: the second `x` is `x-2`."""
+    result: Mounts = []
+    for mount in mounts:
+        name, number = mount.name, 2
+        while any(other.name == name for other in result):
+            name, number = f"{mount.name}-{number}", number + 1
+        result.append(replace(mount, name=name))
+    return result
