@@ -20,6 +20,7 @@ from skilldeck_daemon.agent.preload import Mode, Preload
 from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, text_bytes
+from skilldeck_daemon.agent.skill_commands import NextTurn, SkillCommands, commands_ran
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
@@ -65,8 +66,8 @@ class Plan:
     arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
     request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole; `skills`
     writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
-    place them itself; `opening` are the items as the model reads them, `must_call` whether its first turn is to be a
-    call; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
+    place them itself; `opening` are the items as the model reads them, `asked` the commands of the skill it is asked to
+    run; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
     user's words.
     """
 
@@ -84,7 +85,7 @@ class Plan:
     skills: SkillPaths | None
     preload: Preload | None
     opening: list[Message]
-    must_call: bool
+    asked: SkillCommands | None
     cache_salt: str
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
@@ -127,10 +128,11 @@ class Plan:
         return base + more
 
     def chat(
-        self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None, first: bool = False
+        self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None, output: Sequence[Item] = ()
     ) -> ChatRequest:
-        """`first`: it is the run's first turn."""
+        """`output`: of this run so far."""
         request = self.request
+        turn = self._next_turn(output) if tool_choice == "auto" else NextTurn()
         shape = request.text_format
         return ChatRequest(
             messages=messages,
@@ -150,8 +152,16 @@ class Plan:
             answered=self.context.skill_names,
             continues=request.continues and bool(messages) and messages[-1]["role"] == "assistant",
             template=request.template,
-            begin_call=first and self.must_call and tool_choice == "auto",
+            begin_call=turn.begin,
+            commands_like=turn.like,
+            answer=turn.answer,
         )
+
+    def _next_turn(self, output: Sequence[Item]) -> NextTurn:
+        if self.preload is None or not self.preload.bare:
+            return NextTurn()
+        files = [file.name for file in self.files.files.values() if file.path]
+        return (self.asked or SkillCommands()).next_turn(commands_ran(output), files, self.asked is not None)
 
     def _commands_tool(self) -> str:
         """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
@@ -220,6 +230,7 @@ class PlanBuilder:
         nearby = nearby or Nearby()
         disk = await self._from_disk(request, items, nearby)
         placer = Placer(id_, self._environments, sources, attachments, nearby.mounts, disk)
+        placed = await placer.place(request.tools, items)
         context = ToolContext(
             run_id=id_,
             session=past.session or id_,
@@ -227,13 +238,16 @@ class PlanBuilder:
             approvals=self._approvals,
             environments=self._environments,
             offer=self._offer,
-            place=await placer.place(request.tools, items),
+            place=placed,
             include=request.include,
             said=items,
             instructions=request.instructions or "",
             fits=partial(_fits, model),
         )
+        bare = model.info.call_style == "bash"
         sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
+        if bare and request.temperature is None and placed.around.skills:
+            sampling = replace(sampling, temperature=0.0)  # a command is right or wrong; drawn ones were wrong
         response = new_response(id_, request, model.info.name, sampling)
         response["_session"] = context.session
         if created_at is not None:
@@ -245,7 +259,6 @@ class PlanBuilder:
             context.skill_text = written_out.instructions
         system, around = request.instructions or "", context.place.around
         mode = preload_of(request.tools) or self.skills_preload
-        bare = model.info.call_style == "bash"
         preload = Preload.of(skills, mode, model.info.context, bare) if written_out is not None else None
         opening = render(items, system, around, past.raw, attachments, written_out, context=model.info.context)
         plan = Plan(
@@ -264,7 +277,7 @@ class PlanBuilder:
             preload=preload,
             chosen=() if preload is None else preload.chosen(opening, around),
             opening=opening if preload is None else preload.opened(opening, around),
-            must_call=preload is not None and preload.must_call(opening, around),
+            asked=preload.asked(opening, around) if preload is not None else None,
             cache_salt=cache_salt(request.prompt_cache_key),
         )
         return replace(plan, loosened=await _check(plan))

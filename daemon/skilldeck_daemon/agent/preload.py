@@ -12,9 +12,10 @@ The paths in the instructions are written out. They take at most `SHARE` of the 
 named by its path. Each skill is put once into a conversation, where it was first meant, so that a history renders the
 same every time.
 
-A message that brings a file to one such skill with commands asks for a run. A small model (`bare`) then begins inside
-its block of commands, and the file's text is left out: with an invoice before it, a model of 0.5 G parameters filled
-the block with the invoice's last lines, wherever the instructions stood.
+A message that brings a file to one such skill with commands, or tells to use it by its name, asks for a run. A small
+model (`bare`) then begins inside its block of commands (`skill_commands.py`). It reads of the file only where it lies:
+with an invoice's text before it, a model of 0.5 G parameters filled the block with the invoice's last lines. And it
+reads last that it is to run the command: that alone took the same model from 4 to 13 right commands of 17.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from skilldeck_daemon.agent.skill_commands import SkillCommands
 from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
@@ -46,8 +48,10 @@ COMMON = frozenset(
         " using was what when which will with would you your",
     )
 )
-_FILE_TEXT = re.compile(r"(\n\n<file [^>\n]*)>\n.*?\n</file>(?=\n\n<file |\Z)", re.DOTALL)
-_RUNS = re.compile(r"^\s*```\s*(?:bash|sh|shell|console|zsh)\b|/scripts/", re.MULTILINE)
+_FILE = re.compile(r'\n\n<file name="([^"]*)"(?: path="([^"]*)")?')
+_USE = r"\b(?:use|using|run|running|apply|call|execute|try)\b[^.?!\n]*?(?<![\w.-])"
+_QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
+RUN_IT = "Run the skill's command now."
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class Preload:
                     blocks.append(_block(name, text, room))
                     room = max(0, room - len(text))
             shown = message["content"]
-            if self.bare and self._asks_for_a_run(shown, around):
-                shown = _FILE_TEXT.sub(r"\1/>", shown)
+            if self.bare:
+                shown = _run_of(shown) if self._run(shown, around) else _request_last(shown)
             out[place] = {**message, "content": "\n\n".join([*blocks, shown])}
         return out
 
@@ -113,21 +117,42 @@ class Preload:
                     found.append(name)
         return tuple(found)
 
-    def must_call(self, messages: Sequence[Message], around: Surroundings) -> bool:
-        """Whether the last message asks for a run of a skill."""
+    def asked(self, messages: Sequence[Message], around: Surroundings) -> SkillCommands | None:
+        """The commands of the skill that the last message asks to be run; None when it asks for none."""
         last = messages[-1] if messages else {"role": ""}
-        text = isinstance(last.get("content"), str) and last["role"] == "user"
-        return text and self._asks_for_a_run(last["content"], around)
+        if last["role"] != "user" or not isinstance(last.get("content"), str):
+            return None
+        return self._run(last["content"], around)
 
-    def _asks_for_a_run(self, content: str, around: Surroundings) -> bool:
-        """Whether a message brings a file, and means or fits one skill, whose instructions have commands."""
+    def _run(self, content: str, around: Surroundings) -> SkillCommands | None:
+        """Whether a message tells to use one skill, or brings a file that it fits, and the skill has commands."""
         said, mark, _ = content.partition(FILE_MARK)
-        meant = self.meant(content, around) if mark else []
+        meant = self.meant(content, around)
         if len(meant) != 1:
-            return False
+            return None
         about = next(about for name, about in around.skills if name == meant[0])
-        like = meant[0].lower() in said.lower() or bool(_stems(content_words(content)) & _stems(f"{meant[0]} {about}"))
-        return like and _RUNS.search(self.skills.instructions(meant[0])) is not None
+        name = re.escape(meant[0])
+        told = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
+        like = _says(said, meant[0]) or _stems(content_words(content)) & _stems(f"{meant[0]} {about}")
+        if not (told and not _QUESTION.match(said)) and not (mark and like):
+            return None
+        text = self.skills.instructions(meant[0])
+        commands = SkillCommands.of(text)
+        return commands if commands.lines or "/scripts/" in text else None
+
+
+def _run_of(content: str) -> str:
+    """A message that asks for a run, its files by their places."""
+    said = content.partition(FILE_MARK)[0]
+    paths = [path or name for name, path in _FILE.findall(content)]
+    where = [f"{'The file is' if len(paths) == 1 else 'The files are'} {', '.join(paths)}."] if paths else []
+    return "\n".join([said, *where, RUN_IT])
+
+
+def _request_last(content: str) -> str:
+    """The files before the words: a small model goes on from what it read last."""
+    said, mark, files = content.partition(FILE_MARK)
+    return f"{mark.lstrip()}{files}\n\n{said}" if mark and said else content
 
 
 def _says(said: str, name: str) -> bool:

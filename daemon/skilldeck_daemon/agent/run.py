@@ -239,7 +239,7 @@ class Run:
                 compacted = True
                 messages = base = plan.messages(self.output.told, self.output.raw, decided)
             first = len(self.output.items)
-            turn, base = await self._turn(base, messages, choice, room, first=number == 0)
+            turn, base = await self._turn(base, messages, choice, room)
             again = turn.finished.looped and may_retry(self.output.items[first:], plan.tools)
             if again:
                 self.output.abandon()
@@ -282,11 +282,11 @@ class Run:
         return True
 
     async def _turn(
-        self, base: list[Message], messages: list[Message], choice: Any, room: int | None, first: bool
+        self, base: list[Message], messages: list[Message], choice: Any, room: int | None
     ) -> tuple[Turn, list[Message]]:
         """One turn of the model. With truncation "auto" the oldest messages give way until the rest fits."""
         while True:
-            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, first=first)
+            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.told)
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
             try:

@@ -283,7 +283,9 @@ class ChatRequest:
     tool_choice: "auto", "none", "required", {"type": "function", "name": …}, or
     {"type": "allowed_tools", "mode": "auto"|"required", "names": […]}.
     commands_tool: the tool that a turn of nothing but a ```bash block calls, where the daemon runs its commands.
-    begin_call: the turn is to be a call of that tool; a model that calls it by such a block begins inside one.
+    begin_call: the turn is to be a call of that tool; a model that calls it by such a block begins inside one, with
+    this text. commands_like: what its further lines begin with where they are commands too; none: anything.
+    answer: the turn is to be one, asked for so; a model that calls by such blocks writes none. "": as it likes.
     answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
     cache_key: the conversation, for whoever keeps its prefix near; cache_salt: only requests of the same one share what
     an engine keeps (prefixes, remembered answers).
@@ -307,7 +309,9 @@ class ChatRequest:
     cache_key: str = ""
     cache_salt: str = ""
     commands_tool: str = ""
-    begin_call: bool = False
+    begin_call: str | None = None
+    commands_like: tuple[str, ...] = ()
+    answer: str = ""
     answered: tuple[str, ...] = ()
     continues: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.preload import LONGEST, Mode, Preload
+from skilldeck_daemon.agent.preload import LONGEST, RUN_IT, Mode, Preload
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
@@ -105,25 +105,31 @@ def test_what_does_not_fit_is_named_by_its_path(skills: SkillPaths) -> None:
         ("How many errors are in the log?" + FILE, (), True),
         ("What went wrong?" + FILE, ("log-triage",), True),  # the file's name says it
         ("Thanks, good bye." + FILE.replace("checkout.log", "a.txt"), ("csv-summary",), False),
-        ("Use log-triage", (), False),  # on what?
+        ("Use log-triage", (), True),
+        ("/log-triage", (), True),
+        ("How do I use log-triage?", (), False),
+        ("log-triage is nice", (), False),
         ("Write the minutes" + FILE, ("minutes",), False),  # has no commands
         ("Compare csv-summary with log-triage" + FILE, (), False),
     ],
 )
-def test_a_first_turn_must_call_where_a_file_and_a_fitting_skill_with_commands_are_there(
+def test_a_run_is_asked_for_by_name_or_where_a_file_and_a_fitting_skill_with_commands_are_there(
     skills: SkillPaths, text: str, names: tuple[str, ...], must: bool
 ) -> None:
-    assert Preload(skills).must_call([user(text)], around(*names)) is must
-    assert not Preload(skills, "none").must_call([user(text)], around(*names))
+    asked = Preload(skills).asked([user(text)], around(*names))
+    name = (names or ("log-triage",))[0]
+    assert (asked and asked.lines) == ((f"python3 /mnt/skills/{name}/scripts/run.py <file>",) if must else None)
+    assert Preload(skills, "none").asked([user(text)], around(*names)) is None
 
 
-def test_a_small_model_sees_the_file_of_a_run_without_its_text(skills: SkillPaths) -> None:
+def test_a_small_model_sees_files_of_a_run_by_their_places_and_others_before_the_request(skills: SkillPaths) -> None:
     two = FILE + '\n\n<file name="b.txt" path="/mnt/data/b.txt">\n</file>\n\nx\n</file>'
     (message,) = Preload(skills, bare=True).opened([user("Use log-triage." + two)], around())
     assert message["content"].endswith(
-        '\n\nUse log-triage.\n\n<file name="checkout.log" path="/mnt/data/checkout.log"/>'
-        '\n\n<file name="b.txt" path="/mnt/data/b.txt"/>'
+        "</skill>\n\nUse log-triage.\nThe files are /mnt/data/checkout.log, /mnt/data/b.txt.\n" + RUN_IT
     )
-    for text, bare in (("Use log-triage.", False), ("Write the minutes.", True), ("Hello!", True)):
-        (message,) = Preload(skills, bare=bare).opened([user(text + FILE)], around())
-        assert message["content"].endswith(text + FILE)
+    for text in ("Write the minutes.", "Hello!"):
+        (message,) = Preload(skills, bare=True).opened([user(text + FILE)], around())
+        assert message["content"].endswith(f"{FILE.lstrip()}\n\n{text}")
+    (message,) = Preload(skills).opened([user("Use log-triage." + FILE)], around())
+    assert message["content"].endswith("Use log-triage." + FILE)

@@ -45,7 +45,7 @@ def _plan(folder: Path, *texts: str, **body: Any) -> Plan:
         left_out=(),
         skills=None,
         preload=None,
-        must_call=False,
+        asked=None,
         opening=render(request.input, "", context.place.around, {}, Attachments()),
         cache_salt="a:",
     )

@@ -69,18 +69,58 @@ async def test_a_block_behind_words_is_a_call_and_ends_the_turn(folder: Path) ->
 
 
 async def test_a_turn_that_must_call_begins_inside_the_block(folder: Path) -> None:
-    model = chat(folder, "ls -la\n```", "ls\n```\n", "ls")
+    model = chat(folder, "ls -la\n```", "ls\n```\n", "ls", " -la\n```")
     engine = model.engine
     assert isinstance(engine, ScriptedEngine)
-    for asked, command in (
-        (request(begin_call=True), "ls -la"),
-        (request(tool_choice="required"), "ls"),
-        (request(begin_call=True), "ls"),  # its fence is missing
+    for asked, begun, command in (
+        (request(begin_call=""), "", "ls -la"),
+        (request(tool_choice="required"), "", "ls"),
+        (request(begin_call=""), "", "ls"),  # its fence is missing
+        (request(begin_call="ls"), "ls", "ls -la"),
     ):
         text, calls, end = await play(model, asked)
         assert (text, calls, end.reason) == ("", [[command]], "tool_calls")
         prompt = engine.vocabulary.decode(engine.requests[-1].prompt_ids)
-        assert prompt.endswith("<|im_start|>assistant\n```bash\n")
+        assert prompt.endswith(f"<|im_start|>assistant\n```bash\n{begun}")
+
+
+@pytest.mark.parametrize(
+    ("wrote", "command"),
+    [
+        (" a.csv\nls b.csv\n```", "ls a.csv\nls b.csv"),
+        (" a.csv\n2 files\nb.csv", "ls a.csv"),  # what it guesses is printed
+        (" a.csv\nb.csv and so on and so on", "ls a.csv"),
+        (" a.csv \\\nb.csv\n```", "ls a.csv \\\nb.csv"),
+        (" <<END\nb.csv\nEND\n```", "ls <<END\nb.csv\nEND"),
+    ],
+)
+async def test_a_begun_block_ends_before_a_line_that_is_no_command(folder: Path, wrote: str, command: str) -> None:
+    asked = request(begin_call="ls", commands_like=("ls",))
+    text, calls, _ = await play(chat(folder, wrote), asked)
+    assert (text, calls) == ("", [[command]])
+
+
+async def test_a_command_with_a_place_to_fill_in_is_an_explanation(folder: Path) -> None:
+    said = "You can run it:\n```bash\npython3 x.py <file>\n```"
+    assert (await play(chat(folder, said), request()))[:2] == (said, [])
+
+
+async def test_a_turn_that_is_to_answer_reads_what_was_printed_last_and_can_write_no_block(folder: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "shell", "arguments": '{"commands": ["ls"]}'}}
+    messages = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a.csv"},
+    ]
+    model = chat(folder, "a.csv", "a.csv")
+    engine = model.engine
+    assert isinstance(engine, ScriptedEngine)
+    for answer in ("Say it:", ""):
+        await play(model, request(messages, answer=answer))
+        bias, fence = engine.requests[-1].sampling.logit_bias, engine.vocabulary.encode("```")[0]
+        assert (bias.get(fence) == -100) is bool(answer)
+        prompt = engine.vocabulary.decode(engine.requests[-1].prompt_ids)
+        assert ("user\nSay it:\n\na.csv<|im_end|>\n" in prompt) is bool(answer)
 
 
 async def test_a_block_that_the_limit_cut_is_no_call(folder: Path) -> None:

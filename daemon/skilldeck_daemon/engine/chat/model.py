@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -145,6 +146,12 @@ class TokenChatModel:
 
     # ------------------------------------------------------------ before generation
 
+    @cached_property
+    def _no_fences(self) -> dict[int, float]:
+        """A bias against every token with which a block of commands could begin."""
+        begins = {index for index, text in enumerate(self.vocabulary.table) if b"``" in text}
+        return dict.fromkeys(begins or self.vocabulary.encode("`"), -100.0)
+
     async def validate(self, request: ChatRequest) -> Sequence[str]:
         return (await self._held(request, plan_tools(request))).loosened
 
@@ -190,7 +197,7 @@ class TokenChatModel:
         messages = [self._message(message, plan) for message in given]
         tools = [self._tool(tool) for tool in plan.tools]
         if self._fenced(request, plan):
-            messages = calls_as_commands(messages, request.commands_tool)
+            messages = calls_as_commands(messages, request.commands_tool, answer=request.answer)
             messages, tools = describe_commands(messages) if tools else messages, []
         if self.family.describe_tools:
             messages = calls_as_text(messages, self.family.write)
@@ -264,7 +271,12 @@ class TokenChatModel:
         prompt = await asyncio.to_thread(self.render, request, plan)
         opened = self._opened(prompt)
         fenced = self._fenced(request, plan) and plan.mode != "none"
-        begun = FENCE if fenced and not opened and (request.begin_call or plan.mode == "required") else ""
+        begun = ""
+        if fenced and not opened and (request.begin_call is not None or plan.mode == "required"):
+            begun = FENCE + (request.begin_call or "")
+        sampling = request.sampling
+        if fenced and request.answer:
+            sampling = replace(sampling, logit_bias={**sampling.logit_bias, **self._no_fences})
         ids = await self.encode(prompt + begun, request.cache_salt)
         room = self.context - len(ids)
         if not ids:
@@ -279,7 +291,7 @@ class TokenChatModel:
             id=f"gen_{uuid4().hex[:16]}",
             prompt_ids=ids,
             max_new=max_new,
-            sampling=request.sampling,
+            sampling=sampling,
             stop_ids=self.stop_ids,
             mask=mask,
             logprobs=request.logprobs,

@@ -68,8 +68,9 @@ def describe_commands(messages: list[Message]) -> list[Message]:
     return [{"role": "system", "content": COMMANDS}, *messages]
 
 
-def calls_as_commands(messages: list[Message], tool: str) -> list[Message]:
-    """Calls of the shell as the block that the model writes, and what came of them as what the user says next."""
+def calls_as_commands(messages: list[Message], tool: str, answer: str = "") -> list[Message]:
+    """Calls of the shell as the block that the model writes, and what came of them as what the user says next, the last
+    with how to go on. `answer`: asks for one, before what came of them."""
     out: list[Message] = []
     shells: set[str] = set()
     for message in messages:
@@ -81,7 +82,9 @@ def calls_as_commands(messages: list[Message], tool: str) -> list[Message]:
             content = f"{message['content']}\n\n{text}" if message.get("content") else text
             message = {**{name: value for name, value in message.items() if name != "tool_calls"}, "content": content}
         elif message.get("role") == "tool" and str(message.get("tool_call_id")) in shells:
-            content = f"{PRINTED}\n{message['content']}\n\n{GO_ON}"
+            content = f"{PRINTED}\n{message['content']}"
+            if message is messages[-1]:
+                content = f"{answer}\n\n{message['content']}" if answer else f"{content}\n\n{GO_ON}"
             if out and out[-1].get("role") == "user":
                 out[-1] = {**out[-1], "content": f"{out[-1]['content']}\n\n{content}"}
                 continue

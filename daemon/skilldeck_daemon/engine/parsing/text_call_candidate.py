@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +37,20 @@ class FoundCall:
 class Candidate:
     """What may be a call, from its first character on. `step` gives True when it is one, False when it is none."""
 
-    def __init__(self, tools: Mapping[str, Tool], shell: str, unclosed: bool = False) -> None:
-        """`unclosed`: a block of commands whose fence is missing at the end of the turn is a call."""
+    def __init__(
+        self, tools: Mapping[str, Tool], shell: str, unclosed: bool = False, like: Collection[str] = ()
+    ) -> None:
+        """
+        Args:
+            unclosed: a block of commands whose fence is missing at the end of the turn is a call.
+            like: such a block ends before a line that begins with none of these words; none: at its fence.
+        """
         self.calls: list[FoundCall] = []
         self.is_shell = False
         self._tools = tools
         self._shell = shell
         self._unclosed = unclosed
+        self._like = like
         self._chars: list[str] = []
         self._closers: list[str] = []
         self._mark = ""  # a tag or a fence being read
@@ -200,9 +207,21 @@ class Candidate:
     def _commands(self, char: str) -> bool | None:
         """The lines of a ```bash block, up to the fence."""
         self._mark += char
+        if self._like and char in SPACE and (before := self._ended_before(char)):
+            self._mark = before
+            return self._shell_line("\n")
         if char == "`" and (self._mark == "```" or self._mark.endswith("\n```")):
             self._reading = "closer"
         return None
+
+    def _ended_before(self, char: str) -> str:
+        """The commands before a line that has begun and is none; "" while there is no such line."""
+        before, _, line = self._mark[:-1].rpartition("\n")
+        word = line.strip()
+        if not before.strip() or not word or " " in word or word[0] in "#`" or word in self._like:
+            return ""
+        inside = before.endswith("\\") or "<<" in before or before.count("'") % 2 or before.count('"') % 2
+        return "" if inside else before
 
     def _shell_line(self, char: str) -> bool | None:
         """After the fence that may close a block of commands."""

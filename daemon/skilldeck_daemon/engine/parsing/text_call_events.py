@@ -37,7 +37,14 @@ class TextCallFilter:
         self._single = not request.parallel_tool_calls
         # There are none where the text has to be JSON of the client's own.
         on = on and (request.response_format or {}).get("type", "text") == "text"
-        self._scanner = TextCalls(plan if on else NO_TOOLS, request.commands_tool, request.answered, fenced, printed)
+        self._scanner = TextCalls(
+            plan if on else NO_TOOLS,
+            request.commands_tool,
+            request.answered,
+            fenced,
+            printed,
+            request.commands_like if request.begin_call is not None else (),
+        )
         self._numbers: dict[int, int] = {}
         self._logprobs: list[TextLogprob] = []  # of text that is held back
 

@@ -18,10 +18,14 @@ block is a call of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from skilldeck_daemon.engine.checks import Tool, ToolPlan
 from skilldeck_daemon.engine.parsing.text_call_candidate import Candidate, FoundCall
+
+UNFILLED = re.compile(r"\s<[a-z][\w .-]*>(?=\s|$)", re.MULTILINE)
+"""A place that is to be filled in; for bash a mistake."""
 
 
 class TextCalls:
@@ -34,6 +38,7 @@ class TextCalls:
         answered: Sequence[str] = (),
         fenced: bool = False,
         printed: str = "",
+        like: Collection[str] = (),
     ) -> None:
         """
         Args:
@@ -41,11 +46,13 @@ class TextCalls:
             fenced: the model was told to call the shell by a block of commands, so each is a call, also behind text and
                 unclosed, unless it repeats what the commands before it `printed`: small models put an output into a
                 block to show it.
+            like: see `Candidate`.
         """
         tools = [*(Tool(-1, "function", name, "", {}) for name in answered), *plan.tools]
         self._tools = {tool.name: tool for tool in tools} if plan.mode != "none" else {}
         self._shell = shell if shell in self._tools else ""
         self._all_blocks = fenced
+        self._like = like
         self._printed = "" if "```" in printed else " ".join(printed.split())
         self._out: list[str | FoundCall] = []
         self._opens = True  # nothing but calls was written yet: what is a call here is one, whatever follows
@@ -143,7 +150,8 @@ class TextCalls:
         elif (self._line or self._waiting) and not self._fenced and char in "`<{[":
             # A block of commands is a call only where nothing else was written, or where it was asked for.
             commands = self._all_blocks or (self._opens and not self._called)
-            self._candidate = Candidate(self._tools, self._shell if commands else "", unclosed=self._all_blocks)
+            shell = self._shell if commands else ""
+            self._candidate = Candidate(self._tools, shell, unclosed=self._all_blocks, like=self._like)
             self._char(char)
         elif self._waiting:
             self._plain(char)
@@ -151,12 +159,14 @@ class TextCalls:
             self._show(char)
 
     def _repeated(self, candidate: Candidate, calls: list[FoundCall]) -> str:
-        """What a block of commands says, when it is most of an output; "" when it is a call."""
-        if not (candidate.is_shell and self._printed and calls):
+        """What a block of commands says, when it is most of an output or only explains; "" when it is a call."""
+        if not (candidate.is_shell and self._all_blocks and calls):
             return ""
         text: str = json.loads(calls[-1].arguments)["commands"][0]
+        if UNFILLED.search(text):
+            return candidate.text
         words = " ".join(text.split())
-        return text if words in self._printed and len(words) * 2 >= len(self._printed) else ""
+        return text if self._printed and words in self._printed and len(words) * 2 >= len(self._printed) else ""
 
     def _wait(self, text: str, calls: list[FoundCall]) -> None:
         self._behind.append(self._gap + text)

@@ -1,0 +1,72 @@
+"""What commands a skill's instructions show, and what a small model's next turn is to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands
+
+AT = "/mnt/skills/x/scripts"
+
+
+def block(*lines: str) -> str:
+    return "\n".join(["```bash", *lines, "```", ""])
+
+
+@pytest.mark.parametrize(
+    ("instructions", "lines", "beginning"),
+    [
+        (block(f"python3 {AT}/a.py <file>"), (f"python3 {AT}/a.py <file>",), f"python3 {AT}/a.py"),
+        (
+            block("# once", "pip install x", f"$ bash {AT}/a.sh IN_FILE"),
+            (f"bash {AT}/a.sh IN_FILE",),
+            f"bash {AT}/a.sh",
+        ),
+        (
+            block(f"python3 {AT}/a.py <file>") + block(f"python3 {AT}/b.py <file>"),
+            (f"python3 {AT}/a.py <file>", f"python3 {AT}/b.py <file>"),
+            f"python3 {AT}/",
+        ),
+        (
+            block(f"python3 {AT}/a.py \\", "  --all <file>"),
+            (f"python3 {AT}/a.py --all <file>",),
+            f"python3 {AT}/a.py --all",
+        ),
+        (block("pdftotext <file> -"), ("pdftotext <file> -",), "pdftotext"),
+        (f"Run `python3 {AT}/a.py INPUT`, see `{AT}/b.md`.", (f"python3 {AT}/a.py INPUT",), f"python3 {AT}/a.py"),
+        (block("ls") + block("wc -l <file>"), ("ls", "wc -l <file>"), ""),
+        ("Write headings.\n```python\nprint()\n```", (), ""),
+    ],
+)
+def test_commands_and_what_they_begin_with(instructions: str, lines: tuple[str, ...], beginning: str) -> None:
+    commands = SkillCommands.of(instructions)
+    assert (commands.lines, commands.beginning()) == (lines, beginning)
+
+
+def test_a_run_that_was_asked_for_begins_with_a_command_and_ends_with_an_answer() -> None:
+    commands = SkillCommands.of(block(f"python3 {AT}/a.py <file>"))
+    assert commands.next_turn([], ["a.csv"], asked=True) == NextTurn(f"python3 {AT}/a.py", ("python3",))
+    assert commands.next_turn([], ["a.csv"], asked=False) == NextTurn()
+    first = Ran(f"python3 {AT}/a.py a.csv", True)
+    assert commands.next_turn([first], ["a.csv"], asked=True) == NextTurn(answer=RAN)
+    assert commands.next_turn([first], ["a.csv", "b.csv"], asked=True) == NextTurn()  # one is left
+    assert commands.next_turn([first, first], ["a.csv", "b.csv"], asked=True) == NextTurn(answer=RAN)
+    assert commands.next_turn([first._replace(well=False)], ["a.csv"], asked=True) == NextTurn()
+
+
+def test_failures_end_in_an_answer() -> None:
+    three = [Ran(command, False) for command in ("a", "b", "c")]
+    assert SkillCommands().next_turn(three[:2], [], asked=False) == NextTurn()
+    assert SkillCommands().next_turn(three, [], asked=False) == NextTurn(answer=FAILED)
+    assert SkillCommands().next_turn([three[0], three[0]], [], asked=False) == NextTurn(answer=FAILED)
+
+
+def test_numbered_steps_are_gone_through_in_their_order() -> None:
+    sort, write = f"python3 {AT}/z_sort.py <file> /mnt/data/s.json", f"python3 {AT}/a_write.py /mnt/data/s.json"
+    commands = SkillCommands.of(f"1. Sort:\n\n{block(sort)}\n2. Write:\n\n{block(write)}")
+    begun = commands.next_turn([], ["c.txt"], asked=True)
+    assert begun.begin == f"python3 {AT}/z_sort.py"
+    first = Ran(f"python3 {AT}/z_sort.py c.txt /mnt/data/s.json", True)
+    assert commands.next_turn([first], ["c.txt"], asked=True).begin == write
+    assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == NextTurn()
+    assert commands.next_turn([first, Ran(write, True)], ["c.txt"], asked=True) == NextTurn(answer=RAN)
