@@ -132,6 +132,7 @@ class Core:
             disk,
             Offer(self._web(), self._mcp),
             settings.skills_preload,
+            settings.verify,
         )
         runs = Runs(store, models, plans, bus, (metrics.observe, self._traces.observe))
         self.services = Services(

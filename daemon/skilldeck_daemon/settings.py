@@ -141,6 +141,10 @@ class Settings(BaseSettings):
         "named",
         description="Skills whose instructions are put before the model at once: those a request names, none, or all.",
     )
+    verify: Literal["off", "mark", "retry"] = Field(
+        "mark",
+        description="Figures of an answer that no output, file or prompt holds: leave, mark, or ask once more.",
+    )
     project: Path | None = Field(None, description="Project whose .agents/skills are offered, once it is trusted.")
     claude_skills: bool = Field(False, description="Look for skills in .claude/skills too.")
 

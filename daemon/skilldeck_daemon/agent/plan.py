@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.left_out import without_absent
@@ -43,6 +43,9 @@ from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.item_kinds import Item, check_input
 from skilldeck_shared.errors import BadRequest
+
+Verify = Literal["off", "mark", "retry"]
+"""What is done about figures of an answer that nothing holds (`grounded.py`)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Plan:
     cache_salt: str
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
+    verify: Verify = "off"
 
     @property
     def tools(self) -> list[Tool]:
@@ -184,6 +188,7 @@ class PlanBuilder:
         disk: DiskSkills | None = None,
         offer: Offer | None = None,
         skills_preload: Mode = "named",
+        verify: Verify = "mark",
     ) -> None:
         self._store = store
         self._models = models
@@ -195,6 +200,7 @@ class PlanBuilder:
         self._disk = disk
         self._offer = offer or Offer()
         self.skills_preload = skills_preload
+        self.verify = verify
 
     async def build(
         self,
@@ -279,6 +285,7 @@ class PlanBuilder:
             opening=opening if preload is None else preload.opened(opening, around),
             asked=preload.asked(opening, around) if preload is not None else None,
             cache_salt=cache_salt(request.prompt_cache_key),
+            verify=self.verify,
         )
         return replace(plan, loosened=await _check(plan))
 

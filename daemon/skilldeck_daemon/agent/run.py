@@ -21,6 +21,7 @@ from typing import Any, Literal
 from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
+from skilldeck_daemon.agent.grounded import asked_again, told
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message, shorten
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
@@ -221,13 +222,14 @@ class Run:
         decided = decisions(self.output.items)  # before the first turn: what approvals came to
         base = plan.messages(decided=decided) if decided else plan.opening
         mistakes = 0
+        doubted: list[Message] = []  # the wish for an answer that holds what was read
         astray = again = False  # a turn went round in circles; this one is made in its place
         compacted = False
         for number in range(MAX_ROUNDS):
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
-            messages = plan.continued(base, self.output.told, self.output.raw)
+            messages = plan.continued(base, self.output.told, self.output.raw) + doubted
             if again:
                 messages = asked_differently(messages)
             if compacted:
@@ -259,6 +261,13 @@ class Run:
                 if call.hosted:
                     await self._execute(call)
             if not any(call.hosted for call in turn.calls) or any(not call.hosted for call in turn.calls):
+                read = messages[: len(messages) - len(doubted)]
+                places = [] if turn.calls or plan.verify == "off" else told(self.output.items, read)
+                if places and plan.verify == "retry" and not doubted:
+                    doubted = [asked_again(places)]
+                    continue
+                if places:
+                    self._response["skilldeck"] = {"ungrounded": places}
                 return "completed"
             if self._leaving:
                 return "cancelled"

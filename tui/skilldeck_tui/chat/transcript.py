@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from skilldeck_tui.chat.items import Item, Object, UserItem, item_class
-from skilldeck_tui.client.types import RunDetail, RunEvent
+from skilldeck_tui.client.types import RunDetail, RunEvent, unsupported
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Turn:
     _by_index: dict[int, Item] = field(default_factory=dict)
     _by_call: dict[str, Item] = field(default_factory=dict)
     _outputs: set[int] = field(default_factory=set)  # of `_by_index`: outputs that joined their call
+
+    @property
+    def unsupported(self) -> list[str]:
+        """Figures and names of the answer that nothing the model read holds."""
+        return unsupported(self.response)
 
     @property
     def live(self) -> bool:

@@ -25,7 +25,7 @@ from skilldeck_tui.cli.common import Json, connected, everything, find_skill, sp
 from skilldeck_tui.cli.complete import complete_model, complete_skill
 from skilldeck_tui.cli.made import folder_to_save, show_made
 from skilldeck_tui.client.client import Change, Client, RunEvent, Snapshot
-from skilldeck_tui.client.types import Object
+from skilldeck_tui.client.types import Object, unsupported
 from skilldeck_tui.client.upload import upload_folder
 
 CANCEL_SECONDS = 10.0
@@ -234,6 +234,8 @@ class TextPrinter:
         self._end_line()
         if self.response.get("model") == demonstration.BUNDLED:
             self._note(demonstration.CLI, "dim")
+        if unread := unsupported(self.response):
+            self._note(f"stands in nothing the model read: {out.safe(', '.join(unread), sys.stderr)}", "yellow")
         status = self.response.get("status")
         if status == "completed":
             return out.OK

@@ -25,6 +25,12 @@ TERMINAL_EVENTS = frozenset(
 )
 
 
+def unsupported(response: Object) -> list[str]:
+    """What a response says that stands in nothing its run has read, each once (`skilldeck.ungrounded`)."""
+    places = (response.get("skilldeck") or {}).get("ungrounded") or []
+    return list(dict.fromkeys(str(place["text"]) for place in places))
+
+
 class DaemonUnreachable(Unavailable):
     """Nobody answers on the control socket."""
 

@@ -105,7 +105,10 @@ class RunFooter(Vertical):
             parts.insert(0, clean(turn.model))
         if word:
             parts.insert(0, word)
-        lines = in_lines([Content.styled(part, "$faint") for part in parts], " · ", (self.content_size.width or 80) - 2)
+        shown = [Content.styled(part, "$faint") for part in parts]
+        if unsupported := turn.unsupported:
+            shown.append(Content.styled(f"stands in nothing it read: {clean(', '.join(unsupported))}", "$warning"))
+        lines = in_lines(shown, " · ", (self.content_size.width or 80) - 2)
         return Content.assemble((f"{glyph} ", style), Content("\n  ").join(lines))
 
 
