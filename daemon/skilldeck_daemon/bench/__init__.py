@@ -30,6 +30,7 @@ SUITES = (
     "uploads",
     "workshop",
     "store",
+    "evaluations",
     "memory",
 )
 GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour

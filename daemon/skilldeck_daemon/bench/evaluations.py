@@ -1,0 +1,103 @@
+"""Tests of skills: how long a client waits for the results of a large matrix.
+
+The client is a program of its own, as `skilldeck` is; it reads 1,000 trials of ordinary size over the control socket
+until they are objects, which is what a screen has to wait for. Beside it the same bytes are read from a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from skilldeck_daemon.app import Daemon
+from skilldeck_daemon.bench import local
+from skilldeck_daemon.bench.measure import Measure
+from skilldeck_shared.errors import Unavailable
+
+SUITE = "Tests of skills"
+TRIALS = 1000
+GOAL = "200 ms"
+PROGRAM = """
+import asyncio, json, sys, time
+from pathlib import Path
+from skilldeck_tui.client.client import Client
+
+async def main(socket, evaluation, copy, rounds):
+    samples = {"loaded": [], "file": []}
+    async with await Client.connect(Path(socket)) as client:
+        for number in range(rounds + 1):
+            began = time.perf_counter()
+            found = (await client.trials(evaluation)).data
+            loaded = time.perf_counter() - began
+            assert len(found) == int(sys.argv[5]), len(found)
+            began = time.perf_counter()
+            json.loads(Path(copy).read_bytes())
+            if number:  # the first one warms up
+                samples["loaded"].append(loaded)
+                samples["file"].append(time.perf_counter() - began)
+    print(json.dumps(samples))
+
+asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+"""
+
+
+async def measure(model: str, rounds: int) -> list[Measure]:
+    """Results of one evaluation, loaded."""
+    with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as folder:
+        async with local.in_process(Path(folder)) as (daemon, _):
+            evaluation = await _fill(daemon)
+            copy = Path(folder) / "trials.json"
+            kept = await daemon.services.evaluations.trials(TRIALS, evaluation=evaluation)
+            copy.write_text(json.dumps(kept.data))
+            arguments = (str(daemon.settings.socket), evaluation, str(copy), str(rounds))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                PROGRAM,
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, error = await process.communicate()
+            if process.returncode:
+                raise Unavailable(f"The client could not read the results: {error.decode(errors='replace')[-500:]}")
+            size = copy.stat().st_size
+    samples = {name: tuple(1000 * value for value in values) for name, values in json.loads(out).items()}
+    return [
+        Measure(
+            SUITE,
+            f"{TRIALS:,} results loaded",
+            "ms",
+            samples["loaded"],
+            "the same JSON from a file",
+            samples["file"],
+            goal=GOAL,
+            note=f"{size / 1e6:.1f} MB of JSON",
+        )
+    ]
+
+
+async def _fill(daemon: Daemon) -> str:
+    kept = daemon.services.evaluations
+    made = await kept.put({"skill": "counter", "status": "completed"})
+    for number in range(TRIALS):
+        await kept.add_trial({**_trial(number), "evaluation_id": made["id"]})
+    return str(made["id"])
+
+
+def _trial(number: int) -> dict[str, Any]:
+    """About 2 KB: four checks, three commands, a short answer."""
+    check = {"kind": "answer", "text": "the answer matches rows: 12", "status": "passed", "reason": "", "evidence": ""}
+    command = {"command": "python3 /mnt/skills/counter/scripts/count.py --rows orders.csv | head -20", "exit_code": 0}
+    return {
+        "skill": "counter", "source": "basic.yaml", "test": f"test {number % 50}", "model": "skilldeck-tiny",
+        "variant": "latest" if number % 2 else "without", "version": "3", "digest": "d" * 64, "baseline": False,
+        "number": number // 100, "seed": number, "key": f"{number:064x}", "checks_key": "c" * 64, "status": "passed",
+        "checks": [check] * 4, "seconds": 12.5, "model_seconds": 12.0, "input_tokens": 2400, "cached_tokens": 1200,
+        "output_tokens": 180, "turns": 2, "triggered": True, "reused": False, "run_id": "resp_" + "0" * 48,
+        "commands": [command] * 3, "files": ["orders.csv", "out.txt"], "answer": "The table has 12 rows. " * 20,
+    }  # fmt: skip
