@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from skilldeck_tui.cli.main import app
 from skilldeck_tui.skill_tests import convert
 from skilldeck_tui.skill_tests.cases import Case, Check, EvalError, Verdict, overall
 from skilldeck_tui.skill_tests.expect import COMPLETED
@@ -180,6 +183,21 @@ def test_either_form_written_as_the_other_says_the_same(skill: Path) -> None:
     assert after == before
     assert sorted(map(str, published.checks)) == sorted(map(str, before.checks))
     assert convert.lost([published]) == []
+
+
+def test_a_command_converts_and_says_what_is_left_out(skill: Path) -> None:
+    read(skill, [{"prompt": "Count.", "assertions": ["It is short", {"type": "tool-called", "name": "shell"}]}])
+    done = CliRunner().invoke(app, ["evals", "convert", str(skill / "evals/evals.json")])
+    assert done.exit_code == 0
+    assert yaml.safe_load(done.stdout) == [
+        {"name": "1: Count.", "prompt": "Count.", "expect": {"judge": ["It is short"]}}
+    ]  # fmt: skip
+    assert "left out, nobody knows this kind: 1: Count.: shell" in done.stderr
+    (skill / "evals/basic.yaml").write_text(done.stdout)
+    done = CliRunner().invoke(app, ["evals", "convert", str(skill / "evals/basic.yaml"), "-o", str(skill / "x.json")])
+    made = json.loads((skill / "x.json").read_text())
+    assert (made["skill_name"], made["evals"][0]["expectations"]) == ("counter", ["It is short"])
+    assert CliRunner().invoke(app, ["evals", "convert", str(skill / "none.json")]).exit_code == 4
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,12 @@ async def test_a_regression_is_found_with_the_run_that_shows_it(skill: Path, tmp
         assert [(one["status"], one["done"], one["total"]) for one in kept] == [("completed", 8, 8)] * 2
         code, lines, _ = await skilldeck(daemon, "evals", "show", kept[1]["id"], "--against", "2")
         assert [found["test"] for found in lines[0]["regressions"]] == ["total"]
+        code, lines, _ = await skilldeck(daemon, "evals", "show", "--report", tmp_path / "last.json")
+        assert len(json.loads((tmp_path / "last.json").read_text())["trials"]) == 8
+        assert lines[0]["evaluation"]["id"] == kept[0]["id"]
+        assert (await skilldeck(daemon, "evals", "rm", kept[0]["id"]))[0] == 0
+        _, lines, _ = await skilldeck(daemon, "evals", "list", "--skill", "counter")
+        assert [one["id"] for one in lines[0]] == [kept[1]["id"]]
 
 
 async def test_lift_is_what_the_skill_adds(skill: Path) -> None:

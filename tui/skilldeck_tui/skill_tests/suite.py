@@ -22,9 +22,12 @@ from skilldeck_tui.skill_tests.variants import LATEST, Versions
 __all__ = ["Case", "EvalError", "Result", "load_cases", "run_cases"]
 
 
+NOT_JUDGED = "not judged: it has sentences alone; `skilldeck test --judge MODEL` judges them"
+
+
 @dataclass
 class Result:
-    """How a test ended. `failures` is empty when nothing failed; `commands` are (command, exit code or None)."""
+    """How a test ended. `failures` is empty when it passed; `commands` are (command, exit code or None)."""
 
     skill: str
     case: Case
@@ -33,11 +36,10 @@ class Result:
     run_id: str = ""
     commands: list[tuple[str, int | None]] = field(default_factory=list)
     answer: str = ""
-    status: str = ""
 
     @property
     def passed(self) -> bool:
-        return not self.failures and self.status != "not_judged"
+        return not self.failures
 
 
 async def run_cases(
@@ -78,6 +80,5 @@ async def run_cases(
 def result_of(skill: str, case: Case, trial: Object) -> Result:
     """A trial as the TUI shows it."""
     commands = [(entry["command"], entry["exit_code"]) for entry in trial["commands"]]
-    return Result(
-        skill, case, failures(trial), trial["seconds"], trial["run_id"], commands, trial["answer"], trial["status"]
-    )
+    reasons = [NOT_JUDGED] if trial["status"] == "not_judged" else failures(trial)
+    return Result(skill, case, reasons, trial["seconds"], trial["run_id"], commands, trial["answer"])
