@@ -232,6 +232,16 @@ async def test_versions_are_numbers_folders_and_revisions(skill: Path, tmp_path:
             ("1", 1), ("latest", 1), (f"{tmp_path}/other/counter", 0), ("HEAD", 1),
         ]  # fmt: skip
         assert len((await client.skill_versions((await client.skills()).data[0]["id"])).data) == 1
+        # The folder is uploaded where its present state is asked for, not to try a version that is there.
+        write(skill, "--total", " Later.")
+        code, lines, _ = await skilldeck(daemon, "test", skill, "-k", "total", "--versions", "1,default")
+        assert (code, [c["variant"] for c in lines[-1]["columns"]]) == (0, ["1"])
+        assert len((await client.skill_versions((await client.skills()).data[0]["id"])).data) == 1
+        # Two names of the same content are two columns and one question.
+        before = len(daemon.model.requests)
+        code, lines, _ = await skilldeck(daemon, "test", skill, "-k", "total", "--versions", "latest,.", "-j", "2")
+        assert [(c["variant"], c["passed"]) for c in lines[-1]["columns"]] == [("latest", 1), (".", 1)]
+        assert len(daemon.model.requests) - before == 2
         code, _, error = await skilldeck(daemon, "test", skill, "--versions", "7")
         assert (code, "has no version 7" in error) == (4, True)
         code, _, error = await skilldeck(daemon, "test", skill, "--versions", "no-such-branch")

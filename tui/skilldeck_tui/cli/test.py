@@ -193,7 +193,8 @@ async def make_plan(client: Client, folder: Path, cases: Sequence[Case], asked: 
     if asked.among is not None:
         versions.among = await among_of(client, asked.among, skill)
     names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
-    variants = [await versions.resolve(name) for name in names]
+    found = [await versions.resolve(name) for name in names]
+    variants = list({variant.label: variant for variant in found}.values())  # "default" may be one that was named
     if asked.without_skill:
         variants.append(await versions.baseline())
     environment = network(asked.allow, [folder.expanduser().resolve().name])

@@ -44,6 +44,11 @@ async def hold(check: Check, seen: Outcome) -> Verdict:
     return Verdict(check, "failed" if reasons else "passed", "\n".join(reasons))
 
 
+def _line(command: str) -> str:
+    """A command as a reason tells it: on one line, and not all of one that a model never ended."""
+    return short(" ".join(command.split()))
+
+
 def found(pattern: str, text: str) -> bool:
     return re.search(pattern, text, re.MULTILINE) is not None
 
@@ -59,10 +64,10 @@ async def _command(spec: Spec, seen: Outcome) -> list[str]:
     pattern = spec["pattern"]
     matching = [command for command, _ in seen.commands if found(pattern, command)]
     if spec.get("absent"):
-        return [f"a command matches {pattern!r}: {short(matching[0])}"] if matching else []
+        return [f"a command matches {pattern!r}: {_line(matching[0])}"] if matching else []
     if matching:
         return []
-    ran = "; ".join(short(command) for command, _ in seen.commands[:SHOWN_COMMANDS]) or "none ran"
+    ran = "; ".join(_line(command) for command, _ in seen.commands[:SHOWN_COMMANDS]) or "none ran"
     return [f"no command matches {pattern!r} (commands: {ran})"]
 
 
@@ -71,7 +76,7 @@ async def _exit_codes(spec: Spec, seen: Outcome) -> list[str]:
     if not seen.commands:
         return ["no command ran, so none exited as expected"]
     return [
-        f"{short(command)!r} {'did not end by itself' if code is None else f'exited with {code}'}, "
+        f"{_line(command)!r} {'did not end by itself' if code is None else f'exited with {code}'}, "
         f"expected one of {codes}"
         for command, code in seen.commands
         if code not in codes

@@ -100,6 +100,7 @@ class _Run:
         self._slots = asyncio.Semaphore(max(1, jobs))
         self._started, self._finished = started, finished
         self._told = asyncio.get_running_loop().time()
+        self._asked: dict[tuple[str, str], asyncio.Future[Object]] = {}
         self.ended = 0
 
     async def all(self, tries: Sequence[Try]) -> list[Object]:
@@ -109,13 +110,7 @@ class _Run:
 
     async def _one(self, one: Try) -> Object:
         async with self._slots:
-            trial = await self._before(one)
-            if trial is None:
-                if self._started is not None:
-                    self._started(one)
-                trial = await run_trial(
-                    self._client, one, self._plan.skill, environment=self._plan.environment, judge=self._plan.judge
-                )
+            trial = await self._answered(one)
             mine = self._done.evaluation["id"]
             if trial.get("evaluation_id") != mine:
                 trial = await self._client.add_trial({**trial, "evaluation_id": mine})
@@ -124,6 +119,26 @@ class _Run:
                 self._finished(trial)
             await self._tell()
             return trial
+
+    async def _answered(self, one: Try) -> Object:
+        """A trial of this try: of before, of the same question in another column, or of a run of its own."""
+        key = (one.key, one.checks_key)
+        if (same := self._asked.get(key)) is not None:
+            return _taken_over(await asyncio.shield(same), one)
+        answer = self._asked[key] = asyncio.get_running_loop().create_future()
+        try:
+            trial = await self._before(one)
+            if trial is None:
+                if self._started is not None:
+                    self._started(one)
+                trial = await run_trial(
+                    self._client, one, self._plan.skill, environment=self._plan.environment, judge=self._plan.judge
+                )
+            answer.set_result(trial)
+            return trial
+        finally:
+            if not answer.done():
+                answer.cancel()
 
     async def _before(self, one: Try) -> Object | None:
         """What is known of this question: a trial, or the run of one held against these checks."""
@@ -135,10 +150,7 @@ class _Run:
             if trial["evaluation_id"] == mine and named == (one.variant.label, one.case.source, one.case.name):
                 return trial
         for trial in reversed(same):
-            kept = {name: value for name, value in trial.items() if name not in IDENTITY}
-            variant, case = one.variant, one.case
-            place = {"variant": variant.label, "version": variant.version, "source": case.source, "test": case.name}
-            return {**kept, **place, "reused": True}
+            return _taken_over(trial, one)
         for trial in reversed(known):
             if trial["run_id"]:
                 # The run, or the files it left, may be gone: then it is asked again.
@@ -153,6 +165,19 @@ class _Run:
             state = {**self._done.evaluation, "done": self.ended}
             with suppress(SkilldeckError):
                 self._done.evaluation = await self._client.put_evaluation(state)
+
+
+def _taken_over(trial: Object, one: Try) -> Object:
+    """A trial of the same question, as the answer to this try."""
+    kept = {name: value for name, value in trial.items() if name not in IDENTITY}
+    place = {
+        "variant": one.variant.label,
+        "version": one.variant.version,
+        "source": one.case.source,
+        "test": one.case.name,
+        "number": one.number,
+    }
+    return {**kept, **place, "reused": True}
 
 
 async def trials_of(client: Client, evaluation_id: str) -> list[Object]:

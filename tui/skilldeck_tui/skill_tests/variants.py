@@ -12,7 +12,6 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +63,7 @@ class Versions:
         self.folder = folder
         self.among = among or Among()
         self._uploaded: UploadedSkill | None = None
+        self._name: str | None = None
         self._known: list[Object] | None = None
 
     async def uploaded(self) -> UploadedSkill:
@@ -73,12 +73,29 @@ class Versions:
         return self._uploaded
 
     async def name(self) -> str:
-        return str((await self.uploaded()).skill["name"])
+        """The skill's name, as its SKILL.md says."""
+        if self._name is None:
+            self._name = (await asyncio.to_thread(read_folder, self.folder, lenient=True)).manifest.name
+        return self._name
+
+    async def skill(self) -> Object:
+        """The skill in the library; the folder is uploaded when there is none of its name."""
+        if self._uploaded is None:
+            name, after = await self.name(), ""
+            while True:
+                page = await self._client.skills(limit=1000, after=after)
+                for skill in page.data:
+                    if skill["name"] == name:
+                        return skill
+                if not page.has_more:
+                    break
+                after = str(page.data[-1]["id"])
+        return (await self.uploaded()).skill
 
     async def versions(self) -> list[Object]:
         """All versions of the skill in the library, newest first."""
         if self._known is None:
-            self._known = (await self._client.skill_versions((await self.uploaded()).skill["id"], limit=1000)).data
+            self._known = (await self._client.skill_versions((await self.skill())["id"], limit=1000)).data
         return self._known
 
     async def baseline(self) -> Variant:
@@ -86,32 +103,32 @@ class Versions:
 
     async def resolve(self, name: str) -> Variant:
         """The variant a name means. Raises NotFound or BadRequest with what there is."""
-        uploaded = await self.uploaded()
         if name == LATEST:
+            uploaded = await self.uploaded()
             # "latest", which it is, and not its number: a version that a request names by number is kept for ever, and
             # with tests after every save that would be each of them.
             version = uploaded.version
-            return self._library(name, str(version["version"]), str(version.get("digest", "")), LATEST)
+            digest = str(version.get("digest", ""))
+            return self._library(name, uploaded.skill, str(version["version"]), digest, LATEST)
         if name == "default":
-            name = str(uploaded.skill["default_version"])
+            name = str((await self.skill())["default_version"])
         if name.isdigit():
             return await self._numbered(name)
-        place = (self.folder / name).expanduser() if not Path(name).expanduser().is_dir() else Path(name).expanduser()
-        if (place / "SKILL.md").is_file():
-            return await self._inline(name, place)
+        for place in (Path(name).expanduser(), self.folder / name):
+            if (place / "SKILL.md").is_file():
+                return await self._inline(name, place)
         return await self._revision(name)
 
     async def _numbered(self, number: str) -> Variant:
         for version in await self.versions():
             if str(version["version"]) == number:
-                return self._library(number, number, str(version.get("digest", "")), number)
+                return self._library(number, await self.skill(), number, str(version.get("digest", "")), number)
         there = ", ".join(str(version["version"]) for version in (await self.versions())[:20])
         raise NotFound(f"{self.folder.name} has no version {number}.", f"There are: {there}.", param="versions")
 
-    def _library(self, label: str, number: str, digest: str, reference: str) -> Variant:
-        assert self._uploaded is not None
-        skill = {"type": "skill_reference", "skill_id": self._uploaded.skill["id"], "version": reference}
-        return self._variant(label, skill, digest, number)
+    def _library(self, label: str, skill: Object, number: str, digest: str, reference: str) -> Variant:
+        entry = {"type": "skill_reference", "skill_id": skill["id"], "version": reference}
+        return self._variant(label, entry, digest, number)
 
     def _variant(self, label: str, skill: Object, digest: str, number: str) -> Variant:
         return Variant(label, (skill, *self.among.skills), (digest, *self.among.digests), number)
@@ -190,7 +207,3 @@ def _git(folder: Path, *arguments: str) -> bytes:
 def parse_names(text: str) -> list[str]:
     """`a,b, c` as names; each once, in their order."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def labels(variants: Sequence[Variant]) -> list[str]:
-    return [variant.label for variant in variants]
