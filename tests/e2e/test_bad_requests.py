@@ -214,6 +214,7 @@ def valid(ids: dict[str, str]) -> list[Wanted]:
         Wanted("DELETE", "/chat/completions/{}", (chat,)),
         Wanted("GET", "/approvals"),
         Wanted("POST", "/approvals/{}", ("appr_none",), {"decision": "deny", "message": "m"}),
+        Wanted("POST", "/approvals/rules/{}", ("rule_none",), {"prefix": "ls"}),
         Wanted("DELETE", "/approvals/rules/{}", ("rule_none",)),
     ]  # fmt: skip
 

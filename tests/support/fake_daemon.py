@@ -504,6 +504,12 @@ class FakeDaemon(ControlBase):
     def ListRules_(self, _: Any) -> Any:
         return pb.JsonList(json=[json.dumps(rule) for rule in self.rules.values()])
 
+    def UpdateRule_(self, request: Any) -> Any:
+        if request.id not in self.rules:
+            raise NotFound(f"No rule with id {request.id!r}.", param="id")
+        self.rules[request.id] |= json.loads(request.json)
+        return _json(self.rules[request.id])
+
     def RevokeRule_(self, request: Any) -> Any:
         if request.id not in self.rules:
             raise NotFound(f"No rule with id {request.id!r}.", param="id")

@@ -30,7 +30,6 @@ async def _asking(d: Deck, *commands: str) -> None:
     [
         ("y", "approve", False, False),
         ("s", "approve", True, False),
-        ("a", "approve", False, True),
         ("n", "deny", False, False),
     ],
 )
@@ -108,3 +107,33 @@ async def test_another_mode_shows_a_badge_and_ctrl_y_leads_there() -> None:
         await d.press("ctrl+y")
         await d.until(lambda: d.app.current_mode == "chat")
         await d.shows("May this run?", "$ rm -r out")
+
+
+async def test_what_is_to_hold_always_is_shown_and_may_be_changed_before_it_is_stored() -> None:
+    fake = FakeDaemon()
+    async with deck(fake) as d:
+        await _asking(d, "ls -l out")
+        await d.until(lambda: isinstance(d.chat.focused, ApprovalBox))
+        await d.press("a")
+        await d.shows("Never asked again, in any session, also with more plain arguments.", "ls -l out")
+        assert not fake.decisions
+        await d.press("escape")
+        await d.shows("always…")
+        await d.press("a", *["backspace"] * len(" out"), "enter")
+        sent = await d.until(lambda: fake.decisions and fake.decisions[0])
+        assert (sent.decision, sent.remember_always, sent.prefix) == ("approve", True, "ls -l")
+
+
+async def test_the_rules_of_several_commands_and_the_skill_they_vouch_for_are_shown_before_enter() -> None:
+    fake = FakeDaemon()
+    async with deck(fake) as d:
+        run = fake.start("clean up", session_id=fake.add_session("Cleaning")["id"])
+        asked = fake.add_approval(run, ["echo 1", "python /mnt/skills/tidy/tidy.py"])
+        fake.put("approval", {**asked, "skills": [{"name": "tidy", "path": "p"}]})
+        d.chat.open(f"session:{run.session_id}")
+        await d.until(lambda: isinstance(d.chat.focused, ApprovalBox))
+        await d.press("a")
+        await d.shows("$ python /mnt/skills/tidy/tidy.py", "Asked again when tidy changes.")
+        await d.press("enter")
+        sent = await d.until(lambda: fake.decisions and fake.decisions[0])
+        assert (sent.decision, sent.remember_always, sent.prefix) == ("approve", True, "")

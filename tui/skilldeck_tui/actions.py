@@ -125,7 +125,7 @@ ACTIONS = (
     Action("approval", "once", "y,1", "Once", "Run it this time.", palette=False, call="decide('once')"),
     Action("approval", "session", "s,2", "Session", "Run it, and the same again in this session.", palette=False,
            call="decide('session')"),
-    Action("approval", "always", "a,3", "Always", "Run it now and always.", palette=False, call="decide('always')"),
+    Action("approval", "always", "a,3", "Always", "Run it now and always; its rule is shown first.", palette=False, call="decide('always')"),
     Action("approval", "deny", "n,4", "Deny", "Do not run it.", palette=False, call="decide('deny')"),
     Action("approval", "note", "d,5", "Deny with note", "Do not run it, and tell the model why.", palette=False,
            call="decide('note')"),

@@ -32,6 +32,7 @@ DENIED = "Permission denied by the user."
 Objects = list[dict[str, Any]]
 LONG_TEXT = 64 * 1024
 """Characters of commands, once for each skill, from which reading them takes more than 5 ms and is done in a thread."""
+LONGEST_PREFIX = 4096
 SKILLS = "/mnt/skills/"
 """Where a container has its skills, each in a folder of its name."""
 
@@ -271,6 +272,21 @@ class Approvals:
     async def rules(self) -> Objects:
         """Stored rules, oldest first: {id, object, kind, prefix, skills, created_at}."""
         return await self._store.rules.list()
+
+    async def change(self, id: str, prefix: object) -> dict[str, Any]:
+        """Give a stored rule another prefix, of any command; what it vouches for of skills stays as it was approved."""
+        rule = next((rule for rule in await self._store.rules.list() if rule["id"] == id), None)
+        if rule is None:
+            raise NotFound(f"No rule {id!r}.")
+        if rule["kind"] != "shell":
+            raise BadRequest(f"The rule {id!r} is about one {rule['kind']} call.", "Revoke it instead.", param="prefix")
+        wanted = prefix.strip() if isinstance(prefix, str) else ""
+        if not wanted or len(wanted) > LONGEST_PREFIX or (wanted != rule["prefix"] and _SHELL_SYNTAX.search(wanted)):
+            hint = "Give the first words of a command, or a folder with its slash; nothing the shell acts on."
+            raise BadRequest(f"'prefix' is {str(prefix)[:100]!r}.", hint, param="prefix")
+        changed = {**rule, "prefix": wanted}
+        await self._store.rules.put(changed)
+        return changed
 
     async def revoke(self, id: str) -> dict[str, Any]:
         """Forget a stored rule."""

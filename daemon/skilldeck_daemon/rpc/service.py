@@ -192,12 +192,18 @@ class ControlService(ControlBase):
                 remember_for_session=request.remember_for_session,
                 remember_always=request.remember_always,
                 message=request.message,
+                prefix=request.prefix,
             )
         )
 
     @reply
     async def ListRules(self, request: pb.Empty) -> pb.JsonList:
         return many(await self._services.approvals.rules())
+
+    @reply
+    async def UpdateRule(self, request: pb.UpdateRequest) -> pb.Json:
+        prefix = parse(request.json, "json").get("prefix")
+        return one(await self._services.approvals.change(request.id, prefix))
 
     @reply
     async def RevokeRule(self, request: pb.Ref) -> pb.Json:

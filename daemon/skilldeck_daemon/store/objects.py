@@ -176,6 +176,7 @@ class Rules:
     """Approval rules that outlive a session."""
 
     def __init__(self, db: Database) -> None:
+        self._db = db
         self._rows = Rows(db, approval_rules)
 
     async def add(self, rule: Doc) -> Doc:
@@ -189,6 +190,12 @@ class Rules:
     async def list(self) -> Docs:
         """All rules, oldest first."""
         return _docs(await self._rows.list(100_000, "asc", columns=("doc",))).data
+
+    async def put(self, rule: Doc) -> None:
+        """Replace the rule of its id, if it is still there."""
+        async with self._db.write() as connection:
+            change = update(approval_rules).where(approval_rules.c.id == rule["id"])
+            await connection.execute(change.values(doc=dumps(rule)))
 
     async def delete(self, id: str) -> bool:
         return await self._rows.delete(id)

@@ -83,6 +83,10 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def UpdateRule(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.UpdateRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def RevokeRule(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Ref, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
@@ -317,6 +321,12 @@ class ControlBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 skilldeck_shared.proto.control_pb2.Empty,
                 skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/UpdateRule': grpclib.const.Handler(
+                self.UpdateRule,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.UpdateRequest,
+                skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/RevokeRule': grpclib.const.Handler(
                 self.RevokeRule,
@@ -623,6 +633,12 @@ class ControlStub:
             '/skilldeck.control.v1.Control/ListRules',
             skilldeck_shared.proto.control_pb2.Empty,
             skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.UpdateRule = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/UpdateRule',
+            skilldeck_shared.proto.control_pb2.UpdateRequest,
+            skilldeck_shared.proto.control_pb2.Json,
         )
         self.RevokeRule = grpclib.client.UnaryUnaryMethod(
             channel,

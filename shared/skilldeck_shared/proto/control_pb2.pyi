@@ -209,18 +209,20 @@ class RunDetail(_message.Message):
     def __init__(self, response_json: _Optional[str] = ..., input_json: _Optional[_Iterable[str]] = ..., timeline_json: _Optional[str] = ...) -> None: ...
 
 class DecideApprovalRequest(_message.Message):
-    __slots__ = ("id", "decision", "remember_for_session", "message", "remember_always")
+    __slots__ = ("id", "decision", "remember_for_session", "message", "remember_always", "prefix")
     ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     REMEMBER_FOR_SESSION_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     REMEMBER_ALWAYS_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
     id: str
     decision: str
     remember_for_session: bool
     message: str
     remember_always: bool
-    def __init__(self, id: _Optional[str] = ..., decision: _Optional[str] = ..., remember_for_session: bool = ..., message: _Optional[str] = ..., remember_always: bool = ...) -> None: ...
+    prefix: str
+    def __init__(self, id: _Optional[str] = ..., decision: _Optional[str] = ..., remember_for_session: bool = ..., message: _Optional[str] = ..., remember_always: bool = ..., prefix: _Optional[str] = ...) -> None: ...
 
 class UploadSkillRequest(_message.Message):
     __slots__ = ("header", "data")

@@ -280,6 +280,8 @@ async def test_a_rule_for_a_skills_scripts_holds_for_that_version_only() -> None
         assert (await use(1))["stdout"] == "one more\n"
         (rule,) = (await daemon.http.get("/approvals/rules")).json()["data"]
         assert (rule["prefix"], rule["skills"][0]["skill_id"], rule["skills"][0]["version"]) == (folder, skill, "1")
+        wider = await daemon.http.post(f"/approvals/rules/{rule['id']}", json={"prefix": "sh"})
+        assert wider.json() == {**rule, "prefix": "sh"}
 
         added = await daemon.http.post(f"/skills/{skill}/versions", files={"files": bundle("two")})
         assert added.status_code == 200

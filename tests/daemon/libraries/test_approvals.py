@@ -73,6 +73,24 @@ async def test_what_is_remembered_always_outlives_the_session(store: Store) -> N
     assert await again.rules() == []
 
 
+async def test_a_rule_is_changed_and_never_to_what_the_shell_would_act_on(store: Store) -> None:
+    approvals = Approvals(store, Bus(), "ask")
+    asked = check(approvals, "ls -l out")
+    await until(approvals.list)
+    await approvals.decide(approvals.list()[0]["id"], "approve", remember_always=True)
+    assert await asked is None
+    (rule,) = await approvals.rules()
+    changed = await approvals.change(rule["id"], " ls ")
+    assert changed == {**rule, "prefix": "ls"}
+    assert await approvals.rules() == [changed]
+    assert await check(approvals, "ls -a", session="other") is None
+    for wrong in ("", "ls; id", "ls *", None, 3, "x" * 5000):
+        with pytest.raises(BadRequest, match="prefix"):
+            await approvals.change(rule["id"], wrong)
+    with pytest.raises(NotFound):
+        await approvals.change("rule_none", "ls")
+
+
 async def test_a_session_is_remembered_for_itself_only(store: Store) -> None:
     approvals = Approvals(store, Bus(), "ask")
     asked = check(approvals, "ls", session="a")

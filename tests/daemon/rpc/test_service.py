@@ -288,6 +288,7 @@ async def test_an_approval_is_asked_and_answered_over_the_socket() -> None:
         assert done["output"][1]["output"][0]["stdout"] == "ran\n"
         (rule,) = await client.rules()
         assert rule["prefix"] == "echo ran"
+        assert (await client.change_rule(rule["id"], "echo"))["prefix"] == "echo"
         await client.revoke_rule(rule["id"])
         second = await client.start_run(request)
         approval = await asked()

@@ -24,6 +24,7 @@ from skilldeck_tui.cli.evals import evals_app
 from skilldeck_tui.cli.install import install
 from skilldeck_tui.cli.lint import lint
 from skilldeck_tui.cli.new import new
+from skilldeck_tui.cli.rules import rules_app
 from skilldeck_tui.cli.run import run
 from skilldeck_tui.cli.skills import skills_app, upload, watch
 from skilldeck_tui.cli.test import run_tests
@@ -56,6 +57,7 @@ app.command()(untrust)
 app.add_typer(files_app, name="files")
 app.add_typer(models_app, name="models")
 app.add_typer(containers_app, name="containers")
+app.add_typer(rules_app, name="rules")
 app.command()(status)
 app.command()(logs)
 app.command()(stop)

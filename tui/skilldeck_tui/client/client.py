@@ -259,16 +259,22 @@ class Client(EvaluationCalls):
         message: str = "",
         for_session: bool = False,
         always: bool = False,
+        prefix: str = "",
     ) -> Object:
-        """Answer a pending approval; `message` is a note to the model, kept with the decision."""
+        """Answer a pending approval; `message` is a note to the model, kept with the decision. `prefix` is remembered
+        instead of the commands, which all begin with it."""
         request = pb.DecideApprovalRequest(
-            id=approval_id, decision=decision, message=message, remember_for_session=for_session, remember_always=always
-        )
+            id=approval_id, decision=decision, message=message, remember_for_session=for_session,
+            remember_always=always, prefix=prefix,
+        )  # fmt: skip
         return await self._json(self._stub.DecideApproval, request)
 
     async def rules(self) -> list[Object]:
         """Remembered decisions."""
         return objects(await self._call(self._stub.ListRules, pb.Empty()))
+
+    async def change_rule(self, rule_id: str, prefix: str) -> Object:
+        return await self._json(self._stub.UpdateRule, pb.UpdateRequest(id=rule_id, json=json.dumps({"prefix": prefix})))
 
     async def revoke_rule(self, rule_id: str) -> Object:
         return await self._json(self._stub.RevokeRule, pb.Ref(id=rule_id))

@@ -18,7 +18,7 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widget import Widget
 
-from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
 from skilldeck_tui.chat.items import Item
@@ -314,7 +314,11 @@ class ChatScreen(ChatSending, ModeScreen):
                 message=event.note,
                 for_session=event.decision == "session",
                 always=event.decision == "always",
+                prefix=event.prefix,
             )
+        except BadRequest as error:  # it is still asked
+            self.deck.tell(error)
+            return
         except SkilldeckError as error:
             self.deck.tell(error)
         # The daemon says so too; this is for an answer that comes before it does.

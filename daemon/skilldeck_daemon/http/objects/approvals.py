@@ -30,6 +30,11 @@ def router(services: Services) -> Routes:
     async def list_rules() -> Response:
         return JSONResponse(envelope(Page(await approvals.rules())))
 
+    @api.post("/approvals/rules/{rule_id}")
+    async def change_rule(request: Request, rule_id: str) -> Response:
+        fields = Fields(await read_object(request))
+        return JSONResponse(await approvals.change(rule_id, fields.needed("prefix")))
+
     @api.delete("/approvals/rules/{rule_id}")
     async def revoke_rule(rule_id: str) -> Response:
         return JSONResponse(await approvals.revoke(rule_id))

@@ -1,4 +1,7 @@
-"""A command that waits for a person's yes: shown above the composer, one at a time, answered with one key."""
+"""A command that waits for a person's yes: shown above the composer, one at a time, answered with one key.
+
+What is to hold always is shown before it is stored, and can be made wider or narrower there.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from skilldeck_tui.format import clean
 GUARD_SECONDS = 0.4
 """Keys are ignored this long after the question took the focus by itself: they were meant for something else."""
 CHOICES = (("y", "once"), ("s", "session"), ("a", "always"), ("n", "deny"), ("d", "note"))
-LABELS = {"once": "once", "session": "session", "always": "always", "deny": "deny", "note": "note"}
+LABELS = {"once": "once", "session": "session", "always": "always…", "deny": "deny", "note": "note"}
 
 
 class Choice(Static):
@@ -33,7 +36,11 @@ class Choice(Static):
 
 
 class ApprovalBox(Vertical, can_focus=True):
-    BINDINGS = [*actions.bindings("approval"), Binding("escape", "later", "Later", show=False)]
+    BINDINGS = [
+        *actions.bindings("approval"),
+        Binding("enter", "store", "Store", show=False),
+        Binding("escape", "later", "Later", show=False),
+    ]
     BINDING_GROUP_TITLE = "Approval"
     DEFAULT_CSS = """
     ApprovalBox {
@@ -45,9 +52,10 @@ class ApprovalBox(Vertical, can_focus=True):
     ApprovalBox .commands { height: auto; max-height: 8; }
     ApprovalBox .choices { layout: horizontal; height: auto; }
     ApprovalBox .choices Choice { width: auto; }
-    ApprovalBox Input { display: none; }
-    ApprovalBox.-note Input { display: block; }
-    ApprovalBox.-note .choices { display: none; }
+    ApprovalBox Input, ApprovalBox #covers { display: none; }
+    ApprovalBox #covers { height: auto; color: $muted; }
+    ApprovalBox.-note #note, ApprovalBox.-rule #covers, ApprovalBox.-rule.-one #rule { display: block; }
+    ApprovalBox.-note .choices, ApprovalBox.-rule .choices { display: none; }
     """
 
     class Chosen(Message):
@@ -56,11 +64,12 @@ class ApprovalBox(Vertical, can_focus=True):
             self.decision = decision
 
     class Decided(Message):
-        """`decision` is once, session, always or deny; `note` goes to the model."""
+        """`decision` is once, session, always or deny; `note` goes to the model, `prefix` is remembered instead of the
+        command."""
 
-        def __init__(self, approval: Object, decision: str, note: str = "") -> None:
+        def __init__(self, approval: Object, decision: str, note: str = "", prefix: str = "") -> None:
             super().__init__()
-            self.approval, self.decision, self.note = approval, decision, note
+            self.approval, self.decision, self.note, self.prefix = approval, decision, note, prefix
 
     class Left(Message):
         """Answer later."""
@@ -75,7 +84,9 @@ class ApprovalBox(Vertical, can_focus=True):
         with Vertical(classes="choices"):
             for key, decision in CHOICES:
                 yield Choice(key, decision)
-        yield Input(placeholder="why not? the model reads this · enter sends", compact=True)
+        yield Input(placeholder="why not? the model reads this · enter sends", compact=True, id="note")
+        yield Input(placeholder="the words a command begins with", compact=True, id="rule", select_on_focus=False)
+        yield Static(Content(""), id="covers", markup=False)
 
     def show(self, approvals: list[Object], *, take_focus: bool) -> None:
         """Show the first of `approvals`; nothing when there are none."""
@@ -86,7 +97,7 @@ class ApprovalBox(Vertical, can_focus=True):
             self.approval = first
             return
         self.approval = first
-        self.remove_class("-note")
+        self.remove_class("-note", "-rule")
         lines = [line for command in first.get("commands") or [] for line in _command(str(command))]
         if len(lines) > 7:
             lines = [*lines[:6], f"⋯ {len(lines) - 6} more lines; the transcript shows all"]
@@ -105,23 +116,59 @@ class ApprovalBox(Vertical, can_focus=True):
             return
         if decision == "note":
             self.add_class("-note")
-            self.query_one(Input).focus()
+            self.query_one("#note").focus()
+            return
+        if decision == "always" and not self.has_class("-rule"):
+            self._propose(self.approval)
             return
         self.post_message(self.Decided(self.approval, decision))
 
+    def _propose(self, approval: Object) -> None:
+        """Show what would be remembered; a single command of the shell can be cut to its first words."""
+        commands = [str(command).strip() for command in approval.get("commands") or []]
+        shell = approval.get("kind") == "shell"
+        one = shell and len(commands) == 1 and "\n" not in commands[0]
+        lines = [] if one else [line for command in commands for line in _command(command)][:6]
+        text = "Never asked again, in any session"
+        text += ", also with more plain arguments." if shell else ", for exactly this."
+        names = ", ".join(str(skill.get("name")) for skill in approval.get("skills") or [])
+        text += f" Asked again when {names} changes." if names else ""
+        text += " enter stores it and runs · esc goes back"
+        self.query_one("#covers", Static).update(Content("\n".join([*lines, text])))
+        self.add_class("-rule")
+        self.set_class(one, "-one")
+        if one:
+            line = self.query_one("#rule", Input)
+            line.value = commands[0]
+            line.focus()
+        else:
+            self.focus()
+
+    def action_store(self) -> None:
+        if self.has_class("-rule"):
+            self.action_decide("always")
+
     def action_later(self) -> None:
-        if self.has_class("-note"):
-            self.remove_class("-note")
+        if self.has_class("-note") or self.has_class("-rule"):
+            self.remove_class("-note", "-rule")
             self.focus()
         else:
             self.post_message(self.Left())
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        note, event.input.value = event.value.strip(), ""
-        self.remove_class("-note")
-        if self.approval is not None:
-            self.post_message(self.Decided(self.approval, "deny", note))
+        text = event.value.strip()
+        if event.input.id == "rule" and not text:
+            return
+        event.input.value = ""
+        self.remove_class("-note", "-rule")
+        if self.approval is None:
+            return
+        if event.input.id == "note":
+            self.post_message(self.Decided(self.approval, "deny", text))
+            return
+        whole = [str(command).strip() for command in self.approval.get("commands") or []]
+        self.post_message(self.Decided(self.approval, "always", prefix="" if [text] == whole else text))
 
 
 def _command(command: str) -> list[str]:
