@@ -23,6 +23,7 @@ async def test_the_log_follows_filters_and_finds() -> None:
     fake.write_log("disk is full", "error")
     async with deck(fake) as d:
         await _open(d)
+        await d.press("left_square_bracket")
         await d.shows("record 49", "disk is full", "info and above")
         assert "a detail" not in d.text()
         fake.write_log("fresh one")
@@ -92,3 +93,45 @@ async def test_rates_and_memory_are_told() -> None:
     async with deck(fake, size=(120, 40)) as d:
         await _open(d)
         await d.shows("tokens/s 131", "cache 42%", "VRAM 3.1 GB of 8.0 GB", "131 tok/s · 1 active · 3 queued")
+
+
+async def test_a_small_screen_shows_one_section_at_a_time_and_a_large_one_all_of_them() -> None:
+    fake = FakeDaemon()
+    run = fake.start("Sum it up", session_id=fake.add_session("Orders of March")["id"])
+    fake.add_container(f"auto-{run.id}", {"report.md": b"# Report\n"})
+    fake.write_log("a record")
+    async with deck(fake, size=(80, 24)) as d:
+        await _open(d)
+        await d.shows("Models 1", "Containers 1", "http://127.0.0.1:1234/v1", "tokens/s")
+        assert "a record" not in d.text()
+        await d.press("right_square_bracket")
+        # Known by the session it was made for, not by the id of its first run.
+        await d.shows("Orders of March", "/mnt/data/report.md", "the model")
+        await d.press("right_square_bracket")
+        await d.shows("Nothing. Where commands wait for a yes")
+        await d.press("slash")
+        await d.shows("a record")
+        await d.pilot.resize_terminal(130, 40)
+        await d.shows("a record", "Orders of March", "report.md", "tokens/s")
+
+
+async def test_what_is_allowed_always_is_changed_and_revoked() -> None:
+    fake = FakeDaemon()
+    fake.rules["rule_1"] = {
+        "id": "rule_1", "kind": "shell", "prefix": "python3 /mnt/skills/tidy/a.py", "skills": [{"name": "tidy"}],
+        "created_at": 1,
+    }  # fmt: skip
+    async with deck(fake, size=(80, 24)) as d:
+        await _open(d)
+        await d.press("right_square_bracket", "right_square_bracket")
+        await d.shows("python3 /mnt/skills/tidy/a.py, also with more plain", "when tidy changes.")
+        await d.press("e")
+        await d.shows("Commands that begin with these words run without a question.")
+        await d.press("end", *["backspace"] * len(" /mnt/skills/tidy/a.py"), "enter")
+        await d.until(lambda: fake.rules["rule_1"]["prefix"] == "python3")
+        await d.shows("python3, also with more plain")
+        await d.press("d")
+        await d.shows("Ask again about “python3”?")
+        await d.press("y")
+        await d.until(lambda: not fake.rules)
+        await d.shows("Nothing. Where commands wait for a yes")

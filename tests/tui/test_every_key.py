@@ -27,6 +27,7 @@ from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.lint import LintScreen
 from skilldeck_tui.widgets.log_pane import LogPane
+from skilldeck_tui.widgets.rule_rows import RuleRows
 from skilldeck_tui.widgets.session_list import SessionList
 from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
 from skilldeck_tui.widgets.version_list import VersionList
@@ -69,6 +70,7 @@ def library_and_runs() -> FakeDaemon:
     for number in range(40):
         fake.add_file(f"orders-{number}.csv", b"region,amount\n")
     fake.add_container("auto-7f3a", {"report.md": b"# Report\n"})
+    fake.rules["rule_1"] = {"id": "rule_1", "kind": "shell", "prefix": "ls -l", "skills": [], "created_at": int(NOW)}
     for number in range(5):
         fake.write_log(f"{number} ms, 200", "info", "skilldeck_daemon.http")
     return fake
@@ -190,6 +192,15 @@ async def asking(d: Deck) -> None:
     await d.until(lambda: type(d.app.focused).__name__ == "ApprovalBox")
 
 
+async def many_commands(d: Deck) -> None:
+    run = d.fake.start("Clean", session_id=d.fake.add_session("Cleaning")["id"])
+    d.fake.add_approval(run, ["rm -r out", "ls"])
+    d.chat.open(f"session:{run.session_id}")
+    await d.until(lambda: type(d.app.focused).__name__ == "ApprovalBox")
+    await d.press("a")
+    await d.shows("Never asked again")
+
+
 async def prompt(d: Deck) -> None:
     for name in ("reports", "release-notes"):
         Path(name).mkdir(exist_ok=True)
@@ -263,6 +274,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "DaemonScreen": {
         "level": (daemon, "warning and above"), "find": (daemon, "focus=Input"),
         "follow": (daemon, "paused, f follows"), "load": (daemon, "screen=Prompt"),
+        "section(1)": (daemon, "focus=Containers"), "section(-1)": (then(daemon, "right_square_bracket"), "focus=LogPane"),
     },
     "DiffScreen": {
         "close": (diffing, "screen=SkillsScreen"), "shift(-1)": (diffing, "~diff"),
@@ -299,7 +311,8 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "delete": (skills, "screen=Confirm"), "back": (on(skills, VersionList), "focus=DataRows"),
     },
     "ApprovalBox": {
-        **{f"decide('{kind}')": (asking, "call=DecideApproval") for kind in ("once", "session", "always", "deny")},
+        **{f"decide('{kind}')": (asking, "call=DecideApproval") for kind in ("once", "session", "deny")},
+        "decide('always')": (asking, "which=rule"), "store": (many_commands, "call=DecideApproval"),
         "decide('note')": (asking, "focus=Input"), "later": (asking, "focus=ComposerText"),
     },
     "ComposerText": {
@@ -320,6 +333,10 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "LogPane": {
         "match(1)": (log_matching, "~log"), "match(-1)": (log_matching, "~log"),
         "copy": (on(daemon, LogPane), "~copied"),
+    },
+    "RuleRows": {
+        "screen.edit_rule": (on(daemon, RuleRows), "screen=Prompt"),
+        "screen.revoke": (on(daemon, RuleRows), "screen=Confirm"),
     },
     "SessionList": {"delete_session": (on(chat, SessionList), "screen=Confirm")},
     "TranscriptView": {

@@ -124,6 +124,7 @@ async def test_in_the_log_typing_goes_on_too() -> None:
         fake.write_log(f"needle {number}", "info", "skilldeck_daemon.http")
     async with deck(fake) as d:
         await go(d, "f5", "daemon")
+        await d.press("left_square_bracket")  # the last of the sections
         await d.shows("needle 4")
         await d.press("slash")
         await d.type("needl")

@@ -239,7 +239,7 @@ async def test_daemon_without_its_model(pictures: Any) -> None:
 async def test_daemon_idle(pictures: Any) -> None:
     async with still_deck(FakeDaemon()) as d:
         await go(d, "f5", "daemon")
-        await d.shows("skilldeck-tiny is a small", "Log info and above")
+        await d.shows("skilldeck-tiny is a small", "tokens/s 0")
         await compare(d, pictures)
 
 
@@ -253,5 +253,25 @@ async def test_daemon_busy(pictures: Any) -> None:
     async with still_deck(fake) as d:
         d.app.state.history.extend(Sample(100 + 5 * (n % 20), n / 150, 0.0) for n in range(100))
         await go(d, "f5", "daemon")
-        await d.shows("auto-7f3a", "/mnt/data/", "29 ms, 200")
+        await d.shows("Containers 1", "tokens/s 131")
         await compare(d, pictures)
+
+
+async def test_daemon_sections(pictures: Any) -> None:
+    fake = FakeDaemon()
+    run = working(fake)
+    fake.add_container(f"auto-{run.id}", {"report.md": b"# Report\n" * 90, "chart.csv": b"1,2\n"})
+    prefix = "python3 /mnt/skills/csv-summary/scripts/run.py"
+    fake.rules["r"] = {"id": "r", "kind": "shell", "prefix": prefix, "skills": [{"name": "csv-summary"}]}
+    fake.write_log("29 ms, 200, POST /v1/responses", "info", "skilldeck_daemon.http")
+    async with still_deck(fake) as d:
+        await go(d, "f5", "daemon")
+        await d.press("right_square_bracket")
+        await d.shows("Failing hosts", "/mnt/data/")
+        await compare(d, pictures, (80, 24))
+        await d.press("right_square_bracket")
+        await d.shows("when csv-summary changes.")
+        await compare(d, pictures, (60, 20))
+        await d.press("right_square_bracket")
+        await d.shows("29 ms, 200")
+        await compare(d, pictures, (81, 24))

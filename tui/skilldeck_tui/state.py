@@ -190,3 +190,13 @@ def session_of(run: Object) -> str:
     """The id of the conversation a run belongs to, empty when it belongs to none."""
     conversation = run.get("conversation")
     return str(conversation.get("id") or "") if isinstance(conversation, dict) else str(conversation or "")
+
+
+def container_title(state: DaemonState, container: Object) -> str:
+    """What a person knows a container by: its own name, or the session (else the question) it was made for."""
+    name = str(container.get("name") or container["id"])
+    run = state.get("run", name.removeprefix("auto-"))
+    if run is None:
+        return name
+    session = state.get("session", session_of(run)) or {}
+    return str((session.get("metadata") or {}).get("title") or run.get("title") or name)

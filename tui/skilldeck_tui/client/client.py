@@ -274,7 +274,9 @@ class Client(EvaluationCalls):
         return objects(await self._call(self._stub.ListRules, pb.Empty()))
 
     async def change_rule(self, rule_id: str, prefix: str) -> Object:
-        return await self._json(self._stub.UpdateRule, pb.UpdateRequest(id=rule_id, json=json.dumps({"prefix": prefix})))
+        return await self._json(
+            self._stub.UpdateRule, pb.UpdateRequest(id=rule_id, json=json.dumps({"prefix": prefix}))
+        )
 
     async def revoke_rule(self, rule_id: str) -> Object:
         return await self._json(self._stub.RevokeRule, pb.Ref(id=rule_id))

@@ -1,7 +1,6 @@
-"""Daemon: models, containers with their files, rates, and the log.
+"""Daemon: models, containers with their files, what is allowed always, rates, and the log.
 
-The log is read while this mode is visible, and again from its tail when it becomes visible; records are lost only to
-the daemon's own bounded memory of them.
+On a wide screen all of it lies in two columns, on a smaller one it is in sections, one at a time (`sections.py`).
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from textual.widgets import DataTable, ProgressBar, Static
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions, demonstration
 from skilldeck_tui.chat.export import save_bytes
-from skilldeck_tui.client.client import LogRecord, read_all
-from skilldeck_tui.format import age, clean, count, size
-from skilldeck_tui.screens.base import ModeScreen
+from skilldeck_tui.client.client import read_all
+from skilldeck_tui.format import age, clean, count, one_line, size
 from skilldeck_tui.screens.confirm import Confirm
+from skilldeck_tui.screens.daemon_log import DaemonLog
+from skilldeck_tui.screens.daemon_rules import DaemonRules
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.state import ON_CARD, Object
+from skilldeck_tui.state import ON_CARD, Object, container_title, model_note
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.gauge import Gauge
-from skilldeck_tui.widgets.log_pane import LEVELS, LogPane
-
-TAIL = 1000
-FRAME = 1 / 30
+from skilldeck_tui.widgets.log_pane import LogPane
+from skilldeck_tui.widgets.rule_rows import RuleRows
+from skilldeck_tui.widgets.sections import Sections
 
 
 class Models(DataRows):
@@ -43,52 +42,72 @@ class Containers(DataRows):
     BINDING_GROUP_TITLE = "Containers"
 
 
-class DaemonScreen(ModeScreen):
+class DaemonScreen(DaemonLog, DaemonRules):
     MODE = "daemon"
-    SCOPES = ("daemon", "models", "containers", "logs")
-    AUTO_FOCUS = "LogPane"
+    SCOPES = ("daemon", "models", "containers", "rules", "logs")
+    AUTO_FOCUS = None
     BINDINGS = actions.bindings("daemon")
     BINDING_GROUP_TITLE = "Daemon"
     DEFAULT_CSS = """
     DaemonScreen .columns { layout: horizontal; height: 1fr; }
-    DaemonScreen #things { width: 1fr; padding: 1 1 0 1; }
-    DaemonScreen #running { width: 1fr; background: $surface; padding: 1 0 0 0; }
-    DaemonScreen.-wide #running { width: 3fr; }
-    DaemonScreen.-wide #things { width: 2fr; }
-    DaemonScreen .heading { height: 1; color: $accent; padding: 0 0 0 0; }
+    DaemonScreen #things { width: 2fr; padding: 1 1 0 1; }
+    DaemonScreen #running { width: 3fr; background: $surface; padding: 1 0 0 0; }
+    DaemonScreen .pane { height: auto; }
+    DaemonScreen #containers { height: 1fr; }
+    DaemonScreen .heading { height: 1; color: $accent; }
     DaemonScreen .note { height: auto; color: $faint; padding: 0 0 1 0; }
     DaemonScreen #which { height: auto; color: $muted; padding: 0 0 1 0; }
-    DaemonScreen Models { height: auto; max-height: 8; margin: 0 0 1 0; }
+    DaemonScreen Models, DaemonScreen RuleRows { height: auto; max-height: 8; margin: 0 0 1 0; }
     DaemonScreen Containers { height: auto; max-height: 10; margin: 0 0 1 0; }
     DaemonScreen #cfiles { height: 1fr; }
     DaemonScreen .gauges { height: 4; }
     DaemonScreen #running .heading { padding: 0 1; }
     DaemonScreen ProgressBar { display: none; height: 1; }
     DaemonScreen.-loading ProgressBar { display: block; }
-    DaemonScreen.-narrow .columns { layout: vertical; }
-    DaemonScreen.-narrow #things { height: 14; }
-    DaemonScreen.-narrow #running { height: 1fr; }
     DaemonScreen.-narrow #vram, DaemonScreen.-no-vram #vram { display: none; }
+    DaemonScreen Sections { display: none; }
+    DaemonScreen.-tabs Sections { display: block; }
+    DaemonScreen.-tabs .columns { layout: vertical; }
+    DaemonScreen.-tabs #things { width: 1fr; height: 1fr; padding: 0 1; }
+    DaemonScreen.-tabs #running { width: 1fr; height: auto; padding: 0; }
+    DaemonScreen.-tabs .pane, DaemonScreen.-tabs .pane .heading, DaemonScreen.-tabs #running { display: none; }
+    DaemonScreen.-tabs RuleRows { max-height: 100%; }
+    DaemonScreen.-tabs.-models #models, DaemonScreen.-tabs.-models #running { display: block; }
+    DaemonScreen.-tabs.-models #running > .heading, DaemonScreen.-tabs.-models LogPane { display: none; }
+    DaemonScreen.-tabs.-containers #containers { display: block; }
+    DaemonScreen #rules.-none { display: none; }
+    DaemonScreen.-tabs.-rules #rules { display: block; }
+    DaemonScreen.-tabs.-log #things { height: auto; }
+    DaemonScreen.-tabs.-log #running { display: block; height: 1fr; }
+    DaemonScreen.-tabs.-log .gauges { display: none; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._pending: list[LogRecord] = []
         self._container = ""
         self._files: dict[str, Object] = {}
+        self._section = "models"
+        self.set_class(True, "-models", update=False)
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(classes="columns"):
             with Vertical(id="things"):
-                yield Static("", id="which", markup=False)
-                yield Static("Models", classes="heading")
-                yield Models(("Model", "Engine", "State", "Context"))
-                yield ProgressBar(show_eta=False)
-                yield Static("", classes="note", id="model-note", markup=False)
-                yield Static("Containers", classes="heading")
-                yield Containers(("Container", "Status", "Used", "Memory"))
-                yield Static("", classes="note", id="container-note", markup=False)
-                yield DataRows(("File", "Size", "From"), id="cfiles")
+                yield Sections()
+                with Vertical(id="models", classes="pane"):
+                    yield Static("", id="which", markup=False)
+                    yield Static("Models", classes="heading")
+                    yield Models(("Model", "Engine", "State", "Context"))
+                    yield ProgressBar(show_eta=False)
+                    yield Static("", classes="note", id="model-note", markup=False)
+                with Vertical(id="rules", classes="pane"):
+                    yield Static("Always allowed", classes="heading")
+                    yield RuleRows()
+                    yield Static("", classes="note", id="rule-note", markup=False)
+                with Vertical(id="containers", classes="pane"):
+                    yield Static("Containers", classes="heading")
+                    yield Containers(("Container", "Status", "Used", "Memory"))
+                    yield Static("", classes="note", id="container-note", markup=False)
+                    yield DataRows(("File", "Size", "From"), id="cfiles")
             with Vertical(id="running"):
                 with Horizontal(classes="gauges"):
                     yield Gauge("tokens/s", id="rate")
@@ -99,14 +118,53 @@ class DaemonScreen(ModeScreen):
                 yield LogPane()
 
     def on_mount(self) -> None:
-        self.query_one(LogPane).focus()
+        self.set_class(self._small, "-tabs")
+        self._focus_section()
+
+    def on_resize(self) -> None:
+        if self._small != self.has_class("-tabs"):
+            self.set_class(self._small, "-tabs")
+            self._focus_section()
+        super().on_resize()
+
+    @property
+    def _small(self) -> bool:
+        return self.app.size.width < 110 or self.app.size.height < 30
 
     def on_screen_resume(self) -> None:
         self._follow_log()
+        self._read_rules()
 
     def on_screen_suspend(self) -> None:
         if self.deck.current_mode != self.MODE:
             self.workers.cancel_group(self, "log")
+
+    # ------------------------------------------------------------ sections
+
+    @on(Sections.Chosen)
+    def _section_chosen(self, event: Sections.Chosen) -> None:
+        self.show_section(event.section)
+
+    def action_section(self, step: int) -> None:
+        names = list(Sections.NAMES)
+        self.show_section(names[(names.index(self._section) + step) % len(names)])
+
+    def show_section(self, section: str) -> None:
+        """Go to a section: on a small screen it takes the place of the one before."""
+        self.remove_class(f"-{self._section}")
+        self._section = section
+        self.add_class(f"-{section}")
+        self.list_sections()
+        self._focus_section()
+
+    def _focus_section(self) -> None:
+        first = {"models": Models, "containers": Containers, "rules": RuleRows, "log": LogPane}
+        section = self._section if self.has_class("-tabs") or self._section != "models" else "log"
+        self.call_after_refresh(lambda: self.query_one(first[section]).focus())
+
+    def list_sections(self) -> None:
+        numbers = {"models": len(self.state.models), "containers": len(self.state.containers)}
+        self.query_one(Sections).show(self._section, {**numbers, "rules": self.query_one(RuleRows).row_count})
 
     # ------------------------------------------------------------ showing
 
@@ -114,7 +172,7 @@ class DaemonScreen(ModeScreen):
         if "link" in topics and self.state.link == "recovered":
             self._follow_log()
         if topics & {"status", "link"}:
-            text = which(self.state.status, self.client.path, self.has_class("-narrow"))
+            text = which(self.state.status, self.client.path, self.has_class("-tabs"))
             self.query_one("#which", Static).update(text)
         if topics & {"model", "status"}:
             self._models()
@@ -127,7 +185,10 @@ class DaemonScreen(ModeScreen):
             note.display = not containers
             note.update("None. A run that calls the shell starts one; it is gone 20 minutes after its last use.")
             self._load_files(self.query_one(Containers).current)
+        if "approval" in topics:
+            self._read_rules()
         self._gauges()
+        self.list_sections()
         pane = self.query_one(LogPane)
         following = "" if pane.following else " · paused, f follows"
         self.query_one("#log-title", Static).update(
@@ -136,7 +197,8 @@ class DaemonScreen(ModeScreen):
 
     def _list_containers(self) -> None:
         now = self.deck.clock()
-        self.query_one(Containers).show([(c["id"], _container(c, now)) for c in self.state.containers])
+        rows = [(c["id"], _container(c, container_title(self.state, c), now)) for c in self.state.containers]
+        self.query_one(Containers).show(rows)
 
     def _models(self) -> None:
         engines = {str(model.get("name")): model for model in self.state.engines}
@@ -164,9 +226,10 @@ class DaemonScreen(ModeScreen):
             text = str(chosen.get("description") or "")
             if chosen["id"] == demonstration.BUNDLED:
                 text = demonstration.DAEMON
+            facts = (model_note(chosen), chosen.get("quantization"), chosen.get("licence"), chosen.get("path"))
+            text = "\n".join(part for part in (text, " · ".join(str(fact) for fact in facts if fact)) if part)
         note = self.query_one("#model-note", Static)
-        # On a narrow screen the rows of what runs need its place.
-        note.display = bool(text) and not (self.has_class("-narrow") and self.state.containers)
+        note.display = bool(text)
         note.update(Content(clean(text)))
 
     def _gauges(self) -> None:
@@ -188,64 +251,6 @@ class DaemonScreen(ModeScreen):
         super().second()
         self._gauges()
         self._list_containers()  # ages go on
-
-    # ------------------------------------------------------------ the log
-
-    @work(exclusive=True, group="log")
-    async def _follow_log(self) -> None:
-        pane = self.query_one(LogPane)
-        try:
-            async with self.client.logs(tail=TAIL, follow=True, level="debug") as records:
-                self._pending.clear()
-                pane.clear()
-                async for record in records:
-                    # One timer for all that comes within a frame; none while nothing comes.
-                    if not self._pending:
-                        self.set_timer(FRAME, self._frame)
-                    self._pending.append(record)
-        except SkilldeckError:
-            # The daemon is away, which the banner says; `changed` reads again once it is back.
-            pass
-
-    def _frame(self) -> None:
-        if self._pending:
-            records, self._pending = self._pending, []
-            self.query_one(LogPane).add(records)
-
-    def action_level(self) -> None:
-        pane = self.query_one(LogPane)
-        pane.set_level(LEVELS[(LEVELS.index(pane.level) + 1) % len(LEVELS)])
-        self.changed(set())
-
-    def action_follow(self) -> None:
-        pane = self.query_one(LogPane)
-        pane.following = not pane.following
-        if pane.following:
-            pane.scroll_end(animate=False)
-        self.changed(set())
-
-    def action_find(self) -> None:
-        self.query_one(FindBar).open()
-
-    @on(FindBar.Changed)
-    def _find_changed(self, event: FindBar.Changed) -> None:
-        self.query_one(LogPane).find(event.pattern)
-
-    @on(FindBar.Step)
-    def _find_step(self, event: FindBar.Step) -> None:
-        self.query_one(LogPane).action_match(event.step)
-
-    @on(FindBar.Closed)
-    def _find_closed(self) -> None:
-        self.query_one(LogPane).focus()
-
-    @on(LogPane.Matched)
-    def _matched(self, event: LogPane.Matched) -> None:
-        self.query_one(FindBar).found(event.position, event.total)
-
-    @on(LogPane.CopyAsked)
-    def _copy_log(self, event: LogPane.CopyAsked) -> None:
-        self.deck.copy(event.text, "the log")
 
     # ------------------------------------------------------------ containers
 
@@ -291,14 +296,14 @@ class DaemonScreen(ModeScreen):
         container = self.state.get("container", self.query_one(Containers).current)
         if container is None:
             return
+        title = one_line(container_title(self.state, container), 60)
 
         async def kill(yes: bool | None) -> None:
             if yes:
                 await self.client.delete_container(container["id"])
 
-        question = f"Stop “{clean(str(container.get('name') or container['id']))}”?"
         self.app.push_screen(
-            Confirm(question, "What runs in it is killed, and its files are deleted.", yes="Stop"),
+            Confirm(f"Stop “{title}”?", "What runs in it is killed, and its files are deleted.", yes="Stop"),
             self.deck.doing(kill),
         )
 
@@ -371,11 +376,11 @@ def which(status: Object, socket: Path | None, narrow: bool) -> Content:
     return Content.assemble((lines[0], "$foreground"), *(Content.styled(f"\n{line}", "$faint") for line in lines[1:]))
 
 
-def _container(container: Object, now: float) -> tuple[Content | str, ...]:
+def _container(container: Object, title: str, now: float) -> tuple[Content | str, ...]:
     status = str(container.get("status") or "")
     style = {"running": "$success", "expired": "$faint"}.get(status, "$muted")
     return (
-        clean(str(container.get("name") or container["id"]))[:20],
+        one_line(title, 40),
         Content.styled(status, style),
         Content.styled(age(container.get("last_active_at"), now), "$faint"),
         Content.styled(str(container.get("memory_limit") or ""), "$faint"),
