@@ -274,7 +274,8 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "DaemonScreen": {
         "level": (daemon, "warning and above"), "find": (daemon, "focus=Input"),
         "follow": (daemon, "paused, f follows"), "load": (daemon, "screen=Prompt"),
-        "section(1)": (daemon, "focus=Containers"), "section(-1)": (then(daemon, "right_square_bracket"), "focus=LogPane"),
+        "section(1)": (daemon, "focus=Containers"),
+        "section(-1)": (then(daemon, "right_square_bracket"), "focus=LogPane"),
     },
     "DiffScreen": {
         "close": (diffing, "screen=SkillsScreen"), "shift(-1)": (diffing, "~diff"),
