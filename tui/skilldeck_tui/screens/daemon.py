@@ -158,7 +158,9 @@ class DaemonScreen(DaemonLog, DaemonRules):
         self._focus_section()
 
     def _focus_section(self) -> None:
-        first = {"models": Models, "containers": Containers, "rules": RuleRows, "log": LogPane}
+        first: dict[str, type[Widget]] = {
+            "models": Models, "containers": Containers, "rules": RuleRows, "log": LogPane
+        }  # fmt: skip
         section = self._section if self.has_class("-tabs") or self._section != "models" else "log"
         self.call_after_refresh(lambda: self.query_one(first[section]).focus())
 
