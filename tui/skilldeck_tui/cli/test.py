@@ -6,24 +6,23 @@ For people as lines and a table, as JSON lines, and as JSON, JUnit, Markdown and
 from __future__ import annotations
 
 import json as json_text
-import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from xml.etree import ElementTree
 
 import typer
 
-from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.allowed import Allow, network
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.complete import complete_model
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.skill_tests.cases import Case, EvalError
+from skilldeck_tui.skill_tests.asked import SEEDS, Asked, make_plan
+from skilldeck_tui.skill_tests.cases import EvalError
 from skilldeck_tui.skill_tests.plan import Plan, Try
 from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.reports.html import page
@@ -32,28 +31,7 @@ from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import markdown, terminal
 from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
 from skilldeck_tui.skill_tests.statistics import failures
-from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of, parse_names
-
-SEEDS = 1 << 31
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the options say of a matrix. `against`: the version that must not have been better."""
-
-    models: tuple[str, ...] = ("default",)
-    versions: tuple[str, ...] = (LATEST,)
-    without_skill: bool = False
-    among: Path | None = None
-    runs: int = 1
-    seed: int | None = None
-    judge: str = ""
-    jobs: int = 1
-    only: str = ""
-    again: bool = False
-    allow: tuple[str, ...] = ()
-    against: str = ""
-    min_pass: float | None = None
+from skilldeck_tui.skill_tests.variants import LATEST, parse_names
 
 
 def run_tests(
@@ -163,7 +141,8 @@ async def run_and_print(
         cases = [case for case in load_cases(folder) if asked.only.lower() in case.name.lower()]
         if not cases:
             continue
-        plan = await make_plan(client, folder, cases, asked)
+        environment = network(asked.allow, [folder.expanduser().resolve().name])
+        plan = await make_plan(client, folder, cases, asked, environment=environment)
         done.append(await _run(client, plan, asked, as_json))
     if asked.only and not done:
         raise EvalError(f"No test's name contains {asked.only!r}.")
@@ -180,37 +159,6 @@ async def run_and_print(
         told += f" in {seconds:.1f} s" + (f"; {reused} were asked before" if reused else "")
         out.note(told, "red" if counts["failed"] or counts["error"] else "green")
     return done
-
-
-async def make_plan(client: Client, folder: Path, cases: Sequence[Case], asked: Asked) -> Plan:
-    """Look up everything a matrix needs: models, versions, the skills around. Raises what is missing, by name."""
-    served = await client.models()
-    chosen = [_model(served, name) for name in asked.models]
-    if asked.judge:
-        _model(served, asked.judge)
-    versions = Versions(client, folder)
-    skill = await versions.name()
-    if asked.among is not None:
-        versions.among = await among_of(client, asked.among, skill)
-    names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
-    found = [await versions.resolve(name) for name in names]
-    variants = list({variant.label: variant for variant in found}.values())  # "default" may be one that was named
-    if asked.without_skill:
-        variants.append(await versions.baseline())
-    environment = network(asked.allow, [folder.expanduser().resolve().name])
-    seed = random.randrange(SEEDS) if asked.seed is None else asked.seed
-    return Plan(
-        folder, skill, cases, chosen, variants, asked.runs, seed, asked.judge, environment, versions.among.names
-    )
-
-
-def _model(served: Sequence[Object], name: str) -> Object:
-    """A served model by name; "default" is the first. Raises NotFound with what there is."""
-    found = served[0] if name == "default" and served else next((one for one in served if one["id"] == name), None)
-    if found is None:
-        there = ", ".join(str(one["id"]) for one in served)
-        raise NotFound(f"No model {name!r} is served.", f"There are: {there}." if there else "", param="models")
-    return found
 
 
 async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evaluated:

@@ -1,0 +1,75 @@
+"""What a matrix is asked for, and the plan of it: names of models and versions looked up, before anything runs.
+
+plan = await make_plan(client, folder, load_cases(folder), Asked(runs=3, without_skill=True))
+done = await evaluate(client, plan, finished=show)      # runner.py; every try is kept as it ends
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skilldeck_shared.errors import NotFound
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.cases import Case
+from skilldeck_tui.skill_tests.plan import Plan
+from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of
+
+SEEDS = 1 << 31
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say of a matrix. `against`: the version that must not have been better."""
+
+    models: tuple[str, ...] = ("default",)
+    versions: tuple[str, ...] = (LATEST,)
+    without_skill: bool = False
+    among: Path | None = None
+    runs: int = 1
+    seed: int | None = None
+    judge: str = ""
+    jobs: int = 1
+    only: str = ""
+    again: bool = False
+    allow: tuple[str, ...] = ()
+    against: str = ""
+    min_pass: float | None = None
+
+
+async def make_plan(
+    client: Client, folder: Path, cases: Sequence[Case], asked: Asked, *, environment: Object | None = None
+) -> Plan:
+    """Look up everything a matrix needs: models, versions, the skills around. Raises what is missing, by name.
+
+    `environment`: further fields of the environment that commands run in.
+    """
+    served = await client.models()
+    chosen = [_model(served, name) for name in asked.models]
+    if asked.judge:
+        _model(served, asked.judge)
+    versions = Versions(client, folder)
+    skill = await versions.name()
+    if asked.among is not None:
+        versions.among = await among_of(client, asked.among, skill)
+    names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
+    found = [await versions.resolve(name) for name in names]
+    variants = list({variant.label: variant for variant in found}.values())  # "default" may be one that was named
+    if asked.without_skill:
+        variants.append(await versions.baseline())
+    seed = random.randrange(SEEDS) if asked.seed is None else asked.seed
+    return Plan(
+        folder, skill, cases, chosen, variants, asked.runs, seed, asked.judge, environment or {}, versions.among.names
+    )
+
+
+def _model(served: Sequence[Object], name: str) -> Object:
+    """A served model by name; "default" is the first. Raises NotFound with what there is."""
+    found = served[0] if name == "default" and served else next((one for one in served if one["id"] == name), None)
+    if found is None:
+        there = ", ".join(str(one["id"]) for one in served)
+        raise NotFound(f"No model {name!r} is served.", f"There are: {there}." if there else "", param="models")
+    return found
