@@ -4,7 +4,8 @@ The reference is the server inside the very library our engine uses, with as man
 their chat endpoint and are asked alternately, each time with a text neither has seen; one client reads both. Its
 threads spin while they wait, as they do for everybody: beside other work it falls behind by more than it should, so
 measure on a quiet machine, or with OMP_WAIT_POLICY=passive, which our engine sets for itself. The second round of a
-tool loop is of ours alone: how much of its prompt was computed again.
+tool loop is of ours alone: how much of its prompt was computed again. Where the wheel mistralrs is at hand it serves
+the same file, one request, as many threads; its rates are those that it measures itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import httpx
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure, interleaved
 from skilldeck_daemon.bench.memory import children
+from skilldeck_daemon.bench.references import Absent, wheel
 from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.llamacpp.model import cores
@@ -124,8 +126,8 @@ async def ask(client: httpx.AsyncClient, server: Server, body: dict[str, Any]) -
     return Answer(arrivals[0][0] - begun, arrivals, usage["prompt_tokens"], cached, usage["completion_tokens"])
 
 
-async def measure(model: str, rounds: int) -> list[Measure]:
-    """Raises BadRequest for what is no GGUF."""
+async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) -> list[Measure]:
+    """`wheel_python`: of an environment with mistralrs; ours when None. Raises BadRequest for what is no GGUF."""
     source = ModelSource.of(registry.resolve_model(model))
     if source.kind != "gguf":
         raise BadRequest(f"{model} is {source.what}.", "Give --real a GGUF file.", param="real")
@@ -138,6 +140,8 @@ async def measure(model: str, rounds: int) -> list[Measure]:
                 measures = await _beside(client, ours, theirs, rounds)
                 measures.append(_memory(ours, theirs))
                 measures.append(await _second_round(client, ours))
+            async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
+                measures += await _beside_wheel(client, ours, source.path, rounds, wheel_python)
     return measures
 
 
@@ -169,6 +173,39 @@ async def _beside(client: httpx.AsyncClient, ours: Server, theirs: Server, round
     )
     measures.append(Measure(SUITE, f"first token after a prompt {about}", "s", first(mine), ALONE, first(other)))
     return measures
+
+
+async def _beside_wheel(
+    client: httpx.AsyncClient, ours: Server, file: Path, rounds: int, python: Path | None
+) -> list[Measure]:
+    """Ours beside mistralrs on the same file; nothing, having said why, where it cannot run."""
+    chance, samples = random.Random(2), dict[str, list[dict[str, Any]]](theirs=[])
+    ours.samples.pop(1, None)
+    try:
+        async with wheel(file, python, threads=cores()) as other:
+
+            async def theirs() -> float:
+                answer = await other.ask(_text(chance), NEW)
+                samples["theirs"].append(answer)
+                return float(answer["written"])
+
+            await interleaved({"ours": partial(ours.sample, client, chance, 1), "theirs": theirs}, rounds)
+    except Absent as error:
+        print(f"mistralrs: {error}", file=sys.stderr)
+        return []
+    # The first of each was the warm-up.
+    mine, others = ours.answers(1), samples["theirs"][1:]
+    read = tuple((answer.prompt - answer.cached) / answer.first for answer in mine)
+    return [
+        Measure(
+            SUITE, "decode, 1 request", "tokens/s", ours.rates(1), other.name,
+            tuple(float(answer["written"]) for answer in others), "higher", goal="≥ 1.3",
+        ),
+        Measure(
+            SUITE, "a prompt", "tokens/s", read, other.name, tuple(float(answer["read"]) for answer in others),
+            "higher", goal="≥ 0.9",
+        ),
+    ]  # fmt: skip
 
 
 def _memory(ours: Server, theirs: Server) -> Measure:

@@ -109,16 +109,20 @@ class Wheel:
     child: asyncio.subprocess.Process
 
     async def complete(self, prompt: str, max_tokens: int) -> str:
+        text: str = (await self.ask(prompt, max_tokens))["text"]
+        return text
+
+    async def ask(self, prompt: str, max_tokens: int) -> dict[str, Any]:
+        """What `wheel_child` answers."""
         assert self.child.stdin is not None
         self.child.stdin.write(json.dumps({"prompt": prompt, "max_tokens": max_tokens}).encode() + b"\n")
-        answer = await _answer(self.child)
-        text: str = answer["text"]
-        return text
+        return await _answer(self.child)
 
 
 @contextlib.asynccontextmanager
 async def wheel(folder: Path, python: Path | None = None, *, threads: int = 1) -> AsyncIterator[Wheel]:
-    """`mistralrs` with one model, from the environment of `python`, or from ours; `threads` 0: its own choice."""
+    """`mistralrs` with one model, a folder or a GGUF file, from the environment of `python`, or from ours; `threads` 0:
+    its own choice."""
     if python is None and importlib.util.find_spec("mistralrs") is None:
         raise Absent(
             "The wheel mistralrs is not installed here.",
@@ -153,6 +157,8 @@ def _readable(folder: Path, view: Path) -> Path:
     Its Llama takes hidden_size / heads for the width of a head whatever the config says; its Mistral reads head_dim,
     and is the same computation. So such a Llama is shown to it as a Mistral; the weights are untouched.
     """
+    if folder.is_file():
+        return folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     width = config.get("head_dim")
     if config.get("model_type") != "llama" or width in (None, config["hidden_size"] // config["num_attention_heads"]):

@@ -1,8 +1,9 @@
 """The PyPI wheel `mistralrs` in a process of its own, which may be of another environment: plain text in, text out.
 
-`python wheel_child.py FOLDER` (run as a file; it imports nothing of ours). Each line of stdin is {"prompt",
-"max_tokens"}; the answer is {"text", "seconds", "tokens", "reason"}, greedy. The first line it writes is {"version",
-"load_s", "resident"} or {"error"}.
+`python wheel_child.py MODEL` (run as a file; it imports nothing of ours), a folder or a GGUF file. A line of stdin is
+{"prompt", "max_tokens"}; the answer is {"text", "seconds", "tokens", "reason", "read", "written"}, greedy; the last two
+are tokens a second of the prompt and of the answer, as the wheel itself measures them. The first line it writes is
+{"version", "load_s", "resident"} or {"error"}.
 """
 
 import json
@@ -32,7 +33,13 @@ def main() -> None:
         import mistralrs  # type: ignore[import-not-found]
 
         begun = time.perf_counter()
-        runner = mistralrs.Runner(which=mistralrs.Which.Plain(model_id=sys.argv[1]))
+        model = sys.argv[1]
+        if model.endswith(".gguf"):
+            folder, name = os.path.split(model)
+            which = mistralrs.Which.GGUF(quantized_model_id=folder, quantized_filename=name)
+        else:
+            which = mistralrs.Which.Plain(model_id=model)
+        runner = mistralrs.Runner(which=which)
     except Exception as error:
         # A Rust backtrace of forty lines follows the first.
         say(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
@@ -50,6 +57,8 @@ def main() -> None:
             text=answer.choices[0].text,
             tokens=answer.usage.completion_tokens,
             reason=answer.choices[0].finish_reason,
+            read=answer.usage.avg_prompt_tok_per_sec,
+            written=answer.usage.avg_compl_tok_per_sec,
         )
 
 

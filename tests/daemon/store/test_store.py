@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, create_engine, event, insert, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from skilldeck_daemon.store import BlobMissing, Store, sqlite_url
+from skilldeck_daemon.store import BlobMissing, Store, migrations, sqlite_url
 from skilldeck_daemon.store.documents import Rows
 from skilldeck_daemon.store.schema import files, metadata, responses
 from skilldeck_shared.errors import BadRequest, Unavailable
@@ -42,12 +44,31 @@ async def scalar(store: Store, statement: str) -> Any:
 # Opening
 
 
-async def test_migrations_make_exactly_the_tables_of_the_schema(store: Store) -> None:
-    def differences(connection: Connection) -> list[Any]:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
+@pytest.mark.parametrize("bring", [migrations.upgrade, migrations.migrate], ids=["at once", "step by step"])
+def test_a_new_store_and_the_migrations_make_exactly_the_tables_of_the_schema(
+    bring: Callable[[Connection], None], tmp_path: Path
+) -> None:
+    with create_engine(f"sqlite:///{tmp_path / 'new.db'}").begin() as connection:
+        bring(connection)
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == migrations.HEAD == migrations._script().get_current_head()
+        before = sorted(connection.scalars(text("SELECT sql FROM sqlite_master")).all(), key=str)
+        migrations.upgrade(connection)
+        assert sorted(connection.scalars(text("SELECT sql FROM sqlite_master")).all(), key=str) == before
 
-    async with store.database.read() as connection:
-        assert await connection.run_sync(differences) == []
+
+def test_opening_a_store_of_this_version_does_not_load_alembic(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from pathlib import Path; from skilldeck_daemon.store import Store, sqlite_url\n"
+        "async def main():\n"
+        "    for _ in range(2):\n"
+        "        store = Store(sqlite_url(Path(sys.argv[1]) / 'a.db'), Path(sys.argv[1]) / 'blobs')\n"
+        "        await store.open(); await store.close()\n"
+        "asyncio.run(main()); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_schema_can_be_made_on_postgresql() -> None:
