@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from textual.binding import Binding
 from textual.dom import DOMNode
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, SelectionList
 
 import skilldeck_tui.screens
 import skilldeck_tui.widgets
@@ -26,6 +26,7 @@ from skilldeck_tui.preferences import Preferences
 from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.lint import LintScreen
+from skilldeck_tui.screens.save_test import SaveTest
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.rule_rows import RuleRows
 from skilldeck_tui.widgets.session_list import SessionList
@@ -237,6 +238,16 @@ async def linting(d: Deck) -> None:
     await d.shows("2 findings")
 
 
+async def saving(d: Deck) -> None:
+    await chat(d)
+    await d.press("ctrl+t")
+    await d.shows("Save as a test")
+    await d.until(lambda: isinstance(d.app.screen, SaveTest) and d.app.screen.proposal is not None)
+    d.app.screen.query_one(".folder", Input).value = str(Path.cwd())
+    (Path.cwd() / "SKILL.md").write_text("---\nname: x\ndescription: x\n---\n")
+    d.app.screen.query_one(SelectionList).deselect_all()
+
+
 completing = typed("/", lambda d: d.chat.composer.text.completing)
 diffing = then(skills, "v", until=lambda d: isinstance(d.app.screen, DiffScreen) and d.app.screen.loaded)
 top = then(transcript, "g", until=lambda d: d.chat.transcript.scroll_y == 0)
@@ -259,6 +270,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "toggle_sidebar": (chat, "sidebar=False"), "attach": (chat, "screen=Prompt"), "find": (chat, "focus=Input"),
         "escape": (chat, "focus=TranscriptView"), "stop": (live, "call=CancelRun"), "rename": (chat, "screen=Prompt"),
         "export_markdown": (chat, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
+        "save_test": (chat, "screen=SaveTest"),
         "latest": (many_top, "~transcript"), "pick_model": (chat, "screen=Pick"),
         "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
     },
@@ -300,6 +312,9 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "Prompt": {
         "leave": (prompt, "screen=SkillsScreen"), "complete": (prompt, "~input"), "move(1)": (prompt, "~options"),
         "move(-1)": (then(prompt, "down", "down"), "~options"),
+    },
+    "SaveTest": {
+        "leave": (saving, "screen=ChatScreen"), "save": (saving, "A test without checks cannot fail."),
     },
     "SkillsScreen": {
         "add_folder": (skills, "screen=Prompt"), "upload_examples": (skills, "call=UploadSkill"),

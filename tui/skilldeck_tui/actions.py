@@ -89,6 +89,7 @@ ACTIONS = (
     Action("chat", "rename", "ctrl+r", "Rename", "Name this session."),
     Action("chat", "export_markdown", "f9", "Export", "Save the transcript as Markdown."),
     Action("chat", "export_json", "", "Export as JSON", "Save the transcript as JSON."),
+    Action("chat", "save_test", "ctrl+t", "Save as test", "Make a test of the skill of what was asked last."),
     Action("chat", "earlier", "ctrl+home", "Earlier", "Go to the top, and load earlier runs of this session.",
            priority=True),
     Action("chat", "latest", "ctrl+end", "Latest", "Go to the end of the transcript and follow it.", priority=True),

@@ -11,6 +11,7 @@ import typer
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected
+from skilldeck_tui.cli.evals_add import add
 from skilldeck_tui.cli.test import write_report
 from skilldeck_tui.skill_tests import convert
 from skilldeck_tui.skill_tests.cases import EvalError
@@ -21,6 +22,7 @@ from skilldeck_tui.skill_tests.runner import trials_of
 from skilldeck_tui.skill_tests.statistics import Cell
 
 evals_app = typer.Typer(help="Tests of skills: their files, and the evaluations that were kept.", no_args_is_help=True)
+evals_app.command("add")(add)
 
 
 @evals_app.command("convert")

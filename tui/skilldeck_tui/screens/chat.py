@@ -406,6 +406,14 @@ class ChatScreen(ChatSending, ModeScreen):
     def action_export_json(self) -> None:
         self.export("json")
 
+    def action_save_test(self) -> None:
+        if not self.turns:
+            self.notify("Nothing was asked yet.", timeout=3)
+            return
+        from skilldeck_tui.screens.save_test import SaveTest
+
+        self.app.push_screen(SaveTest(self.turns[-1].run_id))
+
     def action_earlier(self) -> None:
         self.transcript.action_edge(-1)
         self.load_earlier()
