@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from skilldeck_tui.cli.main import app
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.upload import upload_folder
-from skilldeck_tui.skill_tests.runner import trials_of
+from skilldeck_tui.skill_tests.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.reading import load_cases
+from skilldeck_tui.skill_tests.runner import evaluate, trials_of
 from support.daemon import Running, running
 from support.scripted_model import Hold, Scripted, Turn, shell
 from support.wait import until
@@ -197,6 +199,27 @@ async def test_what_was_killed_goes_on_where_it_was(skill: Path, tmp_path: Path)
         # The next one is new, with seeds of its own.
         await skilldeck(daemon, "test", skill, "--runs", "2")
         assert len((await client.evaluations()).data) == 2
+
+
+async def test_an_interrupted_evaluation_cancels_its_runs_and_goes_on_when_asked_again(skill: Path) -> None:
+    gate = threading.Event()
+    held = Turn(Hold(gate), "rows: 3")
+    async with deck(*[uses_the_skill] * 2, held, *[uses_the_skill] * 8) as (client, daemon):
+        plan = await make_plan(client, skill, load_cases(skill), Asked())
+        seen: list[Any] = []
+        task = asyncio.create_task(evaluate(client, plan, finished=seen.append))
+        await until(lambda: len(daemon.model.requests) == 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        (cut,) = (await client.evaluations()).data
+        assert (cut["status"], cut["done"], [trial["test"] for trial in seen]) == ("cancelled", 1, ["rows"])
+        assert (await client.runs()).data[0]["status"] == "cancelled"
+        done = await evaluate(client, await make_plan(client, skill, load_cases(skill), Asked()))
+        assert (done.resumed, done.evaluation["id"], done.evaluation["status"]) == (True, cut["id"], "completed")
+        assert [trial["status"] for trial in done.trials] == ["passed", "passed"]
+        assert done.trials[0] == seen[0]
 
 
 async def test_only_other_checks_are_held_against_the_run_that_was_made(skill: Path) -> None:
