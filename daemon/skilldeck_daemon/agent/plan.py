@@ -71,7 +71,7 @@ class Plan:
     writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
     place them itself; `opening` are the items as the model reads them, `asked` the commands of the skill it is asked to
     run; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
-    user's words.
+    user's words; `led`: a small model's next turn is chosen for it (`skill_commands.py`).
     """
 
     request: ResponseRequest
@@ -93,6 +93,7 @@ class Plan:
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
     verify: Verify = "off"
+    led: bool = True
 
     @property
     def tools(self) -> list[Tool]:
@@ -162,7 +163,7 @@ class Plan:
         )
 
     def _next_turn(self, output: Sequence[Item]) -> NextTurn:
-        if self.preload is None or not self.preload.bare:
+        if self.preload is None or not self.preload.bare or not self.led:
             return NextTurn()
         files = [file.name for file in self.files.files.values() if file.path]
         return (self.asked or SkillCommands()).next_turn(commands_ran(output), files, self.asked is not None)
@@ -201,6 +202,7 @@ class PlanBuilder:
         self._offer = offer or Offer()
         self.skills_preload = skills_preload
         self.verify = verify
+        self.led = True  # the bench measures what it is worth
 
     async def build(
         self,
@@ -286,6 +288,7 @@ class PlanBuilder:
             asked=preload.asked(opening, around) if preload is not None else None,
             cache_salt=cache_salt(request.prompt_cache_key),
             verify=self.verify,
+            led=self.led,
         )
         return replace(plan, loosened=await _check(plan))
 

@@ -15,7 +15,8 @@ same every time.
 A message that brings a file to one such skill with commands, or tells to use it by its name, asks for a run. A small
 model (`bare`) then begins inside its block of commands (`skill_commands.py`). It reads of the file only where it lies:
 with an invoice's text before it, a model of 0.5 G parameters filled the block with the invoice's last lines. And it
-reads last that it is to run the command: that alone took the same model from 4 to 13 right commands of 17.
+reads last that it is to run the command: that alone took the same model from 4 to 13 right commands of 17. Where a
+skill has no commands it reads the texts that the instructions name along with them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ COMMON = frozenset(
 _FILE = re.compile(r'\n\n<file name="([^"]*)"(?: path="([^"]*)")?')
 _USE = r"\b(?:use|using|run|running|apply|call|execute|try)\b[^.?!\n]*?(?<![\w.-])"
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
-RUN_IT = "Run the skill's command now."
+RUN_IT = "Run the skill's command{on} now."
+"""One sentence: "The file is …" behind the request was given back as the answer."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class Preload:
                     done.add(name)
                     blocks.append(_block(name, text, room))
                     room = max(0, room - len(text))
+                    for path, more in self._read_along(name):
+                        if len(more) <= room:
+                            blocks.append(f'<file path="{path}">\n{more}\n</file>')
+                            room -= len(more)
             shown = message["content"]
             if self.bare:
                 shown = _run_of(shown) if self._run(shown, around) else _request_last(shown)
@@ -124,6 +130,11 @@ class Preload:
             return None
         return self._run(last["content"], around)
 
+    def _read_along(self, name: str) -> list[tuple[str, str]]:
+        """What a small model would have to open itself, where there is nothing to run."""
+        there = self.bare and not SkillCommands.of(self.skills.instructions(name)).lines
+        return self.skills.references(name) if there else []
+
     def _run(self, content: str, around: Surroundings) -> SkillCommands | None:
         """Whether a message tells to use one skill, or brings a file that it fits, and the skill has commands."""
         said, mark, _ = content.partition(FILE_MARK)
@@ -145,8 +156,8 @@ def _run_of(content: str) -> str:
     """A message that asks for a run, its files by their places."""
     said = content.partition(FILE_MARK)[0]
     paths = [path or name for name, path in _FILE.findall(content)]
-    where = [f"{'The file is' if len(paths) == 1 else 'The files are'} {', '.join(paths)}."] if paths else []
-    return "\n".join([said, *where, RUN_IT])
+    on = f" on {', '.join(paths)}" if paths else ""
+    return f"{said}\n{RUN_IT.format(on=on)}"
 
 
 def _request_last(content: str) -> str:

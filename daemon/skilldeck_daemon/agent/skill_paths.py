@@ -12,6 +12,7 @@ exists there is written out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -25,6 +26,10 @@ MAX_BYTES = 1 << 20
 
 MAX_FILES = 1000  # of a skill, that are looked through for one that a command missed
 
+REFERENCE = 8192
+"""Bytes of a text that is read along with the instructions which name it."""
+
+_REFERENCE = re.compile(rf"{re.escape(FOLDER)}/[\w./-]+\.(?:md|txt|csv|tsv)\b")
 _VARIABLE = re.compile(r"\$?\{baseDir\}|\$\{CLAUDE_SKILL_DIR\}|\$CLAUDE_SKILL_DIR\b")
 _MARKDOWN = re.compile(r"[^\s\"'`;|&<>(){}=]+\.md\b")
 _NUMBERED = re.compile(r"\s*\d+[:\t]")
@@ -91,6 +96,19 @@ class SkillPaths:
             return ""
         body = _FRONT.sub("", text.replace("\r\n", "\n"))
         return "\n".join(self._line(line, document) for line in body.strip().split("\n"))
+
+    def references(self, name: str) -> list[tuple[str, str]]:
+        """The texts that a skill's instructions name, as (full path, text), none longer than `REFERENCE` bytes."""
+        skill = next((skill for skill in self._skills if skill.name == name), None)
+        found = []
+        for path in dict.fromkeys(_REFERENCE.findall(self.instructions(name))):
+            if skill is None or not path.startswith(f"{FOLDER}/{name}/"):
+                continue
+            file = skill.root / path.removeprefix(f"{FOLDER}/{name}/")
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if file.is_file() and file.stat().st_size <= REFERENCE and file.name != "SKILL.md":
+                    found.append((path, file.read_text(encoding="utf-8").strip()))
+        return found
 
     def places(self, path: str, command: str) -> list[str]:
         """Full paths of files in the skills that end as `path` does, best those of skills that the command names."""

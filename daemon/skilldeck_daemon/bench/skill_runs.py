@@ -46,18 +46,20 @@ SHELL = {
 
 @dataclass(frozen=True)
 class Arm:
-    """`preload`: the request's `skills_preload`; `call_style`: what the model is loaded with."""
+    """`preload`: the request's `skills_preload`; `call_style`: what the model is loaded with; `led`: see `Plan`."""
 
     name: str
     plain: bool = False
     preload: str = "named"
     call_style: str = "auto"
+    led: bool = True
 
 
 ARMS: tuple[Arm, ...] = (
     Arm("plain", plain=True),
     Arm("ours"),
     Arm("ours, SKILL.md not opened", preload="none"),
+    Arm("ours, turns left to the model", led=False),
     Arm("ours, calls in JSON", call_style="json"),
     Arm("ours, neither", preload="none", call_style="json"),
 )
@@ -73,6 +75,7 @@ class Bench:
         """Greedy, and within the bench's limits. What fails on the way is told in `Deed.ended`."""
         mounts = tuple(SkillMount(path).read() for path in task.skills)
         deed = Deed()
+        self._core.services.plans.led = arm.led
         try:
             await (self._plain(task, mounts, deed) if arm.plain else self._ours(task, mounts, arm, deed))
         except SkilldeckError as error:

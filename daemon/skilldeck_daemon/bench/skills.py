@@ -28,11 +28,26 @@ Z = 1.96  # of 95 %
 
 @dataclass(frozen=True)
 class Result:
+    """`runs`: the task is about commands that run, or that none does; `late`: see tasks.toml."""
+
     model: str
     arm: str
     task: str
     verdict: Verdict
     deed: Deed
+    runs: bool = True
+    late: bool = False
+
+    @classmethod
+    def read(cls, line: str) -> Result:
+        """One line of a file of results."""
+        raw = json.loads(line)
+        commands = [(command, code) for command, code in raw["deed"].pop("commands")]
+        deed, verdict = Deed(**raw.pop("deed"), commands=commands), Verdict(**raw.pop("verdict"))
+        return cls(verdict=verdict, deed=deed, **raw)
+
+    def line(self) -> str:
+        return json.dumps({**asdict(self), "verdict": self.verdict._asdict()})
 
 
 def run(
@@ -41,19 +56,24 @@ def run(
     tasks: Sequence[str] = (),
     as_json: bool = False,
     engine_options: dict[str, Any] | None = None,
+    kept: Path | None = None,
 ) -> int:
     """Carry out and print; returns the exit status.
 
     Args:
         arms, tasks: names, or beginnings of names, of those that are wanted; empty: all.
+        kept: a file of results, one a line: what is in it is not done again, and what is done is added.
     """
     chosen_arms = _chosen(ARMS, arms, "arm")
     chosen_tasks = _chosen(load(), tasks, "task")
-    results: list[Result] = []
+    there = [Result.read(line) for line in kept.read_text().splitlines()] if kept and kept.exists() else []
+    done = {(result.model, result.arm, result.task): result for result in there}
     for model in models:
-        results += asyncio.run(_measure(model, chosen_arms, chosen_tasks, engine_options or {}))
+        asyncio.run(_measure(model, chosen_arms, chosen_tasks, engine_options or {}, done, kept))
+    wanted = {task.name for task in chosen_tasks}
+    results = [result for result in done.values() if result.task in wanted]
     if as_json:
-        print(json.dumps([{**asdict(result), "verdict": result.verdict._asdict()} for result in results], indent=1))
+        print("[" + ",\n".join(result.line() for result in results) + "]")
     else:
         print(table(results, chosen_arms))
     return 0
@@ -69,19 +89,27 @@ def _chosen(there: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
 
 
 async def _measure(
-    model: str, arms: Sequence[Arm], tasks: Sequence[Task], engine_options: dict[str, Any]
-) -> list[Result]:
-    results = []
-    for style in dict.fromkeys(arm.call_style for arm in arms):
+    model: str,
+    arms: Sequence[Arm],
+    tasks: Sequence[Task],
+    engine_options: dict[str, Any],
+    done: dict[tuple[str, str, str], Result],
+    kept: Path | None,
+) -> None:
+    left = [(arm, task) for arm in arms for task in tasks if (Path(model).stem, arm.name, task.name) not in done]
+    for style in dict.fromkeys(arm.call_style for arm, _ in left):
         with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
             options: dict[str, Any] = {"model": model, "call_style": style, "engine_options": engine_options}
             async with Core(RunnerSettings(data_dir=Path(home), skills="off", **options)) as core:
                 await core.load_model()
                 bench = Bench(core)
-                for arm in (arm for arm in arms if arm.call_style == style):
-                    for task in tasks:
-                        results.append(await _result(bench, model, task, arm))
-    return results
+                for arm, task in left:
+                    if arm.call_style == style:
+                        result = await _result(bench, model, task, arm)
+                        done[result.model, result.arm, result.task] = result
+                        if kept is not None:
+                            with kept.open("a", encoding="utf-8") as file:
+                                file.write(f"{result.line()}\n")
 
 
 async def _result(bench: Bench, model: str, task: Task, arm: Arm) -> Result:
@@ -89,7 +117,7 @@ async def _result(bench: Bench, model: str, task: Task, arm: Arm) -> Result:
     verdict = judge(task, deed)
     said = "right" if verdict.right else f"{'ran, ' if verdict.ran else ''}{verdict.why}"
     print(f"{arm.name} · {task.name}: {said}", file=sys.stderr, flush=True)
-    return Result(Path(model).stem, arm.name, task.name, verdict, deed)
+    return Result(Path(model).stem, arm.name, task.name, verdict, deed, bool(task.ran or task.idle), task.late)
 
 
 def wilson(good: int, of: int) -> tuple[float, float]:
@@ -103,14 +131,20 @@ def wilson(good: int, of: int) -> tuple[float, float]:
 
 
 def table(results: Sequence[Result], arms: Sequence[Arm]) -> str:
-    """One line a model and arm: how often the skill ran, how often all was right, turns and tokens a task."""
-    lines = ["| model | arm | ran | right | turns | tokens |", "|---|---|---|---|---|---|"]
+    """One line a model and arm, and one more for the late tasks: how often the skill ran (of the tasks in which
+    something is to run, or nothing), how often all was right, turns and tokens a task."""
+    lines = ["| model | arm | tasks | ran | right | turns | tokens |", "|---|---|---|---|---|---|---|"]
     for model in dict.fromkeys(result.model for result in results):
         for arm in arms:
-            of = [result for result in results if (result.model, result.arm) == (model, arm.name)]
-            counts = [_share(sum(getattr(result.verdict, name) for result in of), len(of)) for name in ("ran", "right")]
-            turns, tokens = (sum(getattr(one.deed, name) for one in of) / len(of) for name in ("turns", "tokens"))
-            lines.append(f"| {model} | {arm.name} | {' | '.join(counts)} | {turns:.1f} | {tokens:.0f} |")
+            whole = [result for result in results if (result.model, result.arm) == (model, arm.name)]
+            for which, of in (("all", whole), ("late", [result for result in whole if result.late])):
+                if not of or (which == "late" and len(of) == len(whole)):
+                    continue
+                running = [result for result in of if result.runs]
+                ran = _share(sum(result.verdict.ran for result in running), len(running))
+                right = _share(sum(result.verdict.right for result in of), len(of))
+                turns, tokens = (sum(getattr(one.deed, name) for one in of) / len(of) for name in ("turns", "tokens"))
+                lines.append(f"| {model} | {arm.name} | {which} | {ran} | {right} | {turns:.1f} | {tokens:.0f} |")
     return "\n".join(lines)
 
 

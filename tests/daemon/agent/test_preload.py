@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.agent.preload import LONGEST, RUN_IT, Mode, Preload
-from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.agent.skill_paths import REFERENCE, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
 ABOUT = {
@@ -126,10 +126,32 @@ def test_a_small_model_sees_files_of_a_run_by_their_places_and_others_before_the
     two = FILE + '\n\n<file name="b.txt" path="/mnt/data/b.txt">\n</file>\n\nx\n</file>'
     (message,) = Preload(skills, bare=True).opened([user("Use log-triage." + two)], around())
     assert message["content"].endswith(
-        "</skill>\n\nUse log-triage.\nThe files are /mnt/data/checkout.log, /mnt/data/b.txt.\n" + RUN_IT
+        "</skill>\n\nUse log-triage.\n" + RUN_IT.format(on=" on /mnt/data/checkout.log, /mnt/data/b.txt")
     )
     for text in ("Write the minutes.", "Hello!"):
         (message,) = Preload(skills, bare=True).opened([user(text + FILE)], around())
         assert message["content"].endswith(f"{FILE.lstrip()}\n\n{text}")
     (message,) = Preload(skills).opened([user("Use log-triage." + FILE)], around())
     assert message["content"].endswith("Use log-triage." + FILE)
+
+
+def test_a_small_model_reads_the_texts_that_a_skill_without_commands_names(tmp_path: Path) -> None:
+    folder = tmp_path / "rates"
+    (folder / "references").mkdir(parents=True)
+    (folder / "references/zones.md").write_text("zone B: 12.90\n")
+    (folder / "references/large.md").write_text("x" * (REFERENCE + 1))
+    (folder / "SKILL.md").write_text(
+        "---\nname: rates\ndescription: x\n---\nRead [it](references/zones.md), references/large.md."
+    )
+    skills = SkillPaths([("rates", str(folder))])
+    there = Surroundings("hosted", (("rates", "What it costs"),))
+    for bare in (True, False):
+        (message,) = Preload(skills, bare=bare).opened([user("What is zone B?")], there)
+        said = (
+            '</skill>\n\n<file path="/mnt/skills/rates/references/zones.md">\nzone B: 12.90\n</file>\n\nWhat is zone B?'
+        )
+        assert message["content"].endswith(said) is bare
+        assert "xxx" not in message["content"]
+    (folder / "SKILL.md").write_text("---\nname: rates\ndescription: x\n---\n```bash\ncat references/zones.md\n```")
+    (message,) = Preload(SkillPaths([("rates", str(folder))]), bare=True).opened([user("Use rates.")], there)
+    assert "12.90" not in message["content"]  # it is told to print it

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.bench.skill_tasks import Deed, Task, judge, load
-from skilldeck_daemon.bench.skills import wilson
+from skilldeck_daemon.bench.skill_runs import ARMS
+from skilldeck_daemon.bench.skill_tasks import Deed, Task, Verdict, judge, load
+from skilldeck_daemon.bench.skills import Result, run, table, wilson
 from skilldeck_daemon.runner_request import SkillMount
 
 TASK = Task("t", "Do it.", (), ran=(r"run\.py a\.csv",), answer=("12 rows",), absent=("secret",), made={"b": "x"})
@@ -16,7 +18,10 @@ DONE = Deed("It has 12 ROWS.", [("python3 run.py a.csv", 0)], {"b": "xyz"}, ende
 
 def test_every_task_has_skills_that_can_be_mounted_and_says_when_it_is_done() -> None:
     tasks = load()
-    assert len({task.name for task in tasks}) == len(tasks) >= 20
+    assert len({task.name for task in tasks}) == len(tasks) >= 60
+    assert sum(task.late for task in tasks) * 2 >= len(tasks)
+    assert {len(task.skills) for task in tasks} >= {1, 8}
+    assert max(len(task.skills) for task in tasks) >= 50
     for task in tasks:
         assert all(SkillMount(path).read().name == path.name for path in task.skills)
         assert all(path.is_file() for path in task.files)
@@ -49,6 +54,28 @@ def test_a_task_that_needs_no_command_fails_when_one_ran() -> None:
     idle = Task("t", "Hello!", (), answer=("hello",), idle=True)
     assert judge(idle, replace(DONE, answer="Hello.", commands=[])).right
     assert judge(idle, replace(DONE, answer="Hello.")) == (False, False, "a command ran")
+
+
+def test_results_are_read_again_and_counted_apart() -> None:
+    done = Result("m", "ours", "t", Verdict(True, True), DONE)
+    late = replace(done, task="u", verdict=Verdict(False, False, "why"), late=True)
+    prose = replace(done, task="p", runs=False)
+    assert [Result.read(result.line()) for result in (done, late, prose)] == [done, late, prose]
+    arm = next(arm for arm in ARMS if arm.name == "ours")
+    rows = table([done, late, prose], [arm]).splitlines()[2:]
+    assert [row.split(" | ")[2:5] for row in rows] == [
+        ["all", "1/2 (9%–91%)", "2/3 (21%–94%)"],
+        ["late", "0/1 (0%–79%)", "0/1 (0%–79%)"],
+    ]
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [arm.name for arm in ARMS if arm.name.startswith("plain")]
+    lines = [Result("m", arm, "csv, named", Verdict(True, True), DONE).line() for arm in arms]
+    kept = tmp_path / "results"
+    kept.write_text("\n".join(lines))
+    assert run(["/nowhere/m.gguf"], ["plain"], ["csv, named"], kept=kept) == 0  # there is no such model to load
+    assert "| m | plain | all | 1/1" in capsys.readouterr().out
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from skilldeck_shared.paths import examples_dir
 
-EXAMPLES = "examples"
+EXAMPLES, FIFTY = "examples", "fifty"
 CALL = re.compile(r"\A\s*(?:```(?:bash|sh|shell|json)\b|\{\s*\"(?:name|function|commands?)\")")
 """An answer that is a call which nobody read."""
 
@@ -33,6 +33,7 @@ class Task:
     absent: tuple[str, ...] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     idle: bool = False
+    late: bool = False
 
 
 @dataclass
@@ -63,15 +64,18 @@ def load(source: Path | None = None) -> list[Task]:
 
 
 def _task(raw: Mapping[str, Any], own: Path) -> Task:
+    more = own.parent / "more"
+
     def place(name: str) -> Path:
-        found = next((root / name for root in (own, examples_dir()) if (root / name).exists()), None)
+        found = next((root / name for root in (own, more, examples_dir()) if (root / name).exists()), None)
         if found is None:
             raise FileNotFoundError(f"{raw['name']}: there is no {name}")
         return found
 
     skills: Sequence[str] | str = raw["skills"]
-    if skills == EXAMPLES:
-        skills = sorted(path.parent.name for path in examples_dir().glob("*/SKILL.md"))
+    if skills in (EXAMPLES, FIFTY):
+        roots = (examples_dir(),) if skills == EXAMPLES else (examples_dir(), own, more)
+        skills = sorted(path.parent.name for root in roots for path in root.glob("*/SKILL.md"))
     lists = {name: tuple(raw.get(name, ())) for name in ("ran", "answer", "absent")}
     return Task(
         raw["name"],
@@ -80,6 +84,7 @@ def _task(raw: Mapping[str, Any], own: Path) -> Task:
         tuple(place(name) for name in raw.get("files", ())),
         made=raw.get("made", {}),
         idle=raw.get("idle", False),
+        late=raw.get("late", False),
         **lists,
     )
 
