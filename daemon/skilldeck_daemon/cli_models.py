@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skilldeck_daemon.settings import load_settings
+from skilldeck_shared.errors import SkilldeckError
 
 if TYPE_CHECKING:
     from skilldeck_daemon.engine.registry import StoredModel
@@ -48,6 +49,7 @@ def info(model: Name, as_json: AsJson = False) -> None:
 
     found = registry.info(model, _models())
     shown = {**registry.stored_object(found), "tool_text": _tool_text(found.family)}
+    shown |= _calls(found)
     if as_json:
         print(json.dumps(shown))
         return
@@ -111,6 +113,28 @@ def _tool_text(family_name: str) -> str:
 
     reads = family_name not in (*families.ORDER, "generic") or families.family(family_name).text_calls
     return load_settings().tool_text if reads else "off"
+
+
+def _calls(model: StoredModel) -> dict[str, str]:
+    """How the model would write its calls: the family whose form is read (tool_parser), and how it would call the shell
+    (call_style), as JSON or by a block of commands. Nothing for one without a template, or that cannot be read."""
+    from skilldeck_daemon.engine import families
+    from skilldeck_daemon.engine.chat import styles
+    from skilldeck_daemon.engine.chat.files import ModelFiles
+
+    settings = load_settings()
+    if not model.template:
+        return {}
+    try:
+        files = ModelFiles.load(Path(model.path))
+    except SkilldeckError:
+        return {}
+    family = families.detect(files.template.source, files.model_type)
+    wanted = styles.JSON if settings.tool_text == "off" else settings.call_style
+    return {
+        "tool_parser": family.name,
+        "call_style": styles.choose(wanted, family, files.template, model.parameters),
+    }
 
 
 def _kind(model: StoredModel) -> str:

@@ -20,6 +20,7 @@ from skilldeck_daemon.agent.preload import Mode, Preload
 from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, text_bytes
+from skilldeck_daemon.agent.room import took_room
 from skilldeck_daemon.agent.skill_commands import NextTurn, SkillCommands, commands_ran
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
@@ -336,7 +337,9 @@ async def _check(plan: Plan) -> tuple[str, ...]:
     if context and plan.request.truncation == "disabled" and text_bytes(chat) >= context:
         tokens, counted = await plan.model.measure(chat)
         if counted and tokens >= context:
-            raise too_long(tokens, context, plan.model.info.lengthening, what="input")
+            error = too_long(tokens, context, plan.model.info.lengthening, what="input")
+            error.hint = f"{error.hint} {took_room(plan.opening)}".strip()
+            raise error
     return tuple(loosened)
 
 

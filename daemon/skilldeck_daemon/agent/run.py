@@ -25,6 +25,7 @@ from skilldeck_daemon.agent.grounded import asked_again, told
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message, shorten
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.room import shorter_outputs, took_room
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.attachments.url_files import Page
@@ -293,7 +294,8 @@ class Run:
     async def _turn(
         self, base: list[Message], messages: list[Message], choice: Any, room: int | None
     ) -> tuple[Turn, list[Message]]:
-        """One turn of the model. With truncation "auto" the oldest messages give way until the rest fits."""
+        """One turn of the model. Until it fits, the longest outputs of this run are cut, and with truncation "auto" the
+        oldest messages give way."""
         while True:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.told)
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
@@ -301,9 +303,14 @@ class Run:
             try:
                 async with aclosing(self._plan.model.stream(chat)) as events:  # type: ignore[type-var]
                     await turn.read(events)
-            except TooLong:
+            except TooLong as error:
+                cut = shorter_outputs(messages, len(base))
+                if cut is not None:
+                    messages = cut
+                    continue
                 shorter = shorten(base) if self.request.truncation == "auto" else None
                 if shorter is None:
+                    error.hint = f"{error.hint} {took_room(messages)}".strip()
                     raise
                 messages = shorter + messages[len(base) :]
                 base = shorter

@@ -29,7 +29,7 @@ _PLACEHOLDER = re.compile(r"[<{\[$]|\b[A-Z][A-Z_]+\b")
 _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBERED = re.compile(r"^[ \t#*]*(?:step )?\d[.):]", re.M | re.I)
 RAN = "The command ran well. Answer with what it printed:"
-FAILED = "The command failed. Answer that it did, and with what it printed:"
+FAILED = "Answer with what the command printed:"
 FAILURES = 3
 """Commands that fail one after the other before the model is to answer with what it has."""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from skilldeck_daemon import cli
 from skilldeck_daemon.engine.base import (
     ChatEvent,
     ChatFinished,
@@ -209,3 +211,9 @@ def test_the_block_is_chosen_for_small_models_and_templates_without_tools(
     style: str, name: str, template: str, parameters: int, expected: str
 ) -> None:
     assert choose(style, family(name), ChatTemplate(template), parameters) == expected
+
+
+def test_models_info_says_whose_calls_are_read_and_how_the_shell_is_called(folder: Path) -> None:
+    for model, parser, style in (("tiny", "hermes", "json"), (str(folder), "hermes", "bash")):
+        shown = json.loads(CliRunner().invoke(cli.app, ["models", "info", model, "--json"]).stdout)
+        assert (shown["tool_parser"], shown["call_style"]) == (parser, style)
