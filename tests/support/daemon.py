@@ -134,13 +134,13 @@ async def running(
             key = (values.get("api_key") or ["none"])[0]
             headers = {"authorization": f"Bearer {key}"}
             async with (
-                httpx.AsyncClient(base_url=daemon.services.http_url, timeout=60, headers=headers, verify=False) as http,
+                httpx.AsyncClient(base_url=daemon.services.http_url, timeout=99, headers=headers, verify=False) as http,
                 openai.AsyncOpenAI(
                     base_url=daemon.services.http_url,
                     api_key=key,
                     max_retries=0,
                     _strict_response_validation=True,
-                    http_client=httpx.AsyncClient(timeout=60, verify=False),
+                    http_client=httpx.AsyncClient(timeout=99, verify=False),
                 ) as client,
             ):
                 yield Running(daemon, model, client, http)

@@ -36,7 +36,7 @@ async def served(home: Path, model: ScriptedModel) -> AsyncIterator[tuple[asynci
 
 
 async def ready(url: str) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:  # the usual 5 s pass while other tests have both cores
         for _ in range(3000):
             if (await http.get(url.removesuffix("/v1") + "/health")).status_code == 200:
                 return

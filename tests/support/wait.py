@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T], seconds: float = 20.0) -> T:
+async def until(condition: Callable[[], T], seconds: float = 120.0) -> T:
     """The first true value of `condition`; fails after `seconds`, which are a limit and never a pace."""
     deadline = time.monotonic() + seconds
     while True:

@@ -117,11 +117,16 @@ def test_how_a_turn_was_written_is_known_under_its_salt_alone(vocabulary: Watche
 
 
 async def test_what_waits_for_a_thread_is_dropped_when_its_client_leaves() -> None:
-    gate, begun = threading.Event(), []
-    busy = [asyncio.create_task(apart(lambda _: gate.wait(30))) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    gate, under_way, begun = threading.Event(), [], []
+
+    def occupied(_: object) -> None:
+        under_way.append(1)
+        gate.wait(120)
+
+    busy = [asyncio.create_task(apart(occupied)) for _ in range(2)]
+    await until(lambda: len(under_way) == 2)
     waiting = asyncio.create_task(apart(lambda _: begun.append(1)))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # it has asked for a thread
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     gate.set()

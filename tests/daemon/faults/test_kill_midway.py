@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +34,14 @@ async def _stored(client: Client, run_id: str, event_type: str, home: Path) -> N
     async with client.watch_run(run_id) as stream:
         while (await anext(stream)).type != event_type:
             pass
-    await until(lambda: any(b"MIDWAY" in path.read_bytes() for path in (home / "data").glob("*.db*")), 60)
+    await until(lambda: _committed(home / "data" / "skilldeck.db"))
+
+
+def _committed(path: Path) -> bool:
+    """Whether the text is in a row that a reader sees: in the files' bytes it stands before its commit does."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return any("MIDWAY" in repr(row) for table in tables for row in db.execute(f'SELECT * FROM "{table}"'))
 
 
 async def _after_the_kill(home: Path, model: ScriptedModel, event_type: str) -> tuple[RunDetail, list[RunEvent]]:
