@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from support.published_schemas_more import MORE
+from support.published_schemas_tools import TOOLS
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 DRAFT_2020 = "https://json-schema.org/draft/2020-12/schema"
@@ -277,4 +278,5 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "$defs": {"Place": {"$anchor": "place", **_object(["name"], name=TEXT)}},
     },
     **MORE,
+    **TOOLS,
 }

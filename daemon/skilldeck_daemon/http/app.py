@@ -14,6 +14,7 @@ from skilldeck_daemon.http.anthropic import library as anthropic
 from skilldeck_daemon.http.anthropic import routes as messages
 from skilldeck_daemon.http.auth import Gate
 from skilldeck_daemon.http.chat import routes as chat
+from skilldeck_daemon.http.completions import embeddings
 from skilldeck_daemon.http.completions import routes as completions
 from skilldeck_daemon.http.objects import approvals, containers, conversations, files, models, skills, uploads
 from skilldeck_daemon.http.responses import routes as responses
@@ -24,6 +25,7 @@ ROUTERS: tuple[Callable[[Services], Routes], ...] = (
     responses.router,
     chat.router,
     completions.router,
+    embeddings.router,
     websocket.router,
     messages.router,
     skills.router,

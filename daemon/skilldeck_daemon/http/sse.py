@@ -1,8 +1,8 @@
 """Server-sent events: one `event:`/`data:` pair an event, `data: [DONE]` at the end.
 
-A comment goes out every 15 seconds of silence, so that proxies keep a stream open while a long prompt is read. A client
-that leaves is noticed at once, not at the next event; `gone` is then called. So it is for a client that takes nothing
-for a minute: a lost one must not keep a model busy.
+A comment goes out every 15 seconds of silence, or the last event again (`again`), so that proxies and programs keep a
+stream open while a long prompt is read. A client that leaves is noticed at once, not at the next event; `gone` is then
+called. So it is for a client that takes nothing for a minute: a lost one must not keep a model busy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 from pydantic_core import to_json
@@ -46,7 +46,9 @@ DONE = b"data: [DONE]\n\n"
 class EventStream(Response):
     """A streamed answer. `gone` is called once when the client leaves before the end.
 
-    `ending` is written last, `alive` in every silence.
+    `ending` is written last, `alive` in every silence. Where the last event is of a type in `again`, the silence is
+    filled with that event once more, its number included: for clients that hear no comment. Codex gives a stream up
+    when no event comes for five minutes, in which a small machine reads some 6,000 tokens of its prompt of 9,000.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class EventStream(Response):
         named: bool = True,
         ending: bytes = DONE,
         alive: bytes = b": keep-alive\n\n",
+        again: Collection[str] = (),
     ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
@@ -64,7 +67,8 @@ class EventStream(Response):
         self._gone = gone
         self._named = named
         self._ending = ending
-        self._alive = alive
+        self._alive = self._comment = alive
+        self._again = again
         self._written = time.monotonic()  # when something was last begun to be written
         self._writing = False  # and whether the client has yet to make room for it
 
@@ -90,6 +94,7 @@ class EventStream(Response):
         clock = time.monotonic
         async for event in self._events:
             data = encode(event, self._named)
+            self._alive = data if event.get("type") in self._again else self._comment
             self._written = clock()
             self._writing = True
             await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -98,7 +103,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": self._ending, "more_body": False})
 
     async def _attend(self, send: Send) -> None:
-        """Write the comments; returns when the client has taken nothing for STALL_S.
+        """Fill the silences; returns when the client has taken nothing for STALL_S.
 
         One for the whole stream: a timeout around each event costs 7 µs, as much as writing it.
         """

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.http import sse
+from skilldeck_daemon.http.responses.routes import WAITING
 from skilldeck_daemon.http.sse import EventStream, encode
+from support.wait import until
 
 
 @pytest.mark.parametrize("delta", ["plain", "größe 😀 \u2028", 'a "quoted"\nline\x00', ""])
@@ -72,6 +74,28 @@ async def test_a_silence_is_filled_with_comments_and_a_busy_stream_has_none(monk
     await reading
     assert client.bodies[-3:] == [b": keep-alive\n\n", encode({"type": "last"}), sse.DONE]
     assert not client.left
+
+
+async def test_a_silence_before_the_answer_is_filled_with_the_last_event_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Codex hears no comments: five minutes without an event are a lost stream to it."""
+    monkeypatch.setattr(sse, "KEEP_ALIVE_S", 0.02)
+    waiting = {"type": "response.in_progress", "sequence_number": 1}
+    answer = {"type": "response.output_item.added", "sequence_number": 2}
+    client = Client()
+
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "response.created", "sequence_number": 0}
+        yield waiting
+        await until(lambda: client.bodies.count(encode(waiting)) >= 3)
+        yield answer
+        await client.commented.wait()
+
+    stream = EventStream(events(), again=WAITING)
+    await asyncio.wait_for(stream({"type": "http"}, client.receive, client.send), 60)
+    after = client.bodies[client.bodies.index(encode(answer)) + 1 :]
+    assert set(after) == {b": keep-alive\n\n", sse.DONE}
 
 
 @pytest.mark.parametrize("takes", [1, 2], ids=["of the events", "of the comments"])

@@ -154,6 +154,9 @@ def load(
     model: Annotated[str, typer.Argument(help="A folder, a .gguf file, or a name that `models ls` shows.")],
     name: Annotated[str, typer.Option("--name", help="Serve it under this name.")] = "",
     engine: Annotated[str, typer.Option("--engine", help="auto, llamacpp, exllamav2, exllamav3 or remote.")] = "",
+    remote_url: Annotated[
+        str, typer.Option("--remote-url", help="Base URL of the server that runs it, for the engine remote.")
+    ] = "",
     keep_default: Annotated[
         bool, typer.Option("--keep-default", help="Requests for 'default' go on to the model they went to.")
     ] = False,
@@ -165,7 +168,9 @@ def load(
         async with connected(ctx, start=True) as client:
             # A path is meant as the person sees it; the daemon has another working directory.
             source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
-            async for step in client.load_model(source, name=name, engine=engine, keep_default=keep_default):
+            options = {"remote_url": remote_url} if remote_url else {}
+            loading = client.load_model(source, name=name, engine=engine, options=options, keep_default=keep_default)
+            async for step in loading:
                 out.draw(step.stage, step.fraction)
                 if step.model is not None:
                     out.data_json(step.model) if json else out.data(f"{step.model['id']} is loaded")

@@ -40,13 +40,16 @@ from skilldeck_daemon.engine.chat.begun import check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, read_logprobs
 from skilldeck_daemon.engine.chat.deltas import joined, written
 from skilldeck_daemon.engine.chat.repetition import Repetition
-from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools, wrap_custom
+from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools
+from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
+from skilldeck_daemon.engine.remote import embedding
 from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN, Bounds, whole
 from skilldeck_daemon.engine.remote.client import connection
 from skilldeck_daemon.engine.remote.counting import Counter, error_text, token_counts
+from skilldeck_daemon.engine.remote.payload import payload
 from skilldeck_daemon.engine.remote.stops import StopsHere
-from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of, write_response_format
+from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 
@@ -161,7 +164,7 @@ class RemoteChatModel:
         await self.validate(request)
         self._check_length(_texts(request), "input")
         plan = plan_tools(request)
-        body = self.payload(request, plan)
+        body = payload(self.model, request, plan)
         self._active += 1
         try:
             for attempt in range(self._retries + 1):
@@ -277,13 +280,21 @@ class RemoteChatModel:
             return _Failed(busy, after_s=pause)
         return _Failed(self._lost(f"answered {status}: {message}"), after_s=pause)
 
+    def _lacking(self, answer: httpx.Response, what: str) -> Exception:
+        """The same for a path that not every server has: it is no trouble of the server then."""
+        if answer.status_code in (404, 405, 501):
+            said = error_text(answer)[0]
+            return BadRequest(f"The server of the model {self._info.name} {what}: {said}.", param="model")
+        refused = self._refused(answer)
+        return refused.error if isinstance(refused, _Failed) else refused
+
     async def complete(self, request: CompletionRequest) -> AsyncGenerator[TextDelta | ChatFinished, None]:
         """Continue a text by the upstream's own /v1/completions (`completion.Completes`); tried once."""
         if isinstance(request.prompt, str):
             self._check_length((request.prompt,), "prompt")
         sampling = request.sampling
         chat = ChatRequest((), sampling=sampling, max_tokens=request.max_tokens, stop=request.stop)
-        body = self.payload(chat, plan_tools(chat))
+        body = payload(self.model, chat, plan_tools(chat))
         del body["messages"]
         prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
         body |= {"prompt": prompt, **({"logprobs": request.logprobs} if request.logprobs is not None else {})}
@@ -294,8 +305,7 @@ class RemoteChatModel:
         try:
             async with self._client.stream("POST", f"{self.url}/completions", json=body) as answer:
                 if answer.status_code != 200:
-                    refused = self._refused(await whole(answer))
-                    raise refused.error if isinstance(refused, _Failed) else refused
+                    raise self._lacking(await whole(answer), "does not continue plain text")
                 async for lines in lines_of(answer.aiter_bytes()):
                     pieces = [
                         TextDelta(text, read_logprobs(logprobs))
@@ -323,66 +333,24 @@ class RemoteChatModel:
         reason = "error" if error else reader.finish()
         yield ChatFinished(reason, reader.usage, 0.0, spent, error, reader.stop_sequence)
 
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        """Vectors by the upstream's own /v1/embeddings (`embeddings.Embeds`); tried once."""
+        try:
+            body = embedding.payload(self.model, request)
+            async with self._client.stream("POST", f"{self.url}/embeddings", json=body) as coming:
+                answer = await whole(coming)
+            if answer.status_code != 200:
+                raise self._lacking(answer, "makes no embeddings")
+            return embedding.read(answer.json(), len(request.inputs))
+        except httpx.HTTPError as err:
+            raise self._lost(f"failed: {err or type(err).__name__}") from err
+        except ValueError as err:
+            raise self._lost(f"answered with {err}") from err
+
     async def prompt_text(self, prompt: tuple[int, ...]) -> str:
         raise BadRequest(
             "This model's server does not tell the text of token ids.", "Send 'prompt' as text.", param="echo"
         )
-
-    # ------------------------------------------------------------ wire
-
-    def payload(self, request: ChatRequest, plan: ToolPlan) -> dict[str, Any]:
-        """The upstream request's body; options at their defaults are left out: some servers refuse unknown ones."""
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [self._message(message) for message in request.messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        options: dict[str, tuple[Any, Any]] = {
-            "presence_penalty": (sampling.presence_penalty, 0.0),
-            "frequency_penalty": (sampling.frequency_penalty, 0.0),
-            "repetition_penalty": (sampling.repetition_penalty, 1.0),
-            "top_k": (sampling.top_k, 0),
-            "min_p": (sampling.min_p, 0.0),
-            "dry_multiplier": (sampling.dry_multiplier, 0.0),
-            "seed": (sampling.seed, None),
-            "max_tokens": (request.max_tokens, None),
-            "reasoning_effort": (request.reasoning_effort, None),
-            "stop": (list(request.stop), []),
-            "logit_bias": ({str(token): bias for token, bias in sampling.logit_bias.items()}, {}),
-        }
-        body |= {name: value for name, (value, default) in options.items() if value != default}
-        if request.template:
-            body["chat_template_kwargs"] = dict(request.template)
-        if request.continues:  # as vLLM and SGLang call it; llama.cpp and Ollama do it anyway
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if sampling.dry_multiplier:
-            body |= {"dry_base": sampling.dry_base, "dry_allowed_length": sampling.dry_allowed_length}
-        if request.logprobs is not None:
-            body |= {"logprobs": True, "top_logprobs": request.logprobs}
-        if plan.tools:
-            offered = plan.tools
-            strict = {tool.name for tool in offered if tool.strict}
-            body["tools"] = [tool.as_function() for tool in offered]
-            for entry in body["tools"]:
-                if entry["function"]["name"] in strict:
-                    entry["function"]["strict"] = True
-            named = {"type": "function", "function": {"name": plan.named}}
-            body["tool_choice"] = named if plan.named else plan.mode
-            if not request.parallel_tool_calls:
-                body["parallel_tool_calls"] = False
-        if request.response_format:
-            body["response_format"] = write_response_format(request.response_format)
-        return body
-
-    @staticmethod
-    def _message(message: dict[str, Any]) -> dict[str, Any]:
-        if not message.get("tool_calls"):
-            return {name: value for name, value in message.items() if name != "tool_calls"}
-        return {"content": None, **message, "tool_calls": [wrap_custom(call) for call in message["tool_calls"]]}
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """As the upstream counts them (`counting.py`), else by generating one token and reading its usage."""
@@ -412,7 +380,7 @@ class RemoteChatModel:
         """(the upstream request's body, its tokens where the upstream counts them without generating)."""
         await self.validate(request)
         self._check_length(_texts(request), "input")
-        body = self.payload(request, plan_tools(request))
+        body = payload(self.model, request, plan_tools(request))
         try:
             return body, await self._counter.count(body)
         except (httpx.HTTPError, ValueError) as err:

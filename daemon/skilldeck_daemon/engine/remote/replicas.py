@@ -26,6 +26,7 @@ from skilldeck_daemon.engine.base import (
     NotLoaded,
     Usage,
 )
+from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest, Embeds
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from skilldeck_shared.errors import Busy, SkilldeckError, Unavailable
 
@@ -151,14 +152,17 @@ class ReplicatedChatModel:
         )
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        return await self._of_any(request, lambda model: model.count_tokens(request))
+        return await self._of_any(request.cache_key, lambda model: model.count_tokens(request))
 
     async def measure(self, request: ChatRequest) -> tuple[int, bool]:
-        return await self._of_any(request, lambda model: model.measure(request))
+        return await self._of_any(request.cache_key, lambda model: model.measure(request))
 
-    async def _of_any(self, request: ChatRequest, asked: Callable[[ChatModel], Awaitable[T]]) -> T:
+    async def embed(self, request: EmbeddingRequest) -> Embedded:
+        return await self._of_any("", lambda model: cast(Embeds, model).embed(request))
+
+    async def _of_any(self, cache_key: str, asked: Callable[[ChatModel], Awaitable[T]]) -> T:
         tried: list[Replica] = []
-        while (replica := self.choose(request.cache_key, tried)) is not None:
+        while (replica := self.choose(cache_key, tried)) is not None:
             tried.append(replica)
             try:
                 return await asked(replica.model)

@@ -58,7 +58,7 @@ class CompletionBody:
         limit = fields.integer("max_tokens", minimum=0)
         return cls(
             model=fields.string("model", minimum=1, maximum=512) or "default",
-            prompts=_prompts(fields),
+            prompts=prompts(fields),
             sampling={
                 "temperature": fields.number("temperature", minimum=0, maximum=2),
                 "top_p": fields.number("top_p", minimum=0, maximum=1),
@@ -94,25 +94,26 @@ class CompletionBody:
         return wanted
 
 
-def _prompts(fields: Fields) -> tuple[Prompt, ...]:
-    value = fields.value.get("prompt")
+def prompts(fields: Fields, name: str = "prompt") -> tuple[Prompt, ...]:
+    """The field of that name: one text or list of token ids, or several of either."""
+    value = fields.value.get(name)
     if isinstance(value, str):
         return (clean(value),)
-    entries = fields.array("prompt", required=True, minimum=1, maximum=None)
+    entries = fields.array(name, required=True, minimum=1, maximum=None)
     if _is_id(entries[0]):
-        return (_ids(entries, "prompt"),)
+        return (_ids(entries, name),)
     if len(entries) > MAX_PROMPTS:
-        refuse("prompt", f"'prompt' has {len(entries)} prompts.", f"At most {MAX_PROMPTS} are allowed.")
-    prompts: list[Prompt] = []
+        refuse(name, f"'{name}' has {len(entries)} entries.", f"At most {MAX_PROMPTS} are allowed.")
+    found: list[Prompt] = []
     for index, entry in enumerate(entries):
         if isinstance(entry, str) == isinstance(entries[0], str) and isinstance(entry, str):
-            prompts.append(clean(entry))
+            found.append(clean(entry))
         elif isinstance(entry, list) and isinstance(entries[0], list):
-            prompts.append(_ids(entry, f"prompt[{index}]"))
+            found.append(_ids(entry, f"{name}[{index}]"))
         else:
             hint = "Send a text, an array of texts, of token ids, or of arrays of token ids."
-            refuse(f"prompt[{index}]", f"'prompt[{index}]' is not like the others or no prompt.", hint, "invalid_type")
-    return tuple(prompts)
+            refuse(f"{name}[{index}]", f"'{name}[{index}]' is not like the others or no text.", hint, "invalid_type")
+    return tuple(found)
 
 
 def _is_id(value: Any) -> bool:

@@ -23,6 +23,9 @@ from skilldeck_daemon.http.sse import EventStream
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
+WAITING = ("response.queued", "response.in_progress")
+"""The last event until the answer begins, which may be minutes later: it is sent again meanwhile."""
+
 
 def router(services: Services) -> Routes:
     """The routes, without the `/v1` prefix."""
@@ -39,7 +42,7 @@ def router(services: Services) -> Routes:
         gone = _nothing if wanted.background else run.cancel
         response: Response
         if wanted.stream:
-            response = EventStream(run.events(), gone=gone)
+            response = EventStream(run.events(), gone=gone, again=WAITING)
         elif wanted.background:
             response = JSONResponse(run.response)
         else:
@@ -67,7 +70,7 @@ def router(services: Services) -> Routes:
             return JSONResponse(await runs.get(response_id, include))
         after = query_integer(request, "starting_after", -1, -1)
         await runs.get(response_id)  # 404 before the stream begins
-        return EventStream(runs.replay(response_id, after))
+        return EventStream(runs.replay(response_id, after), again=WAITING)
 
     @api.delete("/responses/{response_id}")
     async def delete_response(response_id: str) -> Response:
