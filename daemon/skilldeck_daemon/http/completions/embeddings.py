@@ -7,7 +7,6 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,6 +15,7 @@ from skilldeck_daemon.http.completions.request import prompts
 from skilldeck_daemon.http.deps import served, unless_gone
 from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
+from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.errors import BadRequest
 
@@ -28,9 +28,9 @@ CURE = (
 )
 
 
-def router(services: Services) -> APIRouter:
+def router(services: Services) -> Routes:
     """The route, without the `/v1` prefix."""
-    api = APIRouter(tags=["embeddings"])
+    api = Routes()
 
     @api.post("/embeddings")
     async def create_embeddings(request: Request) -> Response:
