@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from skilldeck_tui.chat.draft import Draft
 from skilldeck_tui.cli.main import app
+from skilldeck_tui.network import read_words
+from skilldeck_tui.state import DaemonState
 from support.fake_daemon import FakeDaemon
 
 EVAL = "- name: counts\n  prompt: count\n"
@@ -64,6 +67,60 @@ async def test_the_hosts_are_those_given_and_those_of_each_skill(fake: FakeDaemo
     await skilldeck(socket, config, "test", str(skill), *given)
     own = {"type": "allowlist", "allowed_domains": ["pypi.org", "api.example.org"]}
     assert policies(fake) == [every, own, None, every]
+
+
+async def test_values_of_variables_go_to_their_hosts_alone(
+    fake: FakeDaemon, socket: Path, skill: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_KEY", "the value")
+    monkeypatch.setenv("OTHER", "another")
+    config = '[skill.counter]\nallow = ["api.example.org"]\nenv = ["API_KEY"]\n'
+    await skilldeck(socket, config, "run", "count", "--skill", str(skill), "--allow", "pypi.org")
+    given = ["--allow", "pypi.org", "--env", "OTHER"]
+    await skilldeck(socket, "", "test", str(skill), *given)
+    one, two = policies(fake)
+    assert one == {
+        "type": "allowlist",
+        "allowed_domains": ["pypi.org", "api.example.org"],
+        "domain_secrets": [{"domain": "api.example.org", "name": "API_KEY", "value": "the value"}],
+    }
+    assert two["domain_secrets"] == [{"domain": "pypi.org", "name": "OTHER", "value": "another"}]
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "said"),
+    [
+        ("", ["--env", "API_KEY"], "--env API_KEY is for no host"),
+        ("", ["--env", "NOT_SET_HERE", "--allow", "pypi.org"], "the variable NOT_SET_HERE is not set"),
+        ("", ["--env", "API_KEY=the value", "--allow", "pypi.org"], "'API_KEY' is no name of a variable"),
+        ('[skill.counter]\nenv = ["API_KEY"]\n', [], "skill.counter.env is for no host"),
+        ('[skill.counter]\nallow = ["pypi.org"]\nenv = "API_KEY"\n', [], "must be a list of names of variables"),
+    ],
+)
+async def test_a_variable_that_cannot_be_put_in_is_named(
+    fake: FakeDaemon,
+    socket: Path,
+    skill: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: str,
+    given: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("API_KEY", "the value")
+    ended = await skilldeck(socket, config, "run", "count", "--skill", str(skill), *given)
+    assert (ended.exit_code, said in " ".join(ended.stderr.split())) == (4, True), ended.stderr
+    assert "the value" not in ended.stderr
+    assert policies(fake) == []
+
+
+def test_a_line_of_the_composer_is_hosts_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "the value")
+    draft = Draft()
+    draft.allow, draft.env = read_words("api.example.org, *.example.net  $API_KEY")
+    environment = draft.copy().request("go", DaemonState())["tools"][0]["environment"]
+    assert environment["network_policy"]["allowed_domains"] == ["api.example.org", "*.example.net"]
+    assert [secret["domain"] for secret in environment["network_policy"]["domain_secrets"]] == draft.allow
+    assert "network_policy" not in Draft().request("go", DaemonState())["tools"][0]["environment"]
 
 
 async def test_what_cannot_be_meant_is_refused_by_name(fake: FakeDaemon, socket: Path, skill: Path) -> None:

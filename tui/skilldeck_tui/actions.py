@@ -99,6 +99,8 @@ ACTIONS = (
            priority=True),
     Action("chat", "permission", "f7", "Permission", "Ask before each command, refuse all, or as the daemon says.",
            call="next_permission", priority=True),
+    Action("chat", "network", "", "Network", "Hosts that commands may reach, and variables put into requests to them.",
+           call="ask_network"),
     Action("chat", "delete", "", "Delete session", "Delete this session.", call="delete_session"),
     Action("sessions", "delete", "d,delete", "Delete", "Delete the session.", show=True, palette=False,
            call="delete_session"),

@@ -16,6 +16,7 @@ from skilldeck_daemon.containers import WORKDIR, ContainerGone
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted, numbered
+from skilldeck_daemon.libraries.secrets import names_of
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.code_interpreter import CodeInterpreterTool, Place, place_of
 from skilldeck_daemon.tools.context import Placement, Surroundings
@@ -103,11 +104,16 @@ class Placer:
         if earlier is not None and earlier["status"] == "running":
             fitting = await self._fitting(earlier, spec, mounts)
             if fitting is not None:
+                if spec.secrets:
+                    self.environments.renew(fitting["id"], spec.secrets)
                 return fitting, False
-        record = self.environments.new_record(f"auto-{self.run_id}", mounts, spec.memory_limit, spec.allowed_domains)
+        record = self.environments.new_record(
+            f"auto-{self.run_id}", mounts, spec.memory_limit, spec.allowed_domains, secrets=spec.secrets
+        )
         try:
             self.environments.validate(record)  # now, not when the model makes its first call
         except InvalidContainerRequest as error:
+            self.environments.give_up(record)
             error.param = f"{place.param.removesuffix('.container_id')}.{error.param}"
             raise
         return record, True
@@ -121,6 +127,8 @@ class Placer:
         """
         domains = tuple(record["network_policy"].get("allowed_domains", ()))
         if (record["memory_limit"], domains) != (spec.memory_limit, spec.allowed_domains):
+            return None
+        if record.get("_secrets", []) != names_of(spec.secrets):
             return None
         had = [Mounted(**mount) for mount in record["_mounts"]]
         if had == mounts:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from skilldeck_daemon.containers import layers, seccomp
 from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.intercept import CERTIFICATES
 from skilldeck_daemon.containers.layers import Base, Python
 from skilldeck_daemon.containers.spec import GIB, SKILLS, WORKDIR, ContainerSpec
 
@@ -38,8 +39,8 @@ HOME = "/home/user"
 LOCAL = f"{HOME}/.local"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 INNER_PATH = f"{LOCAL}/bin:/run/bin:{SYSTEM_PATH}"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-"""What the host trusts, as distributions keep it."""
+TRUSTED = "/run/certificates.pem"
+"""What a container with secrets trusts (`intercept.py`)."""
 
 ENVIRONMENT = {
     "HOME": HOME,
@@ -62,6 +63,8 @@ INSTALLING = {
     "NPM_CONFIG_UPDATE_NOTIFIER": "false",
 }
 
+TAKEN = frozenset({*ENVIRONMENT, *INSTALLING, "PATH", "PWD", "NODE_PATH", "LD_PRELOAD", "LD_LIBRARY_PATH"})
+"""Variables that nobody else sets."""
 # pip, uv, npm and requests bring a list of authorities of their own, and would not trust what the host does.
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
 
@@ -287,6 +290,7 @@ def build(
     socket_fd: int,
     status_fd: int,
     hide_memory: bool,
+    trusted: bytes = b"",
 ) -> tuple[list[str], list[int]]:
     """The argv of one container, and the descriptors that belong to it.
 
@@ -296,6 +300,7 @@ def build(
         socket_fd: the supervisor's end of the control socket.
         status_fd: where bwrap writes its JSON status.
         hide_memory: deny memory that a watchdog cannot see (see `seccomp.program`).
+        trusted: certificates that stand in for those the host trusts; empty for none.
 
     Returns: argv, and the new descriptors to pass and then close in the daemon.
     """
@@ -353,6 +358,9 @@ def build(
             SUPERVISOR_PATH,
         ]
         argv += ["--perms", "0444", "--ro-bind-data", data("kernel", KERNEL_SOURCE.read_bytes()), KERNEL_PATH]
+        for place in (TRUSTED, os.path.realpath(CERTIFICATES)) if trusted else ():
+            if place == TRUSTED or place.startswith("/etc/ssl/certs/"):
+                argv += ["--perms", "0444", "--ro-bind-data", data("certificates", trusted), place]
         for key, value in environment(spec, base).items():
             argv += ["--setenv", key, value]
         argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
@@ -386,6 +394,8 @@ def environment(spec: ContainerSpec, base: Base | None = None) -> dict[str, str]
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             env[name] = proxy
         env["no_proxy"] = env["NO_PROXY"] = "localhost,127.0.0.1,::1"
-        if os.path.exists(CERTIFICATES):
-            env |= dict.fromkeys(_TRUST, CERTIFICATES) | {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+        trusted = TRUSTED if spec.network.secrets else CERTIFICATES if os.path.exists(CERTIFICATES) else ""
+        if trusted:
+            env |= dict.fromkeys(_TRUST, trusted) | {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+        env |= {secret.name: secret.placeholder for secret in spec.network.secrets}
     return env

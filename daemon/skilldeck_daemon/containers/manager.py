@@ -33,6 +33,7 @@ from skilldeck_daemon.containers.errors import (
     TooManyContainers,
 )
 from skilldeck_daemon.containers.homes import RootLock, base_for, within_reach
+from skilldeck_daemon.containers.intercept import authority
 from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
@@ -315,7 +316,13 @@ class Containers:
                 f"Ask for {self.max_memory} or less, or raise the daemon's maximum.",
                 param="memory_limit",
             )
-        Proxy.check(spec.network.allowed_domains)
+        Proxy.check(spec.network.allowed_domains, spec.network.secrets)
+        if spec.network.secrets and self.sandbox == "none":
+            raise InvalidContainerRequest(
+                "Without a sandbox there is no proxy that could put secrets in.",
+                "Leave them out, or run the daemon with a sandbox.",
+                param="network_policy.domain_secrets",
+            )
 
     def _check(self, spec: ContainerSpec) -> None:
         if self._watchdog is None:
@@ -347,7 +354,7 @@ class Containers:
                 monitor.group = None
             if spec.network.allowed_domains and self.sandbox == "bwrap":
                 private = self.allow_private_hosts | set(spec.network.private)
-                proxies.append(Proxy(spec.network.allowed_domains, private=private))
+                proxies.append(Proxy(spec.network.allowed_domains, private=private, secrets=spec.network.secrets))
             self._starts += 1
             return await self._launch(spec, home, monitor, proxies[0] if proxies else None)
 
@@ -393,6 +400,7 @@ class Containers:
             mounts,
             hide_memory=self.cgroups.mode == "none",
             wrap=self.cgroups.wrap(name, spec.memory_bytes),
+            trusted=authority().bundle() if spec.network.secrets else b"",
             on_listener=proxy.serve if proxy is not None else None,
         )
         await runtime.start()

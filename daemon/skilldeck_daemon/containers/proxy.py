@@ -4,7 +4,8 @@ The supervisor inside binds 127.0.0.1:3128 in its own network namespace and hand
 else can reach it and the container has no other route. Allowed: `CONNECT host:port` for TLS whose server name is
 that host, and plain HTTP requests with an absolute URL. Names are resolved here, and addresses that are not global
 are refused unless the daemon's owner lists the host: a name an attacker controls must not lead into the local
-network. Refusals are answered 403 with the reason, so that a model can read why.
+network. For a domain with secrets TLS ends here (`intercept.py`). Refusals are answered 403 with the reason, so that a
+model can read why.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import contextlib
 import logging
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
+from skilldeck_daemon.containers.intercept import Keeper, authority, relay_hidden
+from skilldeck_daemon.containers.spec import Secret
 from skilldeck_daemon.containers.tls import server_name
 from skilldeck_shared.addresses import is_public
 
@@ -34,6 +38,7 @@ _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _METHOD = re.compile(r"[A-Z]{1,32}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e]*)?\r\n")
+_NOT_PASSED = {"connection", "proxy-connection", "keep-alive", "te", "upgrade", "host", "accept-encoding"}
 _HOP_BY_HOP = {"connection", "proxy-connection", "keep-alive", "proxy-authorization", "te", "upgrade", "host"}
 
 
@@ -57,21 +62,29 @@ def normal(host: str) -> str:
 class Proxy:
     """Serves one container's listening socket with one allowlist."""
 
-    def __init__(self, allowed: Sequence[str], *, private: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        allowed: Sequence[str],
+        *,
+        private: Collection[str] = (),
+        secrets: Sequence[Secret] = (),
+    ) -> None:
         """
         Args:
             allowed: host names, `*.name` for subdomains only; `name:port` opens another port than 80 and 443.
             private: hosts that may resolve to addresses which are not global.
+            secrets: put into what goes to their domains over TLS.
         """
         self._rules = [_rule(item) for item in allowed]
         self._private = {host.strip().lower().removesuffix(".") for host in private}
+        self._secrets = [(_rule(secret.domain), secret) for secret in secrets]
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
 
     @staticmethod
-    def check(allowed: Sequence[str]) -> None:
+    def check(allowed: Sequence[str], secrets: Sequence[Secret] = ()) -> None:
         """Raises `InvalidContainerRequest` naming the entry that is not a host."""
         for index, item in enumerate(allowed):
             try:
@@ -82,6 +95,14 @@ class Proxy:
                     "Write names like example.org, *.example.org or example.org:8443; no scheme and no path.",
                     param=f"network_policy.allowed_domains[{index}]",
                 ) from error
+        rules = [_rule(item) for item in allowed]
+        for index, secret in enumerate(secrets):
+            if not _within(secret.domain, rules):
+                raise InvalidContainerRequest(
+                    f"{secret.domain[:80]!r} is not among the allowed domains.",
+                    "A secret is for a domain that allowed_domains names, or one below its wildcard.",
+                    param=f"network_policy.domain_secrets[{index}].domain",
+                )
 
     def serve(self, listener: socket.socket) -> None:
         """Takes the listening socket over."""
@@ -103,11 +124,10 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def allows(self, host: str, port: int) -> bool:
-        for wild, name, rule_port in self._rules:
-            fits = host.endswith("." + name) if wild else host == name
-            if fits and (port == rule_port if rule_port else port in PORTS):
-                return True
-        return False
+        return any(_fits(rule, host) and (port == rule[2] if rule[2] else port in PORTS) for rule in self._rules)
+
+    def _secrets_of(self, host: str, port: int) -> tuple[Secret, ...]:
+        return tuple(secret for rule, secret in self._secrets if _fits(rule, host) and rule[2] in (None, port))
 
     # -- one connection ----------------------------------------------------------------------------------
 
@@ -139,6 +159,14 @@ class Proxy:
             writer.close()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        words, lines = await self._head(reader)
+        if words[0] == "CONNECT":
+            await self._tunnel(words[1], reader, writer)
+        else:
+            await self._forward(words, lines, reader, writer)
+
+    async def _head(self, reader: asyncio.StreamReader) -> tuple[list[str], list[str]]:
+        """The words of a request's first line, and its headers."""
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_TIMEOUT_S)
         except asyncio.LimitOverrunError:
@@ -151,15 +179,15 @@ class Proxy:
             raise Refused(400, "control characters in the request's head")
         if len(words) != 3 or not _METHOD.fullmatch(words[0]) or not words[2].startswith("HTTP/1."):
             raise Refused(400, "not an HTTP/1 request")
-        if words[0] == "CONNECT":
-            await self._tunnel(words[1], reader, writer)
-        else:
-            await self._forward(words, lines[1:], reader, writer)
+        return words, lines[1:]
 
     async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name, _, port = target.rpartition(":")
         host, upstream = await self._open(name, port)
         up_reader, up_writer = upstream
+        secrets = self._secrets_of(host, int(port))
+        if secrets:
+            return await self._intercepted(host, int(port), secrets, (reader, writer), upstream)
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
@@ -171,6 +199,50 @@ class Proxy:
                 group.create_task(_relay(reader, up_writer))
                 group.create_task(_relay(up_reader, writer))
         except* (OSError, TimeoutError):
+            pass
+        finally:
+            up_writer.close()
+
+    async def _intercepted(
+        self,
+        host: str,
+        port: int,
+        secrets: tuple[Secret, ...],
+        inner: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        outer: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        """One request over TLS that ends here and begins anew; see `intercept.py`."""
+        (reader, writer), (up_reader, up_writer) = inner, outer
+        try:
+            try:
+                theirs = await asyncio.to_thread(ssl.create_default_context)
+                theirs.set_alpn_protocols(["http/1.1"])
+                await asyncio.wait_for(up_writer.start_tls(theirs, server_hostname=host), CONNECT_TIMEOUT_S)
+            except (OSError, TimeoutError) as error:
+                raise Refused(502, f"{host} cannot be reached over TLS: {error}") from None
+            ours = await asyncio.to_thread(lambda: authority().context(host))
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            # At once: what the client says next must be read as TLS.
+            await writer.start_tls(ours, ssl_handshake_timeout=HEAD_TIMEOUT_S)
+            words, lines = await self._head(reader)
+            if not words[1].startswith("/"):
+                raise Refused(400, "a request inside a tunnel names a path")
+            body, keeper = _body_of(lines), Keeper(secrets)
+            kept = [line for line in lines if line.partition(":")[0].strip().lower() not in _NOT_PASSED]
+            head = [f"{words[0]} {keeper.target(words[1])} HTTP/1.1"]
+            head.append(f"Host: {host}" + (f":{port}" if port != 443 else ""))
+            head += [keeper.header(line) for line in kept]
+            # The answer must be readable here: values that it repeats are taken out.
+            head += ["Accept-Encoding: identity", "Connection: close", "", ""]
+            up_writer.write("\r\n".join(head).encode("latin-1"))
+            async with asyncio.TaskGroup() as group:
+                answer = group.create_task(relay_hidden(up_reader, writer, secrets))
+                async for piece in _read_body(reader, body):
+                    up_writer.write(piece)
+                    await up_writer.drain()
+                await up_writer.drain()
+                await answer
+        except* (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
             up_writer.close()
@@ -253,7 +325,27 @@ class Proxy:
         raise Refused(502, f"{host} cannot be reached")
 
 
-def _rule(item: str) -> tuple[bool, str, int | None]:
+Rule = tuple[bool, str, int | None]
+
+
+def _fits(rule: Rule, host: str) -> bool:
+    wild, name, _ = rule
+    return host.endswith("." + name) if wild else host == name
+
+
+def _within(domain: str, rules: Sequence[Rule]) -> bool:
+    """Whether all hosts of a secret's domain are allowed."""
+    try:
+        wild, name, port = _rule(domain)
+    except ValueError:
+        return False
+    return any(
+        (rule == (wild, name, rule[2]) or (rule[0] and name.endswith("." + rule[1]))) and port in (None, rule[2])
+        for rule in rules
+    )
+
+
+def _rule(item: str) -> Rule:
     """(subdomains only, host, port or None). Raises `ValueError`."""
     wild = item.startswith("*.")
     name = item.removeprefix("*.")

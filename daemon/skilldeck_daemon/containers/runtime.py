@@ -114,15 +114,17 @@ class BwrapRuntime:
         *,
         hide_memory: bool,
         wrap: Sequence[str] = (),
+        trusted: bytes = b"",
         on_listener: Callable[[socket.socket], None] | None = None,
     ) -> None:
-        """`wrap` is put in front of the whole command line (a systemd scope)."""
+        """`wrap` is put in front of the whole command line (a systemd scope); `trusted` see `bwrap.build`."""
         self._tools = tools
         self._spec = spec
         self._data_dir = data_dir
         self._mounts = mounts
         self._hide_memory = hide_memory
         self._wrap = list(wrap)
+        self._trusted = trusted
         self._on_listener = on_listener
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[int, Job] = {}
@@ -166,6 +168,7 @@ class BwrapRuntime:
                 socket_fd=theirs.fileno(),
                 status_fd=status_write,
                 hide_memory=self._hide_memory,
+                trusted=self._trusted,
             )
             # No preexec_fn and no user=: either would make a real fork of a process that may hold gigabytes.
             self._process = subprocess.Popen(  # noqa: ASYNC220 (1-2 ms, and it must be this thread)

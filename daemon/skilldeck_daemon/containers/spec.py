@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -56,12 +56,26 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class Secret:
+    """A value that the proxy puts into requests to `domain`, where the container writes `placeholder`.
+
+    `domain` is one of those allowed, or below a wildcard of them. Commands find the placeholder in the variable `name`.
+    """
+
+    domain: str
+    name: str
+    value: str = field(repr=False)
+    placeholder: str = ""
+
+
+@dataclass(frozen=True)
 class NetworkPolicy:
     """The hosts a container may reach over HTTP(S); none by default. `*.example.org` covers subdomains only."""
 
     allowed_domains: tuple[str, ...] = ()
     private: tuple[str, ...] = ()
     """Those of them that may resolve to private addresses, beside the daemon's own private hosts."""
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True)

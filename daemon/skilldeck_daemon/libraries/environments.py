@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
-from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, NetworkPolicy
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec
 from skilldeck_daemon.containers.errors import ArtifactNotFound, ContainerGone, SandboxUnavailable
+from skilldeck_daemon.containers.spec import Secret
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.files import FileLibrary
-from skilldeck_daemon.libraries.mounted import Mounted, Mounts, numbered
+from skilldeck_daemon.libraries.mounted import Mounted, Mounts, numbered, spec_of
 from skilldeck_daemon.libraries.prewarm import EarlySandboxes
+from skilldeck_daemon.libraries.secrets import Secrets, names_of
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.libraries.skills import SkillLibrary
-from skilldeck_daemon.skills.needs import Needs
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id, steady
-from skilldeck_daemon.wire.environment import container_contents
+from skilldeck_daemon.wire.environment import container_contents, shown_policy
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_shared.errors import NotFound, Unavailable
 
@@ -70,6 +71,7 @@ class Environments:
         # A lock lives while somebody holds it or waits for it: containers come and go without end.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._home = ""
+        self._secrets = Secrets()
         self._opened: set[str] = set()  # may hold ids that were closed since the last `_park`
 
     # -- life
@@ -109,6 +111,7 @@ class Environments:
             active = max(record["last_active_at"], container.last_active if container else 0)
             if active + record["expires_after"]["minutes"] * 60 <= steady():
                 await self.containers.delete(record["id"])
+                self._secrets.forget(record["id"])
                 await self._save({**record, "status": "expired"})
                 expired.append(record["id"])
         return expired
@@ -137,7 +140,9 @@ class Environments:
             minutes = expires.integer("minutes", required=True, minimum=1, maximum=60 * 24 * 30) or EXPIRES_MINUTES
         mounts = await self.resolve(contents.skills)
         sources = [await self._source(id, f"file_ids[{index}]") for index, id in enumerate(contents.file_ids)]
-        record = self.new_record(name, mounts, contents.memory_limit, contents.allowed_domains, minutes)
+        record = self.new_record(
+            name, mounts, contents.memory_limit, contents.allowed_domains, minutes, secrets=contents.secrets
+        )
         await self.open_new(record)
         try:
             for source in sources:
@@ -152,15 +157,22 @@ class Environments:
         self.containers.validate(self._spec(record))
 
     def new_record(
-        self, name: str, mounts: Sequence[Mounted], memory: str, domains: Sequence[str], minutes: int = EXPIRES_MINUTES
+        self,
+        name: str,
+        mounts: Sequence[Mounted],
+        memory: str,
+        domains: Sequence[str],
+        minutes: int = EXPIRES_MINUTES,
+        *,
+        secrets: Sequence[Secret] = (),
     ) -> Doc:
-        """A container's record before it exists. Keys with an underscore stay inside."""
-        policy: Doc = {"type": "disabled"}
-        if domains:
-            policy = {"type": "allowlist", "allowed_domains": list(domains)}
+        """A container's record before it exists. Keys with an underscore stay inside; secrets' values are in none."""
         now = int(time.time())
+        id = new_id("cntr")
+        if secrets:
+            self._secrets.keep(id, secrets)
         return {
-            "id": new_id("cntr"),
+            "id": id,
             "object": "container",
             "created_at": now,
             "status": "running",
@@ -168,10 +180,19 @@ class Environments:
             "last_active_at": now,
             "memory_limit": memory,
             "name": name,
-            "network_policy": policy,
+            "network_policy": shown_policy(domains),
             "_mounts": [vars(mount) for mount in mounts],
+            **({"_secrets": names_of(secrets)} if secrets else {}),
             **({"_home": self._home} if self._home else {}),
         }
+
+    def renew(self, id: str, secrets: Sequence[Secret]) -> None:
+        """The values that a container's secrets have from now on."""
+        self._secrets.keep(id, secrets)
+
+    def give_up(self, record: Doc) -> None:
+        """A record that will not become a container."""
+        self._secrets.forget(record["id"])
 
     def begin(self, record: Doc) -> None:
         """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, or `early` gives it up."""
@@ -209,6 +230,7 @@ class Environments:
     async def delete(self, id: str) -> Doc:
         await self.record(id)
         await self.containers.delete(id)
+        self._secrets.forget(id)
         await self._store.containers.delete(id)
         self._bus.publish("container", "delete", id, None)
         return {"id": id, "object": "container.deleted", "deleted": True}
@@ -234,8 +256,9 @@ class Environments:
         async with self._locks.setdefault(id, asyncio.Lock()):
             container = self.containers.get(id)
             spec = self._spec(record)
-            if container is not None and not container.busy and container.spec.environments != spec.environments:
-                await container.close(delete=False)  # what its skills need was built meanwhile
+            if container is not None and not container.busy and container.spec != spec:
+                # What its skills need was built meanwhile, or a secret has another value.
+                await container.close(delete=False)
                 container = None
             if container is None:
                 await self._park()
@@ -279,14 +302,7 @@ class Environments:
             await container.close(delete=False)
 
     def _spec(self, record: Doc) -> ContainerSpec:
-        needs = [(mount["name"], Needs.of(mount.get("needs"))) for mount in record["_mounts"]]
-        return ContainerSpec(
-            id=record["id"],
-            mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
-            memory_limit=record["memory_limit"],
-            network=NetworkPolicy(tuple(record["network_policy"].get("allowed_domains", ()))),
-            environments=self.packages.mounted(needs),
-        )
+        return spec_of(record, self.packages, self._secrets.of(record["id"]))
 
     def _available(self) -> None:
         if self.unavailable is not None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from skilldeck_daemon.containers.spec import ContainerSpec, Mount, NetworkPolicy, Secret
+from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
+from skilldeck_daemon.skills.needs import Needs
 
 
 @dataclass(frozen=True)
@@ -32,3 +37,16 @@ def numbered(mounts: Sequence[Mounted]) -> Mounts:
             name, number = f"{mount.name}-{number}", number + 1
         result.append(replace(mount, name=name))
     return result
+
+
+def spec_of(record: dict[str, Any], packages: SkillEnvironments, secrets: tuple[Secret, ...]) -> ContainerSpec:
+    """The container of a record, as it can be now."""
+    needs = [(mount["name"], Needs.of(mount.get("needs"))) for mount in record["_mounts"]]
+    domains = tuple(record["network_policy"].get("allowed_domains", ()))
+    return ContainerSpec(
+        id=record["id"],
+        mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
+        memory_limit=record["memory_limit"],
+        network=NetworkPolicy(domains, secrets=secrets),
+        environments=packages.mounted(needs),
+    )

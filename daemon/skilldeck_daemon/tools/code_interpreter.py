@@ -12,7 +12,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skilldeck_daemon.containers.container import Container
@@ -28,7 +28,7 @@ from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.tools.shell import ShellTool
-from skilldeck_daemon.wire.environment import EnvironmentSpec, container_contents
+from skilldeck_daemon.wire.environment import EnvironmentSpec, container_contents, shown_policy
 from skilldeck_daemon.wire.fields import Fields, item_id, refuse
 from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, NOT_SENT, CallKind, Item, function_call
 from skilldeck_daemon.wire.items import STATUSES
@@ -140,21 +140,19 @@ class CodeInterpreterTool(Tool):
         container.needed("type", choices=("auto",))
         container.refuse("skills", why="Skills belong to the shell tool's environment.")
         contents = container_contents(container)
-        policy: dict[str, Any] = {"type": "disabled"}
-        if contents.allowed_domains:
-            policy = {"type": "allowlist", "allowed_domains": list(contents.allowed_domains)}
         stated = frozenset(name for name in ("memory_limit", "network_policy") if container.value.get(name) is not None)
         shown = {
             "type": "auto",
             "file_ids": list(contents.file_ids),
             "memory_limit": contents.memory_limit,
-            "network_policy": policy,
+            "network_policy": shown_policy(contents.allowed_domains),
         }
         spec = EnvironmentSpec(
             "container_auto",
             file_ids=contents.file_ids,
             memory_limit=contents.memory_limit,
             allowed_domains=contents.allowed_domains,
+            secrets=contents.secrets,
             echo={"container": shown},
         )
         return cls(spec, stated, fields.path)
@@ -247,9 +245,9 @@ def _shared(shell: ShellTool, python: CodeInterpreterTool, param: str) -> tuple[
             hint = f"Give both the same memory_limit: {memory!r} is the shell's."
             refuse(f"{field}.memory_limit", f"{why}.", hint)
         memory = other.memory_limit
-    if "network_policy" in python.stated and other.allowed_domains != domains:
+    if "network_policy" in python.stated and (other.allowed_domains, other.secrets) != (domains, one.secrets):
         refuse(f"{field}.network_policy", f"{why}.", "Give both the same network_policy.")
-    return EnvironmentSpec("container_auto", memory_limit=memory, allowed_domains=domains, skills=one.skills), param
+    return replace(one, memory_limit=memory), param
 
 
 @dataclass(frozen=True)

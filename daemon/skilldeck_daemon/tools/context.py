@@ -144,6 +144,8 @@ class ToolContext:
 
     def close(self) -> None:
         """The run is over."""
+        if self._record is not None:
+            self.environments.give_up(self._record)
         for end in self.closing:
             end()
 

@@ -6,9 +6,13 @@ resolved when a run or a container is made.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from skilldeck_daemon.containers.bwrap import TAKEN
+from skilldeck_daemon.containers.spec import Secret
 from skilldeck_daemon.wire.fields import Fields, kind, refuse
 from skilldeck_shared.characters import clean
 
@@ -17,6 +21,10 @@ MAX_INLINE = 70_254_592
 MAX_SKILLS = 200
 Preloads = Literal["named", "none", "all"]
 PRELOADS: tuple[Preloads, ...] = ("named", "none", "all")
+MAX_SECRETS = 100
+MAX_SECRET = 8192
+"""Characters: what is longer fits into no header."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEFT_OUT = "bGVmdCBvdXQ="
 """Base64 of "left out"."""
 
@@ -33,6 +41,7 @@ class EnvironmentSpec:
     file_ids: tuple[str, ...] = ()
     memory_limit: str = "1g"
     allowed_domains: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     skills: tuple[tuple[str, dict[str, Any]], ...] = ()
     skills_preload: Preloads | None = None
     echo: dict[str, Any] | None = field(default=None, compare=False)
@@ -52,9 +61,7 @@ def parse_environment(fields: Fields) -> EnvironmentSpec:
         own = {"skills": [skill for _, skill in skills]} if skills else {}
         return EnvironmentSpec("local", skills=skills, echo={"type": "local", **own})
     contents = container_contents(fields)
-    policy: dict[str, Any] = {"type": "disabled"}
-    if contents.allowed_domains:
-        policy = {"type": "allowlist", "allowed_domains": list(contents.allowed_domains)}
+    policy = shown_policy(contents.allowed_domains)
     echo: dict[str, Any] = {
         "type": "container_auto",
         "file_ids": list(contents.file_ids),
@@ -67,6 +74,7 @@ def parse_environment(fields: Fields) -> EnvironmentSpec:
         file_ids=contents.file_ids,
         memory_limit=contents.memory_limit,
         allowed_domains=contents.allowed_domains,
+        secrets=contents.secrets,
         skills=contents.skills,
         skills_preload=_preload(fields),
         echo=echo,
@@ -81,21 +89,45 @@ def _preload(fields: Fields) -> Preloads | None:
 def container_contents(fields: Fields) -> EnvironmentSpec:
     """The fields that container_auto and POST /containers share."""
     skills = tuple(_skill(entry) for entry in fields.objects("skills", maximum=MAX_SKILLS))
+    domains, secrets = _network(fields)
     return EnvironmentSpec(
         "container_auto",
         file_ids=tuple(fields.strings("file_ids", maximum=50)),
         memory_limit=fields.string("memory_limit", choices=MEMORY_LIMITS) or "1g",
-        allowed_domains=_network(fields),
+        allowed_domains=domains,
+        secrets=secrets,
         skills=skills,
     )
 
 
-def _network(fields: Fields) -> tuple[str, ...]:
+def shown_policy(domains: Sequence[str]) -> dict[str, Any]:
+    """A network_policy as objects show it: never with secrets."""
+    return {"type": "allowlist", "allowed_domains": list(domains)} if domains else {"type": "disabled"}
+
+
+def _network(fields: Fields) -> tuple[tuple[str, ...], tuple[Secret, ...]]:
     policy = fields.object("network_policy")
     if policy is None or policy.needed("type", choices=("disabled", "allowlist")) == "disabled":
-        return ()
-    policy.refuse("domain_secrets", why="Secrets cannot be put into encrypted traffic here; leave them out.")
-    return tuple(policy.strings("allowed_domains", required=True, minimum=1, maximum=1000))
+        return (), ()
+    domains = tuple(policy.strings("allowed_domains", required=True, minimum=1, maximum=1000))
+    secrets: dict[tuple[str, str], Secret] = {}
+    for entry in policy.objects("domain_secrets", maximum=MAX_SECRETS):
+        secret = _secret(entry)
+        if secrets.setdefault((secret.domain, secret.name), secret) is not secret:
+            refuse(entry.name("name"), f"'{entry.name('name')}' is given twice for its domain.", code="invalid_value")
+    return domains, tuple(secrets.values())
+
+
+def _secret(fields: Fields) -> Secret:
+    name = fields.needed("name", maximum=128)
+    if not _VARIABLE.fullmatch(name) or name in TAKEN:
+        hint = "Use letters, digits and _; commands find it as a variable of that name, so none that the sandbox sets."
+        refuse(fields.name("name"), f"'{fields.name('name')}' is {name[:64]!r}.", hint, "invalid_value")
+    value = fields.needed("value", maximum=MAX_SECRET)
+    if not (value.isascii() and value.isprintable()):  # what it is must not be told, not even in part
+        hint = "It is put into the headers of requests."
+        refuse(fields.name("value"), f"'{fields.name('value')}' must be printable ASCII.", hint, "invalid_value")
+    return Secret(fields.needed("domain", maximum=256), name, value)
 
 
 def _skill(fields: Fields) -> tuple[str, dict[str, Any]]:

@@ -147,7 +147,7 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
         with_environment(
             network_policy={"type": "allowlist", "allowed_domains": ["a.org"], "domain_secrets": [{"domain": "a.org"}]}
         ),
-        f"{AUTO}.network_policy.domain_secrets",
+        f"{AUTO}.network_policy.domain_secrets[0].name",
     ),
     (with_environment(skills=[{"type": "skill_reference"}]), f"{AUTO}.skills[0].skill_id"),
     (with_environment(skills=[{"type": "skill_reference", "skill_id": "skill_none"}]), f"{AUTO}.skills[0].skill_id"),

@@ -6,10 +6,11 @@ person who just uploaded one expects. A model: none chosen means the daemon's de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from skilldeck_tui.network import network
 from skilldeck_tui.state import DaemonState
 
 Object = dict[str, Any]
@@ -37,6 +38,8 @@ class Draft:
     attachments: list[Attachment] = field(default_factory=list)
     skills: list[str] = field(default_factory=list)
     model: str = ""
+    allow: list[str] = field(default_factory=list)
+    env: list[str] = field(default_factory=list)
 
     def chosen(self, state: DaemonState) -> list[Object]:
         """The skills the next request offers."""
@@ -47,16 +50,18 @@ class Draft:
         return sorted(newest[:ALL_SKILLS], key=lambda s: str(s.get("name")))
 
     def copy(self) -> Draft:
-        return Draft(list(self.attachments), list(self.skills), self.model)
+        return replace(self, attachments=list(self.attachments), skills=list(self.skills))
 
     def request(self, text: str, state: DaemonState) -> Object:
-        """The body of POST /v1/responses."""
+        """The body of POST /v1/responses. Raises BadRequest for a variable that is not set."""
         content: list[Object] = [{"type": "input_text", "text": text}]
         content += [{"type": "input_file", "file_id": a.file_id} for a in self.attachments if a.ready]
         environment: Object = {"type": "container_auto"}
         skills = self.chosen(state)
         if skills:
             environment["skills"] = [{"type": "skill_reference", "skill_id": skill["id"]} for skill in skills]
+        # Of skills that nobody chose, what config.toml grants them is not meant.
+        environment |= network(self.allow, [str(skill["name"]) for skill in skills] if self.skills else [], self.env)
         return {
             "model": self.model or "default",
             "input": [{"type": "message", "role": "user", "content": content}],

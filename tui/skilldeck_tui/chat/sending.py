@@ -115,7 +115,12 @@ class ChatSending(ChatRuns):
                 self.notify(f"{broken.name} was not uploaded; remove it or try again.", severity="error")
                 await self._unsend(key, turn, message)
                 return
-            body = draft.request(message.text, self.state)
+            try:
+                body = draft.request(message.text, self.state)
+            except SkilldeckError as error:  # a variable that is not set
+                self.deck.tell(error)
+                await self._unsend(key, turn, message)
+                return
             names = [attachment.name for attachment in draft.attachments]
             turn.ask(body["input"])
             turn.asked[0].files = names

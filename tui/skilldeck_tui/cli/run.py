@@ -20,13 +20,14 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import demonstration
 from skilldeck_tui.ansi import RESET, Colours
 from skilldeck_tui.cli import output as out
-from skilldeck_tui.cli.allowed import Allow, network
+from skilldeck_tui.cli.allowed import Allow, Env
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
 from skilldeck_tui.cli.complete import complete_model, complete_skill
 from skilldeck_tui.cli.made import folder_to_save, show_made
 from skilldeck_tui.client.client import Change, Client, RunEvent, Snapshot
 from skilldeck_tui.client.types import Object, unsupported
 from skilldeck_tui.client.upload import upload_folder
+from skilldeck_tui.network import network
 
 CANCEL_SECONDS = 10.0
 
@@ -47,6 +48,7 @@ def run(
     ] = "default",
     container: Annotated[str, typer.Option("--container", help="Run commands in this container.")] = "",
     allow: Allow = None,
+    env: Env = None,
     permission: Annotated[
         str, typer.Option("--permission", help="auto, ask or deny; the daemon's own setting if stricter.")
     ] = "",
@@ -61,8 +63,8 @@ def run(
         raise typer.BadParameter("must be auto, ask or deny", param_hint="--permission")
     if container and skill:
         raise typer.BadParameter("a container keeps the skills it was made with", param_hint="--container with --skill")
-    if container and allow:
-        hint = "--container with --allow"
+    if container and (allow or env):
+        hint = f"--container with {'--allow' if allow else '--env'}"
         raise typer.BadParameter("a container keeps the network it was made with", param_hint=hint)
     text = sys.stdin.read() if prompt == "-" else prompt
 
@@ -72,7 +74,7 @@ def run(
             stored, on_disk = await split_skills(client, skill or [])
             request = await build_request(
                 client, text, skills=stored, files=file or [], model=model, container=container,
-                instructions=instructions, allow=allow or [],
+                instructions=instructions, allow=allow or [], env=env or [],
             )  # fmt: skip
             response = await client.start_run(
                 request, permission, project=str(Path.cwd()), disk_skills=on_disk
@@ -92,11 +94,13 @@ async def build_request(
     container: str = "",
     instructions: str = "",
     allow: Sequence[str] = (),
+    env: Sequence[str] = (),
 ) -> Object:
     """The body of POST /v1/responses for a prompt with skills and files, which are uploaded as needed.
 
     Args:
-        allow: hosts that commands may reach; for each skill, those of its table in config.toml come to them.
+        allow, env: hosts that commands may reach and variables put in for them; for each skill, those of its table in
+            config.toml come to them.
     """
     if not prompt.strip():
         raise BadRequest("The prompt is empty.", param="prompt")
@@ -112,7 +116,7 @@ async def build_request(
     if not container:
         names = [Path(name).expanduser().resolve().name if Path(name).is_dir() else split_version(name)[0]
                  for name in skills]  # fmt: skip
-        environment |= network(allow, names)
+        environment |= network(allow, names, env)
     request: Object = {
         "model": model,
         "input": [{"type": "message", "role": "user", "content": content}],

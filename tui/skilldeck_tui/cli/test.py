@@ -16,11 +16,12 @@ import typer
 
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.cli import output as out
-from skilldeck_tui.cli.allowed import Allow, network
+from skilldeck_tui.cli.allowed import Allow, Env
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.complete import complete_model
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
+from skilldeck_tui.network import network
 from skilldeck_tui.skill_tests.asked import SEEDS, Asked, make_plan
 from skilldeck_tui.skill_tests.cases import Case, EvalError
 from skilldeck_tui.skill_tests.plan import Plan, Try
@@ -72,6 +73,7 @@ def run_tests(
         list[Path] | None, typer.Option("--report", help="Also write a report: .html, .md or .json. Repeatable.")
     ] = None,
     allow: Allow = None,
+    env: Env = None,
     json: Json = False,
 ) -> None:
     """Run the tests of skill folders (evals/evals.json, evals/*.yaml) on models of this machine.
@@ -92,6 +94,7 @@ def run_tests(
         only=only,
         again=again,
         allow=tuple(allow or ()),
+        env=tuple(env or ()),
         against=against,
         min_pass=min_pass,
         trigger=trigger,
@@ -146,7 +149,7 @@ async def run_and_print(
         cases = [case for case in _cases(folder, asked) if asked.only.lower() in case.name.lower()]
         if not cases:
             continue
-        environment = network(asked.allow, [folder.expanduser().resolve().name])
+        environment = network(asked.allow, [folder.expanduser().resolve().name], asked.env)
         plan = await make_plan(client, folder, cases, asked, environment=environment)
         done.append(await _run(client, plan, asked, as_json))
     if asked.only and not done:

@@ -296,6 +296,17 @@ class ChatScreen(ChatSending, ModeScreen):
 
         self.app.push_screen(Pick("Which model answers?", rows, value=self.composer.draft.model), picked)
 
+    def action_ask_network(self) -> None:
+        draft = self.composer.draft
+
+        def told(text: str | None) -> None:
+            if text is not None:
+                self.composer.choose_network(text)
+
+        now = " ".join([*draft.allow, *(f"${name}" for name in draft.env)])
+        detail = "Hosts, and after a $ variables of yours for requests to them: api.example.org $API_KEY"
+        self.app.push_screen(Prompt("What may commands reach?", detail, value=now), told)
+
     def action_next_permission(self) -> None:
         self.permission = PERMISSIONS[(PERMISSIONS.index(self.permission) + 1) % len(PERMISSIONS)]
         says = {"": "as the daemon is set", "ask": "ask before each command", "deny": "run no commands"}

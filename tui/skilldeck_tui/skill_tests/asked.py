@@ -37,6 +37,7 @@ class Asked:
     only: str = ""
     again: bool = False
     allow: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
     against: str = ""
     min_pass: float | None = None
     trigger: bool = False

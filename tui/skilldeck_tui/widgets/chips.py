@@ -49,6 +49,9 @@ class Chips(TextBlock):
             number = len(draft.chosen(state))
             text = f"all {plural(number, 'skill')}" if number > 1 else f"{number} skill" if number else "no skills yet"
             chips.append(Content.assemble(("◇ ", "$faint"), (text, "$faint")))
+        if draft.allow:
+            words = [*draft.allow, *(f"${name}" for name in draft.env)]
+            chips.append(Content.assemble(("⇄ ", "$accent"), clean(" ".join(words))))
         if permission:
             word = "asks first" if permission == "ask" else "runs no commands"
             chips.append(Content.styled(f"⚑ {word}", "$warning"))

@@ -22,6 +22,7 @@ from textual.widgets.option_list import Option
 from skilldeck_tui import actions
 from skilldeck_tui.chat import completion
 from skilldeck_tui.chat.draft import Draft, Outgoing
+from skilldeck_tui.network import read_words
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.options import Options
@@ -242,6 +243,11 @@ class Composer(Vertical):
     def choose_model(self, name: str) -> None:
         """The model of the next messages; empty: the daemon's default one."""
         self.draft.model = name
+        self.post_message(self.DraftChanged())
+
+    def choose_network(self, text: str) -> None:
+        """Hosts and variables of the next messages, as a person writes them."""
+        self.draft.allow, self.draft.env = read_words(text)
         self.post_message(self.DraftChanged())
 
     def choose_skill(self, skill_id: str) -> None:
