@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from skilldeck_tui.cli.main import app
-from skilldeck_tui.client.client import Client
+from skilldeck_tui.client.client import Client, Link
 from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.skill_tests.asked import Asked, make_plan
 from skilldeck_tui.skill_tests.reading import load_cases
@@ -182,6 +182,11 @@ async def test_what_was_killed_goes_on_where_it_was(skill: Path, tmp_path: Path)
             env={**os.environ, "HOME": str(tmp_path)},
         )  # fmt: skip
         await until(lambda: len(daemon.model.requests) == 5)
+        (begun,) = (await client.evaluations()).data
+        async with asyncio.timeout(20):
+            async for update in client.follow():  # a try is kept while the next one runs
+                if not isinstance(update, Link) and len(await trials_of(client, begun["id"])) == 2:
+                    break
         process.send_signal(signal.SIGKILL)
         await process.wait()
         gate.set()
@@ -208,7 +213,7 @@ async def test_an_interrupted_evaluation_cancels_its_runs_and_goes_on_when_asked
         plan = await make_plan(client, skill, load_cases(skill), Asked())
         seen: list[Any] = []
         task = asyncio.create_task(evaluate(client, plan, finished=seen.append))
-        await until(lambda: len(daemon.model.requests) == 3)
+        await until(lambda: len(daemon.model.requests) == 3 and seen)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -8,7 +8,7 @@ import pytest
 
 from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import findings, markdown, terminal
-from skilldeck_tui.skill_tests.statistics import Cell, Matrix, difference, wilson
+from skilldeck_tui.skill_tests.statistics import Cell, Matrix, difference, effective, wilson
 
 
 def trial(status: str, *, test: str = "t", variant: str = "latest", number: int = 0, **more: Any) -> dict[str, Any]:
@@ -43,6 +43,21 @@ def test_the_difference_of_two_rates_is_newcombes(one: Any, other: Any, low: flo
     found = difference(cell(*one), cell(*other))
     assert found is not None
     assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@pytest.mark.parametrize(
+    ("tests", "worth"),
+    [
+        ([(3, 6)], 6.0),  # one test by itself
+        ([(1, 1), (0, 1), (1, 1)], 3.0),  # one try each
+        ([(4, 4), (0, 4)], 2.0),  # all tries of a test alike: as many as tests
+        ([(5, 5), (5, 5)], 2.0),  # nothing varies, so nothing can be said of it
+        ([(2, 4), (2, 4)], 8.0),  # no likeness at all
+        ([(4, 4), (1, 4), (3, 4)], 12 / (1 + 3 * 5 / 13)),
+    ],
+)
+def test_tries_of_one_test_count_for_less_than_as_many_tests(tests: Any, worth: float) -> None:
+    assert effective(tests) == pytest.approx(worth)
 
 
 def test_what_was_not_decided_counts_neither_way() -> None:
@@ -83,7 +98,7 @@ def test_reports_say_lift_flakiness_and_what_was_not_judged() -> None:
     trials[0]["checks"].append({"kind": "sentence", "text": "s", "status": "not_judged", "reason": "", "evidence": ""})
     report = summarise(evaluation(), trials)
     assert findings(report) == [
-        "lift of version latest: +75 points (+9 to +95)",
+        "lift of version latest: +75 points (-5 to +95); zero is within the interval",
         "flaky: c (m, latest)",
         "sentences, version latest: 1 not judged; --judge MODEL judges them",
     ]

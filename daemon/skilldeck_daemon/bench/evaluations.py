@@ -1,4 +1,7 @@
-"""Tests of skills: how long a client waits for the results of a large matrix.
+"""Tests of skills: what the runner adds to a model's time, and how long a client waits for a large matrix's results.
+
+The runner's share is what an evaluation takes beyond its runs: looking up, attaching files, reading what happened,
+keeping it. The model answers at an exact pace, three seconds a try, as a large one on a GPU would.
 
 The client is a program of its own, as `skilldeck` is; it reads 1,000 trials of ordinary size over the control socket
 until they are objects, which is what a screen has to wait for. Beside it the same bytes are read from a file.
@@ -16,11 +19,37 @@ from typing import Any
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure
+from skilldeck_daemon.bench.paced_model import NAME, Command, Paced, PacedModel, ready
 from skilldeck_shared.errors import Unavailable
 
 SUITE = "Tests of skills"
 TRIALS = 1000
 GOAL = "200 ms"
+TESTS, PIECES, RATE = 4, 150, 50.0
+SHARE = "≤ 2 %"
+RUNNER = """
+import asyncio, json, sys, time
+from pathlib import Path
+from skilldeck_tui.client.client import Client
+from skilldeck_tui.skill_tests.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.reading import load_cases
+from skilldeck_tui.skill_tests.runner import evaluate
+
+async def main(socket, folder, rounds):
+    shares = []
+    async with await Client.connect(Path(socket)) as client:
+        for _ in range(rounds):
+            began = time.perf_counter()
+            plan = await make_plan(client, folder, load_cases(folder), Asked())
+            done = await evaluate(client, plan)
+            wall = time.perf_counter() - began
+            assert all(trial["status"] == "passed" for trial in done.trials), done.trials
+            runs = sum(trial["seconds"] for trial in done.trials)
+            shares.append(100 * (wall - runs) / sum(trial["model_seconds"] for trial in done.trials))
+    print(json.dumps(shares))
+
+asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+"""
 PROGRAM = """
 import asyncio, json, sys, time
 from pathlib import Path
@@ -46,6 +75,35 @@ asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
 
 
 async def measure(model: str, rounds: int) -> list[Measure]:
+    """The model of the other suites is not used."""
+    return [*await _overhead(rounds), *await _loading(rounds)]
+
+
+async def _overhead(rounds: int) -> list[Measure]:
+    """What the runner adds, in per cent of the model's own time."""
+    async with PacedModel().serving() as paced:
+        with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as folder:
+            skill = _skill(Path(folder) / "counter")
+            remote = {"model": NAME, "engine": "remote", "remote_url": paced.url}
+            async with local.in_process(Path(folder), **remote) as (daemon, _):
+                answer = [Command("wc -l orders.csv"), Paced(["word "] * PIECES, RATE, ready())]
+                paced.answers = answer * (TESTS * rounds)
+                out = await _program(RUNNER, str(daemon.settings.socket), str(skill), str(rounds))
+    shares = tuple(json.loads(out))
+    note = f"{TESTS} tests of {PIECES / RATE:g} s, each with a file, a command and two checks"
+    return [Measure(SUITE, "the runner beside the model", "%", shares, goal=SHARE, note=note)]
+
+
+def _skill(folder: Path) -> Path:
+    (folder / "evals").mkdir(parents=True)
+    (folder / "SKILL.md").write_text("---\nname: counter\ndescription: Counts lines.\n---\nRun `wc -l FILE`.\n")
+    (folder / "orders.csv").write_text("region,amount\nnorth,3\n" * 100)
+    test = "- {{name: t{}, prompt: Count {}., files: [orders.csv], expect: {{exit_codes: [0], files: [orders.csv]}}}}\n"
+    (folder / "evals/basic.yaml").write_text("".join(test.format(number, number) for number in range(TESTS)))
+    return folder
+
+
+async def _loading(rounds: int) -> list[Measure]:
     """Results of one evaluation, loaded."""
     with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as folder:
         async with local.in_process(Path(folder)) as (daemon, _):
@@ -53,18 +111,8 @@ async def measure(model: str, rounds: int) -> list[Measure]:
             copy = Path(folder) / "trials.json"
             kept = await daemon.services.evaluations.trials(TRIALS, evaluation=evaluation)
             copy.write_text(json.dumps(kept.data))
-            arguments = (str(daemon.settings.socket), evaluation, str(copy), str(rounds))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                PROGRAM,
-                *arguments,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            out, error = await process.communicate()
-            if process.returncode:
-                raise Unavailable(f"The client could not read the results: {error.decode(errors='replace')[-500:]}")
+            arguments = (str(daemon.settings.socket), evaluation, str(copy), str(rounds), str(TRIALS))
+            out = await _program(PROGRAM, *arguments)
             size = copy.stat().st_size
     samples = {name: tuple(1000 * value for value in values) for name, values in json.loads(out).items()}
     return [
@@ -79,6 +127,16 @@ async def measure(model: str, rounds: int) -> list[Measure]:
             note=f"{size / 1e6:.1f} MB of JSON",
         )
     ]
+
+
+async def _program(text: str, *arguments: str) -> bytes:
+    """What a client prints. Raises Unavailable with what it said when it failed."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", text, *arguments, stdout=pipe, stderr=pipe)
+    out, error = await process.communicate()
+    if process.returncode:
+        raise Unavailable(f"The client could not be measured: {error.decode(errors='replace')[-500:]}")
+    return out
 
 
 async def _fill(daemon: Daemon) -> str:

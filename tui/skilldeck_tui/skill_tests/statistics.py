@@ -1,6 +1,7 @@
 """Pass rates and what can be said of them: intervals, the difference of two rates, what is flaky, what got worse.
 
-Intervals are at 95 %. Tries are taken as independent. What was not judged counts neither as passed nor as failed.
+Intervals are at 95 %. Tries of one test are alike, so where several tests are taken together their tries count for less
+than as many independent ones (`effective`). What was not judged counts neither as passed nor as failed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Test = tuple[str, str]
 """(source, name)."""
 
 
-def wilson(passed: int, tried: int) -> tuple[float, float]:
+def wilson(passed: float, tried: float) -> tuple[float, float]:
     """The interval in which the true rate lies; (0, 1) when nothing was tried."""
     if not tried:
         return 0.0, 1.0
@@ -27,6 +28,25 @@ def wilson(passed: int, tried: int) -> tuple[float, float]:
     middle = (rate + z2 / (2 * tried)) / (1 + z2 / tried)
     half = Z * sqrt(rate * (1 - rate) / tried + z2 / (4 * tried * tried)) / (1 + z2 / tried)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def effective(tests: Sequence[tuple[int, int]]) -> float:
+    """How many independent tries the tries of several tests, each (passed, tried), are worth.
+
+    n / (1 + (m - 1) r): the design effect of clusters of m with the correlation r within them (its ANOVA estimate).
+    Where nothing varies r cannot be estimated and is taken as 1: each test then counts once. One test by itself is not
+    corrected.
+    """
+    tests = [(passed, tried) for passed, tried in tests if tried]
+    count = sum(tried for _, tried in tests)
+    if len(tests) < 2 or count == len(tests):
+        return count
+    mean, size = sum(passed for passed, _ in tests) / count, count / len(tests)
+    between = sum(tried * (passed / tried - mean) ** 2 for passed, tried in tests) / (len(tests) - 1)
+    within = sum(passed * (tried - passed) / tried for passed, tried in tests) / (count - len(tests))
+    spread = between + (size - 1) * within
+    alike = 1.0 if not spread else min(1.0, max(0.0, (between - within) / spread))
+    return count / (1 + (size - 1) * alike)
 
 
 @dataclass(frozen=True)
@@ -67,7 +87,15 @@ class Cell:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson(self.passed, self.tried)
+        tried = effective([(cell.passed, cell.tried) for cell in self._tests()])
+        return wilson((self.rate or 0.0) * tried, tried)
+
+    def _tests(self) -> list[Cell]:
+        """The tries of each test apart."""
+        found: dict[Test, Cell] = {}
+        for trial in self.trials:
+            found.setdefault((trial["source"], trial["test"]), Cell()).trials.append(trial)
+        return list(found.values())
 
     @property
     def flaky(self) -> bool:

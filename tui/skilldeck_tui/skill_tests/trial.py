@@ -7,7 +7,9 @@ to be looked at; the uploads attached to the prompt are deleted.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from skilldeck_shared.errors import SkilldeckError
@@ -26,20 +28,51 @@ KEPT_FILES = 100
 KEPT_CHECKS = 100
 
 
+class Attachments:
+    """Files of tests, uploaded once however many tries attach them. `close` deletes the uploads; runs keep what they
+    read."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._uploads: dict[Path, asyncio.Task[Object]] = {}
+
+    async def id(self, path: Path) -> str:
+        """The upload's id. Raises what uploading raises."""
+        if path not in self._uploads:
+            self._uploads[path] = asyncio.create_task(self._client.upload_file(path))
+        return str((await asyncio.shield(self._uploads[path]))["id"])
+
+    async def close(self) -> None:
+        for upload in self._uploads.values():
+            with suppress(SkilldeckError):
+                await self._client.delete_file(str((await upload)["id"]))
+
+
 async def run_trial(
-    client: Client, one: Try, skill: str, *, environment: Object | None = None, judge: str = ""
+    client: Client,
+    one: Try,
+    skill: str,
+    *,
+    environment: Object | None = None,
+    judge: str = "",
+    attachments: Attachments | None = None,
+    over: Callable[[], None] | None = None,
 ) -> Object:
-    """Run one try. Errors of the run are its result; only cancelling ends it early, and cancels the run."""
+    """Run one try. Errors of the run are its result; only cancelling ends it early, and cancels the run.
+
+    Args:
+        attachments: shared by many tries; without it the try has its own.
+        over: called when no model works for it any more: what follows is looking.
+    """
     if one.case.problem:
         return _told(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {one.case.problem}")])
     loop = asyncio.get_running_loop()
-    began, files, run_id = loop.time(), list[str](), ""
+    began, run_id = loop.time(), ""
+    uploads = attachments or Attachments(client)
     try:
         content: list[Object] = [{"type": "input_text", "text": one.case.prompt}]
         for path in one.case.files:
-            stored = await client.upload_file(path)
-            files.append(str(stored["id"]))
-            content.append({"type": "input_file", "file_id": stored["id"]})
+            content.append({"type": "input_file", "file_id": await uploads.id(path)})
         shell = {"type": "container_auto", "skills": list(one.variant.skills), **(environment or {})}
         request = {
             "model": one.model,
@@ -50,6 +83,8 @@ async def run_trial(
         }
         run_id = str((await client.start_run(request))["id"])
         response = await watched(client, run_id, one.case.timeout)
+        if over is not None and not judge:
+            over()
         seen = read_outcome(client, skill, one.case.prompt, response, (await client.run(run_id)).timeline)
         return await _held(one, skill, seen, run_id, judge)
     except TimeoutError:
@@ -60,9 +95,8 @@ async def run_trial(
         failed = Verdict(COMPLETED, "failed", str(error))
         return _told(one, skill, "error", [failed], run_id=run_id, seconds=loop.time() - began)
     finally:
-        for file_id in files:
-            with suppress(SkilldeckError):
-                await client.delete_file(file_id)
+        if attachments is None:
+            await uploads.close()
 
 
 async def judge_again(client: Client, one: Try, skill: str, run_id: str, judge: str = "") -> Object:
