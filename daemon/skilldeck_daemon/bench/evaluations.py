@@ -19,7 +19,7 @@ from typing import Any
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure
-from skilldeck_daemon.bench.paced_model import NAME, Command, Paced, PacedModel, ready
+from skilldeck_daemon.bench.paced_model import NAME, Answer, Command, Paced, PacedModel, ready
 from skilldeck_shared.errors import Unavailable
 
 SUITE = "Tests of skills"
@@ -86,7 +86,7 @@ async def _overhead(rounds: int) -> list[Measure]:
             skill = _skill(Path(folder) / "counter")
             remote = {"model": NAME, "engine": "remote", "remote_url": paced.url}
             async with local.in_process(Path(folder), **remote) as (daemon, _):
-                answer = [Command("wc -l orders.csv"), Paced(["word "] * PIECES, RATE, ready())]
+                answer: list[Answer] = [Command("wc -l orders.csv"), Paced(["word "] * PIECES, RATE, ready())]
                 paced.answers = answer * (TESTS * rounds)
                 out = await _program(RUNNER, str(daemon.settings.socket), str(skill), str(rounds))
     shares = tuple(json.loads(out))
