@@ -124,6 +124,21 @@ async def test_a_run_that_does_otherwise_fails_it(client: Client, folder: Path, 
     assert len(result.failures) >= 5
 
 
+async def test_a_file_whose_upload_is_gone_is_taken_from_the_container(
+    client: Client, folder: Path, fake: FakeDaemon
+) -> None:
+    run = await ran(client, folder)
+    (upload,) = [file["id"] for file in (await client.files()).data]
+    await client.delete_file(str(upload))
+    fake.file_data.pop(str(upload), None)
+    with pytest.raises(BadRequest, match="attached is gone"):
+        await propose(client, run)
+    (container,) = fake.container_files.values()
+    for entry, _ in container.values():
+        entry["source"] = "user" if entry["path"] == "/mnt/data/a.csv" else "assistant"
+    assert (await propose(client, run)).files == (("a.csv", b"x\n"),)
+
+
 async def test_a_second_run_is_added_and_overwrites_nothing(client: Client, folder: Path) -> None:
     first = await propose(client, await ran(client, folder))
     path, _ = write(first, folder, first.checks[:1])

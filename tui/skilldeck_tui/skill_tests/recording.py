@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.client.types import Object
 
@@ -75,7 +75,7 @@ async def propose(client: Client, run_id: str) -> Proposal:
     prompt, attached = _asked(detail.input)
     if not prompt.strip():
         raise BadRequest(f"{run_id} has no prompt of a person.", "Name the run that answers one.", param="run")
-    files = [await _content(client, part) for part in attached]
+    files = await _contents(client, response, attached)
     calls = list(_calls(response))
     used = [part for command, _, _ in calls for part in re.findall(rf"{SKILLS}([\w.-]+)", command)]
     skill, folder = await _skill(client, response, used)
@@ -129,6 +129,47 @@ def _asked(items: Sequence[Object]) -> tuple[str, list[Object]]:
     parts = content or []
     text = "\n".join(str(part.get("text")) for part in parts if part.get("type") == "input_text")
     return text, [part for part in parts if part.get("type") in ("input_file", "input_image")]
+
+
+async def _contents(client: Client, response: Object, attached: Sequence[Object]) -> list[tuple[str, bytes]]:
+    """The attached files. Uploads that are gone by now (those of tests are) still lie in the run's container."""
+    found, gone = list[tuple[str, bytes]](), 0
+    for part in attached:
+        try:
+            found.append(await _content(client, part))
+        except NotFound:
+            gone += 1
+    if not gone:
+        return found
+    lying = [
+        (PurePosixPath(str(entry["path"])).name, container, entry)
+        for container, entries in (await _in_containers(client, response)).items()
+        for entry in entries
+        if entry.get("source") == "user"
+    ]
+    rest = [one for one in lying if one[0] not in [name for name, _ in found]]
+    if len(rest) < gone:
+        raise BadRequest(
+            "A file that was attached is gone.", "Ask again with the file, and save that run.", param="run"
+        )
+    for name, container, entry in rest[:gone]:
+        found.append((name, await read_all(client.read_container_file(container, str(entry["id"])), FILE_BYTES)))
+    return found
+
+
+async def _in_containers(client: Client, response: Object) -> dict[str, list[Object]]:
+    """The files of the containers that the run's commands ran in, by path; a container that is gone has none."""
+    containers = {
+        str(item["environment"]["container_id"])
+        for item in response.get("output") or []
+        if item["type"] == "shell_call" and (item.get("environment") or {}).get("container_id")
+    }
+    found: dict[str, list[Object]] = {}
+    for container in sorted(containers):
+        with suppress(SkilldeckError):
+            entries = (await client.container_files(container, limit=1000)).data
+            found[container] = sorted(entries, key=lambda entry: str(entry["path"]))
+    return found
 
 
 async def _content(client: Client, part: Object) -> tuple[str, bytes]:
@@ -225,18 +266,9 @@ def literal(text: str) -> str:
 
 
 async def _made(client: Client, response: Object, given: set[str]) -> list[Check]:
-    containers = {
-        str(item["environment"]["container_id"])
-        for item in response.get("output") or []
-        if item["type"] == "shell_call" and (item.get("environment") or {}).get("container_id")
-    }
     checks: list[Check] = []
-    for container in sorted(containers):
-        try:
-            entries = (await client.container_files(container, limit=1000)).data
-        except SkilldeckError:  # it is gone, and what it held
-            continue
-        for entry in sorted(entries, key=lambda entry: str(entry["path"])):
+    for container, entries in (await _in_containers(client, response)).items():
+        for entry in entries:
             path = str(entry["path"]).removeprefix(DATA)
             if path in given or entry.get("source") == "user" or path.startswith("/"):
                 continue
