@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.bench import containers, references, report, server, store, uploads
+from skilldeck_daemon.bench import containers, neighbours, references, report, server, store, uploads
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
 from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine import registry
@@ -87,6 +87,15 @@ async def test_the_server_is_measured_against_its_own_engine() -> None:
     assert streaming.ratio > 0
     # A request begins before its first token and ends after its last.
     assert whole.ours[0] < 2 * streaming.ours[0]
+
+
+async def test_decoding_beside_busy_processes_is_held_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "CROWD", 1)
+    (measured,) = await neighbours.measure("tiny", 1)
+    share = float(measured.reference.partition("%")[0]) / 100
+    assert 0.5 <= share < 1, "one thread beside a process a core"
+    assert measured.ratio is not None
+    assert measured.ratio > 0
 
 
 def test_a_rate_is_of_the_time_in_which_all_streams_write() -> None:
