@@ -2,7 +2,7 @@
 
 A deny list over an allowed default: namespaces, the capability drop and read-only mounts do the isolating; the
 filter closes what those leave open to an unprivileged process (AF_VSOCK is not namespaced; TIOCSTI injects into a
-terminal; a lease on a file makes the daemon that opens it wait 45 s; memfd_create hides memory from a watchdog) and
+terminal; TIOCSETD loads the module of a line discipline into the kernel; a lease on a file makes the daemon that opens it wait 45 s; memfd_create hides memory from a watchdog) and
 cuts the kernel surface that a skill never needs.
 
 `program()` is the bytes bwrap's --seccomp takes. Unknown machine: `KeyError`, and no container starts.
@@ -126,6 +126,7 @@ _DENIED = [name for name in _NUMBERS if name not in {*_ABSENT, *_HIDDEN_MEMORY, 
 _CLONE_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x70000000
 _TIOCSTI = 0x5412
 _TIOCLINUX = 0x541C
+_TIOCSETD = 0x5423
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 # ICMP, TCP, UDP, ICMPv6. For SCTP, DCCP and their like anybody's socket() would load a module into the kernel.
 _PROTOCOLS = (0, 1, 6, 17, 58)
@@ -209,6 +210,7 @@ def program(*, hide_memory: bool, machine: str | None = None) -> bytes:
         # The kernel looks at the low 32 bits only, so the filter does as well.
         asm.op(_LD, _arg(1))
         asm.op(_JEQ, _TIOCSTI, f"{name}_no", None)
+        asm.op(_JEQ, _TIOCSETD, f"{name}_no", None)
         asm.op(_JEQ, _TIOCLINUX, f"{name}_no", f"{name}_ok")
         asm.label(f"{name}_no")
         asm.op(_RET, _errno(errno.EPERM))

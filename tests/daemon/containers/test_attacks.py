@@ -157,6 +157,8 @@ ROWS = [
     Row("lease a file that the daemon will open", python="import fcntl\nfor path in ('attack.py', '/mnt/skills/demo/SKILL.md'):\n    with open(path) as file: attempt(fcntl.fcntl, file, fcntl.F_SETLEASE, fcntl.F_WRLCK)", expect=r"EPERM\nEPERM\n"),
     Row("personality", python=f"call({number('personality')}, 0x0400000)", expect=r"EPERM\n"),
     Row("inject into a terminal", python="import fcntl, pty\nm, s = pty.openpty()\nattempt(fcntl.ioctl, s, 0x5412, b'x')", expect=r"EPERM\n"),
+    Row("load a kernel module by a terminal", python="import fcntl, pty, struct\nm, s = pty.openpty()\nfor kind in (0, 13, 29): attempt(fcntl.ioctl, s, 0x5423, struct.pack('i', kind))", expect=r"(EPERM\n){3}"),
+    Row("a terminal works", python="import os, pty\nm, s = pty.openpty()\nos.write(m, b'x\\n')\nprint(os.read(s, 9))", expect=r"b'x\\n'\n"),
     syscall("io_setup", "64, b'\\0' * 8", "ENOSYS"),
     Row("load a kernel module by socket()", python="for kind, protocol in ((1, 132), (5, 132), (6, 33), (6, 0), (1, 262)):\n    attempt(socket.socket, socket.AF_INET, kind, protocol)", expect=r"(EPROTONOSUPPORT\n){5}"),
     family("AF_VSOCK", 40, "socket.SOCK_STREAM"),
