@@ -25,6 +25,7 @@ from skilldeck_daemon.cli_settings import read_object, takes_settings
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
+from skilldeck_shared.terminal import say
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -58,15 +59,15 @@ def main() -> None:
 
 
 def fail(error: SkilldeckError) -> NoReturn:
-    print(f"error: {error.title}", file=sys.stderr)
+    say(f"error: {error.title}", file=sys.stderr)
     if error.hint:
-        print(f"  fix: {error.hint}", file=sys.stderr)
+        say(f"  fix: {error.hint}", file=sys.stderr)
     sys.exit(INVALID if isinstance(error, (BadRequest, NotFound)) else 1)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -109,7 +110,7 @@ async def _serve(settings: Settings) -> None:
     heap.collect_less()
     settling = asyncio.create_task(_then(daemon.loaded, heap.collect_less))
     try:
-        print(f"skilldeckd {__version__} listens on {daemon.services.http_url} and {settings.socket}", flush=True)
+        say(f"skilldeckd {__version__} listens on {daemon.services.http_url} and {settings.socket}", flush=True)
         await daemon.serve()
     finally:
         settling.cancel()

@@ -16,6 +16,7 @@ import typer
 
 from skilldeck_daemon.settings import load_settings
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import live, say
 
 if TYPE_CHECKING:
     from skilldeck_daemon.engine.registry import StoredModel
@@ -34,12 +35,12 @@ def ls(as_json: AsJson = False) -> None:
 
     found = registry.ls(_models())
     if as_json:
-        print(json.dumps([registry.stored_object(model) for model in found]))
+        say(json.dumps([registry.stored_object(model) for model in found]))
         return
     width = max([len(model.id) for model in found], default=0)
     for model in found:
         about = f"{_size(model.size):>9}  {model.context:>7} tokens  {_kind(model):<14}  {model.origin}"
-        print(f"{model.id:<{width}}  {about}".rstrip())
+        say(f"{model.id:<{width}}  {about}".rstrip())
 
 
 @models_app.command("info")
@@ -51,14 +52,14 @@ def info(model: Name, as_json: AsJson = False) -> None:
     shown = {**registry.stored_object(found), "tool_text": _tool_text(found.family)}
     shown |= _calls(found)
     if as_json:
-        print(json.dumps(shown))
+        say(json.dumps(shown))
         return
     shown["size"] = _size(found.size)
     if not found.template:
         shown["description"] = "No chat template: it continues text (/v1/completions) and does not chat."
     for name, value in shown.items():
         if value:
-            print(f"{name:<13} {value}")
+            say(f"{name:<13} {value}")
 
 
 @models_app.command("pull")
@@ -73,8 +74,8 @@ def pull(model: HubId, as_json: AsJson = False) -> None:
         show.end()
     stored = registry.stored_object(registry.info(model, _models()))
     if trouble := stored.get("trouble"):
-        print(trouble, file=sys.stderr)
-    print(json.dumps(stored) if as_json else path)
+        say(str(trouble), file=sys.stderr)
+    say(json.dumps(stored) if as_json else str(path))
 
 
 @models_app.command("rm")
@@ -83,7 +84,7 @@ def rm(model: HubId, as_json: AsJson = False) -> None:
     from skilldeck_daemon.engine import registry
 
     freed = registry.rm(model, _models())
-    print(json.dumps({"id": model, "deleted": True, "freed": freed}) if as_json else f"freed {_size(freed)}")
+    say(json.dumps({"id": model, "deleted": True, "freed": freed}) if as_json else f"freed {_size(freed)}")
 
 
 class _Progress:
@@ -97,14 +98,14 @@ class _Progress:
     def __call__(self, fraction: float, stage: str) -> None:
         if self._live:
             seconds = time.monotonic() - self._begun
-            print(f"\r{fraction:6.1%} {stage} ({seconds:.0f} s)\x1b[K", end="", file=sys.stderr, flush=True)
+            live(f"{fraction:6.1%} {stage} ({seconds:.0f} s)", sys.stderr)
         elif int(fraction * 10) > self._told:
             self._told = int(fraction * 10)
-            print(f"{fraction:4.0%} {stage}", file=sys.stderr, flush=True)
+            say(f"{fraction:4.0%} {stage}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._live:
-            print(file=sys.stderr)
+            say(file=sys.stderr)
 
 
 def _tool_text(family_name: str) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from skilldeck_daemon.settings import load_settings
 from skilldeck_shared import base_packages
+from skilldeck_shared.terminal import say
 
 sandbox_app = typer.Typer(help="What the model's commands find in their sandbox.", no_args_is_help=True)
 
@@ -55,8 +56,8 @@ def build(
     node = [name.removeprefix(base_packages.NPM_MARK) for name in every if name.startswith(base_packages.NPM_MARK)]
     built = base_build.build(root, bwrap.find_python(uid).executable, wanted, node)
     if as_json:
-        print(json.dumps(asdict(built)))
+        say(json.dumps(asdict(built)))
         return
-    print(f"{built.packages} packages, {built.bytes / 1e6:.0f} MB, in {built.seconds:.0f} s: {built.folder}")
+    say(f"{built.packages} packages, {built.bytes / 1e6:.0f} MB, in {built.seconds:.0f} s: {built.folder}")
     if settings.sandbox_python is not None:
-        print(f"the setting sandbox_python ({settings.sandbox_python}) comes before it")
+        say(f"the setting sandbox_python ({settings.sandbox_python}) comes before it")

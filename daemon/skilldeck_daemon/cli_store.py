@@ -17,6 +17,7 @@ import typer
 
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import say
 
 if TYPE_CHECKING:
     from skilldeck_daemon.store.backup import Backup
@@ -73,14 +74,14 @@ def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     report = asyncio.run(checks.check(database, blobs))
     if as_json:
         shown = asdict(report) | {"ok": not report.problems, "orphans": list(report.orphans)}
-        print(json.dumps({**shown, "orphan_bytes": sum(report.orphans.values())}))
+        say(json.dumps({**shown, "orphan_bytes": sum(report.orphans.values())}))
     else:
         for problem in report.problems:
-            print(f"{problem.kind:<9} {problem.what}: {problem.wrong}\n          fix: {problem.fix}")
-        print(f"schema {report.schema or '?'}, {report.rows} documents, {report.blobs} blobs, {report.bytes:,} bytes")
+            say(f"{problem.kind:<9} {problem.what}: {problem.wrong}\n          fix: {problem.fix}")
+        say(f"schema {report.schema or '?'}, {report.rows} documents, {report.blobs} blobs, {report.bytes:,} bytes")
         if report.orphans:
-            print(f"{len(report.orphans)} blobs ({sum(report.orphans.values()):,} bytes) that nothing names any more")
-        print(f"{len(report.problems)} problems" if report.problems else "sound")
+            say(f"{len(report.orphans)} blobs ({sum(report.orphans.values()):,} bytes) that nothing names any more")
+        say(f"{len(report.problems)} problems" if report.problems else "sound")
     raise typer.Exit(DAMAGE if report.problems else 0)
 
 
@@ -94,8 +95,8 @@ def _data(settings: Settings) -> Path:
 
 
 def _tell(made: Backup, line: str, as_json: bool, name: str) -> None:
-    print(json.dumps({"file": name, **asdict(made)}) if as_json else line)
+    say(json.dumps({"file": name, **asdict(made)}) if as_json else line)
     for sha in made.damaged:
-        print(f"damaged when the backup was made, and not in it: {sha}", file=sys.stderr)
+        say(f"damaged when the backup was made, and not in it: {sha}", file=sys.stderr)
     if made.damaged:
         raise typer.Exit(DAMAGE)

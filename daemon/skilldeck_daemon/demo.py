@@ -28,11 +28,12 @@ import openai
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.paths import examples_dir
+from skilldeck_shared.terminal import painted, say
 
 SKILL = "invoice-check"
 STARTUP_SECONDS = 180.0
 
-BOLD, DIM, GREEN, RED, CYAN, RESET = "\033[1m", "\033[2m", "\033[32m", "\033[31m", "\033[36m", "\033[0m"
+BOLD, DIM, GREEN, RED, CYAN = "1", "2", "32", "31", "36"
 
 
 class DemoFailed(SkilldeckError):
@@ -40,11 +41,11 @@ class DemoFailed(SkilldeckError):
 
 
 def paint(style: str, text: str) -> str:
-    return f"{style}{text}{RESET}" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+    return painted(text, style) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 
 
 def step(text: str) -> None:
-    print(paint(BOLD, f"▸ {text}"), flush=True)
+    say(paint(BOLD, f"▸ {text}"), flush=True)
 
 
 @dataclass
@@ -124,7 +125,7 @@ class Printer:
 
     def write(self, text: str, style: str = "") -> None:
         if text:
-            print(paint(style, text) if style else text, end="", flush=True)
+            say(paint(style, text) if style else text, end="", flush=True)
             self.at_line_start = text.endswith("\n")
 
     def line(self, text: str = "", style: str = "") -> None:
@@ -234,7 +235,7 @@ def main(*, open_tui: bool | None = None) -> int:
                 return subprocess.call([sys.executable, "-m", "skilldeck_tui", "--run", response.id], env=env)
         return 0
     except (SkilldeckError, openai.OpenAIError) as error:
-        print(paint(RED, f"Demo failed: {error}"), file=sys.stderr)
+        say(paint(RED, f"Demo failed: {error}"), file=sys.stderr)
         return 1
     finally:
         shutil.rmtree(home, ignore_errors=True)

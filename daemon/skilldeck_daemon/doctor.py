@@ -30,6 +30,7 @@ from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import say
 
 STATUS = {
     "bubblewrap": 10,
@@ -119,12 +120,12 @@ def run(as_json: bool) -> int:
     ]
     status = exit_status(checks)
     if as_json:
-        print(json.dumps({"ok": status == 0, "status": status, "checks": [c.as_dict() for c in checks]}, indent=2))
+        say(json.dumps({"ok": status == 0, "status": status, "checks": [c.as_dict() for c in checks]}, indent=2))
         return status
     for check in checks:
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
+        say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")
         if check.fix:
-            print(f"      {'note' if check.ok else 'fix'}: {check.fix}")
+            say(f"      {'note' if check.ok else 'fix'}: {check.fix}")
     return status
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TextIO
 
 from skilldeck_daemon.agent.services import LogEntry
+from skilldeck_shared.terminal import clean
 
 CAPACITY = 5_000
 FOLLOWER_CAPACITY = 1_000
@@ -43,6 +44,9 @@ class PlainFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
 
 
 class LogRing(logging.Handler):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.format import clean
+from skilldeck_shared.terminal import clean
 from support.fake_daemon import FakeDaemon
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.export import as_json, item_markdown, markdown, save
 from skilldeck_tui.chat.items import ShellItem, TextItem, UserItem
 from skilldeck_tui.chat.output import MAX_LINES, OutputBuffer
 from skilldeck_tui.chat.transcript import Turn, spans
 from skilldeck_tui.client.client import RunDetail, RunEvent
-from skilldeck_tui.format import age, clean, count, duration, size
+from skilldeck_tui.format import age, count, duration, size
 from skilldeck_tui.widgets.transcript.message import split
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

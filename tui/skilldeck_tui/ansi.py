@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.color import Color
 from rich.style import Style
 
-from skilldeck_tui.format import ESCAPES, clean
+from skilldeck_shared.terminal import ESCAPES, clean
 
 PLAIN = Style()
 RESET = "\x1b[0m"

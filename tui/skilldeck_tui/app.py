@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from textual import work
 from textual.app import App
 from textual.binding import BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
@@ -30,6 +31,7 @@ from skilldeck_tui.modes import MODES
 from skilldeck_tui.notices import notice
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
+from skilldeck_tui.safe_lines import SafeLines
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
 from skilldeck_tui.screens.help import Help
@@ -114,11 +116,15 @@ class SkilldeckApp(App[None]):
         self._run_status: dict[str, str] = {}
         self._asked: set[str] = set()
         self._interrupted = -AGAIN_SECONDS
+        self._safe_lines = SafeLines()
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.preferences.theme or self.memory.theme or DARK.name
         if self.preferences.keys:
             self.set_keymap(self.preferences.keys)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._safe_lines]
 
     def on_mount(self) -> None:
         if self._mode != self.current_mode:

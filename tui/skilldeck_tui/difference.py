@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skilldeck_tui.format import clean, size
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import size
 from skilldeck_tui.widgets.preview import as_text
 
 LIMIT = 512 * 1024

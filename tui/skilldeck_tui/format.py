@@ -1,30 +1,10 @@
-"""How values are shown: ages, sizes, durations, and text made safe for a terminal. Pure functions."""
+"""How values are shown: ages, sizes, durations, one line of a text. Pure functions."""
 
 from __future__ import annotations
 
-import re
+from skilldeck_shared.terminal import clean
 
-ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[PX^_].*?(?:\x1b\\|$)|[ -/]*[0-~])|[\x80-\x9f]",
-    re.DOTALL,
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-
-
-def clean(text: str) -> str:
-    """Text without what a terminal would act on: escape sequences, control characters, direction overrides,
-    and half surrogate pairs, which end the writing to it.
-
-    Newlines stay, tabs become blanks, and a carriage return keeps what was written after it, as a terminal shows it.
-    """
-    if "\x1b" in text or any("\x80" <= c <= "\x9f" for c in text):
-        text = ESCAPES.sub("", text)
-    if "\r" in text:
-        text = text.replace("\r\n", "\n")
-        if "\r" in text:
-            text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
-    return _CONTROLS.sub("", text).replace("\t", "    ")
 
 
 def one_line(text: str, limit: int = 200) -> str:

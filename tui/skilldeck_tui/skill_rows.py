@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from textual.content import Content
 
-from skilldeck_tui.format import clean
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.state import DaemonState, Object
 from skilldeck_tui.watching.watcher import WatchState

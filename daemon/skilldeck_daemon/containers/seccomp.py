@@ -2,8 +2,8 @@
 
 A deny list over an allowed default: namespaces, the capability drop and read-only mounts do the isolating; the
 filter closes what those leave open to an unprivileged process (AF_VSOCK is not namespaced; TIOCSTI injects into a
-terminal; TIOCSETD loads the module of a line discipline into the kernel; a lease on a file makes the daemon that opens it wait 45 s; memfd_create hides memory from a watchdog) and
-cuts the kernel surface that a skill never needs.
+terminal; TIOCSETD loads a line discipline's module into the kernel; a lease on a file makes the daemon that opens it
+wait 45 s; memfd_create hides memory from a watchdog) and cuts the kernel surface that a skill never needs.
 
 `program()` is the bytes bwrap's --seccomp takes. Unknown machine: `KeyError`, and no container starts.
 """

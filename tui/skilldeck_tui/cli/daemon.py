@@ -306,11 +306,9 @@ def get(
     async def work() -> None:
         async with connected(ctx, start=False) as client, client.read_file(file_id) as chunks:
             if output is None:
+                write = out.content()
                 async for chunk in chunks:
-                    with out.writing():
-                        sys.stdout.buffer.write(chunk)
-                with out.writing():
-                    sys.stdout.buffer.flush()
+                    write(chunk)
                 return
             part = output.with_name(output.name + ".part")
             try:

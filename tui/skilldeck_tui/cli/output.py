@@ -7,6 +7,7 @@ error is one JSON line on stderr. Colours and progress bars appear only on a ter
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import signal
@@ -20,8 +21,8 @@ from typing import Any, NoReturn, TextIO
 import typer
 
 from skilldeck_shared.errors import BadRequest, Conflict, Forbidden, NotFound, SkilldeckError, TooLarge
+from skilldeck_shared.terminal import clean, live, painted, shown
 from skilldeck_tui.client.types import DaemonUnreachable
-from skilldeck_tui.format import clean
 
 OK, FAILED, USAGE, UNREACHABLE, INVALID, BROKEN, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -58,27 +59,58 @@ def colours(stream: TextIO) -> bool:
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     if not colours(stream or sys.stderr):
         return text
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+    return painted(text, _STYLES[style])
 
 
 def safe(text: str, stream: TextIO | None = None) -> str:
-    """What a model or its commands wrote, for a terminal: without escape sequences, which could rewrite what the
-    person sees. Into a pipe it goes as it is."""
+    """What a model or its commands wrote, for what takes it apart before it is written; see `put`."""
     return clean(text) if (stream or sys.stdout).isatty() else text
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Write a text, whoever it is of: for a terminal without what it would act on but `paint`."""
+    stream.write(shown(text, stream))
+    stream.flush()
 
 
 def note(text: str, style: str = "") -> None:
     """A diagnostic line."""
     progress_off()
-    print(paint(text, style) if style else text, file=sys.stderr, flush=True)
+    put(sys.stderr, (paint(text, style) if style else text) + "\n")
+
+
+def put_colours(stream: TextIO, text: str) -> None:
+    """Write what `ansi.Colours` made of a command's output: of its sequences it keeps colours alone."""
+    stream.write(text)
+    stream.flush()
+
+
+def question(text: str) -> None:
+    """A question on stderr, answered behind it."""
+    progress_off()
+    put(sys.stderr, text)
 
 
 def data(text: str, end: str = "\n") -> None:
     """A line of the result."""
     progress_off()
     with writing():
-        sys.stdout.write(text + end)
-        sys.stdout.flush()
+        put(sys.stdout, text + end)
+
+
+def content() -> Callable[[bytes], None]:
+    """What writes a file to stdout, given its bytes in pieces: as they are, for a terminal as safe text."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def write(piece: bytes) -> None:
+        with writing():
+            if sys.stdout.isatty():
+                put(sys.stdout, decoder.decode(piece))
+            else:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+
+    return write
 
 
 @contextmanager
@@ -112,9 +144,9 @@ def explain(error: SkilldeckError, as_json: bool = False, *, folder: str = "") -
         for name in ("line", "column"):
             if isinstance(getattr(error, name, None), int):
                 body[name] = getattr(error, name)
-        print(json.dumps(body, ensure_ascii=False), file=sys.stderr)
+        put(sys.stderr, json.dumps(body, ensure_ascii=False) + "\n")
     else:
-        note(f"{paint('error:', 'red')} {f'{safe(folder, sys.stderr)}: ' if folder else ''}{error.title}")
+        note(f"{paint('error:', 'red')} {f'{folder}: ' if folder else ''}{error.title}")
         if error.hint:
             note(f"  {error.hint}", "dim")
     return exit_code(error)
@@ -162,9 +194,10 @@ def _close_stdout() -> None:
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
     """Aligned columns; headers only on a terminal, so that a pipe gets rows alone."""
     cells = [[str(cell) for cell in row] for row in rows]
-    shown = [list(headers), *cells] if sys.stdout.isatty() else cells
-    widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(headers))]
-    for number, row in enumerate(shown):
+    if sys.stdout.isatty():  # a row is a line, whatever the names in it are
+        cells = [list(headers), *([" ".join(clean(cell).split("\n")) for cell in row] for row in cells)]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(len(headers))]
+    for number, row in enumerate(cells):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         data(paint(line, "dim", sys.stdout) if number == 0 and sys.stdout.isatty() else line)
 
@@ -207,17 +240,15 @@ def draw(label: str, fraction: float, detail: str = "") -> None:
     width = 24
     filled = "━" * round(width * fraction) if fraction >= 0 else ""
     bar = f"{filled}{paint('━' * (width - len(filled)), 'dim')} " if fraction >= 0 else ""
-    _bar = f"{label} {bar}{detail}".rstrip()
-    sys.stderr.write(f"\r\x1b[K{_bar}")
-    sys.stderr.flush()
+    _bar = f"{' '.join(label.split())} {bar}{detail}".rstrip()
+    live(_bar, sys.stderr)
 
 
 def progress_off() -> None:
     """Remove the bar, before anything else is written."""
     global _bar
     if _bar:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        live("", sys.stderr)
         _bar = ""
 
 

@@ -269,8 +269,9 @@ class TextPrinter:
             return
         shown = self._colours[name].feed(text)
         if name == "stderr" and "\x1b" not in shown:
-            shown = out.paint(shown, "yellow")
-        self._write("stderr", shown, made_safe=True)
+            self._write("stderr", shown, "yellow")
+        else:
+            self._write("stderr", shown, made_safe=True)
 
     def _note(self, text: str, style: str) -> None:
         self._end_line()
@@ -283,18 +284,18 @@ class TextPrinter:
             self._end_line()
         out.progress_off()
         stream = sys.stdout if name == "stdout" else sys.stderr
-        text = text if made_safe else out.safe(text, stream)
         with out.writing():
-            stream.write(out.paint(text, style, stream) if style else text)
-            stream.flush()
+            if made_safe:
+                out.put_colours(stream, text)
+            else:
+                out.put(stream, out.paint(text, style, stream) if style else text)
         self._mid_line = "" if text.removesuffix(RESET).endswith("\n") else name
 
     def _end_line(self) -> None:
         if self._mid_line:
             stream = sys.stdout if self._mid_line == "stdout" else sys.stderr
             with out.writing():
-                stream.write("\n")
-                stream.flush()
+                out.put(stream, "\n")
             self._mid_line = ""
 
 
@@ -319,8 +320,7 @@ async def _ask(client: Client, approval: Object) -> None:
         out.note(f"waiting for an approval (answer it in the TUI: skilldeck):\n{commands}", "yellow")
         return
     out.note(f"The model wants to run:\n{commands}", "yellow")
-    sys.stderr.write("Allow? [y]es, for this [s]ession, [a]lways, [N]o, or a note for the model: ")
-    sys.stderr.flush()
+    out.question("Allow? [y]es, for this [s]ession, [a]lways, [N]o, or a note for the model: ")
     answer = (await asyncio.to_thread(sys.stdin.readline)).strip()
     allowed = answer.lower() in ("y", "yes", "s", "session", "a", "always")
     message = "" if allowed or answer.lower() in ("", "n", "no") else answer

@@ -188,9 +188,7 @@ def show(
         async with connected(ctx, start=False) as client:
             skill = await find_skill(client, wanted)
             if path:
-                content = await read_all(client.read_skill_file(str(skill["id"]), path, version))
-                sys.stdout.buffer.write(content)
-                sys.stdout.buffer.flush()
+                out.content()(await read_all(client.read_skill_file(str(skill["id"]), path, version)))
                 return
             tree = await client.skill_tree(str(skill["id"]), version)
         if json:

@@ -118,8 +118,7 @@ async def _one(client: Client, skill: Object, new: Fetched, several: Several, *,
 async def _agreed(name: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
-    sys.stderr.write(f"Update {name}? [y/N] ")
-    sys.stderr.flush()
+    out.question(f"Update {name}? [y/N] ")
     return (await asyncio.to_thread(sys.stdin.readline)).strip().lower() in ("y", "yes")
 
 

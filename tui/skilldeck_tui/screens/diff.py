@@ -16,10 +16,11 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.client.client import read_all
 from skilldeck_tui.difference import LIMIT, FileChange, Line, as_patch, changes, lines
-from skilldeck_tui.format import age, clean, plural
+from skilldeck_tui.format import age, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import Object

@@ -12,9 +12,10 @@ from textual.widget import Widget
 from textual.widgets import DataTable, ProgressBar, Static
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.client.client import read_all
-from skilldeck_tui.format import age, clean, size
+from skilldeck_tui.format import age, size
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.prompt import Prompt

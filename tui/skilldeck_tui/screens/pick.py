@@ -16,7 +16,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from skilldeck_tui.format import clean, one_line
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import one_line
 from skilldeck_tui.widgets.options import Options
 
 MOST = 200

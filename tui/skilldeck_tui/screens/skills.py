@@ -20,10 +20,11 @@ from textual.widgets import DataTable, OptionList, ProgressBar, Static
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions, editor
 from skilldeck_tui.client.client import read_all
 from skilldeck_tui.client.upload import upload_folder
-from skilldeck_tui.format import clean, plural
+from skilldeck_tui.format import plural
 from skilldeck_tui.lints import grave
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm

@@ -9,8 +9,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.draft import Attachment, Draft
-from skilldeck_tui.format import clean, plural, size
+from skilldeck_tui.format import plural, size
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.widgets.text_block import TextBlock

@@ -8,7 +8,8 @@ from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from skilldeck_tui.format import clean, size
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import size
 from skilldeck_tui.rich_text import rich_text
 from skilldeck_tui.state import Object
 

@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.client.types import LogRecord
-from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.transcript.output_view import crop
 
 KEEP = 5000

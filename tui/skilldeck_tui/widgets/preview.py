@@ -11,7 +11,8 @@ from textual.content import Content
 from textual.highlight import highlight
 from textual.widgets import Static
 
-from skilldeck_tui.format import clean, size
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import size
 
 LIMIT = 64 * 1024
 LINES = 2000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.format import clean
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.lints import grave
 from skilldeck_tui.watching.watcher import WatchState
 

@@ -7,7 +7,8 @@ from textwrap import wrap
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.format import clean, duration, plural
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import duration, plural
 from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.skill_tests.suite import Case, Result
 

@@ -24,8 +24,8 @@ from textual.widget import AwaitMount, MountError, Widget
 from textual.widgets import Label, Markdown, Static
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import TextItem
-from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.transcript.item_view import ItemView, unbounded
 from skilldeck_tui.widgets.transcript.stream_text import StreamText

@@ -8,8 +8,9 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import Item
-from skilldeck_tui.format import clean, one_line
+from skilldeck_tui.format import one_line
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 
 

@@ -8,8 +8,9 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import ReasoningItem
-from skilldeck_tui.format import clean, duration, one_line
+from skilldeck_tui.format import duration, one_line
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 

@@ -6,10 +6,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import ShellItem
 from skilldeck_tui.chat.transcript import Turn
 from skilldeck_tui.demonstration import CHAT
-from skilldeck_tui.format import SPINNER, clean, duration, plural
+from skilldeck_tui.format import SPINNER, duration, plural
 from skilldeck_tui.lines import in_lines
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.text_block import TextBlock

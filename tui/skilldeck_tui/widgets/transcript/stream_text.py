@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.strip import Strip
 
-from skilldeck_tui.format import clean
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.widgets.line_view import LineView
 from skilldeck_tui.widgets.marks import matches
 

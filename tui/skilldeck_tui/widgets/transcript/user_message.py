@@ -6,8 +6,8 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import UserItem
-from skilldeck_tui.format import clean
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 
 LONGEST = 20_000
