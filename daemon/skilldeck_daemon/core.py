@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 KEEP_SECONDS = 1.0
 SWEEP_SECONDS = 15.0
 COLLECT_SECONDS = 3600.0
+LOW_GRACE_SECONDS = 300.0
+"""Where the disk is nearly full, content that nothing names goes after so long; an upload may take it up meanwhile."""
 
 
 class Core:
@@ -244,6 +246,10 @@ class Core:
         await self.services.environments.expire()
         await self.services.files.sweep()
         await self.services.runs.settle()
+        room = self.services.store.room
+        await asyncio.to_thread(room.keep)
+        if room.trouble():  # what was deleted is room again before its hour is over
+            await self.services.store.collect_blobs(LOW_GRACE_SECONDS)
 
     async def _collect(self) -> None:
         await self.services.store.collect_blobs()

@@ -19,12 +19,14 @@ import openai
 
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.settings import Settings
-from skilldeck_daemon.store import Store
+from skilldeck_daemon.store import Store, room
 from skilldeck_daemon.store.database import sqlite_url
 from support.ordering import check_stream
 from support.scripted_model import Scripted, ScriptedModel
 from support.wait import until
 
+# Thousands of these daemons leave their folders behind.
+room.RESERVE_BYTES = 4096
 STORE = "skilldeck.db"
 SHELL: dict[str, Any] = {"type": "shell", "environment": {"type": "container_auto"}}
 

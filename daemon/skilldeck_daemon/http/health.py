@@ -1,4 +1,4 @@
-"""/health: 200 only when tokens can flow."""
+"""/health: 200 only when tokens can flow and the store can be read; `store` says early when its disk gets full."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ def router(services: Services) -> Routes:
     @api.get("/health")
     async def health() -> Response:
         status = services.models.status()
-        ready = status.state == "ready"
+        damage = services.store.database.damage
+        ready = status.state == "ready" and not damage
         sandbox = services.environments.unavailable
         body = {
-            "status": "ok" if ready else status.state,
+            "status": "ok" if ready else "degraded" if damage else status.state,
             "version": __version__,
             "model": status.model,
             "progress": round(status.fraction, 3),
             "stage": status.stage,
-            "error": status.error or None,
+            "error": status.error or damage or None,
             "engines": {name: _engine(stats) for name, stats in services.models.stats().items()},
             "sandbox": "ok" if sandbox is None else str(sandbox),
+            "store": services.store.trouble() or "ok",
         }
         return JSONResponse(body, 200 if ready else 503)
 

@@ -104,6 +104,9 @@ class State:
         health, stats, states = hub.status(), hub.stats(), hub.states()
         engines = {info.name: info.engine for info in hub.list()}
         ready = {"idle": "ready", "loading": "starting"}.get(health.state, health.state)
+        trouble = services.store.trouble()
+        if trouble and ready == "ready":
+            ready = "degraded"
         return {
             "version": __version__,
             "instance": services.instance,
@@ -112,7 +115,7 @@ class State:
             "http_url": services.http_url,
             "data_dir": str(services.settings.data_dir),
             "state": ready,
-            "detail": health.error or health.stage,
+            "detail": health.error or trouble or health.stage,
             "fraction": round(health.fraction, 3),
             "sandbox": str(services.settings.sandbox),
             "permission": services.approvals.permission,

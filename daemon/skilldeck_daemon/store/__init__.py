@@ -18,12 +18,14 @@ from skilldeck_daemon.store import schema
 from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
 from skilldeck_daemon.store.database import Database, sqlite_url
 from skilldeck_daemon.store.evaluations import Evaluations
+from skilldeck_daemon.store.faults import DAMAGED_HINT
 from skilldeck_daemon.store.files import FETCHED, Files, Uploads
 from skilldeck_daemon.store.ids import new_id, now
 from skilldeck_daemon.store.leases import Leases
 from skilldeck_daemon.store.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.responses import Responses
+from skilldeck_daemon.store.room import Room
 from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
 from skilldeck_daemon.store.shared_blobs import SharedBlobs
 from skilldeck_daemon.store.skills import Skills
@@ -57,7 +59,9 @@ class Store:
 
     def __init__(self, url: str, blobs: Path, blobs_url: str = "") -> None:
         self.database = Database(url)
-        self.blobs = SharedBlobs(blobs, blobs_url) if blobs_url else Blobs(blobs)
+        self.room = Room(blobs.parent)
+        self.database.make_room = self.room.give
+        self.blobs = SharedBlobs(blobs, blobs_url, self.room) if blobs_url else Blobs(blobs, self.room)
         self.leases = Leases(self.database)
         self.skills = Skills(self.database)
         self.files = Files(self.database)
@@ -74,6 +78,11 @@ class Store:
         """Connect, migrate, clear half-written blobs. Raises `Unavailable` when it cannot."""
         await self.database.open()
         await asyncio.to_thread(self.blobs.prepare)
+        await asyncio.to_thread(self.room.keep)
+
+    def trouble(self) -> str:
+        """What keeps it from working as it should, in a sentence; empty when nothing does."""
+        return f"{self.database.damage} {DAMAGED_HINT}" if self.database.damage else self.room.trouble()
 
     async def close(self) -> None:
         await self.database.close()

@@ -24,6 +24,7 @@ from typing import BinaryIO, NamedTuple
 
 from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.ids import steady
+from skilldeck_daemon.store.room import Room
 from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
 
@@ -108,8 +109,9 @@ class Writer:
 class Blobs:
     """The blobs under one folder: `ab/ab12…`, and `tmp/` for what is being written."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, room: Room | None = None) -> None:
         self.root = root
+        self._room = room
         # For what is being written and for short-lived files that belong on this file system.
         self.temporary = root / "tmp"
         self._sound: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
@@ -171,6 +173,8 @@ class Blobs:
     async def writer(self) -> AsyncIterator[Writer]:
         """A `Writer`; leaving the block without `commit` leaves nothing."""
         with disk_faults(self.root):
+            if self._room is not None:
+                self._room.check()
             writer = Writer(self, self.temporary / secrets.token_hex(12))
             try:
                 yield writer
@@ -182,6 +186,8 @@ class Blobs:
         """A private folder on the same file system, gone when the block ends; take files from it with `put_staged`."""
         folder = self.temporary / secrets.token_hex(12)
         with disk_faults(self.root):
+            if self._room is not None:
+                self._room.check()
             folder.mkdir(mode=0o700)
             try:
                 yield folder

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skilldeck_daemon.store import migrations
-from skilldeck_daemon.store.faults import database_faults
+from skilldeck_daemon.store.faults import DAMAGED_HINT, StoreDamaged, database_faults, malformed
 from skilldeck_shared import private
 from skilldeck_shared.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 10_000
 MIGRATION_LOCK = 0x736B6964
@@ -46,6 +49,8 @@ class Database:
         self.shown = self._parsed.render_as_string(hide_password=True)
         self._engine: AsyncEngine | None = None
         self._writer = asyncio.Lock()
+        self.damage = ""  # what was found that cannot be read; the first of it
+        self.make_room: Callable[[], None] = lambda: None  # called before what deletes
 
     async def open(self, *, migrate: bool = True) -> None:
         """Connect and bring the schema to this version. Raises `Unavailable` with the reason when it cannot.
@@ -72,6 +77,8 @@ class Database:
                 await connection.commit()
         except (DBAPIError, OSError) as error:
             await engine.dispose()
+            if isinstance(error, DBAPIError) and malformed(error):
+                raise StoreDamaged(f"The store at {self.shown} is damaged: {error.orig}.", DAMAGED_HINT) from error
             cause = getattr(error, "orig", None) or error
             raise Unavailable(
                 f"The store at {self.shown} cannot be opened: {cause}.",
@@ -90,20 +97,36 @@ class Database:
             raise Unavailable("The store is closed.", code="store_unavailable")
         return self._engine
 
+    def note(self, damage: str) -> None:
+        """Remember what cannot be read, for those who ask how the store is."""
+        log.error("%s %s", damage, DAMAGED_HINT)
+        self.damage = self.damage or damage
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            with database_faults(self.shown):
+                yield
+        except StoreDamaged as error:
+            self.note(error.title)
+            raise
+
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reading; each statement sees what is committed by then."""
-        with database_faults(self.shown):
+        with self._faults():
             async with self._opened().connect() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed when the block ends, rolled back when it raises."""
+    async def write(self, *, deletes: bool = False) -> AsyncIterator[AsyncConnection]:
+        """A transaction: committed when the block ends, rolled back when it raises. `deletes` may use the reserve."""
         engine = self._opened()
         # SQLite has one writer; waiting here is fair and needs no retries, waiting in its busy handler is neither.
         lock: Any = self._writer if self.sqlite else contextlib.nullcontext()
-        with database_faults(self.shown):
+        if deletes and self.sqlite:
+            self.make_room()
+        with self._faults():
             async with lock, engine.connect() as connection:
                 await connection.execution_options(skilldeck_write=True)
                 async with connection.begin():

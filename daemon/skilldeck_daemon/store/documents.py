@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
+from skilldeck_daemon.store.faults import DAMAGED_HINT, StoreDamaged, malformed
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import tombstones
@@ -36,8 +38,11 @@ def dumps(value: Any) -> str:
 
 def loads(text: str | bytes) -> Any:
     """What `dumps` wrote. Halves of surrogate pairs, which earlier versions let in, become U+FFFD."""
-    found = text.decode() if isinstance(text, bytes) else text
-    return json.loads(clean_json(found) if _HALF.search(found) else found)
+    try:
+        found = text.decode() if isinstance(text, bytes) else text
+        return json.loads(clean_json(found) if _HALF.search(found) else found)
+    except ValueError as error:
+        raise StoreDamaged(f"A document of the store cannot be read: {error}.", DAMAGED_HINT) from error
 
 
 async def pack(value: Any) -> bytes:
@@ -59,7 +64,22 @@ async def unpack(data: bytes) -> Any:
 
 def unpack_now(data: bytes) -> Any:
     """`unpack` for a caller that is in a thread already."""
-    return loads(zlib.decompress(data))
+    try:
+        text = zlib.decompress(data)
+    except zlib.error as error:
+        raise StoreDamaged(f"A document of the store cannot be read: {error}.", DAMAGED_HINT) from error
+    return loads(text)
+
+
+def documents(db: Database, page: Page) -> Page:
+    """The page's rows as their documents. One that cannot be read is left out, and noted: the others are whole."""
+    found: list[Doc] = []
+    for row in page.data:
+        try:
+            found.append(loads(row["doc"]))
+        except StoreDamaged as error:
+            db.note(error.title)
+    return Page(found, page.has_more)
 
 
 class Rows:
@@ -111,7 +131,7 @@ class Rows:
             return False
         if connection is not None:
             return await self._delete(connection, id, parent)
-        async with self.db.write() as connection:
+        async with self.db.write(deletes=True) as connection:
             return await self._delete(connection, id, parent)
 
     async def _delete(self, connection: AsyncConnection, id: str, parent: str) -> bool:
@@ -156,9 +176,32 @@ class Rows:
             if after:
                 seq = await self._seq(connection, after, parent)
                 query = query.where(table.c.seq > seq if order == "asc" else table.c.seq < seq)
-            query = query.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc()).limit(limit + 1)
-            rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+            ordered = query.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc()).limit(limit + 1)
+            try:
+                rows = [dict(row) for row in (await connection.execute(ordered)).mappings()]
+            except DBAPIError as error:
+                if not malformed(error):
+                    raise
+                self.db.note(f"Rows of {table.name} cannot be read: {error.orig}.")
+                rows = await self._around_damage(connection, query, order, limit + 1)
         return Page(rows[:limit], len(rows) > limit)
+
+    async def _around_damage(self, connection: AsyncConnection, query: Select[Any], order: str, most: int) -> Docs:
+        """The rows that can still be read, each by itself; their keys come from an index, which has its own pages."""
+        seq = self.table.c.seq
+        rows: Docs = []
+        for key in sorted((await connection.execute(select(seq))).scalars(), reverse=order == "desc"):
+            try:
+                row = (await connection.execute(query.where(seq == key))).mappings().first()
+            except DBAPIError as error:
+                if not malformed(error):
+                    raise
+                continue
+            if row is not None:
+                rows.append(dict(row))
+            if len(rows) == most:
+                break
+        return rows
 
     async def _seq(self, connection: AsyncConnection, after: str, parent: str) -> int:
         if storable(after):

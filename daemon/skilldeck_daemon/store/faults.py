@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from skilldeck_shared.errors import Unavailable
+from skilldeck_shared.errors import SkilldeckError, Unavailable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -33,6 +33,22 @@ class StoreUnavailable(Unavailable):
     """The database or the disk beneath it does not answer."""
 
     code = "store_unavailable"
+
+
+class StoreDamaged(SkilldeckError):
+    """The database, or a row of it, cannot be read any more."""
+
+    code = "store_damaged"
+
+
+DAMAGED_HINT = (
+    "Stop the daemon; `skilldeckd fsck` tells what is damaged, `skilldeckd restore BACKUP` puts a backup in its place."
+)
+
+
+def malformed(error: DBAPIError) -> bool:
+    """Whether SQLite finds its file damaged. Its other faults pass, or are ours."""
+    return any(words in str(error.orig) for words in ("malformed", "file is not a database", "database corruption"))
 
 
 def disk_full(where: Path | str) -> DiskFull:
@@ -63,6 +79,8 @@ def database_faults(shown: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if malformed(error):
+            raise StoreDamaged(f"The database {shown} is damaged: {error.orig}.", DAMAGED_HINT) from error
         if not isinstance(error, OperationalError | InterfaceError) and not error.connection_invalidated:
             raise
         cause = str(error.orig)

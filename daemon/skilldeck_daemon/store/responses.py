@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, li
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, dumps, loads, pack, unpack, unpack_now
+from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, documents, dumps, loads, pack, unpack, unpack_now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.objects import append_items
 from skilldeck_daemon.store.page import Page
@@ -189,7 +189,7 @@ class Responses:
         """One page of Response objects."""
         filters = [] if conversation is None else [responses.c.conversation_id == conversation]
         page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
-        return page.map(lambda row: loads(row["doc"]))
+        return documents(self._db, page)
 
     async def fail_interrupted(self, instance: str) -> Ids:
         """Mark what other starts of the daemon left unfinished as failed; returns the ids.
@@ -201,9 +201,10 @@ class Responses:
         )
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(responses.c.seq))).all()
-        for _, doc in rows:
-            await self.fail(loads(doc), "The daemon stopped before this response was finished.")
-        return [row[0] for row in rows]
+        begun = documents(self._db, Page([{"doc": doc} for _, doc in rows])).data
+        for response in begun:
+            await self.fail(response, "The daemon stopped before this response was finished.")
+        return [response["id"] for response in begun]
 
     async def fail(self, begun: Doc, message: str, instance: str | None = None, status: str = "failed") -> bool:
         """End an unfinished response whose log is lost, with one that a replay can be made of."""

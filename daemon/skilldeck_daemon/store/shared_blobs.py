@@ -20,14 +20,15 @@ from typing import Any
 from skilldeck_daemon.store.blobs import GRACE_SECONDS, Blobs
 from skilldeck_daemon.store.faults import StoreUnavailable
 from skilldeck_daemon.store.ids import steady
+from skilldeck_daemon.store.room import Room
 from skilldeck_shared.errors import Unavailable
 
 
 class SharedBlobs(Blobs):
     """See the module. `url` names a bucket or folder, with a prefix."""
 
-    def __init__(self, root: Path, url: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, url: str, room: Room | None = None) -> None:
+        super().__init__(root, room)
         self.url = url
         self._fs: Any = None
         self._base = ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps
+from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, loads
 from skilldeck_daemon.store.ids import new_id, now, storable
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import skill_versions, skills
@@ -224,8 +223,8 @@ class Skills:
 
 
 def _version(row: Doc) -> Doc:
-    decoded: dict[str, Any] = {**row, "doc": json.loads(row["doc"])}
+    decoded: dict[str, Any] = {**row, "doc": loads(row["doc"])}
     if "files" in row:
-        decoded["files"] = json.loads(row["files"])
+        decoded["files"] = loads(row["files"])
     decoded.pop("seq", None)
     return decoded

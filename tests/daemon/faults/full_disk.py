@@ -25,7 +25,7 @@ import httpx
 from skilldeck_daemon import core
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.settings import Settings
-from skilldeck_daemon.store import backup, open_parts
+from skilldeck_daemon.store import backup, open_parts, room
 from skilldeck_daemon.store.fsck import check
 from skilldeck_shared.errors import SkilldeckError
 from support.daemon import Running, running
@@ -221,13 +221,53 @@ def restore(disk: Disk, data: Path, target: Path) -> int:
     raise AssertionError("the backup was never restored")
 
 
+async def trapped(disk: Disk, data: Path) -> int:
+    """No page is free, also after a restart: what takes anything in is refused, and deleting makes room."""
+    room.FLOOR_BYTES, room.RESERVE_BYTES = 1 << 18, 2 << 20
+
+    async def upload(daemon: Running) -> httpx.Response:
+        content = {"file": ("a", os.urandom(9000))}
+        return await daemon.http.post("/files", data={"purpose": "user_data"}, files=content)
+
+    async def told(daemon: Running) -> str:
+        return str((await daemon.http.get(daemon.url.removesuffix("/v1") + "/health")).json()["store"])
+
+    deleted = 0
+    async with running(strict=False, data_dir=data, sandbox="none") as daemon:
+        for _ in range(30):
+            answer = await upload(daemon)
+            assert answer.status_code == 200, answer.text
+        assert await told(daemon) == "ok"
+        disk.leave(0)
+    for left in (15, 0):
+        async with running(strict=False, data_dir=data, sandbox="none") as daemon:
+            disk.leave(0)
+            assert "uploads are refused" in await told(daemon)
+            refused = await upload(daemon)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "disk_full"), refused.text
+            files = (await daemon.http.get("/files?limit=100")).json()["data"]
+            while len(files) > left:
+                answer = await daemon.http.delete(f"/files/{files.pop()['id']}")
+                assert answer.status_code == 200, answer.text
+                deleted += 1
+    disk.empty()
+    async with running(strict=False, data_dir=data, sandbox="none") as daemon:
+        assert (await daemon.http.get("/files")).json()["data"] == []
+        assert await told(daemon) == "ok"
+        assert (data / "reserve").stat().st_size == room.RESERVE_BYTES
+    return deleted
+
+
 async def main(folder: Path) -> None:
     core.SWEEP_SECONDS = 3600
+    room.FLOOR_BYTES = 0  # each write is to be the one that fails
     disk = Disk(folder)
     refused = await fill(disk, folder / "data")
     refused["start"] = await start(disk, folder / "new")
     refused["restore"] = await asyncio.to_thread(restore, disk, folder / "new", folder / "restored")
     assert await asyncio.to_thread(until_sound, folder / "restored")
+    deleted = await trapped(disk, folder / "trapped")
+    assert deleted == 30
     print(json.dumps(refused))
 
 
