@@ -79,6 +79,8 @@ class Daemon:
                 await serving
                 raise CannotListen("The HTTP server ended while it started.", "The log says why.")
             await asyncio.sleep(0.001)
+        services.stalls.start()  # what comes before is the start itself
+        stack.callback(services.stalls.stop)
 
     async def stop(self) -> None:
         """End everything in order. Runs that are live end as cancelled, and are stored so."""

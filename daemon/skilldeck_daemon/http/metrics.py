@@ -85,6 +85,10 @@ class _Now(Collector):
         yield _gauge("runs_active", "Runs that have not ended.", services.runs.active)
         yield _gauge("responses_stored", "Responses that can be retrieved.", counts.responses)
         yield _gauge("approvals_pending", "Calls that wait for a person.", len(services.approvals.list()))
+        stalls = services.stalls
+        yield _counter("loop_stalls", "Times the event loop stood still for over 250 ms.", stalls.count)
+        yield _counter("loop_stall_seconds", "Seconds of those times.", stalls.seconds)
+        yield _gauge("loop_stall_longest_seconds", "The longest of them.", stalls.longest)
         yield from self._containers()
         yield _gauge("skills", "Skills in the library.", counts.skills)
         yield _gauge("skill_versions", "Versions of all skills.", counts.skill_versions)
@@ -108,7 +112,11 @@ class _Now(Collector):
             ("starts", "Sandboxes that were started."),
             ("restarts", "Sandboxes that died and were started again."),
         ):
-            yield CounterMetricFamily(f"skilldeck_container_{name}", about, value=stats[name])
+            yield _counter(f"container_{name}", about, stats[name])
+
+
+def _counter(name: str, about: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"skilldeck_{name}", about, value=value)
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:

@@ -52,10 +52,10 @@ class Containers:
         """One page; `name` is compared with the stored object, so it reads on until the page is full."""
         filters: list[ColumnElement[bool]] = [] if status is None else [containers.c.status == status]
         if name is None:
-            return documents(self._db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
+            return documents(self._rows.db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
         found: Docs = []
         while True:
-            page = documents(self._db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            page = documents(self._rows.db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
             for container in page.data:
                 if container.get("name") == name:
                     if len(found) == limit:
@@ -102,7 +102,7 @@ class ContainerFiles:
 
     async def list(self, container_id: str, limit: int, order: str = "desc", after: str = "") -> Page:
         mine = container_files.c.container_id == container_id
-        return documents(self._db, await self._rows.list(limit, order, after, mine, columns=("doc",)))
+        return documents(self._rows.db, await self._rows.list(limit, order, after, mine, columns=("doc",)))
 
     async def delete(self, container_id: str, id: str) -> bool:
         if await self.get(container_id, id) is None:
@@ -151,10 +151,10 @@ class ChatCompletions:
         """One page; `metadata` keeps those that have all these pairs, reading on until the page is full."""
         filters: list[ColumnElement[bool]] = [] if model is None else [chat_completions.c.model == model]
         if not metadata:
-            return documents(self._db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
+            return documents(self._rows.db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
         found: Docs = []
         while True:
-            page = documents(self._db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            page = documents(self._rows.db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
             for completion in page.data:
                 if metadata.items() <= (completion.get("metadata") or {}).items():
                     if len(found) == limit:
@@ -185,7 +185,7 @@ class Rules:
 
     async def list(self) -> Docs:
         """All rules, oldest first."""
-        return documents(self._db, await self._rows.list(100_000, "asc", columns=("doc",))).data
+        return documents(self._rows.db, await self._rows.list(100_000, "asc", columns=("doc",))).data
 
     async def put(self, rule: Doc) -> None:
         """Replace the rule of its id, if it is still there."""
@@ -228,7 +228,7 @@ class ConversationStore:
         return await self._rows.delete(id)
 
     async def list(self, limit: int, order: str = "desc", after: str = "") -> Page:
-        return documents(self._db, await self._rows.list(limit, order, after, columns=("doc",)))
+        return documents(self._rows.db, await self._rows.list(limit, order, after, columns=("doc",)))
 
     async def add_items(self, id: str, items: Docs) -> bool:
         """Append all or none. False when there is no such conversation; an item id it already has is replaced."""
@@ -238,7 +238,7 @@ class ConversationStore:
             return await append_items(connection, id, items)
 
     async def items(self, id: str, limit: int, order: str = "desc", after: str = "") -> Page:
-        return documents(self._db, await self._items.list(limit, order, after, parent=id, columns=("doc",)))
+        return documents(self._rows.db, await self._items.list(limit, order, after, parent=id, columns=("doc",)))
 
     async def all_items(self, id: str) -> Docs:
         """Every item, oldest first."""
@@ -247,7 +247,7 @@ class ConversationStore:
         query = select(conversation_items.c.doc).where(conversation_items.c.conversation_id == id)
         async with self._db.read() as connection:
             docs = (await connection.execute(query.order_by(conversation_items.c.seq))).scalars().all()
-        return documents(self._db, Page([{"doc": doc} for doc in docs])).data
+        return documents(self._rows.db, Page([{"doc": doc} for doc in docs])).data
 
     async def item(self, id: str, item_id: str) -> Doc | None:
         return _doc(await self._items.get(item_id, id, "doc"))

@@ -189,7 +189,7 @@ class Responses:
         """One page of Response objects."""
         filters = [] if conversation is None else [responses.c.conversation_id == conversation]
         page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
-        return documents(self._db, page)
+        return documents(self._rows.db, page)
 
     async def fail_interrupted(self, instance: str) -> Ids:
         """Mark what other starts of the daemon left unfinished as failed; returns the ids.
@@ -201,7 +201,7 @@ class Responses:
         )
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(responses.c.seq))).all()
-        begun = documents(self._db, Page([{"doc": doc} for _, doc in rows])).data
+        begun = documents(self._rows.db, Page([{"doc": doc} for _, doc in rows])).data
         for response in begun:
             await self.fail(response, "The daemon stopped before this response was finished.")
         return [response["id"] for response in begun]
