@@ -8,7 +8,7 @@ from sqlalchemy import func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Rows, dumps, loads
+from skilldeck_daemon.store.documents import Doc, Docs, Rows, documents, dumps, loads
 from skilldeck_daemon.store.ids import new_id, now, storable
 from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.schema import skill_versions, skills
@@ -164,7 +164,7 @@ class Skills:
         """What the versions there are say they need, as they keep it; those that need nothing are left out."""
         async with self._db.read() as connection:
             docs = (await connection.execute(select(skill_versions.c.doc))).scalars().all()
-        found = [json.loads(doc).get("needs") or {} for doc in docs]
+        found = [doc.get("needs") or {} for doc in documents(self._db, Page([{"doc": doc} for doc in docs])).data]
         return [needs for needs in found if needs.get("python") or needs.get("node")]
 
     async def delete(self, skill_id: str) -> bool:

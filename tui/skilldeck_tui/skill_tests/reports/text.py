@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.format import clean
 
 
 def percent(rate: float | None) -> str:
