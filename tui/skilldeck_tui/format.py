@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skilldeck_shared.terminal import clean
+from skilldeck_shared.terminal import clean as clean  # for those who take it from here
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 

@@ -18,7 +18,8 @@ from textual.widgets import Input, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.format import clean, one_line
+from skilldeck_shared.terminal import clean
+from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
 

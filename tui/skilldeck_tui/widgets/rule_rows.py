@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.format import clean, one_line
+from skilldeck_tui.format import one_line
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.data_rows import DataRows
 
