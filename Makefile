@@ -6,7 +6,7 @@ PACKAGES := daemon/skilldeck_daemon tui/skilldeck_tui shared/skilldeck_shared
 # Tiny models lose from a second thread: two threads on a busy machine fell to 3.5 tokens/s.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint unit setup proto clean
+.PHONY: help demo test lint unit fuzz setup proto clean
 
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -29,6 +29,9 @@ unit: .make/dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not timing" || $(BIN)/pytest -q -m "not timing" --last-failed --last-failed-no-failures none
 	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
 	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
+
+fuzz: .make/dev ## a minute of generated hostile inputs (SECONDS=600 for more); what breaks the daemon joins the corpus
+	cd tests && ../$(BIN)/python -m fuzz --seconds $${SECONDS:-60}
 
 proto: .make/dev ## regenerate the stubs of the control protocol
 	cd shared && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I . \

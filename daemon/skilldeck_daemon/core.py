@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from skilldeck_daemon import telemetry
+from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.failover import BEAT_SECONDS
 from skilldeck_daemon.agent.metrics import Metrics
 from skilldeck_daemon.agent.plan import PlanBuilder
@@ -136,7 +137,8 @@ class Core:
             settings.skills_preload,
             settings.verify,
         )
-        runs = Runs(store, models, plans, bus, (metrics.observe, self._traces.observe))
+        admission = Admission(settings)
+        runs = Runs(store, models, plans, bus, (metrics.observe, self._traces.observe), admission)
         self.services = Services(
             settings=settings,
             store=store,
@@ -153,6 +155,7 @@ class Core:
             disk=disk,
             metrics=metrics,
             logs=logs or LogRing(),
+            admission=admission,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()

@@ -95,6 +95,15 @@ class Settings(BaseSettings):
     allowed_hosts: Words = Field(default_factory=list, description="Further name the API answers to (Host header).")
     cors_origins: Words = Field(default_factory=list, description="Web origin that may call the API; '*' for all.")
     max_body_mb: int = Field(128, ge=1, description="Largest JSON body in MiB.")
+    key_requests: int = Field(
+        32, ge=0, description="Of several API keys each may have so many requests, and runs, under way; 0: any number."
+    )
+    key_memory_mb: int = Field(
+        512, ge=0, description="Of several API keys each may have so many MiB of bodies in memory; 0: any number."
+    )
+    key_tokens: int = Field(
+        2_000_000, ge=0, description="Of several API keys each may have prompts of so many tokens under way; 0: any."
+    )
 
     data_dir: Path = Field(default_factory=paths.data_dir, description="Where everything is kept.")
     database_url: str = Field("", description="SQLAlchemy URL, like postgresql://…; else SQLite in the data directory.")

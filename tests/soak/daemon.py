@@ -31,9 +31,9 @@ class Sample:
 
 
 class Service:
-    """`skilldeckd serve` with a remote model. `life` counts its starts."""
+    """`skilldeckd serve` with a remote model, or with `model`. `life` counts its starts."""
 
-    def __init__(self, home: Path, model_url: str, *flags: str) -> None:
+    def __init__(self, home: Path, model_url: str, *flags: str, model: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -44,7 +44,8 @@ class Service:
         self._begun = time.monotonic()
         self._command = [sys.executable, "-m", "skilldeck_daemon", "serve", "--port", str(self.port)]
         self._command += ["--data-dir", str(home / "data"), "--socket", str(home / "s")]
-        self._command += ["--engine", "remote", "--remote-url", model_url, *flags]
+        served = ["--model", model] if model else ["--engine", "remote", "--remote-url", model_url]
+        self._command += [*served, *flags]
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -58,6 +59,10 @@ class Service:
             await Served(self._process, self.url, self._log).healthy(START_SECONDS)
         except NotReady as error:
             raise RuntimeError(f"the daemon did not start: {error}\n{self.tail()}") from None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it; a SIGTERM that is not obeyed within START_SECONDS is an error."""

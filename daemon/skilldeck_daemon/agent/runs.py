@@ -15,6 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from skilldeck_daemon.agent.account import Account
+from skilldeck_daemon.agent.admission import Admission
+from skilldeck_daemon.agent.admission import Run as Admitted
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.failover import Claims
 from skilldeck_daemon.agent.pending_writes import End, Unsettled
@@ -55,13 +57,16 @@ class Runs:
         plans: PlanBuilder,
         bus: Bus,
         observers: Sequence[Callable[[Account], None]] = (),
+        admission: Admission | None = None,
     ) -> None:
-        """`observers` are given the account of every run that ends here, once it is over."""
+        """`observers` are given the account of every run that ends here; `admission` may refuse one that begins."""
         self._store = store
         self._models = models
         self._plans = plans
         self._bus = bus
         self._observers = observers
+        self._admission = admission
+        self._admitted: dict[str, Admitted] = {}
         self._instance = ""
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
@@ -197,6 +202,21 @@ class Runs:
     async def _begin(
         self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False, gate: Gate | None = None
     ) -> Run:
+        admitted = self._admission.run(CALLER.get(), plan.opening) if self._admission and not stored else None
+        try:
+            run = await self._acknowledged(plan, again, stored=stored, gate=gate)
+        except BaseException:
+            if admitted is not None:
+                admitted.end()
+            raise
+        if admitted is not None:
+            self._admitted[run.id] = admitted
+        self._live[run.id] = run
+        run.start()
+        self._publish(run)
+        return run
+
+    async def _acknowledged(self, plan: Plan, again: dict[str, Any] | None, *, stored: bool, gate: Gate | None) -> Run:
         request = plan.request
         run = Run(plan, begun=self._save, ended=self._ended, over=self._over, gate=gate)
         if request.store:
@@ -206,9 +226,6 @@ class Runs:
             await self._store.responses.create(
                 run.record, request.input, request.background, self._instance, request=again, lease=lease
             )
-        self._live[run.id] = run
-        run.start()
-        self._publish(run)
         return run
 
     # -- what runs tell
@@ -250,6 +267,8 @@ class Runs:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)
             self._kept.pop(run.id, None)
+            if (admitted := self._admitted.pop(run.id, None)) is not None:
+                admitted.end()
             self._publish(run)
 
     def _over(self, account: Account) -> None:

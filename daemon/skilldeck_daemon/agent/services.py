@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from skilldeck_daemon.agent.stalls import Stalls
 
 if TYPE_CHECKING:
+    from skilldeck_daemon.agent.admission import Admission
     from skilldeck_daemon.agent.metrics import Metrics
     from skilldeck_daemon.agent.plan import PlanBuilder
     from skilldeck_daemon.agent.runs import Runs
@@ -70,6 +71,7 @@ class Services:
     disk: DiskSkills
     metrics: Metrics
     logs: LogSource
+    admission: Admission
     stalls: Stalls = field(default_factory=Stalls)  # runs in a daemon; a Runner's loop is its program's
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
     started_at: float = field(default_factory=time.time)

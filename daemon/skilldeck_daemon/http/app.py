@@ -49,4 +49,4 @@ def build(services: Services) -> ASGIApp:
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     errors.install(app)
-    return Gate(anthropic.AnthropicPaths(app), services.settings)
+    return Gate(anthropic.AnthropicPaths(app), services.settings, services.admission)

@@ -6,6 +6,7 @@
   this machine sends its own name (DNS rebinding). With keys this is not needed: such a page has none.
 - A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
   and get CORS headers.
+- Of several keys none has more than its share under way (`agent/admission.py`).
 - A body's size is checked before it is read, and while it is read when the client does not tell its length.
 - The key that let a request in keeps its cached prompts apart from those of others (`wire/caller.py`).
 - A `traceparent` makes the runs of the request part of the client's trace.
@@ -21,17 +22,19 @@ import ipaddress
 import re
 import secrets
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.wire.caller import CALLER, caller_of
-from skilldeck_shared.errors import BadRequest, Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
+from skilldeck_shared.errors import BadRequest, Busy, Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
 
 MIB = 1024 * 1024
 # Multipart uploads stream to disk; their own limits (512 MB a file, 64 MB a part, 50 MB a skill) apply there.
@@ -52,8 +55,9 @@ class TooSlow(BadRequest):
 class Gate:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, admission: Admission) -> None:
         self._app = app
+        self._admission = admission
         self._keys = [_digest(key) for key in settings.keys]
         self._callers = {_digest(key): caller_of(key) for key in settings.keys}
         self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host, "localhost")}
@@ -72,7 +76,8 @@ class Gate:
             if scope["type"] == "http" and scope["method"] == "OPTIONS" and allowed:
                 return await _preflight(headers)(scope, receive, tell)
             self._check_host(headers)
-            CALLER.set(self._check_key(headers, scope["path"]))
+            caller = self._check_key(headers, scope["path"])
+            CALLER.set(caller)
             limit = self._limit(headers)
             self._check_length(headers, limit)
         except SkilldeckError as error:
@@ -80,7 +85,13 @@ class Gate:
         PARENT.set(headers.get("traceparent", ""))
         if scope["type"] == "http":
             try:
-                await self._app(scope, _Counted(receive, limit), tell)
+                with self._admission.request(caller) as held:
+                    memory = limit == self._body_limit  # forms go to the disk as they come
+                    await self._app(scope, _Counted(receive, limit, held.take if memory else None), tell)
+            except Busy as error:
+                if tell.told:
+                    raise
+                await _refuse(error, scope, receive, tell)
             except asyncio.CancelledError:
                 # The daemon stops and has waited long enough for this request. Of a 503 clients know to try again.
                 if not tell.told:
@@ -136,9 +147,10 @@ class Gate:
 class _Counted:
     """`receive`, refusing more than the limit and a body that stands still."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, limit: int, take: Callable[[int], None] | None = None) -> None:
         self._receive = receive
         self._limit = limit
+        self._take = take  # told of each piece that stays in memory; may refuse it
         self._seen = 0
         self._whole = False
 
@@ -152,7 +164,10 @@ class _Counted:
             raise TooSlow("The request's body stopped coming.", "Send it again.") from None
         if message["type"] == "http.request":
             self._whole = not message.get("more_body", False)
-            self._seen += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._seen += size
+            if self._take is not None:
+                self._take(size)
             if self._seen > self._limit:
                 raise _too_large(self._limit)
         return message

@@ -89,6 +89,7 @@ class _Now(Collector):
         yield _counter("loop_stalls", "Times the event loop stood still for over 250 ms.", stalls.count)
         yield _counter("loop_stall_seconds", "Seconds of those times.", stalls.seconds)
         yield _gauge("loop_stall_longest_seconds", "The longest of them.", stalls.longest)
+        yield _counter("requests_refused", "Refused because their key had its share.", services.admission.refused)
         yield from self._containers()
         yield _gauge("skills", "Skills in the library.", counts.skills)
         yield _gauge("skill_versions", "Versions of all skills.", counts.skill_versions)

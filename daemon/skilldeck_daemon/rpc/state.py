@@ -120,6 +120,7 @@ class State:
             "sandbox": str(services.settings.sandbox),
             "permission": services.approvals.permission,
             "runs_active": services.runs.active,
+            "callers": services.admission.shown(),
             "approvals_pending": len(services.approvals.list()),
             "watched_versions": services.settings.watched_versions,
             "default_model": hub.default,

@@ -376,6 +376,9 @@ def which(status: Object, socket: Path | None, narrow: bool) -> Content:
     home = str(Path.home())
     for place in (clean(str(status.get("data_dir") or "")), clean(str(socket or ""))):
         lines += [f"~{place[len(home) :]}" if place.startswith(home + "/") else place] if place else []
+    for caller in status.get("callers") or ():
+        share = f"key {clean(str(caller['key']))}: {caller['runs']} runs, {count(caller['tokens'])} tokens"
+        lines.append(f"{share}, {caller['refused']} refused" if caller["refused"] else share)
     return Content.assemble((lines[0], "$foreground"), *(Content.styled(f"\n{line}", "$faint") for line in lines[1:]))
 
 
