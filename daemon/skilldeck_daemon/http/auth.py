@@ -55,9 +55,9 @@ class TooSlow(BadRequest):
 class Gate:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, admission: Admission | None = None) -> None:
         self._app = app
-        self._admission = admission
+        self._admission = admission or Admission(settings)
         self._keys = [_digest(key) for key in settings.keys]
         self._callers = {_digest(key): caller_of(key) for key in settings.keys}
         self._hosts = {host.lower() for host in (*settings.allowed_hosts, settings.host, "localhost")}

@@ -77,14 +77,12 @@ class Database:
                 await connection.commit()
         except (DBAPIError, OSError) as error:
             await engine.dispose()
-            if isinstance(error, DBAPIError) and malformed(error):
-                raise StoreDamaged(f"The store at {self.shown} is damaged: {error.orig}.", DAMAGED_HINT) from error
             cause = getattr(error, "orig", None) or error
-            raise Unavailable(
-                f"The store at {self.shown} cannot be opened: {cause}.",
-                "Check the path and its permissions, or give another one with --data-dir.",
-                code="store_unavailable",
-            ) from error
+            hint = "Check the path and its permissions, or give another one with --data-dir."
+            if isinstance(error, DBAPIError) and malformed(error):
+                hint = DAMAGED_HINT
+            title = f"The store at {self.shown} cannot be opened: {cause}."
+            raise Unavailable(title, hint, code="store_unavailable") from error
         self._engine = engine
 
     async def close(self) -> None:

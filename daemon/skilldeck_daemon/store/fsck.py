@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skilldeck_daemon.store import migrations
 from skilldeck_daemon.store.blobs import Blobs
 from skilldeck_daemon.store.database import Database
+from skilldeck_daemon.store.faults import StoreDamaged
 from skilldeck_daemon.store.schema import metadata
 from skilldeck_shared.errors import SkilldeckError
 
@@ -83,8 +84,9 @@ async def check(database: Database, blobs: Blobs) -> Report:
     try:
         async with database.read() as connection:
             named = await _database(connection, report, database.sqlite)
-    except DBAPIError as error:
-        report.add("database", database.shown, f"It cannot be read to its end: {error.orig}.")
+    except (DBAPIError, StoreDamaged) as error:
+        cause = error.__cause__ if isinstance(error, StoreDamaged) else error
+        report.add("database", database.shown, f"It cannot be read to its end: {getattr(cause, 'orig', cause)}.")
         return report
     finally:
         await database.close()

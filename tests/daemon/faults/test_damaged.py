@@ -10,7 +10,7 @@ import pytest
 
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.settings import Settings
-from skilldeck_daemon.store.faults import StoreDamaged
+from skilldeck_shared.errors import Unavailable
 from support.daemon import Running, running
 from support.scripted_model import Turn
 
@@ -82,6 +82,6 @@ async def test_a_file_that_is_no_database_is_told_at_the_start(tmp_path: Path) -
     (tmp_path / "data").mkdir()
     (tmp_path / "data/skilldeck.db").write_bytes(b"not a database, " * 1000)
     settings = Settings(model="", data_dir=tmp_path / "data", socket=tmp_path / "s", sandbox="none")  # type: ignore[call-arg]
-    with pytest.raises(StoreDamaged, match="restore"):
+    with pytest.raises(Unavailable, match="skilldeckd restore"):
         async with Core(settings):
             raise AssertionError("it started")
