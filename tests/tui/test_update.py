@@ -68,6 +68,24 @@ async def test_an_installed_skill_is_brought_to_its_origins_newest(repository: P
     assert "report v2 is the newest" in (await skilldeck(socket, "update", "report")).stdout
 
 
+async def test_a_skill_of_a_branch_follows_that_branch(repository: Path, socket: Path) -> None:
+    git(repository, "checkout", "-qb", "next/one")
+    (repository / "skills/report/run.sh").write_text("echo of the branch\n")
+    git(repository, "commit", "-qam", "branch")
+    url = repository.as_uri()
+    installed = await skilldeck(socket, "install", url, "--ref", "next/one", "--skill", "report", "--default")
+    assert "(next/one)#skills/report" in installed.stdout
+    git(repository, "checkout", "-q", "main")
+    (repository / "skills/report/run.sh").write_text("echo of main\n")
+    git(repository, "commit", "-qam", "main")
+    assert (await skilldeck(socket, "update", "--yes")).stdout == "report v1 is the newest\n"
+    git(repository, "checkout", "-q", "next/one")
+    (repository / "skills/report/run.sh").write_text("echo of the branch, again\n")
+    git(repository, "commit", "-qam", "branch")
+    git(repository, "checkout", "-q", "main")
+    assert "report v1 → v2 from git+file://" in (await skilldeck(socket, "update", "--yes")).stdout
+
+
 async def test_a_skill_of_ones_own_has_no_origin(repository: Path, socket: Path) -> None:
     await skilldeck(socket, "upload", str(repository / "skills/count"))
     assert (await skilldeck(socket, "update")).exit_code == 0

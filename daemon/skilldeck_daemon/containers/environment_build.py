@@ -135,6 +135,11 @@ class EnvironmentBuilder:
             self._there = await asyncio.to_thread(wants.versions_of, base)
             self._base = base
 
+    @property
+    def node_packages(self) -> frozenset[str]:
+        """Those of the base, by the last look."""
+        return frozenset(self._there.node) if self._there is not None else frozenset()
+
     def missing(self, wanted: Wanted) -> Wanted:
         """What of it the base does not have; an environment is of all that is left."""
         return wanted if self._there is None else self._there.without(wanted)

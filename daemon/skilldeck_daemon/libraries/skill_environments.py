@@ -121,6 +121,13 @@ class SkillEnvironments:
         names = {need.name for need in needs.python}
         return lambda module: distribution(module).lower().replace("_", "-") in names
 
+    def requirable(self, needs: Needs) -> Callable[[str], bool]:
+        """The same of a package for Node, those of the base included."""
+        there = self._builder.node_packages
+        if needs.node and self._status(needs)[0] not in ("off", "failed", "denied", "unavailable"):
+            there |= {split(need.text)[0] for need in needs.node}
+        return there.__contains__
+
     def state(self, needs: Needs) -> Doc | None:
         """{status, python, node, detail} of what a skill needs; None when it says of nothing.
 

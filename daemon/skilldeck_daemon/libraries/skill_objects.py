@@ -14,6 +14,7 @@ from skilldeck_daemon.skills.needs import Needs, read_needs
 from skilldeck_daemon.skills.reader import Bundle
 from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
+from skilldeck_shared.node_imports import node_packages, node_warnings
 from skilldeck_shared.python_imports import third_party, warnings_of
 
 
@@ -35,6 +36,7 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict
             "manifest_path": bundle.manifest_path,
             "warnings": [str(problem) for problem in bundle.manifest.warnings],
             "imports": third_party(placed),
+            "node": node_packages(placed),
             "needs": read_needs(placed).kept(),
         },
     }
@@ -67,6 +69,8 @@ class Sandbox:
             imports = {module: paths for module, paths in imports.items() if not brought(module)}
         if self.importable is not None:
             said += warnings_of(imports, self.importable, _cure)
+            if self.environments is not None:
+                said += node_warnings(doc.get("node", {}), self.environments.requirable(needs))
         return said
 
     def environment(self, row: dict[str, Any]) -> dict[str, Any] | None:

@@ -168,10 +168,12 @@ def _within(root: Path, folder: Path) -> str:
 
 
 def _told(source: Source, path: str, exact: str) -> str:
-    """`git+URL@commit#path`, `URL@sha256:…#path`, or the folder."""
+    """`git+URL@commit#path`, with the branch or tag that was asked for `git+URL@commit(REF)#path`, `URL@sha256:…#path`,
+    or the folder."""
     if source.kind == "folder":
         return str(Path(source.url) / path)
     parts = urlsplit(source.url)
+    ref = f"({source.ref})" if source.ref and not set(source.ref) & set("()#") else ""
     # What opens the door is not written down.
     shown = parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl() if parts.scheme else source.url
-    return f"{'git+' if source.kind == 'git' else ''}{shown}@{exact}{f'#{path}' if path else ''}"
+    return f"{'git+' if source.kind == 'git' else ''}{shown}@{exact}{ref}{f'#{path}' if path else ''}"

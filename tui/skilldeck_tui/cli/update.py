@@ -20,8 +20,8 @@ from skilldeck_tui.cli.skills import SHOWN_BYTES, coloured
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.client.types import Object
 
-ORIGIN = re.compile(r"(?P<url>.+)@(?:[0-9a-f]{40,64}|sha256:[0-9a-f]{64})(?:#(?P<path>.*))?")
-"""As `install` records where a skill came from: a repository at a commit, or a zip of a digest."""
+ORIGIN = re.compile(r"(?P<url>.+)@(?:[0-9a-f]{40,64}|sha256:[0-9a-f]{64})(?:\((?P<ref>[^()#]+)\))?(?:#(?P<path>.*))?")
+"""As `install` records where a skill came from: a repository at a commit (of a branch or tag), or a zip of a digest."""
 
 
 def update(
@@ -52,12 +52,13 @@ async def _update(client: Client, skills: list[Object], *, yes: bool, as_json: b
     from skilldeck_tui.cli.sources import fetched
 
     several = Several("looked at", len(skills), as_json)
-    origins: dict[str, list[Object]] = {}
+    origins: dict[tuple[str, str], list[Object]] = {}
     for skill in skills:
-        origins.setdefault(_origin(skill)[0], []).append(skill)
-    for url, ours in origins.items():
+        url, ref, _ = _origin(skill)
+        origins.setdefault((url, ref), []).append(skill)
+    for (url, ref), ours in origins.items():
         with several.each(url):
-            async with fetched(url, every=True, progress=out.progress(f"fetching {url}")) as found:
+            async with fetched(url, ref=ref, every=True, progress=out.progress(f"fetching {url}")) as found:
                 out.progress_off()
                 for skill in ours:
                     with several.each(str(skill["name"])):
@@ -65,16 +66,17 @@ async def _update(client: Client, skills: list[Object], *, yes: bool, as_json: b
     return several.end()
 
 
-def _origin(skill: Object) -> tuple[str, str]:
+def _origin(skill: Object) -> tuple[str, str, str]:
+    """URL, branch or tag, folder."""
     match = ORIGIN.fullmatch(str(skill["source"]))
     assert match is not None
-    return match["url"], match["path"] or ""
+    return match["url"], match["ref"] or "", match["path"] or ""
 
 
 def _same(skill: Object, found: list[Fetched]) -> Fetched:
     """Where it lay, or else by its name: folders move. Raises NotFound."""
-    url, path = _origin(skill)
-    marked = {_origin({"source": item.source})[1]: item for item in found}
+    url, _, path = _origin(skill)
+    marked = {_origin({"source": item.source})[2]: item for item in found}
     for item in (marked.get(path), *(item for item in found if item.name == skill["name"])):
         if item is not None:
             return item
