@@ -85,6 +85,8 @@ def _message(fields: Fields) -> Item:
     part_type = "output_text" if role == "assistant" else "input_text"
     if isinstance(content, str):
         parts = [_text_part(part_type, clean(content))]
+    elif content is None and role == "assistant":
+        parts = []  # an empty turn, as programs keep it of an answer that was stopped
     elif content is None:
         refuse(
             fields.name("content"),

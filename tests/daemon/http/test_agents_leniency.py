@@ -217,6 +217,39 @@ async def test_calls_of_hosted_tools_that_are_not_here_are_read() -> None:
         assert told[5]["content"] == "(files were searched for: x)(an image was made)"
 
 
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+async def test_an_empty_turn_of_the_assistants_is_an_empty_turn(content: dict[str, Any]) -> None:
+    """What a program keeps of an answer that was stopped before it began must not end its session."""
+    history = [USER, {"role": "assistant", **content}, {"role": "user", "content": "and now?"}]
+    async with running(Turn("ok"), Turn("ok")) as daemon:
+        await post(daemon, "/chat/completions", messages=history)
+        await post(daemon, "/responses", input=history)
+        for request in daemon.model.requests:
+            assert request["messages"][-1]["content"] == "and now?"
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+async def test_a_tool_that_returned_nothing_and_a_call_without_its_type_are_read(content: dict[str, Any]) -> None:
+    call = {"id": "a", "function": {"name": "look", "arguments": "{}"}}
+    history = [USER, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "a", **content}]
+    async with running(Turn("ok")) as daemon:
+        await post(daemon, "/chat/completions", messages=history)
+        asked, told = daemon.model.requests[0]["messages"][1:]
+        assert (asked["tool_calls"][0]["function"]["name"], told["role"], told["content"]) == ("look", "tool", "")
+
+
+async def test_a_tool_that_a_clients_own_search_found_is_told() -> None:
+    found = {"type": "tool_reference", "tool_name": "look"}
+    history = [
+        USER,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "search", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [found]}]},
+    ]
+    async with running(Turn("ok")) as daemon:
+        await post(daemon, "/messages", messages=history, max_tokens=16)
+        assert daemon.model.requests[0]["messages"][-1]["content"] == "found: look"
+
+
 # ------------------------------------------------------------------ said over a WebSocket, and of schemas
 
 

@@ -96,7 +96,7 @@ class BlockReader:
             )
         self._pending.discard(id)
         inner = blocks(block, "content") if block.value.get("content") is not None else []
-        parts = [content_part(entry) for entry in inner]
+        parts = [_reference(entry) or content_part(entry) for entry in inner]
         if block.boolean("is_error"):
             parts.insert(0, {"type": "input_text", "text": "Error:"})
             inner.insert(0, block)
@@ -203,6 +203,13 @@ def _place(block: Fields) -> str:
 def dumps(value: Any) -> str:
     """JSON as models write it."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def _reference(block: Fields) -> Part | None:
+    """A tool that a client's own search found; it is declared already, as every deferred one."""
+    if block.value.get("type") != "tool_reference":
+        return None
+    return {"type": "input_text", "text": f"found: {block.needed('tool_name', maximum=256)}"}
 
 
 def blocks(holder: Fields, field: str) -> list[Fields]:

@@ -81,10 +81,9 @@ class MessageReader:
     def _assistant(self, message: Fields) -> None:
         message.refuse("audio", why="This server has no audio.")
         message.refuse("function_call", why="Send 'tool_calls'.")
+        # One without content or calls is an empty turn, as programs keep it of an answer that was stopped.
         text = _assistant_text(message)
         calls = message.objects("tool_calls")
-        if text is None and not calls:
-            refuse(message.name("content"), f"'{message.path}' has neither 'content' nor 'tool_calls'.")
         reasoning = message.string("reasoning_content")
         if reasoning:
             content = [{"type": "reasoning_text", "text": reasoning}]
@@ -105,7 +104,7 @@ class MessageReader:
             self._call(call)
 
     def _call(self, call: Fields) -> None:
-        type = call.needed("type", choices=("function", "custom"))
+        type = call.string("type", choices=("function", "custom")) or "function"
         id = call.needed("id", maximum=256)
         if id in self._pending:
             refuse(
@@ -137,7 +136,8 @@ class MessageReader:
                 f"'{message.path}' answers {id[:100]!r}, which no assistant message before it called.",
                 "Send the assistant message with its 'tool_calls' first, and answer each call once.",
             )
-        parts = self._parts(message, "tool")
+        # Tools that return nothing are told as null by some programs.
+        parts = self._parts(message, "tool") if message.value.get("content") is not None else []
         item = {"id": new_id("fco"), "type": f"{type}_output", "status": "completed", "call_id": id}
         plain = all(part["type"] == "input_text" for part in parts)
         self._add({**item, "output": "".join(part["text"] for part in parts) if plain else parts}, message.path)
