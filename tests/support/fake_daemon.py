@@ -62,6 +62,7 @@ class FakeDaemon(ControlBase):
         self.log: list[pb.LogRecord] = []
         self.fail: dict[str, SkilldeckError] = {}
         self.calls: list[tuple[str, Any]] = []
+        self.exec: Callable[[Any], Object] = lambda _: {"stdout": "", "stderr": "", "exit_code": 0, "timed_out": False}
         self.on_run: Callable[[FakeRun], Awaitable[None]] | None = None
         self.stopped = asyncio.Event()
         self.status: Object = {
@@ -500,6 +501,9 @@ class FakeDaemon(ControlBase):
         decided = {**approval, "status": "approved" if request.decision == "approve" else "denied"}
         self.remove("approval", request.id)
         return _json(decided)
+
+    def ExecInContainer_(self, request: Any) -> Any:
+        return _json(self.exec(request))
 
     def ListRules_(self, _: Any) -> Any:
         return pb.JsonList(json=[json.dumps(rule) for rule in self.rules.values()])

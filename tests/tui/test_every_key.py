@@ -21,7 +21,9 @@ from textual.widgets import Input, OptionList, SelectionList
 
 import skilldeck_tui.screens
 import skilldeck_tui.widgets
+from skilldeck_tui import editor as editors
 from skilldeck_tui.app import SkilldeckApp
+from skilldeck_tui.cited import Made
 from skilldeck_tui.preferences import Preferences
 from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
@@ -215,6 +217,13 @@ async def attached(d: Deck) -> None:
     await d.shows("▤ orders")
 
 
+async def looking(d: Deck) -> None:
+    await chat(d)
+    container, files = next(iter(d.fake.container_files.items()))
+    d.chat.look_at(Made(container, next(iter(files)), "report.md"))
+    await d.until(lambda: opened("Look")(d) and d.app.screen.data)  # type: ignore[attr-defined]
+
+
 def typed(text: str, until: Callable[[Deck], object] = lambda d: True) -> Scene:
     async def write(d: Deck) -> None:
         await d.type(text)
@@ -272,12 +281,18 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "export_markdown": (chat, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
         "save_test": (chat, "screen=SaveTest"),
         "latest": (many_top, "~transcript"), "pick_model": (chat, "screen=Pick"),
+        "sessions": (chat, "screen=Pick"), "delete_runs": (chat, "There is no run outside the sessions."),
+        "made": (chat, "No run of this session made a file."),
         "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
     },
     "Confirm": {
         "answer(True)": (then(files, "d", until=opened("Confirm")), "call=DeleteFile"),
         "answer(False)": (then(files, "d", until=opened("Confirm")), "screen=FilesScreen"),
         "app.focus_next": (then(files, "d", until=opened("Confirm")), "which=yes"),
+    },
+    "Look": {
+        "leave": (looking, "screen=ChatScreen"), "save": (looking, "Saved as"), "attach": (looking, "▤ report.md"),
+        "open": (looking, "it lies at"),
     },
     "Models": {"screen.unload": (on(daemon, Models), "screen=Confirm")},
     "Containers": {
@@ -337,6 +352,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "complete(1)": (completing, "~options"), "pick": (completing, "◆ csv-summary ×"),
         "dismiss": (completing, "completing=False"), "chip": (attached, "~draft"),
         "interrupt": (typed("hi"), "typed=''"), "later": (typed("hi"), "call=StartRun"),
+        "search": (typed("hi"), "screen=Pick"), "editor": (typed("hi"), "The editor did not open"),
         "page(-1)": (many, "~transcript"), "page(1)": (many_top, "~transcript"),
     },
     "DataRows": {
@@ -360,6 +376,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "copy": (transcript, "copied=$"), "copy_all": (transcript, "copied=#"), "export_item": (transcript, ".md"),
         "find": (transcript, "focus=Input"), "match(1)": (then(matching, "escape"), "~match"),
         "match(-1)": (then(matching, "escape"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
+        "screen.made": (transcript, "No run of this session made a file."),
         "edge(1)": (top, "~scroll"), "write": (transcript, "focus=ComposerText"),
     },
 }  # fmt: skip
@@ -367,7 +384,11 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
 
 @pytest.mark.usefixtures("still")
 @pytest.mark.parametrize("owner", sorted(owners()))
-async def test_every_key_does_what_can_be_seen(owner: str) -> None:
+async def test_every_key_does_what_can_be_seen(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if owner in ("ComposerText", "Look"):
+        monkeypatch.setattr(editors, "command", lambda *_: [])  # as where none is installed
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
     bindings = list(Binding.make_bindings(owners()[owner].__dict__["BINDINGS"]))
     actions = {binding.action for binding in bindings}
     assert actions == set(CASES.get(owner, {})), "each action needs a line in CASES, and each line an action"

@@ -133,6 +133,8 @@ async def test_ages_go_on_while_nothing_happens() -> None:
         for key, mode, thing in (("f4", "files", "orders.csv"), ("f5", "daemon", "auto-7f3a"), ("f3", "skills", "v1")):
             now = began + 300
             await go(d, key, mode)
+            if mode == "daemon":
+                await d.press("right_square_bracket")  # the section of containers
             await d.until(lambda thing=thing: re.search(rf"{thing}.*\b[45]m", d.text()))  # type: ignore[misc]
             now = began + 3 * 3600 + 300
             await d.until(lambda thing=thing: re.search(rf"{thing}.*\b3h", d.text()))  # type: ignore[misc]

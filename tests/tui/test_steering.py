@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
+from skilldeck_tui.chat import sending
+from skilldeck_tui.client.types import ConnectionLost
 from skilldeck_tui.widgets.composer import ComposerText
 from skilldeck_tui.widgets.transcript.view import TranscriptView
 from support.fake_daemon import FakeDaemon
@@ -198,3 +201,36 @@ async def test_what_is_typed_behind_enter_is_the_next_message(fake: FakeDaemon) 
         assert d.chat.composer.text.text == "rest"
         model.over.set()
         await d.shows("Echo: now", "Echo: later")
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_message_whose_start_was_lost_is_neither_doubled_nor_gone(
+    started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeDaemon()
+    async with deck(fake) as d:
+        begin, away = d.app.client.start_run, iter((True, True))
+        runs = d.app.client.runs
+
+        async def lost(*given: Any, **named: Any) -> Any:
+            if started:
+                await begin(*given, **named)
+            raise ConnectionLost("The daemon went away.")
+
+        async def later(**named: Any) -> Any:
+            if next(away, False):
+                raise ConnectionLost("It is still away.")
+            return await runs(**named)
+
+        monkeypatch.setattr(sending, "LOST_PAUSE", 0.0)
+        monkeypatch.setattr(d.app.client, "start_run", lost)
+        monkeypatch.setattr(d.app.client, "runs", later)
+        await d.type("just once")
+        await d.press("enter")
+        if started:
+            await d.shows("› just once", "Echo: just once")
+            assert (d.chat.composer.text.text, len(d.chat.turns)) == ("", 1)
+        else:
+            await d.until(lambda: d.chat.composer.text.text == "just once")
+            assert not d.chat.turns
+        assert len(fake.live) == int(started)

@@ -16,7 +16,10 @@ from textual.binding import Binding, BindingType
 
 @dataclass(frozen=True)
 class Action:
-    """`scope.name`; `keys` is a comma-separated list, `show` puts it in the footer, `palette` in the palette."""
+    """`scope.name`; `keys` is a comma-separated list, `show` puts it in the footer, `palette` in the palette.
+
+    `slash` is what it is called behind a slash at the beginning of a message.
+    """
 
     scope: str
     name: str
@@ -28,6 +31,7 @@ class Action:
     priority: bool = False
     call: str = ""
     key_display: str | None = None
+    slash: str = ""
 
     @property
     def id(self) -> str:
@@ -64,9 +68,11 @@ SCOPES = {
 }
 
 ACTIONS = (
-    Action("app", "help", "f1", "Help", "Keys of this screen and what they do.", show=True, call="show_help_screen"),
+    Action("app", "help", "f1", "Help", "Keys of this screen and what they do.", show=True, call="show_help_screen",
+           slash="help"),
     Action("app", "chat", "1,f2", "Chat", "Talk to the model and watch what it runs.", call="mode('chat')"),
-    Action("app", "skills", "2,f3", "Skills", "Author, watch and compare skills.", call="mode('skills')"),
+    Action("app", "skills", "2,f3", "Skills", "Author, watch and compare skills.", call="mode('skills')",
+           slash="skills"),
     Action("app", "files", "3,f4", "Files", "Files that runs may be given.", call="mode('files')"),
     Action("app", "daemon", "4,f5", "Daemon", "Models, containers and the log.", call="mode('daemon')"),
     Action("app", "palette", "ctrl+p", "Palette", "Find and run any action.", show=True, palette=False,
@@ -74,39 +80,44 @@ ACTIONS = (
     Action("app", "approvals", "ctrl+y", "Approvals", "Go to the next command that waits for a yes.", priority=True,
            call="next_approval"),
     Action("app", "jump", "f6", "Jump", "Put the focus anywhere with one letter.", call="jump", priority=True),
-    Action("app", "theme", "f8", "Theme", "Next theme: dark, light, ANSI.", call="next_theme"),
+    Action("app", "theme", "f8", "Theme", "Next theme: dark, light, ANSI.", call="next_theme", slash="theme"),
     Action("app", "screenshot", "f12", "Screenshot", "Save the screen as an SVG.", call="save_picture"),
     Action("app", "interrupt", "ctrl+c", "Stop", "Stop the run that is shown; twice: quit.", palette=False),
-    Action("app", "quit", "ctrl+q", "Quit", "Leave; the daemon goes on.", priority=True),
-    Action("chat", "new", "ctrl+n", "New", "Start a new session.", show=True, call="new_session"),
+    Action("app", "quit", "ctrl+q", "Quit", "Leave; the daemon goes on.", priority=True, slash="quit"),
+    Action("chat", "new", "ctrl+n", "New", "Start a new session.", show=True, call="new_session", slash="new"),
     Action("chat", "previous", "alt+up,ctrl+up", "Previous session", "Show the session above."),
     Action("chat", "next", "alt+down,ctrl+down", "Next session", "Show the session below."),
     Action("chat", "sidebar", "ctrl+b", "Sessions", "Show or hide the session list.", show=True, call="toggle_sidebar"),
-    Action("chat", "attach", "ctrl+o", "Attach", "Attach a file to the next message.", show=True),
-    Action("chat", "find", "ctrl+f", "Find", "Find text in the transcript.", show=True),
+    Action("chat", "attach", "ctrl+o", "Attach", "Attach a file to the next message.", show=True, slash="attach"),
+    Action("chat", "find", "ctrl+f", "Find", "Find text in the transcript.", show=True, slash="find"),
     Action("chat", "escape", "escape", "Leave", "Leave the composer for the transcript, or come back.", palette=False),
-    Action("chat", "stop", "", "Stop the run", "Cancel the run that is shown.", call="stop"),
-    Action("chat", "rename", "ctrl+r", "Rename", "Name this session."),
-    Action("chat", "export_markdown", "f9", "Export", "Save the transcript as Markdown."),
+    Action("chat", "stop", "", "Stop the run", "Cancel the run that is shown.", call="stop", slash="stop"),
+    Action("chat", "rename", "", "Rename", "Name this session.", slash="rename"),
+    Action("chat", "export_markdown", "f9", "Export", "Save the transcript as Markdown.", slash="export"),
     Action("chat", "export_json", "", "Export as JSON", "Save the transcript as JSON."),
     Action("chat", "save_test", "ctrl+t", "Save as test", "Make a test of the skill of what was asked last."),
     Action("chat", "earlier", "ctrl+home", "Earlier", "Go to the top, and load earlier runs of this session.",
            priority=True),
     Action("chat", "latest", "ctrl+end", "Latest", "Go to the end of the transcript and follow it.", priority=True),
     Action("chat", "model", "ctrl+l", "Model", "Choose the model of the next message.", call="pick_model",
-           priority=True),
+           priority=True, slash="model"),
     Action("chat", "permission", "f7", "Permission", "Ask before each command, refuse all, or as the daemon says.",
-           call="next_permission", priority=True),
+           call="next_permission", priority=True, slash="permission"),
     Action("chat", "network", "", "Network", "Hosts that commands may reach, and variables put into requests to them.",
-           call="ask_network"),
-    Action("chat", "delete", "", "Delete session", "Delete this session.", call="delete_session"),
+           call="ask_network", slash="network"),
+    Action("chat", "made", "", "Files made", "Look at a file that a run of this session made.", slash="files"),
+    Action("chat", "sessions", "ctrl+k", "Find session", "Go to a session by the letters of its title.", priority=True,
+           slash="sessions"),
+    Action("chat", "delete_runs", "", "Delete other runs", "Delete all runs that belong to no session."),
+    Action("chat", "delete", "", "Delete session", "Delete this session.", call="delete_session", slash="delete"),
     Action("sessions", "delete", "d,delete", "Delete", "Delete the session.", show=True, palette=False,
            call="delete_session"),
     Action("transcript", "up", "up,k", "Up", "Select the item above.", palette=False, call="cursor(-1)"),
     Action("transcript", "down", "down,j", "Down", "Select the item below.", palette=False, call="cursor(1)"),
     Action("transcript", "fold", "enter,space", "Fold", "Fold or unfold the item.", show=True),
     Action("transcript", "copy", "c,y", "Copy", "Copy the item.", show=True),
-    Action("transcript", "copy_code", "C", "Copy all", "Copy the whole transcript as Markdown.", call="copy_all"),
+    Action("transcript", "copy_code", "C", "Copy all", "Copy the whole transcript as Markdown.", call="copy_all",
+           slash="copy"),
     Action("transcript", "export", "e", "Export item", "Save the item as Markdown.", call="export_item"),
     Action("transcript", "find", "slash", "Find", "Find text in the transcript.", show=True, palette=False),
     Action("transcript", "find_next", "n", "Next match", "Go to the next match.", palette=False, call="match(1)"),
@@ -114,6 +125,8 @@ ACTIONS = (
            call="match(-1)"),
     Action("transcript", "home", "g,home", "Top", "Go to the beginning.", palette=False, call="edge(-1)"),
     Action("transcript", "end", "G,end", "End", "Go to the end and follow.", palette=False, call="edge(1)"),
+    Action("transcript", "made", "f", "Files made", "Look at a file that a run of this session made.", palette=False,
+           call="screen.made"),
     Action("transcript", "write", "i", "Write", "Go to the composer.", show=True, palette=False),
     Action("composer", "send", "enter", "Send", "Send the message; while a run is live it joins at its next turn.",
            show=True, palette=False, priority=True, key_display="enter"),
@@ -126,6 +139,9 @@ ACTIONS = (
            priority=True, call="page(1)"),
     Action("composer", "skills", "ctrl+s", "Choose skills", "Choose the skills of the next message.",
            call="choose_skill", palette=False),
+    Action("composer", "search", "ctrl+r", "Sent before", "Find a message that was sent before, to send or change it.",
+           palette=False, priority=True),
+    Action("composer", "editor", "ctrl+g", "Editor", "Write on in $EDITOR.", palette=False, priority=True),
     Action("approval", "once", "y,1", "Once", "Run it this time.", palette=False, call="decide('once')"),
     Action("approval", "session", "s,2", "Session", "Run it, and the same again in this session.", palette=False,
            call="decide('session')"),
@@ -188,6 +204,7 @@ ACTIONS = (
     Action("logs", "copy", "c,y", "Copy", "Copy the log.", palette=False),
 )  # fmt: skip
 
+SLASH = {action.slash: action for action in ACTIONS if action.slash}
 BY_ID = {action.id: action for action in ACTIONS}
 
 

@@ -25,6 +25,7 @@ from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
+from skilldeck_tui.chat.history import History
 from skilldeck_tui.client.types import Snapshot
 from skilldeck_tui.lints import SkillLints
 from skilldeck_tui.modes import MODES
@@ -107,6 +108,7 @@ class SkilldeckApp(App[None]):
         self.state = DaemonState(clock)
         self.tests = SkillTests(client, lambda: self.touch({"tests"}))
         self.lints = SkillLints(lambda: self.touch({"lint"}))
+        self.history = History(self.memory.path and self.memory.path.with_name("history.jsonl"))
         self.opening = f"run:{open_run}" if open_run else ""
         self._mode = mode
         self._topics: set[str] = set()
@@ -115,6 +117,7 @@ class SkilldeckApp(App[None]):
         self._instance = ""
         self._run_status: dict[str, str] = {}
         self._asked: set[str] = set()
+        self._draft_kept = True
         self._interrupted = -AGAIN_SECONDS
         self._safe_lines = SafeLines()
         for theme in THEMES:
@@ -145,6 +148,7 @@ class SkilldeckApp(App[None]):
         _collect_again()
 
     async def on_unmount(self) -> None:
+        self._write_draft()
         await self.tests.close()
         await self.lints.close()
 
@@ -259,6 +263,7 @@ class SkilldeckApp(App[None]):
 
     def _second(self) -> None:
         self.state.sample()
+        self._write_draft()
         screen = self.mode_screen()
         if screen is not None and screen.is_mounted:
             screen.tick_second()
@@ -345,6 +350,16 @@ class SkilldeckApp(App[None]):
         if isinstance(chat, ChatScreen):
             call(chat)
             self.call_after_refresh(chat.composer.text.focus)
+
+    def keep_draft(self, text: str) -> None:
+        """What is being written, for the next time."""
+        if text != self.memory.draft:
+            self.memory.draft, self._draft_kept = text, False
+
+    def _write_draft(self) -> None:
+        if not self._draft_kept:
+            self._draft_kept = True
+            self.memory.write()
 
     def remember_watch(self, folder: Path, watched: bool) -> None:
         """Watch the folder also the next time."""

@@ -1,10 +1,14 @@
-"""Which editor to open, and how to tell it the line."""
+"""Which editor to open, how to tell it the line, and a text written in it."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 _PLUS = ("vi", "vim", "nvim", "nano", "emacs", "emacsclient", "kak", "joe", "mg", "ne", "gvim", "vis", "jed")
@@ -32,3 +36,22 @@ def command(path: Path, line: int | None = None, column: int | None = None) -> l
     if name in ("nano", "kak"):
         return [*words, f"+{line},{column or 1}" if name == "nano" else f"+{line}:{column or 1}", str(path)]
     return [*words, f"+{line}", str(path)] if name in _PLUS else [*words, str(path)]
+
+
+def edited(text: str, suspend: Callable[[], AbstractContextManager[None]]) -> str | None:
+    """The text as it left the editor, for which `suspend` gives up the terminal; None when that ended with an error.
+
+    Raises: OSError, also when there is no editor.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="skilldeck-"))
+    path = folder / "message.md"
+    try:
+        path.write_text(text, "utf-8")
+        words = command(path)
+        if not words:
+            raise OSError("none is installed; set $EDITOR.")
+        with suspend():
+            ended = subprocess.run(words, check=False).returncode
+        return path.read_text("utf-8", "replace").rstrip("\n") if ended == 0 else None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -59,11 +59,15 @@ class Preferences:
 
 @dataclass
 class Memory:
-    """`watched` are absolute paths of skill folders, `tested` those whose tests run after every save."""
+    """`watched` are absolute paths of skill folders, `tested` those whose tests run after every save.
+
+    `draft` is what was being written.
+    """
 
     theme: str = ""
     watched: list[str] = field(default_factory=list)
     tested: list[str] = field(default_factory=list)
+    draft: str = ""
     path: Path | None = None
 
     @classmethod
@@ -71,11 +75,11 @@ class Memory:
         path = path or paths.state_dir() / "tui.json"
         try:
             kept = json.loads(path.read_text("utf-8"))
-            theme = kept.get("theme", "")
+            theme, draft = kept.get("theme", ""), str(kept.get("draft") or "")
             watched, tested = ([str(folder) for folder in kept.get(name, [])] for name in ("watched", "tested"))
         except (OSError, ValueError, AttributeError, TypeError):
             return cls(path=path)
-        return cls(theme if theme in NAMES else "", watched, tested, path)
+        return cls(theme if theme in NAMES else "", watched, tested, draft, path)
 
     def write(self) -> None:
         """Best effort: a read-only home directory must not stop the TUI."""

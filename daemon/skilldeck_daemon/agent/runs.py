@@ -323,13 +323,15 @@ class Runs:
         return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
 
     async def detail(self, response_id: str) -> dict[str, Any]:
-        """{"response", "input": items, "timeline": {"times", "spans", "opened"}} of a live or stored run."""
+        """{"response", "input": items, "timeline": {"times", "spans", "opened"}} of a live or stored run; its calls
+        hold all that came of them, whatever the request included."""
         run = self._live.get(response_id)
         if run is not None:
             timeline = {"times": list(run.times), "spans": list(run.timeline), "opened": list(run.chosen)}
             return {"response": run.response, "input": list(run.request.input), "timeline": timeline}
         response = public(await self._stored(response_id))
         extra = await self._store.responses.extra(response_id)
+        response["output"] = with_included(response["output"], of_calls(), extra.get("hidden", []))
         items = await self._store.responses.input_items(response_id)
         timeline = {
             "times": extra.get("times", []),

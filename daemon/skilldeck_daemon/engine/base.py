@@ -271,6 +271,16 @@ class Engine(Protocol):
 # ---------------------------------------------------------------- message level
 
 
+@dataclass
+class Spent:
+    """What a turn has used so far, for whoever stops it; written by models that count. Times in unix seconds, or 0."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    prompt_known: float = 0.0
+    first_token: float = 0.0
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """One model turn, in Chat Completions shapes.
@@ -294,6 +304,7 @@ class ChatRequest:
     tells_stop: whether `ChatFinished` has to name the stop string that ended the answer, even at the price of an exact
     usage where the model is served elsewhere.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
+    spent: filled while the turn goes on.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -316,6 +327,7 @@ class ChatRequest:
     continues: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)
     tells_stop: bool = False
+    spent: Spent = field(default_factory=Spent, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

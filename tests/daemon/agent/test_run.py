@@ -124,5 +124,11 @@ async def test_cancelling_ends_it_once_and_frees_its_place(folder: Path) -> None
     response = await run.finished()
     assert (response["status"], run.log.events[-1]["type"]) == ("cancelled", "response.incomplete")
     assert response["output"][0]["status"] == "incomplete"
+    # What it had used is told, in the response and in the account of its time.
+    usage, (turn,) = response["usage"], run.timeline
+    (asked,) = run._plan.model.engine.requests  # type: ignore[attr-defined]
+    assert usage["input_tokens"] == turn["input_tokens"] == len(asked.prompt_ids)
+    assert 0 < usage["output_tokens"] == turn["output_tokens"] < 500
+    assert (turn["finish"], turn["prefill_s"] >= 0, turn["decode_s"] > 0) == ("cancelled", True, True)
     await asyncio.sleep(0)
     assert run._plan.model.stats().active == 0

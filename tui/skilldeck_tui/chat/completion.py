@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
+from skilldeck_tui.chat import tree
+from skilldeck_tui.chat.mentions import ranged
+
 LIMIT = 40
 _SCANNED = 2000
 _TOKEN = re.compile(r"(?:^|(?<=\s))([@/])([^\s@]*)$")
@@ -18,9 +21,9 @@ _TOKEN = re.compile(r"(?:^|(?<=\s))([@/])([^\s@]*)$")
 
 @dataclass(frozen=True)
 class Candidate:
-    """`value` is a skill id, the name of a skill on disk, a file id or a path."""
+    """`value` is a skill id, the name of a skill on disk, a command, a file id or a path with its range."""
 
-    kind: Literal["skill", "disk", "file", "path", "folder"]
+    kind: Literal["skill", "disk", "command", "file", "path", "folder"]
     value: str
     label: str
     note: str = ""
@@ -44,16 +47,37 @@ def skills(word: str, known: Iterable[dict[str, Any]], disk: Iterable[dict[str, 
     return rank(word, rows)
 
 
+def commands(word: str, known: Iterable[tuple[str, str]]) -> list[Candidate]:
+    """Commands (name, what it does) whose name begins with the word."""
+    return [Candidate("command", name, name, what) for name, what in known if name.startswith(word.lower())]
+
+
 def _about(skill: dict[str, Any]) -> str:
     return " ".join(str(skill.get("description") or "").split())
 
 
 def files(word: str, known: Iterable[dict[str, Any]], folder: Path) -> list[Candidate]:
-    """Files of the daemon, then those below `folder`; a word with a slash walks the disk."""
+    """Files of the daemon, then those of the directory that the word leads to, then all below `folder` that hold its
+    letters. A range (`#20-45`) stays with what it is of."""
+    name, lines = ranged(word)
+    if lines is not None:
+        part, note = word[len(name) :], "line " + word[len(name) + 1 :]
+        return [
+            Candidate("path", row.value + part, row.label + part, note)
+            for row in files(name, (), folder)
+            if row.kind == "path"
+        ]
     rows = [
         Candidate("file", str(f["id"]), str(f.get("filename", "")), "on the daemon") for f in known if "/" not in word
     ]
-    return rank(word, rows)[: LIMIT // 2] + paths(word, folder)
+    found = rank(word, rows)[: LIMIT // 2] + paths(word, folder)
+    if not word or word.startswith(("/", "~", ".")):
+        return found
+    there = {row.label for row in found}
+    for path in tree.matching(word, tree.below(folder), LIMIT):
+        if path not in there:
+            found.append(Candidate("folder" if path.endswith("/") else "path", str(folder / path), path))
+    return found[:LIMIT]
 
 
 def paths(word: str, folder: Path, *, folders_only: bool = False) -> list[Candidate]:

@@ -19,10 +19,11 @@ ALL_SKILLS = 32
 
 @dataclass
 class Attachment:
-    """A file on its way to the daemon, or there (`file_id`). `error` is for people."""
+    """A file (or `lines` of it) on its way to the daemon, or there (`file_id`). `error` is for people."""
 
     name: str
     path: Path | None = None
+    lines: tuple[int, int] | None = None
     file_id: str = ""
     size: int = 0
     sent: int = 0

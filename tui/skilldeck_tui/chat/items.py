@@ -270,7 +270,61 @@ class OtherItem(Item):
         return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 
 
-ITEMS: dict[str, type[Item]] = {"message": TextItem, "reasoning": ReasoningItem, "shell_call": ShellItem}
+@dataclass
+class AnsweredItem(OtherItem):
+    """A call whose output is an item of its own, shown with it."""
+
+    output_raw: Object = field(default_factory=dict)
+
+    def finish_output(self, raw: Object, at: float) -> None:
+        self.output_raw = raw
+        self.touch()
+
+    def plain(self) -> str:
+        told = self.output_raw.get("output")
+        told = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False) if told else ""
+        return "\n".join(part for part in (super().plain(), told) if part)
+
+
+@dataclass
+class PatchItem(AnsweredItem):
+    """An apply_patch_call."""
+
+    joins = ("apply_patch_call_output",)
+
+    def plain(self) -> str:
+        operation = self.raw.get("operation") or {}
+        parts = (operation.get("path"), operation.get("diff") or "".join(self.pieces), self.output_raw.get("output"))
+        return "\n".join(str(part) for part in parts if part)
+
+
+@dataclass
+class FunctionItem(AnsweredItem):
+    joins = ("function_call_output",)
+
+
+@dataclass
+class CustomItem(AnsweredItem):
+    joins = ("custom_tool_call_output",)
+
+
+@dataclass
+class CodeItem(OtherItem):
+    """A code_interpreter_call: code, then what it printed."""
+
+    @property
+    def container(self) -> str:
+        return str(self.raw.get("container_id") or "")
+
+    def plain(self) -> str:
+        printed = "".join(str(entry.get("logs") or "") for entry in self.raw.get("outputs") or [])
+        return "\n".join(part for part in (self.raw.get("code") or "".join(self.pieces), printed) if part)
+
+
+ITEMS: dict[str, type[Item]] = {
+    "message": TextItem, "reasoning": ReasoningItem, "shell_call": ShellItem, "apply_patch_call": PatchItem,
+    "function_call": FunctionItem, "custom_tool_call": CustomItem, "code_interpreter_call": CodeItem,
+}  # fmt: skip
 """By type on the wire: items that keep more than themselves. All others are `OtherItem`s."""
 
 

@@ -170,7 +170,7 @@ class ChatRuns(ModeScreen):
     @work(group="read")
     async def _read(self, turn: Turn) -> None:
         """Follow a run to its end; resumes by itself when the daemon comes back."""
-        if turn.run_id in self._reading:
+        if not turn.run_id or turn.run_id in self._reading:
             return
         self._reading.add(turn.run_id)
         self.animate_live(True)
@@ -181,6 +181,7 @@ class ChatRuns(ModeScreen):
             detail = await self.client.run(turn.run_id)
             if turn.live:
                 turn.close(detail.response, 0.0)
+            turn.fill(detail.response.get("output") or [])
             turn.time(detail.timeline)
             if turn.status == "cancelled" and turn.run_id in self.steered:
                 turn.error = "went on with your message"

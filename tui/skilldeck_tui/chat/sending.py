@@ -9,6 +9,7 @@ comes back to the composer.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +17,15 @@ from textual import work
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
+from skilldeck_tui.chat.mentions import Mention, excerpt, mentions, tell_lost
 from skilldeck_tui.chat.runs import ChatRuns
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import Turn, input_text
+from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable
 from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY
+
+LOST_TRIES, LOST_PAUSE = 60, 0.5
+"""How often, and how many seconds apart, a daemon is asked that went away while a run was started."""
 
 
 class ChatSending(ChatRuns):
@@ -42,13 +48,13 @@ class ChatSending(ChatRuns):
         name, size = str(file.get("filename") or file["id"]), int(file.get("bytes") or 0)
         attachments = self.composer.draft.attachments
         if all(a.file_id != file["id"] for a in attachments):
-            attachments.append(Attachment(name, None, str(file["id"]), size, size))
+            attachments.append(Attachment(name, file_id=str(file["id"]), size=size, sent=size))
         self._chips()
 
-    def attach_path(self, path: Path) -> None:
-        """Upload a file and attach it."""
-        attachment = Attachment(path.name, path)
-        self.composer.draft.attachments.append(attachment)
+    def attach_path(self, path: Path, lines: tuple[int, int] | None = None, to: list[Attachment] | None = None) -> None:
+        """Upload a file, or lines of it, and attach it to the next message (or to another's attachments)."""
+        attachment = Attachment(Mention("", path, lines).name, path, lines)
+        (self.composer.draft.attachments if to is None else to).append(attachment)
         task = asyncio.create_task(self._upload(attachment, path))
         self._uploads.add(task)
         task.add_done_callback(self._uploads.discard)
@@ -61,14 +67,23 @@ class ChatSending(ChatRuns):
             if total and done * 20 // total != before * 20 // total:
                 self._chips()
 
+        part: Path | None = None
         try:
-            file = await self.client.upload_file(path, progress=progress)
+            if attachment.lines is not None:
+                part = await asyncio.to_thread(excerpt, Mention("", path, attachment.lines))
+            file = await self.client.upload_file(part or path, progress=progress)
         except SkilldeckError as error:
             attachment.error = error.title
             self.deck.tell(error)
+        except (OSError, ValueError) as error:
+            attachment.error = str(error)
+            self.notify(attachment.error, severity="error", markup=False)
         else:
             attachment.file_id = str(file["id"])
             attachment.size = int(file.get("bytes") or attachment.size)
+        finally:
+            if part is not None:
+                await asyncio.to_thread(shutil.rmtree, part.parent, True)
         self._chips()
 
     def _chips(self) -> None:
@@ -108,6 +123,7 @@ class ChatSending(ChatRuns):
     async def _send(self, key: str, message: Outgoing) -> None:
         turn, draft = Turn(""), message.draft
         try:
+            text = await self._mentioned(message)
             if self._uploads:
                 await asyncio.wait(set(self._uploads))
             broken = next((a for a in draft.attachments if a.error), None)
@@ -116,7 +132,7 @@ class ChatSending(ChatRuns):
                 await self._unsend(key, turn, message)
                 return
             try:
-                body = draft.request(message.text, self.state)
+                body = draft.request(text, self.state)
             except SkilldeckError as error:  # a variable that is not set
                 self.deck.tell(error)
                 await self._unsend(key, turn, message)
@@ -137,7 +153,7 @@ class ChatSending(ChatRuns):
                     self._moved("", key)
                 where, _, id_ = key.partition(":")
                 body["conversation" if where == "session" else "previous_response_id"] = id_
-                response = await self.client.start_run(body, message.permission, project=str(Path.cwd()))
+                response = await self._started(body, message.permission)
             except SkilldeckError as error:
                 self.deck.tell(error)
                 await self._unsend(key, turn, message)
@@ -155,6 +171,44 @@ class ChatSending(ChatRuns):
         finally:
             self._sending = False
             self.deck.touch({"session", "run"})
+
+    async def _started(self, body: Object, permission: str) -> Object:
+        """Start a run. Where the connection broke meanwhile, the one that was started all the same: a message that came
+        back to the composer would be sent twice."""
+        session = str(body.get("conversation") or "")
+        try:
+            return await self.client.start_run(body, permission, project=str(Path.cwd()))
+        except ConnectionLost:
+            known, said = self.run_ids, [input_text(item)[0] for item in body["input"]]
+            for run in await self._latest_runs(session) if session else []:
+                if run["id"] not in known:
+                    detail = await self.client.run(str(run["id"]))
+                    if [input_text(item)[0] for item in detail.input] == said:
+                        return detail.response
+            raise
+
+    async def _latest_runs(self, session: str) -> list[Object]:
+        """The last runs of a session, once the daemon is there again; none when it stays away."""
+        for _ in range(LOST_TRIES):
+            try:
+                return (await self.client.runs(session=session, limit=5)).data
+            except DaemonUnreachable:
+                await asyncio.sleep(LOST_PAUSE)
+        return []
+
+    async def _mentioned(self, message: Outgoing) -> str:
+        """Attach the files that the text names, and return it with the names they have for the model."""
+        if "@" not in message.text:
+            return message.text
+        found, lost = await asyncio.to_thread(mentions, message.text, Path.cwd())
+        text, attachments = message.text, message.draft.attachments
+        for mention in found:
+            if all((a.path, a.lines) != (mention.path, mention.lines) for a in attachments):
+                self.attach_path(mention.path, mention.lines, attachments)
+            text = text.replace(f"@{mention.word}", mention.name)
+        if lost:
+            self.notify(f"{tell_lost(lost)}.", severity="warning", markup=False)
+        return text
 
     def _moved(self, before: str, key: str) -> None:
         """A session that was new has its id, or a chain of runs its next one."""

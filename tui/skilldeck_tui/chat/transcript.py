@@ -165,6 +165,13 @@ class Turn:
                     item.finish(item.raw)
         self.revision += 1
 
+    def fill(self, output: list[Object]) -> None:
+        """Take what the stored items hold beyond the events: what a call printed, what a search found."""
+        for index, raw in enumerate(output):
+            item = self._by_index.get(index)
+            if item is not None and item.kind == "other" and index not in self._outputs and item.raw != raw:
+                item.finish(raw)
+
     def _add(self, index: int, raw: Object, at: float) -> Item:
         made, joins = item_class(str(raw.get("type")))
         item = self._by_call.get(str(raw.get("call_id"))) if joins else None

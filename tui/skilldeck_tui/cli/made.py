@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_tui.cited import cited
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import everything
 from skilldeck_tui.client.client import Client
@@ -21,17 +22,6 @@ from skilldeck_tui.client.types import Object
 
 WORKDIR = PurePosixPath("/mnt/data")
 NUMBERS = 1000
-
-
-def cited(response: Object) -> list[Object]:
-    """The citations of container files in a response, each file once."""
-    found: dict[str, Object] = {}
-    for item in response.get("output", []):
-        for part in item.get("content", []) if item.get("type") == "message" else []:
-            for note in part.get("annotations", []):
-                if note.get("type") == "container_file_citation":
-                    found.setdefault(str(note["file_id"]), note)
-    return list(found.values())
 
 
 def folder_to_save(given: Path | None) -> Path | None:

@@ -22,7 +22,7 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
 from skilldeck_tui.chat.items import Item
-from skilldeck_tui.chat.sending import ChatSending
+from skilldeck_tui.chat.own_commands import ChatOwnCommands
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
@@ -44,14 +44,14 @@ PERMISSIONS = ("", "ask", "deny")
 LOAD = "\0load"
 
 
-class ChatScreen(ChatSending, ModeScreen):
+class ChatScreen(ChatOwnCommands, ModeScreen):
     MODE = "chat"
     SCOPES = ("chat", "sessions", "transcript", "composer")
     AUTO_FOCUS = "ComposerText"
     BINDINGS = actions.bindings("chat")
     BINDING_GROUP_TITLE = "Chat"
     DEFAULT_CSS = """
-    ChatScreen .body { layout: horizontal; }
+    ChatScreen > .body { layout: horizontal; }
     ChatScreen #sidebar { width: 26; background: $surface; padding: 1 0 0 0; }
     ChatScreen.-no-sessions #sidebar { display: none; }
     ChatScreen #main { width: 1fr; }
@@ -89,6 +89,9 @@ class ChatScreen(ChatSending, ModeScreen):
                 yield Composer(self.state)
 
     def on_mount(self) -> None:
+        self.composer.history, self.composer.written = self.deck.history, self.deck.keep_draft
+        if self.deck.memory.draft:
+            self.composer.fill(self.deck.memory.draft)
         self._timer = self.set_interval(FRAME, self._frame, pause=True)
         self.query_one(Composer).text.focus()
 
@@ -252,7 +255,8 @@ class ChatScreen(ChatSending, ModeScreen):
 
     @on(Composer.TakeBack)
     def _take_back(self) -> None:
-        self.take_back()
+        if not self.take_back():
+            self.composer.recall(-1)
 
     @on(WaitingList.Taken)
     def _taken(self, event: WaitingList.Taken) -> None:
@@ -270,7 +274,7 @@ class ChatScreen(ChatSending, ModeScreen):
     @on(Composer.AttachAsked)
     def _attach_asked(self, event: Composer.AttachAsked) -> None:
         if event.path is not None:
-            self.attach_path(event.path)
+            self.attach_path(event.path, event.lines)
         elif (file := self.state.get("file", event.file_id)) is not None:
             self.attach_file(file)
 

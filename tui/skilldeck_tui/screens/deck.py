@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_tui.chat.history import History
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.state import DaemonState
 
@@ -30,6 +31,7 @@ class Deck(Protocol):
     state: DaemonState
     tests: SkillTests
     lints: SkillLints
+    history: History
     clock: Callable[[], float]
     monotonic: Callable[[], float]
 
@@ -85,6 +87,9 @@ class Deck(Protocol):
 
     def open_run(self, run_id: str) -> None:
         """Show a run in Chat."""
+
+    def keep_draft(self, text: str) -> None:
+        """What is being written, for the next time."""
 
     def remember_watch(self, folder: Path, watched: bool) -> None:
         """Watch the folder also the next time."""

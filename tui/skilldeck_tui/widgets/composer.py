@@ -1,4 +1,4 @@
-"""Where a message is written: text, `@` files, `/` skills, pasted paths.
+"""Where a message is written: text, `@` files, `/` skills and commands, pasted paths.
 
 It owns the draft; uploading and sending are the screen's (`AttachAsked`, `Sent`).
 """
@@ -6,11 +6,11 @@ It owns the draft; uploading and sending are the screen's (`AttachAsked`, `Sent`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from textual import events, on, work
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
@@ -19,21 +19,24 @@ from textual.strip import Strip
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from skilldeck_tui import actions
-from skilldeck_tui.chat import completion
+from skilldeck_tui import actions, editor
+from skilldeck_tui.chat import completion, mentions
 from skilldeck_tui.chat.draft import Draft, Outgoing
+from skilldeck_tui.chat.history import History
+from skilldeck_tui.format import clean
 from skilldeck_tui.network import read_words
+from skilldeck_tui.screens.pick import Pick, Row
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.candidates import offered
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.options import Options
+from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.waiting_list import WaitingList
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
+LOOK_SECONDS = 0.3
+"""Of quiet, before it is looked whether what a message names is there."""
 LIVE = "enter steers · tab sends after · ctrl+c stops"
-SIGNS = {
-    "skill": ("◆", "$accent"), "disk": ("◇", "$accent"), "file": ("▤", "$accent"), "path": ("·", "$muted"),
-    "folder": ("▸", "$muted"),
-}  # fmt: skip
 
 
 class ComposerText(TextArea):
@@ -119,6 +122,10 @@ class ComposerText(TextArea):
             self.composer.move(step)
         elif step < 0 and not self.text:
             self.composer.post_message(Composer.TakeBack())
+        elif self.composer.history.shows(self.text) and self.cursor_location[0] == (
+            0 if step < 0 else self.document.line_count - 1
+        ):
+            self.composer.recall(step)
         elif step < 0:
             self.action_cursor_up()
         else:
@@ -141,6 +148,27 @@ class ComposerText(TextArea):
     def action_chip(self) -> None:
         self.call_later(lambda: self.action_delete_left() if self.text else self.composer.drop_last())
 
+    def action_search(self) -> None:
+        """Choose one of the messages that were sent."""
+        composer, entries = self.composer, self.composer.history.entries
+
+        def picked(at: str | None) -> None:
+            if at is not None:
+                composer.fill(entries[int(at)])
+
+        rows = [Row(str(at), entries[at]) for at in range(len(entries) - 1, -1, -1)]
+        self.app.push_screen(Pick("What was sent before", rows, empty="Nothing was sent yet."), picked)
+
+    def action_editor(self) -> None:
+        """Write on in the editor."""
+        try:
+            text = editor.edited(self.text, self.app.suspend)
+        except (OSError, SuspendNotSupported) as error:
+            self.notify(f"The editor did not open: {error}", severity="error", markup=False)
+        else:
+            if text is not None:
+                self.composer.fill(text)
+
     def action_choose_skill(self) -> None:
         self.insert("/" if not self.text or self.text[-1].isspace() else " /")
 
@@ -157,6 +185,7 @@ class Composer(Vertical):
         display: none; height: auto; max-height: 8; border: round $border; background: $surface; padding: 0;
     }
     Composer.-completing OptionList { display: block; }
+    Composer .lost { height: auto; padding: 0 1; display: none; }
     """
 
     class Sent(Message):
@@ -177,9 +206,25 @@ class Composer(Vertical):
             self.step = step
 
     class AttachAsked(Message):
-        def __init__(self, path: Path | None = None, file_id: str = "") -> None:
+        """`lines`: only these of the file."""
+
+        def __init__(self, path: Path | None = None, file_id: str = "", lines: tuple[int, int] | None = None) -> None:
             super().__init__()
-            self.path, self.file_id = path, file_id
+            self.path, self.file_id, self.lines = path, file_id, lines
+
+    class ShellAsked(Message):
+        """A command of the person's own, for the session's container."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    class CommandAsked(Message):
+        """A command of `actions.SLASH`, and what was written behind it."""
+
+        def __init__(self, name: str, argument: str = "") -> None:
+            super().__init__()
+            self.name, self.argument = name, argument
 
     class DraftChanged(Message):
         pass
@@ -188,6 +233,8 @@ class Composer(Vertical):
         super().__init__()
         self.state = state
         self.draft = Draft()
+        self.history = History(None)
+        self.written: Callable[[str], None] = lambda text: None
         self._candidates: list[completion.Candidate] = []
 
     def compose(self) -> ComposeResult:
@@ -200,6 +247,7 @@ class Composer(Vertical):
             soft_wrap=True, show_line_numbers=False, placeholder=PLACEHOLDER, highlight_cursor_line=False,
             tab_behavior="focus",
         )  # fmt: skip
+        yield TextBlock(classes="lost")
         yield Chips()
 
     @property
@@ -221,11 +269,38 @@ class Composer(Vertical):
 
     def send(self, later: bool = False) -> None:
         text = self.text.text.strip()
+        self.history.add(text)
+        if text.startswith("!") and text[1:].strip():
+            self.text.load_text("")
+            self.post_message(self.ShellAsked(text[1:].strip()))
+            return
+        word, rest = mentions.leading(text)
+        skill = next((s for s in self.state.skills if s.get("name") == word), None)
+        if skill is not None:
+            self.choose_skill(str(skill["id"]))
+            text = rest
+            if not text:
+                self.text.load_text("")
+        elif word in actions.SLASH:
+            self.text.load_text("")
+            self.post_message(self.CommandAsked(word, rest))
+            return
         if text or self.draft.attachments:
             # Taken out here and now: what is typed next is the next message, however late the screen hears of this one.
             draft = self.draft.copy()
             self.clear()
             self.post_message(self.Sent(text, draft, later))
+
+    def recall(self, step: int) -> None:
+        """Put the message that was sent before (or after) the one that is shown in place of the text."""
+        found = self.history.step(step, self.text.text)
+        if found is not None:
+            self.fill(found)
+
+    def fill(self, text: str) -> None:
+        """Put a text in place of what is there, to be gone on with."""
+        self.text.load_text(text)
+        self.text.move_cursor(self.text.document.end)
 
     def clear(self) -> None:
         """Text and files go, the skills and the model stay chosen for the session."""
@@ -278,16 +353,44 @@ class Composer(Vertical):
     @on(TextArea.Changed)
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
+        self.written(self.text.text)
         asked = completion.token(self._before())
         if asked is None:
             self.close_completions()
         else:
             self._complete(*asked)
+        self._look()
+
+    @work(exclusive=True, group="look")
+    async def _look(self) -> None:
+        """Say which of what the message names is not there, before it is sent."""
+        text, lost, found = self.text.text, list[str](), list[mentions.Mention]()
+        if "@" in text or text.startswith("/"):
+            await asyncio.sleep(LOOK_SECONDS)
+            found, lost = await asyncio.to_thread(mentions.mentions, text, Path.cwd())
+            asked = completion.token(self._before())
+            lost = [*mentions.lost_slash(text, self.names), *lost]
+            lost = [word for word in lost if asked is None or word != asked[0] + asked[1]]  # it is still being written
+        parts = [Content.styled(mentions.tell_lost(lost), "$warning")] if lost else []
+        names = ", ".join(clean(mention.name) for mention in found)
+        parts += [Content.styled(f"▤ goes with it: {names}", "$muted")] if found else []
+        said = self.query_one(".lost", TextBlock)
+        said.display = bool(parts)
+        said.write(Content("\n").join(parts))
+
+    @property
+    def names(self) -> set[str]:
+        """What may stand behind a slash at the beginning."""
+        skills = {str(skill.get("name")) for skill in (*self.state.skills, *self.state.disk)}
+        return skills | set(actions.SLASH)
 
     @work(exclusive=True, group="completion")
     async def _complete(self, sign: str, word: str) -> None:
         if sign == "/":
             found = completion.skills(word, self.state.skills, self.state.disk)
+            if self._before() == f"/{word}" and self.text.cursor_location[0] == 0:
+                known = [(name, action.help) for name, action in actions.SLASH.items()]
+                found = sorted([*found, *completion.commands(word, known)], key=lambda row: row.label != word)
         else:
             found = await asyncio.to_thread(completion.files, word, self.state.files, Path.cwd())
         # The text may have moved on meanwhile.
@@ -296,7 +399,7 @@ class Composer(Vertical):
         self._candidates = found
         options = self.query_one(OptionList)
         options.clear_options()
-        options.add_options(Option(_option(candidate)) for candidate in found)
+        options.add_options(Option(offered(candidate)) for candidate in found)
         options.highlighted = 0 if found else None
         self.text.completing = bool(found)
         self.set_class(bool(found), "-completing")
@@ -322,6 +425,11 @@ class Composer(Vertical):
         if candidate.kind == "folder":
             self.text.replace(f"@{candidate.label}", (row, start), (row, column))
             return
+        if candidate.kind == "command":
+            self.text.replace("", (row, start), (row, column))
+            self.close_completions()
+            self.post_message(self.CommandAsked(candidate.value))
+            return
         if candidate.kind == "disk":
             # The daemon gives a skill on disk to a prompt that says its name so.
             self.text.replace(f"/{candidate.value} ", (row, start), (row, column))
@@ -330,15 +438,16 @@ class Composer(Vertical):
         # Within a sentence the name stays, or it would say "summarise" of nothing; a message that begins with it loses
         # nothing.
         sentence = row > 0 or bool(self._before()[:start].strip())
-        name = Path(candidate.label).name if candidate.kind == "path" else candidate.label
+        mention = mentions.find(candidate.value, Path()) if candidate.kind == "path" else None
+        name = mention.name if mention is not None else Path(candidate.label).name
         self.text.replace(f"{name} " if sentence else "", (row, start), (row, column))
         self.close_completions()
         if candidate.kind == "skill":
             self.choose_skill(candidate.value)
         elif candidate.kind == "file":
             self.post_message(self.AttachAsked(file_id=candidate.value))
-        else:
-            self.post_message(self.AttachAsked(Path(candidate.value)))
+        elif mention is not None:
+            self.post_message(self.AttachAsked(mention.path, lines=mention.lines))
 
     @on(OptionList.OptionSelected)
     def _option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -346,9 +455,3 @@ class Composer(Vertical):
         self.query_one(OptionList).highlighted = event.option_index
         self.pick()
         self.text.focus()
-
-
-def _option(candidate: completion.Candidate) -> Content:
-    sign, style = SIGNS[candidate.kind]
-    note = candidate.note if len(candidate.note) <= 60 else candidate.note[:59] + "…"
-    return Content.assemble((f"{sign} ", style), candidate.label, (f"  {note}", "$faint"))

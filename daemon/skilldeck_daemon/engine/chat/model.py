@@ -16,6 +16,7 @@ one `ChatFinished`; closing it cancels the request.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -304,7 +305,8 @@ class TokenChatModel:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         prepared = await self._prepare(request)
-        generation = prepared.generation
+        generation, spent = prepared.generation, request.spent
+        spent.input_tokens, spent.prompt_known = len(generation.prompt_ids), time.time()
         handle = await self.engine.submit(generation)
         turn = Turn(
             prepared,
@@ -320,7 +322,9 @@ class TokenChatModel:
         try:
             async for event in handle:
                 if isinstance(event, Tokens):
+                    spent.first_token = spent.first_token or time.time()
                     for shown in joined(turn.tokens(event)):
+                        spent.output_tokens = turn.count
                         yield shown
                     if turn.over and not told:
                         told = True

@@ -96,7 +96,7 @@ class RunFooter(Vertical):
         parts = []
         if turn.ended > turn.started > 0:
             parts.append(duration(turn.ended - turn.started))
-        if turn.usage:
+        if turn.usage and (turn.usage.input or turn.usage.output):  # a stopped run may not know
             cached = f" ({turn.usage.cached:,} cached)" if turn.usage.cached else ""
             parts += [f"{turn.usage.input:,} in{cached}", f"{turn.usage.output:,} out"]
         commands = sum(len(item.commands) for item in turn.items if isinstance(item, ShellItem))

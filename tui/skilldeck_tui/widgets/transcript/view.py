@@ -19,10 +19,12 @@ from textual.widgets import Static
 from skilldeck_tui import actions
 from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.cited import made_by
 from skilldeck_tui.demonstration import BUNDLED
 from skilldeck_tui.format import plural
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
+from skilldeck_tui.widgets.transcript.made_files import MadeFiles
 from skilldeck_tui.widgets.transcript.run_footer import RunFooter
 from skilldeck_tui.widgets.transcript.views import view_of
 
@@ -35,11 +37,13 @@ class TurnView(Stack):
         self.turn = turn
         self.views: list[ItemView] = []
         self._lines = lines
+        self._made = MadeFiles()
         self._footer = RunFooter(turn)
 
     def compose(self) -> ComposeResult:
         self.views = [view_of(item, self._lines) for item in self.turn.all_items]
         yield from self.views
+        yield self._made
         yield self._footer
 
     def on_mount(self) -> None:
@@ -51,13 +55,15 @@ class TurnView(Stack):
         new = [view_of(item, self._lines) for item in self.turn.all_items[len(self.views) :]]
         if new:
             self.views += new
-            self.mount_all(new, before=self._footer)
+            self.mount_all(new, before=self._made)
         for view in self.views:
             view.sync(now)
             if tick:
                 view.tick(now)
         if tick or not self.turn.live:
             self._footer.sync(now)
+        if not self.turn.live:
+            self._made.show(made_by(self.turn.response))
 
     def waiting(self, calls: set[str]) -> None:
         for view in self.views:

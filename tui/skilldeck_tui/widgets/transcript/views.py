@@ -1,6 +1,7 @@
 """Which view shows an item: one entry for each kind; an item without one is shown by its type and its JSON.
 
-A tool's item gets its view by an entry of its type on the wire here. What its view needs beyond the item as last told
+A tool's item gets its view by an entry of its type on the wire here, or where a line and a body do, in
+`described.DESCRIBED`. What its view needs beyond the item as last told
 (output that joins the call, several streams) is kept by a class of its own in `chat/items.py`.
 """
 
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from skilldeck_tui.chat.items import Item
+from skilldeck_tui.widgets.transcript.call_view import CallView
+from skilldeck_tui.widgets.transcript.described import DESCRIBED
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 from skilldeck_tui.widgets.transcript.other_item import OtherView
 from skilldeck_tui.widgets.transcript.reasoning import ReasoningView
@@ -29,6 +32,7 @@ VIEWS: dict[str, Callable[[Any, int], ItemView]] = {
     "text": _message,
     "reasoning": lambda item, lines: ReasoningView(item),
     "shell": ShellCallView,
+    **dict.fromkeys(DESCRIBED, CallView),
 }
 """By `Item.shown_as`, from the item and how many lines of output a folded view shows."""
 

@@ -1,0 +1,141 @@
+"""Writing: what was sent comes back, what was being written survives, `!` runs in the session's container."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilldeck_tui import editor
+from skilldeck_tui.chat.history import MOST, History
+from skilldeck_tui.chat.items import Command
+from skilldeck_tui.chat.own_commands import TOLD, told
+from skilldeck_tui.preferences import Memory
+from support.fake_daemon import FakeDaemon
+from support.fake_run import FakeRun
+from support.tui import deck
+
+
+def test_history_goes_back_and_forth_and_outlives_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "history.jsonl"
+    history = History(path)
+    for text in ("one", "two\nlines", "one"):
+        history.add(text)
+    assert oct(os.stat(path).st_mode & 0o777) == "0o600"
+    again = History(path)
+    assert again.entries == ["two\nlines", "one"]
+    assert again.step(1, "") is None
+    assert [again.step(-1, "draft"), again.step(-1, "one"), again.step(-1, "two\nlines")] == ["one", "two\nlines", None]
+    assert again.shows("two\nlines")
+    assert not again.shows("changed")
+    assert [again.step(1, ""), again.step(1, ""), again.step(1, "")] == ["one", "draft", None]
+
+
+def test_history_is_bounded_and_bears_what_it_finds(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text("no json\n" + json.dumps({"a": 1}) + "\n" + json.dumps("kept") + "\n")
+    history = History(path)
+    for number in range(MOST + 5):
+        history.add(str(number))
+    history.add("x" * 100_000)
+    assert (len(history.entries), history.entries[-1]) == (MOST, str(MOST + 4))
+    assert History(path).entries == history.entries
+    nowhere = History(tmp_path / "history.jsonl" / "no-folder")
+    nowhere.add("still works")
+    assert nowhere.entries == ["still works"]
+
+
+async def test_up_brings_back_what_was_sent_and_ctrl_r_finds_it() -> None:
+    fake = FakeDaemon()
+    async with deck(fake) as d:
+        for text in ("first question", "second one"):
+            await d.type(text)
+            await d.press("enter")
+            await d.shows(f"Echo: {text}")
+            await d.until(lambda: not d.chat.busy)
+        await d.press("up")
+        assert d.chat.composer.text.text == "second one"
+        await d.press("up", "up")
+        assert d.chat.composer.text.text == "first question"
+        await d.press("down", "down")
+        assert d.chat.composer.text.text == ""
+        await d.press("ctrl+r")
+        await d.shows("What was sent before")
+        await d.type("first")
+        await d.press("enter")
+        await d.until(lambda: d.chat.composer.text.text == "first question")
+
+
+async def test_what_was_being_written_is_there_the_next_time(tmp_path: Path) -> None:
+    memory = Memory(path=tmp_path / "tui.json")
+    async with deck(FakeDaemon(), memory=memory) as d:
+        await d.type("half a thought")
+    async with deck(FakeDaemon(), memory=Memory.read(tmp_path / "tui.json")) as d:
+        await d.shows("half a thought")
+
+
+def test_a_text_is_written_on_in_the_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "editor"
+    script.write_text('#!/bin/sh\necho more >> "$1"\nexit ${ENDS:-0}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("VISUAL", str(script))
+    held: list[str] = []
+
+    class Suspended:
+        def __enter__(self) -> None:
+            held.append("given up")
+
+        def __exit__(self, *_: object) -> None:
+            held.append("back")
+
+    assert editor.edited("text\n", Suspended) == "text\nmore"  # type: ignore[arg-type]
+    assert held == ["given up", "back"]
+    monkeypatch.setenv("ENDS", "1")
+    assert editor.edited("text", Suspended) is None  # type: ignore[arg-type]
+
+
+async def test_a_command_of_ones_own_runs_in_the_sessions_container_and_the_model_reads_of_it() -> None:
+    fake = FakeDaemon()
+    asked: list[Any] = []
+
+    def ran(request: Any) -> Any:
+        asked.append(request)
+        return {"stdout": "a.txt\n", "stderr": "", "exit_code": 0, "timed_out": False}
+
+    fake.exec = ran
+
+    async def work(run: FakeRun) -> None:
+        run.shell(["ls"], container="cntr_7").exit([0])
+        run.complete()
+
+    fake.on_run = work
+    async with deck(fake) as d:
+        await d.type("!pwd")
+        await d.press("enter")
+        await d.shows("This session has no container yet", "!pwd")
+        await d.press("ctrl+c")
+        await d.type("list them")
+        await d.press("enter")
+        await d.until(lambda: d.chat.turns and d.chat.turns[0].status == "completed")
+        await d.type("!ls -a")
+        await d.press("enter")
+        await d.shows("ls -a", "a.txt")
+        assert (asked[0].container_id, asked[0].command) == ("cntr_7", "ls -a")
+        assert len(fake.called("StartRun")) == 1
+        await d.type("and now?")
+        await d.press("enter")
+        await d.until(lambda: len(fake.called("StartRun")) == 2)
+        text = json.loads(fake.called("StartRun")[1].request_json)["input"][0]["content"][0]["text"]
+        assert text == "I ran this in the container myself:\n```\n$ ls -a\na.txt\n```\n\nand now?"
+
+
+def test_the_model_reads_the_ends_of_a_long_output_within_a_fence_that_holds_it() -> None:
+    command = Command("cat x", outcome=3)
+    command.output.set("begin ```` " + "x" * 3 * TOLD + " end", "")
+    text = told(command)
+    assert len(text) < TOLD + 300
+    assert text.startswith("I ran this in the container myself:\n`````\n$ cat x\nbegin")
+    assert text.endswith(" end\n(exit code 3)\n`````")
