@@ -38,8 +38,7 @@ from skilldeck_tui.widgets.transcript.approval import ApprovalBox
 from skilldeck_tui.widgets.transcript.view import TranscriptView
 from skilldeck_tui.widgets.waiting_list import WaitingList
 
-FRAME = 1 / 30
-TICKS = 3
+FRAME, TICKS = 1 / 30, 3
 PERMISSIONS = ("", "ask", "deny")
 LOAD = "\0load"
 

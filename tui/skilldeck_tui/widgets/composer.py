@@ -34,8 +34,7 @@ from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.waiting_list import WaitingList
 
 PLACEHOLDER = "Ask for something · @ file · / skill"
-LOOK_SECONDS = 0.3
-"""Of quiet, before it is looked whether what a message names is there."""
+LOOK_SECONDS = 0.3  # of quiet, before it is looked whether what a message names is there
 LIVE = "enter steers · tab sends after · ctrl+c stops"
 
 
