@@ -28,6 +28,7 @@ from skilldeck_tui.preferences import Preferences
 from skilldeck_tui.screens.daemon import Containers, Models
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.lint import LintScreen
+from skilldeck_tui.screens.matrix import MatrixScreen
 from skilldeck_tui.screens.save_test import SaveTest
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.rule_rows import RuleRows
@@ -247,6 +248,32 @@ async def linting(d: Deck) -> None:
     await d.shows("2 findings")
 
 
+def tested() -> Path:
+    folder = Path.cwd() / "counter"
+    (folder / "evals").mkdir(parents=True, exist_ok=True)
+    (folder / "SKILL.md").write_text("---\nname: counter\ndescription: Counts things.\n---\n# Steps\n")
+    (folder / "evals/basic.yaml").write_text("- {name: one, prompt: Go, expect: {answer: [Echo]}}\n")
+    return folder
+
+
+async def matrix(d: Deck) -> None:
+    """Two evaluations, the newer one shown."""
+    await skills(d)
+    folder = tested()
+    for number in (1, 2):
+        (folder / "SKILL.md").write_text(f"---\nname: counter\ndescription: Counts {number} things.\n---\n")
+        d.app.tests.evaluate(folder, tell=d.app.tell)
+        await d.until(lambda: not d.app.tests.evaluating(folder))
+    await d.app.push_screen(MatrixScreen("counter", folder))
+    await d.shows("1 of 2", "✓ 3/3")
+
+
+async def trials(d: Deck) -> None:
+    await matrix(d)
+    await d.press("o")
+    await d.shows("try 1", "✓ passed")
+
+
 async def saving(d: Deck) -> None:
     await chat(d)
     await d.press("ctrl+t")
@@ -313,6 +340,15 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "close": (linting, "screen=SkillsScreen"), "edit": (linting, "An editor cannot be opened here."),
         "fix": (linting, "Mended 1 finding."),
     },
+    "MatrixScreen": {
+        "close": (matrix, "screen=SkillsScreen"), "run": (matrix, "1 of 3"), "open": (matrix, "screen=TrialsScreen"),
+        "other(1)": (matrix, "2 of 2"), "other(-1)": (then(matrix, "left_square_bracket"), "1 of 2"),
+        "report": (matrix, "Written to"),
+    },
+    "TrialsScreen": {
+        "close": (trials, "screen=MatrixScreen"), "compare": (trials, "Go to another try"),
+        "open_run": (trials, "mode=chat"),
+    },
     "FilesScreen": {
         "upload": (files, "screen=Prompt"), "attach": (files, "mode=chat"), "copy_id": (files, "copied=file"),
         "delete": (files, "screen=Confirm"),
@@ -337,6 +373,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "promote": (skills, "call=SetDefaultVersion"), "edit": (skills, "has no folder here"),
         "test": (skills, "Tests run from"), "test_on_save": (skills, "Tests run from"),
         "trust": (skills, "Only skills"), "lint": (skills, "Lint reads the skill's folder"),
+        "matrix": (skills, "screen=MatrixScreen"),
         "new_skill": (skills, "screen=Pick"),
         "open_run": (skills, "No test of this skill"), "use": (skills, "mode=chat"),
         "delete": (skills, "screen=Confirm"), "back": (on(skills, VersionList), "focus=DataRows"),

@@ -206,7 +206,7 @@ class SkilldeckApp(App[None]):
         if state.state in ("current", "error"):
             self.look_for_faults(state.folder)
         if state.state == "current" and state.made and str(state.folder) in self.memory.tested:
-            self.tests.start(state.folder)
+            self.tests.start(state.folder, saved=True)
 
     @work(exclusive=True, group="disk")
     async def look_on_disk(self) -> None:

@@ -124,8 +124,15 @@ def mark(suite: Suite | None) -> Content:
     if suite.running:
         return Content.styled(f" ◌ {len(suite.results)}/{len(suite.cases) or '…'} tests", "$accent")
     if suite.error is not None or suite.failed:
-        return Content.styled(f" ✗ {suite.passed}/{len(suite.cases)} tests" if suite.cases else " ✗ tests", "$error")
-    return Content.styled(f" ✓ {suite.passed}/{len(suite.cases)} tests", "$success")
+        says = f" ✗ {suite.passed}/{len(suite.cases)} tests" if suite.cases else " ✗ tests"
+        return Content.assemble((says, "$error"), change(suite))
+    return Content.assemble((f" ✓ {suite.passed}/{len(suite.cases)} tests", "$success"), change(suite))
+
+
+def change(suite: Suite) -> Content:
+    """Against the version before: tests that pass now, and that do not any more."""
+    gained = (f" +{suite.gained}", "$success") if suite.gained else ""
+    return Content.assemble(gained, (f" −{suite.lost}", "$error") if suite.lost else "")
 
 
 def rows(

@@ -8,6 +8,7 @@ A model that calls the shell by a block of commands (`engine/chat/styles.py`) is
   turn has no block, and reads what was printed last. With a sentence behind it, Qwen2.5-Coder-0.5B gave 4 right answers
   of 15, most of them that sentence again; with the sentence before it 15.
 
+A command that fails is tried once more, since scripts say what they lack; left to themselves small models answer that.
 Steps that are numbered are gone through in their order. All of it is taken from the instructions alone; what else is
 in a block (setting up, changing folders) is no command here.
 """
@@ -110,7 +111,9 @@ class SkillCommands:
         seen = all(path in well for path in self.scripts)
         if same or failing or (self.scripts and ran[-1].well and seen and all(name in well for name in files)):
             return NextTurn(answer=RAN if ran[-1].well else FAILED)
-        return self._begun(ran) if asked and self.steps and ran[-1].well and not seen else NextTurn()
+        next_step = self.steps and ran[-1].well and not seen
+        again = len(ran) == 1 and not ran[-1].well  # what it printed, or the instructions, may say how
+        return self._begun(ran) if asked and (next_step or again) else NextTurn()
 
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)

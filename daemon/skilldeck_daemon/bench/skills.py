@@ -80,7 +80,12 @@ def run(
 
 
 def _chosen(there: Sequence[Any], names: Sequence[str], what: str) -> list[Any]:
-    found = [one for one in there if not names or any(one.name.startswith(name) for name in names)]
+    whole = {one.name for one in there}
+    found = [
+        one
+        for one in there
+        if not names or any(one.name == name if name in whole else one.name.startswith(name) for name in names)
+    ]
     for name in names:
         if not any(one.name.startswith(name) for one in found):
             known = "; ".join(one.name for one in there)

@@ -51,7 +51,11 @@ def test_a_run_that_was_asked_for_begins_with_a_command_and_ends_with_an_answer(
     assert commands.next_turn([first], ["a.csv"], asked=True) == NextTurn(answer=RAN)
     assert commands.next_turn([first], ["a.csv", "b.csv"], asked=True) == NextTurn()  # one is left
     assert commands.next_turn([first, first], ["a.csv", "b.csv"], asked=True) == NextTurn(answer=RAN)
-    assert commands.next_turn([first._replace(well=False)], ["a.csv"], asked=True) == NextTurn()
+    failed = first._replace(well=False)
+    again = NextTurn(f"python3 {AT}/a.py", ("python3",))
+    assert commands.next_turn([failed], ["a.csv"], asked=True) == again  # it may have said what it lacks
+    assert commands.next_turn([failed, Ran("x", False)], ["a.csv"], asked=True) == NextTurn()
+    assert commands.next_turn([failed, failed], ["a.csv"], asked=True) == NextTurn(answer=FAILED)
 
 
 def test_failures_end_in_an_answer() -> None:
@@ -68,5 +72,5 @@ def test_numbered_steps_are_gone_through_in_their_order() -> None:
     assert begun.begin == f"python3 {AT}/z_sort.py"
     first = Ran(f"python3 {AT}/z_sort.py c.txt /mnt/data/s.json", True)
     assert commands.next_turn([first], ["c.txt"], asked=True).begin == write
-    assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == NextTurn()
+    assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == begun
     assert commands.next_turn([first, Ran(write, True)], ["c.txt"], asked=True) == NextTurn(answer=RAN)

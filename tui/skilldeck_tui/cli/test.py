@@ -23,7 +23,7 @@ from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.network import network
 from skilldeck_tui.skill_tests.asked import SEEDS, Asked, make_plan
-from skilldeck_tui.skill_tests.cases import EvalError
+from skilldeck_tui.skill_tests.cases import Case, EvalError
 from skilldeck_tui.skill_tests.plan import Plan, Try
 from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.reports.html import page
@@ -32,6 +32,7 @@ from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import markdown, terminal
 from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
 from skilldeck_tui.skill_tests.statistics import failures
+from skilldeck_tui.skill_tests.triggers import trigger_cases, triggers_of
 from skilldeck_tui.skill_tests.variants import LATEST, parse_names
 
 
@@ -48,6 +49,9 @@ def run_tests(
     ] = "",
     without_skill: Annotated[bool, typer.Option("--without-skill", help="Also without the skill: its lift.")] = False,
     among: Annotated[Path | None, typer.Option("--among", help="A folder of skills to mount beside it.")] = None,
+    trigger: Annotated[
+        bool, typer.Option("--trigger", help="Only whether it is opened, among all skills of the daemon.")
+    ] = False,
     runs: Annotated[int, typer.Option("--runs", "-n", min=1, max=1000, help="Tries of each test.")] = 1,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=SEEDS, help="Of the first try; what was asked with it is kept.")
@@ -93,6 +97,7 @@ def run_tests(
         env=tuple(env or ()),
         against=against,
         min_pass=min_pass,
+        trigger=trigger,
     )
 
     async def work() -> int:
@@ -100,7 +105,7 @@ def run_tests(
             if path.suffix not in (".html", ".md", ".json"):
                 raise BadRequest(f"{path} is no .html, .md or .json file.", param="report")
         for folder in folders:
-            load_cases(folder)  # everything is checked before anything starts
+            _cases(folder, asked)  # everything is checked before anything starts
         async with connected(ctx, start=True, ready=True) as client:
             done = await run_and_print(client, folders, asked, as_json=json)
         if junit is not None:
@@ -141,7 +146,7 @@ async def run_and_print(
     asked = asked or Asked()
     done: list[Evaluated] = []
     for folder in folders:
-        cases = [case for case in load_cases(folder) if asked.only.lower() in case.name.lower()]
+        cases = [case for case in _cases(folder, asked) if asked.only.lower() in case.name.lower()]
         if not cases:
             continue
         environment = network(asked.allow, [folder.expanduser().resolve().name], asked.env)
@@ -162,6 +167,10 @@ async def run_and_print(
         told += f" in {seconds:.1f} s" + (f"; {reused} were asked before" if reused else "")
         out.note(told, "red" if counts["failed"] or counts["error"] else "green")
     return done
+
+
+def _cases(folder: Path, asked: Asked) -> list[Case]:
+    return trigger_cases(folder) if asked.trigger else load_cases(folder)
 
 
 async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evaluated:
@@ -192,8 +201,14 @@ async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evalu
     else:
         for line in terminal(report):
             out.data(out.safe(line))
-        if wide:
-            out.note(f"kept as {done.evaluation['id']}; seeds from {plan.seed}", "dim")
+    for chosen in triggers_of(plan.skill, plan.cases, done.trials) if asked.trigger else ():
+        if as_json:
+            out.data_json(chosen.as_json())
+            continue
+        for line in chosen.lines():
+            out.data(out.safe(line))
+    if wide and not as_json:
+        out.note(f"kept as {done.evaluation['id']}; seeds from {plan.seed}", "dim")
     return done
 
 

@@ -22,7 +22,7 @@ from skilldeck_tui.widgets.topbar import Tab, TopBar
 if TYPE_CHECKING:
     from skilldeck_tui.client.client import Client
 
-EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests", "lint"})
+EVERYTHING = frozenset({*TOPICS, "status", "link", "watch", "tests", "lint", "evaluation", "trial"})
 
 
 def is_open(dialog: Screen[Any]) -> bool:

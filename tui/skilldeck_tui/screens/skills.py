@@ -6,7 +6,6 @@ row too. Watched folders are remembered from one start to the next.
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,13 +25,13 @@ from skilldeck_tui.client.client import read_all
 from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.format import plural
 from skilldeck_tui.lints import grave
-from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.lint import LintScreen
-from skilldeck_tui.screens.pick import Pick, Row
+from skilldeck_tui.screens.matrix import MatrixScreen
 from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.skill_rows import SkillRow, about_disk, rows, skill_folders
+from skilldeck_tui.screens.skill_work import SkillWork
+from skilldeck_tui.skill_rows import SkillRow, about_disk, rows
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.empty import EmptyState
@@ -42,8 +41,11 @@ from skilldeck_tui.widgets.problem import Problem
 from skilldeck_tui.widgets.suite_panel import SuitePanel
 from skilldeck_tui.widgets.version_list import VersionList
 
+TALL = 32
+"""Lines that the list, what lint finds and the tests need together."""
 
-class SkillsScreen(ModeScreen):
+
+class SkillsScreen(SkillWork):
     MODE = "skills"
     SCOPES = ("skills",)
     AUTO_FOCUS = "DataRows"
@@ -51,6 +53,7 @@ class SkillsScreen(ModeScreen):
     BINDING_GROUP_TITLE = "Skills"
     DEFAULT_CSS = """
     SkillsScreen .columns { layout: horizontal; height: 1fr; }
+    SkillsScreen DataRows { min-height: 3; }
     SkillsScreen #list { width: 1fr; padding: 1 1 0 1; }
     SkillsScreen #detail { width: 1fr; background: $surface; padding: 1 1 0 1; }
     SkillsScreen #detail .about { height: auto; max-height: 5; color: $muted; padding: 0 1 1 1; }
@@ -108,6 +111,11 @@ class SkillsScreen(ModeScreen):
         self.query_one(VersionList).grow_older(self.deck.clock())
 
     def changed(self, topics: set[str]) -> None:
+        if topics & {"evaluation", "trial"}:
+            if isinstance(self.app.screen, MatrixScreen):
+                self.app.screen.follow()
+            if "evaluation" in topics:
+                self._load_rates()
         if not topics & {"skill", "watch", "tests", "lint", "status"}:
             return
         if isinstance(self.app.screen, LintScreen):
@@ -137,6 +145,8 @@ class SkillsScreen(ModeScreen):
         problem.show(row.watch if row else None, served, folder, found or ())
         suite = row.suite if row and not problem.has_class("-error") else None
         self.query_one(SuitePanel).show(suite, str(folder) in self.deck.memory.tested)
+        if suite is not None and self.size.height < TALL and not problem.has_class("-error"):
+            problem.remove_class("-open")  # the row says that there is something
         skill = row.skill if row else None
         key: tuple[object, ...] = (row and row.key, row and str(row.disk))
         if skill:
@@ -170,6 +180,21 @@ class SkillsScreen(ModeScreen):
             return
         versions.show(str(skill["id"]), page.data, str(skill.get("default_version")), self.deck.clock())
         self._say_kept(page.data)
+        self._load_rates()
+
+    @work(exclusive=True, group="rates")
+    async def _load_rates(self) -> None:
+        """The pass rates of the versions that are listed."""
+        from skilldeck_tui.skill_tests.background import rates
+
+        skill = self.row.skill if self.row else None
+        if skill is None:
+            return
+        try:
+            found = await rates(self.client, str(skill["name"]))
+        except SkilldeckError:  # the list says all else
+            return
+        self.query_one(VersionList).show_rates(str(skill["id"]), found, self.deck.clock())
 
     def _say_kept(self, versions: list[Object]) -> None:
         """The rule by which versions go, where there is one that may."""
@@ -233,10 +258,6 @@ class SkillsScreen(ModeScreen):
         detail = "The folder of a skill, or one that holds several. It is uploaded now and at every save."
         self.app.push_screen(Prompt("Add a skill folder", detail, paths="folder"), add)
 
-    def watch_folder(self, folder: Path) -> None:
-        for found in skill_folders(folder):
-            self.deck.remember_watch(self.deck.watcher.add(found), True)
-
     def action_toggle_watch(self) -> None:
         row = self.row
         if row is None:
@@ -274,75 +295,6 @@ class SkillsScreen(ModeScreen):
             self.notify(f"Uploaded {plural(len(folders), 'example skill')}.", timeout=3)
         finally:
             self.remove_class("-uploading")
-
-    # ------------------------------------------------------------ tests
-
-    def _tested(self) -> Path | None:
-        """The selected skill's folder; says so when there is none."""
-        folder = self.row.folder if self.row else None
-        if folder is None:
-            self.notify("Tests run from the skill's folder, which is not here; a adds one.", severity="warning")
-        return folder
-
-    def action_test(self) -> None:
-        if (folder := self._tested()) is None:
-            return
-        suite = self.deck.tests.suites.get(folder)
-        if suite is not None and suite.running:
-            self.deck.tests.stop(folder)
-        else:
-            self.deck.tests.start(folder)
-
-    def action_test_on_save(self) -> None:
-        if (folder := self._tested()) is None:
-            return
-        on = str(folder) not in self.deck.memory.tested
-        if on and folder not in self.state.watches:
-            self.watch_folder(folder)
-        self.deck.remember_tests(folder, on)
-        says = "run after every save" if on else "run when you press t"
-        self.notify(f"The tests of {folder.name} {says}.", timeout=3, markup=False)
-        if on and folder not in self.deck.tests.suites:
-            self.deck.tests.start(folder)
-
-    def action_open_run(self) -> None:
-        suite = self.row.suite if self.row else None
-        runs = [result for result in suite.results.values() if result.run_id] if suite else []
-        if not runs:
-            self.notify("No test of this skill has run yet; t runs them.", timeout=3)
-            return
-        chosen = next((result for result in runs if not result.passed), runs[-1])
-        self.deck.open_run(chosen.run_id)
-
-    # ------------------------------------------------------------ lint, and new skills
-
-    def action_lint(self) -> None:
-        row = self.row
-        if row is None or row.folder is None:
-            self.notify("Lint reads the skill's folder, which is not here; a adds one.", severity="warning")
-            return
-        self.deck.look_for_faults(row.folder)
-        self.app.push_screen(LintScreen(row.name, row.folder))
-
-    @work(exclusive=True, group="new")
-    async def action_new_skill(self) -> None:
-        from skilldeck_tui.new_skill.make import TEMPLATES, make
-
-        kinds = [Row(template, template, about) for template, about in TEMPLATES.items()]
-        template = await self.app.push_screen_wait(Pick("What does the new skill begin as?", kinds))
-        if not template:
-            return
-        detail = f"Its name: lowercase letters, digits and hyphens. The folder is made in {Path.cwd()}."
-        name = await self.app.push_screen_wait(Prompt("New skill", detail))
-        if not name:
-            return
-        try:
-            folder = await asyncio.to_thread(make, name, Path.cwd(), template=template)
-        except SkilldeckError as error:
-            self.deck.tell(error)
-            return
-        self.watch_folder(folder)
-        self.notify(f"Made {folder}. e opens SKILL.md, t runs its tests.", timeout=5, markup=False)
 
     # ------------------------------------------------------------ versions
 

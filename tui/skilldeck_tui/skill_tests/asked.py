@@ -16,14 +16,15 @@ from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case
 from skilldeck_tui.skill_tests.plan import Plan
-from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of
+from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of, installed
 
 SEEDS = 1 << 31
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options say of a matrix. `against`: the version that must not have been better."""
+    """What the options say of a matrix. `against`: the version that must not have been better. `trigger`:
+    the skill stands among all that the daemon has."""
 
     models: tuple[str, ...] = ("default",)
     versions: tuple[str, ...] = (LATEST,)
@@ -39,6 +40,7 @@ class Asked:
     env: tuple[str, ...] = ()
     against: str = ""
     min_pass: float | None = None
+    trigger: bool = False
 
 
 async def make_plan(
@@ -56,6 +58,8 @@ async def make_plan(
     skill = await versions.name()
     if asked.among is not None:
         versions.among = await among_of(client, asked.among, skill)
+    elif asked.trigger:
+        versions.among = await installed(client, skill)
     names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
     found = [await versions.resolve(name) for name in names]
     variants = list({variant.label: variant for variant in found}.values())  # "default" may be one that was named

@@ -1,33 +1,52 @@
-"""Skill tests inside the TUI: one suite a folder, run in the background whichever mode is shown.
+"""Skill tests inside the TUI: one suite a folder, run in the background whichever mode is shown; and its matrix.
 
 `SkillTests` owns the runs; screens read `suites`. A folder has at most one suite under way: starting it again (a save
-came meanwhile) cancels the one before, and its runs with it. Nothing is kept from one start of the TUI to the next; the
-runs themselves stay in the daemon.
+came meanwhile) cancels the one before, and its runs with it. Every suite is kept in the daemon as an evaluation, so
+that a version has its pass rate and the next one is compared with it. After a save only tests that it can have changed
+are run: all of them when the skill itself is another, else those whose prompt, files or checks are.
+
+A matrix (`evaluate`) is the last two versions and none, a few tries each; it is one more evaluation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.bundle import digest, scan
+from skilldeck_shared.errors import NotFound, SkilldeckError
 
 if TYPE_CHECKING:
     from skilldeck_tui.client.client import Client
+    from skilldeck_tui.client.types import Object
+    from skilldeck_tui.skill_tests.plan import Plan, Try
     from skilldeck_tui.skill_tests.suite import Case, Result
+
+MATRIX_RUNS = 3
+KEPT = 50
+"""Suites of a skill that are kept; a watched skill keeps as many versions."""
+TESTS = ("evals/", "samples/")
+"""What lies here is of the tests, not of what the model is given to work with."""
 
 
 @dataclass
 class Suite:
-    """The tests of one folder: `results` has an entry for each that ended, `error` why they could not be run."""
+    """The tests of one folder: `results` has an entry for each that ended, `error` why they could not be run.
+
+    `before` says of each test whether it passed with the version before; `unaffected` are those that were not run
+    again, since nothing of them changed.
+    """
 
     folder: Path
     cases: list[Case] = field(default_factory=list)
     started: set[str] = field(default_factory=set)
     results: dict[str, Result] = field(default_factory=dict)
+    before: Mapping[str, bool] = field(default_factory=dict)
+    unaffected: set[str] = field(default_factory=set)
     error: SkilldeckError | None = None
     running: bool = True
 
@@ -44,6 +63,23 @@ class Suite:
     def failed(self) -> list[Result]:
         return [result for result in self.results.values() if not result.passed]
 
+    @property
+    def gained(self) -> int:
+        """Tests that pass and did not with the version before."""
+        return sum(result.passed and not self.before.get(key, True) for key, result in self.results.items())
+
+    @property
+    def lost(self) -> int:
+        return sum(not result.passed and self.before.get(key, False) for key, result in self.results.items())
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a suite depended on: the digest of the skill without its tests, and that of each test."""
+
+    skill: str
+    cases: Mapping[str, str]
+
 
 class SkillTests:
     """Call everything in the event loop; `changed` is called after each step and must not block."""
@@ -53,11 +89,14 @@ class SkillTests:
         self._client = client
         self._changed = changed
         self._tasks: dict[Path, asyncio.Task[None]] = {}
+        self._matrices: dict[Path, asyncio.Task[None]] = {}
+        self._asked: dict[Path, Signature] = {}
 
-    def start(self, folder: Path) -> None:
-        before = self._tasks.pop(folder, None)
+    def start(self, folder: Path, *, saved: bool = False) -> None:
+        """Run the folder's tests; `saved`: only those that the save can have changed."""
+        last, before = self.suites.get(folder), self._tasks.pop(folder, None)
         suite = self.suites[folder] = Suite(folder)
-        self._tasks[folder] = asyncio.create_task(self._run(suite, before))
+        self._tasks[folder] = asyncio.create_task(self._run(suite, before, last if saved else None))
         self._changed()
 
     def stop(self, folder: Path) -> None:
@@ -66,32 +105,151 @@ class SkillTests:
             task.cancel()
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self._matrices.values()]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _run(self, suite: Suite, before: asyncio.Task[None] | None) -> None:
-        def started(case: Case) -> None:
-            suite.started.add(suite.key(case))
+    async def _run(self, suite: Suite, before: asyncio.Task[None] | None, last: Suite | None) -> None:
+        from skilldeck_tui.skill_tests.asked import Asked, make_plan
+        from skilldeck_tui.skill_tests.reading import load_cases
+        from skilldeck_tui.skill_tests.runner import evaluate
+        from skilldeck_tui.skill_tests.suite import result_of
+
+        def started(one: Try) -> None:
+            suite.started.add(suite.key(one.case))
             self._changed()
 
-        def finished(result: Result) -> None:
-            suite.results[suite.key(result.case)] = result
+        def finished(trial: Object) -> None:
+            key = f"{trial['source']}:{trial['test']}"
+            suite.results[key] = result_of(plan.skill, cases[key], trial)
             self._changed()
 
-        from skilldeck_tui.skill_tests.suite import load_cases, run_cases
-
+        client, folder = self._client(), suite.folder
         try:
             if before is not None:
                 before.cancel()
                 await asyncio.wait([before])
-            suite.cases = await asyncio.to_thread(load_cases, suite.folder)
+            suite.cases = await asyncio.to_thread(load_cases, folder)
+            cases = {suite.key(case): case for case in suite.cases}
+            asked = await asyncio.to_thread(_asked, folder, suite.cases)
+            self._spare(suite, last, asked)
             self._changed()
-            await run_cases(self._client(), suite.folder, suite.cases, started=started, finished=finished)
+            affected = [case for key, case in cases.items() if key not in suite.unaffected]
+            plan = await make_plan(client, folder, affected, Asked(seed=0))
+            suite.before = await _before(client, plan)
+            if plan.cases:
+                done = await evaluate(
+                    client,
+                    plan,
+                    again=last is None,
+                    started=started,
+                    finished=finished,
+                )
+                await self._keep_some(client, plan.skill, done.evaluation)
+            self._asked[folder] = asked
         except SkilldeckError as error:
             suite.error = error
         finally:
             suite.running = False
             self._changed()
+
+    def _spare(self, suite: Suite, last: Suite | None, asked: Signature) -> None:
+        """Take over the results that cannot have changed."""
+        known = self._asked.get(suite.folder)
+        if last is None or known is None or known.skill != asked.skill or last.error is not None:
+            return
+        for key, result in last.results.items():
+            if known.cases.get(key) is not None and known.cases.get(key) == asked.cases.get(key):
+                suite.results[key] = result
+                suite.unaffected.add(key)
+
+    async def _keep_some(self, client: Client, skill: str, evaluation: Object) -> None:
+        """This suite is marked as one, and those beyond the newest `KEPT` go."""
+        await client.put_evaluation({**evaluation, "suite": True})
+        suites = [one for one in (await client.evaluations(skill=skill, limit=1000)).data if one.get("suite")]
+        for old in suites[KEPT:]:
+            with suppress(NotFound):
+                await client.delete_evaluation(str(old["id"]))
+
+    # ------------------------------------------------------------ the matrix
+
+    def evaluating(self, folder: Path) -> bool:
+        task = self._matrices.get(folder)
+        return task is not None and not task.done()
+
+    def evaluate(self, folder: Path, *, tell: Callable[[SkilldeckError], None]) -> None:
+        """Run the matrix of the folder: this version, the one before, and none; `tell` hears why it cannot."""
+
+        async def run() -> None:
+            try:
+                await self._matrix(folder)
+            except SkilldeckError as error:
+                tell(error)
+            finally:
+                self._changed()
+
+        if not self.evaluating(folder):
+            self._matrices[folder] = asyncio.create_task(run())
+
+    def stop_evaluating(self, folder: Path) -> None:
+        if (task := self._matrices.get(folder)) is not None:
+            task.cancel()
+
+    async def _matrix(self, folder: Path) -> None:
+        from skilldeck_tui.skill_tests.asked import Asked, make_plan
+        from skilldeck_tui.skill_tests.reading import load_cases
+        from skilldeck_tui.skill_tests.runner import evaluate
+        from skilldeck_tui.skill_tests.variants import LATEST, Versions
+
+        client = self._client()
+        cases = await asyncio.to_thread(load_cases, folder)
+        versions = Versions(client, folder)
+        latest = await versions.resolve(LATEST)
+        older = [str(one["version"]) for one in await versions.versions() if str(one["version"]) != latest.version]
+        asked = Asked(versions=(*older[:1], LATEST), without_skill=True, runs=MATRIX_RUNS, seed=0)
+        await evaluate(client, await make_plan(client, folder, cases, asked))
+
+
+def _asked(folder: Path, cases: list[Case]) -> Signature:
+    """Blocks on the disk."""
+    from skilldeck_tui.skill_tests.plan import digest as of
+
+    skill = digest(entry for entry in scan(folder, ignoring=True).entries if not entry.path.startswith(TESTS))
+    found = {}
+    for case in cases:
+        files = [(path.name, of(path.read_bytes().hex())) for path in case.files]
+        checks = [[check.kind, check.spec] for check in case.checks]
+        # What a check is compared with, or runs, may be any file of the tests.
+        own = any(check.kind == "script" or "equals" in str(check.spec) for check in case.checks)
+        tests = digest(e for e in scan(folder, ignoring=True).entries if e.path.startswith(TESTS)) if own else ""
+        found[Suite.key(case)] = of([case.prompt, files, case.timeout, checks, case.problem, tests])
+    return Signature(skill, found)
+
+
+async def _before(client: Client, plan: Plan) -> dict[str, bool]:
+    """How each test ended last with another version of the skill, on the same model."""
+    model, current = str(plan.models[0]["id"]), plan.variants[0].digest
+    trials: list[Object] = []
+    page = await client.trials(skill=plan.skill, limit=1000, order="desc")
+    trials += page.data
+    others = [t for t in trials if not t["baseline"] and t["model"] == model and t["digest"] not in ("", current)]
+    if not others:
+        return {}
+    found: dict[str, bool] = {}
+    for trial in others:  # the newest of each test decides
+        if trial["status"] in ("passed", "failed"):
+            found.setdefault(f"{trial['source']}:{trial['test']}", trial["status"] == "passed")
+    return found
+
+
+async def rates(client: Client, skill: str) -> dict[str, tuple[int, int]]:
+    """Of each version that was tested, by its digest: (passed, tried), all models together."""
+    found: dict[str, tuple[int, int]] = {}
+    for trial in (await client.trials(skill=skill, limit=1000, order="desc")).data:
+        if trial["baseline"] or not trial["digest"] or trial["status"] not in ("passed", "failed"):
+            continue
+        passed, tried = found.get(str(trial["digest"]), (0, 0))
+        found[str(trial["digest"])] = (passed + (trial["status"] == "passed"), tried + 1)
+    return found

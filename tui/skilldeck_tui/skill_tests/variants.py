@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldeck_shared.bundle import zip_stream
+from skilldeck_shared.bundle import LIMITS, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object, UploadedSkill
@@ -164,6 +164,17 @@ async def among_of(client: Client, folder: Path, skill: str) -> Among:
         tuple(str(entry.skill["name"]) for entry in found),
         tuple({"type": "skill_reference", "skill_id": e.skill["id"], "version": LATEST} for e in found),
         tuple(str(entry.version.get("digest", "")) for entry in found),
+    )
+
+
+async def installed(client: Client, skill: str) -> Among:
+    """All skills of the daemon but the one of this name, the newest of each name."""
+    every = {str(one["name"]): one for one in reversed((await client.skills(limit=1000)).data)}
+    others = [one for name, one in sorted(every.items()) if name != skill][: LIMITS.skills_per_environment - 1]
+    return Among(
+        tuple(str(one["name"]) for one in others),
+        tuple({"type": "skill_reference", "skill_id": one["id"], "version": LATEST} for one in others),
+        tuple(str(one.get("digest", "")) for one in others),
     )
 
 

@@ -15,6 +15,7 @@ COMMANDS = (
     " you have what you need, answer the user in plain words, without a block."
 )
 PRINTED = "Output of the commands:"
+RUN_ON = "(Run the command that comes next, or the one that failed as it has to be.)"
 GO_ON = "(Answer the user now in plain words; write a block only if a further command has to run.)"
 
 
@@ -68,9 +69,9 @@ def describe_commands(messages: list[Message]) -> list[Message]:
     return [{"role": "system", "content": COMMANDS}, *messages]
 
 
-def calls_as_commands(messages: list[Message], tool: str, answer: str = "") -> list[Message]:
+def calls_as_commands(messages: list[Message], tool: str, answer: str = "", go_on: str = GO_ON) -> list[Message]:
     """Calls of the shell as the block that the model writes, and what came of them as what the user says next, the last
-    with how to go on. `answer`: asks for one, before what came of them."""
+    with how to `go_on`. `answer`: asks for one, before what came of them."""
     out: list[Message] = []
     shells: set[str] = set()
     for message in messages:
@@ -84,7 +85,7 @@ def calls_as_commands(messages: list[Message], tool: str, answer: str = "") -> l
         elif message.get("role") == "tool" and str(message.get("tool_call_id")) in shells:
             content = f"{PRINTED}\n{message['content']}"
             if message is messages[-1]:
-                content = f"{answer}\n\n{message['content']}" if answer else f"{content}\n\n{GO_ON}"
+                content = f"{answer}\n\n{message['content']}" if answer else f"{content}\n\n{go_on}"
             if out and out[-1].get("role") == "user":
                 out[-1] = {**out[-1], "content": f"{out[-1]['content']}\n\n{content}"}
                 continue
