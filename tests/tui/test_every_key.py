@@ -306,7 +306,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "toggle_sidebar": (chat, "sidebar=False"), "attach": (chat, "screen=Prompt"), "find": (chat, "focus=Input"),
         "escape": (chat, "focus=TranscriptView"), "stop": (live, "call=CancelRun"), "rename": (chat, "screen=Prompt"),
         "export_markdown": (chat, ".md"), "export_json": (chat, ".json"), "earlier": (many, "turns=22"),
-        "save_test": (chat, "screen=SaveTest"),
+        "save_test": (chat, "screen=SaveTest"), "ask_network": (chat, "screen=Prompt"),
         "latest": (many_top, "~transcript"), "pick_model": (chat, "screen=Pick"),
         "sessions": (chat, "screen=Pick"), "delete_runs": (chat, "There is no run outside the sessions."),
         "made": (chat, "No run of this session made a file."),
