@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skilldeck_daemon.agent.skill_commands import SkillCommands
+from skilldeck_daemon.agent.skill_commands import SkillCommands, filled
 from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
@@ -77,8 +77,9 @@ class Preload:
             if message["role"] != "user" or not isinstance(message["content"], str):
                 continue
             blocks = []
+            run = self._run(message["content"], around) if self.bare else None
             for name in self.meant(message["content"], around, first=not done):
-                text = self.skills.instructions(name) if name not in done else ""
+                text = self._text(name, message["content"], run is not None) if name not in done else ""
                 if text:
                     done.add(name)
                     blocks.append(_block(name, text, room))
@@ -89,7 +90,7 @@ class Preload:
                             room -= len(more)
             shown = message["content"]
             if self.bare:
-                shown = _run_of(shown) if self._run(shown, around) else _request_last(shown)
+                shown = _run_of(shown) if run else _request_last(shown)
             out[place] = {**message, "content": "\n\n".join([*blocks, shown])}
         return out
 
@@ -130,6 +131,11 @@ class Preload:
             return None
         return self._run(last["content"], around)
 
+    def _text(self, name: str, content: str, fill: bool) -> str:
+        """The instructions; `fill`: with the message's file in their commands, where it brings one."""
+        text, paths = self.skills.instructions(name), _paths(content)
+        return filled(text, paths[0]) if fill and len(paths) == 1 else text
+
     def _read_along(self, name: str) -> list[tuple[str, str]]:
         """What a small model would have to open itself, where there is nothing to run."""
         there = self.bare and not SkillCommands.of(self.skills.instructions(name)).lines
@@ -147,15 +153,19 @@ class Preload:
         like = _says(said, meant[0]) or _stems(content_words(content)) & _stems(f"{meant[0]} {about}")
         if not (told and not _QUESTION.match(said)) and not (mark and like):
             return None
-        text = self.skills.instructions(meant[0])
+        text = self._text(meant[0], content, self.bare)
         commands = SkillCommands.of(text)
         return commands if commands.lines or "/scripts/" in text else None
 
 
+def _paths(content: str) -> list[str]:
+    """Where a message's files lie."""
+    return [path or name for name, path in _FILE.findall(content)]
+
+
 def _run_of(content: str) -> str:
     """A message that asks for a run, its files by their places."""
-    said = content.partition(FILE_MARK)[0]
-    paths = [path or name for name, path in _FILE.findall(content)]
+    said, paths = content.partition(FILE_MARK)[0], _paths(content)
     on = f" on {', '.join(paths)}" if paths else ""
     return f"{said}\n{RUN_IT.format(on=on)}"
 

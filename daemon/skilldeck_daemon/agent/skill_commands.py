@@ -3,12 +3,12 @@
 A model that calls the shell by a block of commands (`engine/chat/styles.py`) is helped on twice:
 
 - a run that was asked for begins inside its block, with what all commands of the instructions begin with: of
-  `python3 /mnt/skills/x/scripts/a.py <file>` all but the file;
+  `python3 /mnt/skills/x/scripts/a.py <file>` all but the file, and the file too where there is one only;
 - when the skill's scripts have run on all files, or the model only repeats itself, what is left is to answer: that
   turn has no block, and reads what was printed last. With a sentence behind it, Qwen2.5-Coder-0.5B gave 4 right answers
   of 15, most of them that sentence again; with the sentence before it 15.
 
-A command that fails is tried once more, since scripts say what they lack; left to themselves small models answer that.
+After a command that failed the turn is the model's: begun for it, Qwen2.5-Coder-0.5B ran the very same again.
 Steps that are numbered are gone through in their order. All of it is taken from the instructions alone; what else is
 in a block (setting up, changing folders) is no command here.
 """
@@ -16,6 +16,7 @@ in a block (setting up, changing folders) is no command here.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,10 @@ _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P
 _INLINE = re.compile(rf"`((?:[\w.+-]+ )?(?=[^`\n]*{re.escape(FOLDER)}/)[^`\n]+)`")
 _SETTING_UP = re.compile(r"(?:sudo |uv )?(?:pip3?|npm|npx|apt|apt-get|brew|git|cd|export|mkdir|chmod|source)\b")
 _PLACEHOLDER = re.compile(r"[<{\[$]|\b[A-Z][A-Z_]+\b")
+_FILE_PLACE = re.compile(
+    r"<(?!out)(?:[\w -]+ )?(?:input[ _-]?)?(?:file|path|input|document)(?:[ _-](?:name|path))?>"
+    r"|<(?!out)[\w-]+\.\w{1,5}>|\{(?:input_?)?(?:file|path|input)\}|\b(?:INPUT_FILE|FILE|INPUT)\b"
+)
 _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBERED = re.compile(r"^[ \t#*]*(?:step )?\d[.):]", re.M | re.I)
 RAN = "The command ran well. Answer with what it printed:"
@@ -61,6 +66,17 @@ def commands_ran(output: Sequence[Item]) -> list[Ran]:
             command = "\n".join(calls[item["call_id"]]["action"]["commands"])
             ran.append(Ran(command, all(entry["outcome"].get("exit_code") == 0 for entry in entries)))
     return ran
+
+
+def filled(instructions: str, path: str) -> str:
+    """With the path in the commands that have one place to fill in, which is for a file: SmolLM2-135M copies `<file>`
+    as it stands. With more places Qwen2.5-Coder-0.5B copies the others when one of them is filled."""
+
+    def fill(line: str) -> str:
+        shown = _FILE_PLACE.sub(lambda _: shlex.quote(path), line, count=1)
+        return line if re.search(r"<\w[^<>]*>|\{\w+\}", shown) else shown
+
+    return _BLOCK.sub(lambda block: "\n".join(map(fill, block[0].split("\n"))), instructions)
 
 
 @dataclass(frozen=True)
@@ -112,8 +128,7 @@ class SkillCommands:
         if same or failing or (self.scripts and ran[-1].well and seen and all(name in well for name in files)):
             return NextTurn(answer=RAN if ran[-1].well else FAILED)
         next_step = self.steps and ran[-1].well and not seen
-        again = len(ran) == 1 and not ran[-1].well  # what it printed, or the instructions, may say how
-        return self._begun(ran) if asked and (next_step or again) else NextTurn()
+        return self._begun(ran) if asked and next_step else NextTurn()
 
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)

@@ -128,6 +128,13 @@ def test_a_small_model_sees_files_of_a_run_by_their_places_and_others_before_the
     assert message["content"].endswith(
         "</skill>\n\nUse log-triage.\n" + RUN_IT.format(on=" on /mnt/data/checkout.log, /mnt/data/b.txt")
     )
+    asked = user("Use log-triage." + FILE)
+    for bare, file in ((True, "/mnt/data/checkout.log"), (False, "<file>")):  # the only one stands in the command
+        (message,) = Preload(skills, bare=bare).opened([asked], around())
+        assert f"scripts/run.py {file}\n```" in message["content"]
+        commands = Preload(skills, bare=bare).asked([asked], around())
+        assert commands is not None
+        assert commands.lines[0].endswith(f"run.py {file}")
     for text in ("Write the minutes.", "Hello!"):
         (message,) = Preload(skills, bare=True).opened([user(text + FILE)], around())
         assert message["content"].endswith(f"{FILE.lstrip()}\n\n{text}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands
+from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands, filled
 
 AT = "/mnt/skills/x/scripts"
 
@@ -52,9 +52,7 @@ def test_a_run_that_was_asked_for_begins_with_a_command_and_ends_with_an_answer(
     assert commands.next_turn([first], ["a.csv", "b.csv"], asked=True) == NextTurn()  # one is left
     assert commands.next_turn([first, first], ["a.csv", "b.csv"], asked=True) == NextTurn(answer=RAN)
     failed = first._replace(well=False)
-    again = NextTurn(f"python3 {AT}/a.py", ("python3",))
-    assert commands.next_turn([failed], ["a.csv"], asked=True) == again  # it may have said what it lacks
-    assert commands.next_turn([failed, Ran("x", False)], ["a.csv"], asked=True) == NextTurn()
+    assert commands.next_turn([failed], ["a.csv"], asked=True) == NextTurn()
     assert commands.next_turn([failed, failed], ["a.csv"], asked=True) == NextTurn(answer=FAILED)
 
 
@@ -72,5 +70,21 @@ def test_numbered_steps_are_gone_through_in_their_order() -> None:
     assert begun.begin == f"python3 {AT}/z_sort.py"
     first = Ran(f"python3 {AT}/z_sort.py c.txt /mnt/data/s.json", True)
     assert commands.next_turn([first], ["c.txt"], asked=True).begin == write
-    assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == begun
+    assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == NextTurn()
     assert commands.next_turn([first, Ran(write, True)], ["c.txt"], asked=True) == NextTurn(answer=RAN)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f"python3 {AT}/a.py <file>", f"python3 {AT}/a.py /mnt/data/a.csv"),
+        (f"python3 {AT}/a.py <input.json> <output.csv>", f"python3 {AT}/a.py <input.json> <output.csv>"),
+        (f"python3 {AT}/a.py --in FILE > OUT", f"python3 {AT}/a.py --in /mnt/data/a.csv > OUT"),
+        (f"python3 {AT}/a.py <output file> {{input_file}}", f"python3 {AT}/a.py <output file> {{input_file}}"),
+        (f"python3 {AT}/a.py <number> <unit>", f"python3 {AT}/a.py <number> <unit>"),
+        (f"python3 {AT}/profile.py", f"python3 {AT}/profile.py"),
+    ],
+)
+def test_the_only_file_stands_where_a_command_wants_one(line: str, shown: str) -> None:
+    assert filled(f"Give it a <file>.\n{block(line)}", "/mnt/data/a.csv") == f"Give it a <file>.\n{block(shown)}"
+    assert filled(block("cat <file>"), "/mnt/data/a b.csv") == block("cat '/mnt/data/a b.csv'")
