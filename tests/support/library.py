@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+from fastapi import FastAPI
 from openai import AsyncOpenAI
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -72,7 +72,7 @@ async def open_library(root: Path) -> AsyncIterator[Library]:
         await store.close()
 
 
-def application(library: Library) -> Starlette:
+def application(library: Library) -> FastAPI:
     """The routes with the errors of the wire."""
 
     async def refused(_request: Request, error: Any) -> Response:
@@ -80,7 +80,7 @@ def application(library: Library) -> Starlette:
 
     modules = (skills, files, uploads, conversations)
     routes = [route for module in modules for route in module.router(cast(Any, library)).below("/v1")]
-    return Starlette(routes=routes, exception_handlers={SkilldeckError: refused})
+    return FastAPI(routes=routes, exception_handlers={SkilldeckError: refused})
 
 
 @contextlib.asynccontextmanager

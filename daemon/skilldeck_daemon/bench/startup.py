@@ -13,7 +13,7 @@ from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure, interleaved, timed
 
 SUITE = "Start"
-BARE = "import starlette.applications, sqlalchemy.ext.asyncio, uvicorn"
+BARE = "import fastapi, sqlalchemy.ext.asyncio, uvicorn"
 
 
 async def measure(model: str, rounds: int) -> list[Measure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -20,6 +20,7 @@ from skilldeck_daemon.http.objects import approvals, containers, conversations, 
 from skilldeck_daemon.http.responses import routes as responses
 from skilldeck_daemon.http.responses import websocket
 from skilldeck_daemon.http.routing import Routes
+from skilldeck_shared.version import __version__
 
 ROUTERS: tuple[Callable[[Services], Routes], ...] = (
     responses.router,
@@ -46,7 +47,10 @@ def build(services: Services) -> ASGIApp:
     routes += health.router(services).below()
     routes += metrics.router(services).below()
     routes += anthropic.router(services).below(f"{errors.ANTHROPIC}/v1")
-    app = Starlette(routes=routes)
+    # The published specification is the documentation; a second one generated from here would only differ.
+    app = FastAPI(
+        title="skilldeck", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, routes=routes
+    )
     app.router.redirect_slashes = False
     errors.install(app)
     return Gate(anthropic.AnthropicPaths(app), services.settings, services.admission)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from starlette.applications import Starlette
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -92,7 +92,7 @@ def error_response(error: SkilldeckError, path: str = "") -> JSONResponse:
     return JSONResponse(body, error.status, headers)
 
 
-def install(app: Starlette) -> None:
+def install(app: FastAPI) -> None:
     """Register the handlers."""
 
     async def ours(request: Request, error: SkilldeckError) -> JSONResponse:

@@ -48,7 +48,7 @@ class EventStream(Response):
 
     `ending` is written last, `alive` in every silence. Where the last event is of a type in `again`, the silence is
     filled with that event once more, its number included: for clients that hear no comment. Codex gives a stream up
-    when no event comes for five minutes, in which a small machine reads some 6,000 tokens of its prompt of 9,000.
+    when no event comes for five minutes, in which a small machine does not read the whole of its first prompt.
     """
 
     def __init__(

@@ -86,8 +86,7 @@ async def evaluate(
 
 
 class _Slot:
-    """One of the tries at a time. It is free once the model is: while one try is looked at the next one runs, which
-    took 3 % off the time of tries of three seconds."""
+    """One of the tries at a time. It is free once the model is: while one try is looked at the next one runs."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
