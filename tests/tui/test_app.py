@@ -108,7 +108,7 @@ async def test_the_theme_changes_and_is_remembered(tmp_path: Path) -> None:
 
 
 def test_every_action_has_an_implementation_and_ids_are_unique() -> None:
-    from skilldeck_tui.screens import chat, daemon, diff, files, skills
+    from skilldeck_tui.screens import chat, daemon, diff, files, lint, matrix, skills, trials
     from skilldeck_tui.widgets import composer, log_pane, session_list
     from skilldeck_tui.widgets.transcript import approval
     from skilldeck_tui.widgets.transcript import view as transcript_view
@@ -118,10 +118,12 @@ def test_every_action_has_an_implementation_and_ids_are_unique() -> None:
         "transcript": transcript_view.TranscriptView, "composer": composer.ComposerText,
         "approval": approval.ApprovalBox, "skills": skills.SkillsScreen, "diff": diff.DiffScreen,
         "files": files.FilesScreen, "daemon": daemon.DaemonScreen, "logs": log_pane.LogPane,
+        "lint": lint.LintScreen, "matrix": matrix.MatrixScreen, "trials": trials.TrialsScreen,
     }  # fmt: skip
-    delegated = {"models": daemon.DaemonScreen, "containers": daemon.DaemonScreen}
+    delegated = dict.fromkeys(("models", "containers", "rules"), daemon.DaemonScreen)
     for action in actions.ACTIONS:
-        owner = {**owners, **delegated}[action.scope]
+        asked = chat.ChatScreen if action.scope == "transcript" and action.action.startswith("screen.") else None
+        owner = asked or {**owners, **delegated}[action.scope]
         name = action.action.split("(")[0].removeprefix("screen.")
         assert hasattr(owner, f"action_{name}"), action.id
     assert len(actions.BY_ID) == len(actions.ACTIONS)

@@ -19,8 +19,9 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.format import age, clean, count, duration, one_line, plural
+from skilldeck_tui.format import age, count, duration, one_line, plural
 from skilldeck_tui.rich_text import rich_text
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.screens.trials import TrialsScreen

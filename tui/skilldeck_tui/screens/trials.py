@@ -16,8 +16,9 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.format import clean, count, duration, plural
+from skilldeck_tui.format import count, duration, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import Object
