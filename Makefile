@@ -30,8 +30,8 @@ unit: .make/dev
 	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
 	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
 
-fuzz: .make/dev ## a minute of generated hostile inputs (SECONDS=600 for more); what breaks the daemon joins the corpus
-	cd tests && ../$(BIN)/python -m fuzz --seconds $${SECONDS:-60}
+fuzz: .make/dev ## a minute of generated hostile inputs (make fuzz SECONDS=600 for more); what breaks the daemon joins the corpus
+	cd tests && ../$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
 proto: .make/dev ## regenerate the stubs of the control protocol
 	cd shared && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I . \

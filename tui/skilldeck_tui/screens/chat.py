@@ -21,8 +21,7 @@ from textual.widget import Widget
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
-from skilldeck_tui.chat.items import Item
-from skilldeck_tui.chat.own_commands import ChatOwnCommands
+from skilldeck_tui.chat.exporting import ChatExporting
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
@@ -43,7 +42,7 @@ PERMISSIONS = ("", "ask", "deny")
 LOAD = "\0load"
 
 
-class ChatScreen(ChatOwnCommands, ModeScreen):
+class ChatScreen(ChatExporting, ModeScreen):
     MODE = "chat"
     SCOPES = ("chat", "sessions", "transcript", "composer")
     AUTO_FOCUS = "ComposerText"
@@ -237,10 +236,6 @@ class ChatScreen(ChatOwnCommands, ModeScreen):
         question = f"Delete “{row.title}”?"
         self.app.push_screen(Confirm(question, "Its transcript goes with it."), self.deck.doing(delete))
 
-    @property
-    def row(self) -> Session | None:
-        return next((row for row in self.rows if row.key == self.current), None)
-
     # ------------------------------------------------------------ writing
 
     @on(Composer.Sent)
@@ -402,24 +397,6 @@ class ChatScreen(ChatOwnCommands, ModeScreen):
     def _write(self) -> None:
         self.composer.text.focus()
 
-    @on(TranscriptView.Copied)
-    def _copied(self, event: TranscriptView.Copied) -> None:
-        self.deck.copy(event.text, {"shell": "the command and its output"}.get(event.what, "the item"))
-
-    @on(TranscriptView.CopyAllAsked)
-    def _copy_all(self) -> None:
-        self.deck.copy(self.as_markdown(), "the transcript")
-
-    @on(TranscriptView.ExportAsked)
-    def _export_asked(self, event: TranscriptView.ExportAsked) -> None:
-        self._save("md", self.as_markdown(event.item))
-
-    def action_export_markdown(self) -> None:
-        self.export("md")
-
-    def action_export_json(self) -> None:
-        self.export("json")
-
     def action_save_test(self) -> None:
         if not self.turns:
             self.notify("Nothing was asked yet.", timeout=3)
@@ -434,28 +411,3 @@ class ChatScreen(ChatOwnCommands, ModeScreen):
 
     def action_latest(self) -> None:
         self.transcript.action_edge(1)
-
-    def as_markdown(self, item: Item | None = None) -> str:
-        from skilldeck_tui.chat.export import item_markdown, markdown
-
-        title = self.row.title if self.row else "Transcript"
-        return item_markdown(item) if item is not None else markdown(title, self.turns)
-
-    def export(self, kind: str) -> None:
-        """Save the transcript in the current directory."""
-        from skilldeck_tui.chat.export import as_json
-
-        if self.turns:
-            self._save(kind, as_json(self.turns) if kind == "json" else self.as_markdown())
-        else:
-            self.notify("There is nothing to export yet.", severity="warning")
-
-    def _save(self, kind: str, text: str) -> None:
-        from skilldeck_tui.chat.export import save
-
-        try:
-            path = save(self.row.title if self.row else "transcript", kind, text, Path.cwd())
-        except OSError as error:
-            self.notify(f"The file cannot be written: {error.strerror}.", severity="error")
-        else:
-            self.notify(f"Saved as {path}")
