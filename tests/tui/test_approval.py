@@ -118,7 +118,7 @@ async def test_what_is_to_hold_always_is_shown_and_may_be_changed_before_it_is_s
         await d.shows("Never asked again, in any session, also with more plain arguments.", "ls -l out")
         assert not fake.decisions
         await d.press("escape")
-        await d.shows("always…")
+        await d.shows("always")
         await d.press("a", *["backspace"] * len(" out"), "enter")
         sent = await d.until(lambda: fake.decisions and fake.decisions[0])
         assert (sent.decision, sent.remember_always, sent.prefix) == ("approve", True, "ls -l")

@@ -132,7 +132,7 @@ async def test_a_name_to_give(pictures: Any) -> None:
     async with still_deck(fake) as d:
         d.chat.open(d.chat.rows[0].key)
         await d.shows("Two rows had no region.")
-        await d.press("ctrl+r")
+        d.chat.action_rename()
         await d.shows("Rename the session")
         await _still(d)
         await compare(d, pictures)

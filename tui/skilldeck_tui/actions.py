@@ -9,6 +9,7 @@ configuration file names:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding, BindingType
@@ -41,10 +42,14 @@ class Action:
     def action(self) -> str:
         return self.call or self.name
 
+    @property
+    def unbound(self) -> str:
+        """A key that no keyboard has: Textual needs one for each binding, and the keymap only changes what there is."""
+        return f"unbound_{self.name}"
+
     def binding(self) -> Binding:
-        # Textual needs a key for each binding, and the keymap can only change one there is: a key that no keyboard has.
         return Binding(
-            self.keys or f"unbound_{self.name}", self.action, self.title, show=self.show, id=self.id,
+            self.keys or self.unbound, self.action, self.title, show=self.show, id=self.id,
             priority=self.priority, tooltip=self.help, key_display=self.key_display,
         )  # fmt: skip
 
@@ -228,6 +233,23 @@ BY_ID = {action.id: action for action in ACTIONS}
 def bindings(scope: str) -> list[BindingType]:
     """The bindings of a screen or widget; actions without a key wait for the keymap to give them one."""
     return [action.binding() for action in ACTIONS if action.scope == scope]
+
+
+def keymap(wished: Mapping[str, str]) -> dict[str, str]:
+    """The keys of actions by id, as a person wishes them, and what these take from others: an action of the whole app
+    takes its keys everywhere, another one within its scope. "": none is left."""
+    found = dict(wished)
+    for action in ACTIONS:
+        taken = {
+            key.strip()
+            for name, keys in wished.items()
+            if name.partition(".")[0] in ("app", action.scope) and name != action.id
+            for key in keys.split(",")
+        }
+        kept = [key for key in action.keys.split(",") if key not in taken]
+        if action.id not in wished and ",".join(kept) != action.keys:
+            found[action.id] = ",".join(kept)
+    return found
 
 
 def of(scope: str) -> list[Action]:

@@ -124,7 +124,8 @@ class SkilldeckApp(App[None]):
             self.register_theme(theme)
         self.theme = self.preferences.theme or self.memory.theme or DARK.name
         if self.preferences.keys:
-            self.set_keymap(self.preferences.keys)
+            found = actions.keymap(self.preferences.keys)
+            self.set_keymap({name: keys or actions.BY_ID[name].unbound for name, keys in found.items()})
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), self._safe_lines]
@@ -384,7 +385,7 @@ class SkilldeckApp(App[None]):
         if isinstance(self.screen, Help):
             return
         scopes = [scope for scope in self._focused_scopes() if scope in actions.SCOPES]
-        self.push_screen(Help([*dict.fromkeys([*scopes, "app"])], self.preferences.keys))
+        self.push_screen(Help([*dict.fromkeys([*scopes, "app"])], actions.keymap(self.preferences.keys)))
 
     def _focused_scopes(self) -> list[str]:
         """Scopes of the focused widget and what surrounds it, then those of its screen."""

@@ -43,10 +43,11 @@ class ActionCommands(Provider):
         if isinstance(screen, ModeScreen):
             targets.insert(0, (screen.MODE, screen))
             targets[1:1] = [("transcript", view) for view in screen.query(TranscriptView)]
+        wished = actions.keymap(self._deck.preferences.keys)
         for scope, target in targets:
             for action in actions.of(scope):
                 if action.palette:
-                    keys = self._deck.preferences.keys.get(action.id, action.keys).split(",")[0]
+                    keys = wished.get(action.id, action.keys).split(",")[0]
                     name = f"{actions.SCOPES[scope]}: {action.title}" if scope != "app" else action.title
                     yield name, display(keys), action.help if wide else "", target, action.action
         for theme in NAMES:

@@ -23,6 +23,7 @@ ENTRIES = (
     "containers",
     "documents",
     "models",
+    "reserve*",
     "restore",
     "sandbox",
 )

@@ -20,6 +20,7 @@ NAMES = [
     "test_attacks.py",
     "test_bombs.py",
     "test_crash.py",
+    "test_environments.py",
     "test_exec.py",
     "test_files.py",
     "test_hostile_supervisor.py",
@@ -28,6 +29,9 @@ NAMES = [
     "test_network.py",
     "test_orphans.py",
     "test_output.py",
+    "test_secrets.py",
+    "../http/test_domain_secrets.py",
+    "../skills/test_needs.py",
     "../test_doctor.py",
     "../test_private.py",
 ]

@@ -14,6 +14,8 @@ from skilldeck_tui.widgets.transcript.view import TranscriptView
 
 
 class ChatExporting(ChatOwnCommands):
+    rows: list[Session]
+
     @property
     def row(self) -> Session | None:
         return next((row for row in self.rows if row.key == self.current), None)

@@ -39,7 +39,7 @@ class LintScreen(ModalScreen[None]):
     BINDING_GROUP_TITLE = "Lint"
     DEFAULT_CSS = """
     LintScreen { background: $background; }
-    LintScreen .head { height: 2; padding: 0 2; background: $panel; }
+    LintScreen .head { height: 2; padding: 0 2; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     LintScreen #findings { width: 46; height: 1fr; background: $surface; border: none; padding: 1 0; }
     LintScreen VerticalScroll { width: 1fr; padding: 1 2; }
     LintScreen VerticalScroll Static { width: 1fr; height: auto; }

@@ -22,7 +22,7 @@ from skilldeck_tui.chat.items import Object
 GUARD_SECONDS = 0.4
 """Keys are ignored this long after the question took the focus by itself: they were meant for something else."""
 CHOICES = (("y", "once"), ("s", "session"), ("a", "always"), ("n", "deny"), ("d", "note"))
-LABELS = {"once": "once", "session": "session", "always": "always…", "deny": "deny", "note": "note"}
+LABELS = {"once": "once", "session": "session", "always": "always", "deny": "deny", "note": "note"}
 
 
 class Choice(Static):
