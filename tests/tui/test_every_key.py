@@ -248,7 +248,7 @@ async def linting(d: Deck) -> None:
     await d.shows("2 findings")
 
 
-def tested() -> Path:
+def counter_folder() -> Path:
     folder = Path.cwd() / "counter"
     (folder / "evals").mkdir(parents=True, exist_ok=True)
     (folder / "SKILL.md").write_text("---\nname: counter\ndescription: Counts things.\n---\n# Steps\n")
@@ -259,7 +259,7 @@ def tested() -> Path:
 async def matrix(d: Deck) -> None:
     """Two evaluations, the newer one shown."""
     await skills(d)
-    folder = tested()
+    folder = counter_folder()
     for number in (1, 2):
         (folder / "SKILL.md").write_text(f"---\nname: counter\ndescription: Counts {number} things.\n---\n")
         d.app.tests.evaluate(folder, tell=d.app.tell)
