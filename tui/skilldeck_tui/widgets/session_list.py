@@ -92,10 +92,12 @@ class SessionList(Options):
         return Content.assemble((f"{glyph} ", style), title.ljust(room), (f" {old}", "$faint"))
 
     def on_resize(self) -> None:
-        shown, self._shown = self._shown, []
+        shown, at, self._shown = self._shown, self.highlighted, []
         self.clear_options()
         self._shown = shown
         self.add_options(Option(self._row(*row), id=row[0].key) for row in shown)
+        with self.prevent(OptionList.OptionHighlighted):
+            self.highlighted = at
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
