@@ -163,7 +163,7 @@ async def test_the_editor_opens_at_the_line_of_the_error(tmp_path: Path, monkeyp
     monkeypatch.setenv("EDITOR", "vim")
     monkeypatch.delenv("VISUAL", raising=False)
     asked: list[list[str]] = []
-    monkeypatch.setattr("skilldeck_tui.screens.skills.subprocess.call", asked.append)
+    monkeypatch.setattr("skilldeck_tui.editor.subprocess.call", asked.append)
     fake = FakeDaemon()
     async with deck(fake) as d:
         monkeypatch.setattr(d.app, "suspend", _nothing)

@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
 
 _PLUS = ("vi", "vim", "nvim", "nano", "emacs", "emacsclient", "kak", "joe", "mg", "ne", "gvim", "vis", "jed")
 _COLON = ("hx", "helix", "micro", "subl", "zed")
@@ -36,6 +39,22 @@ def command(path: Path, line: int | None = None, column: int | None = None) -> l
     if name in ("nano", "kak"):
         return [*words, f"+{line},{column or 1}" if name == "nano" else f"+{line}:{column or 1}", str(path)]
     return [*words, f"+{line}", str(path)] if name in _PLUS else [*words, str(path)]
+
+
+def opened(app: App[Any], path: Path, line: int | None = None, column: int | None = None) -> bool:
+    """Open `path` in the editor, which has the terminal until it ends, or say why not. False: there is none."""
+    words = command(path, line, column)
+    if not words:
+        app.notify("No editor found; set $EDITOR.", severity="warning")
+        return False
+    try:
+        with app.suspend():
+            subprocess.call(words)
+    except SuspendNotSupported:
+        app.notify("An editor cannot be opened here.", severity="warning")
+    except OSError as error:
+        app.notify(f"{words[0]} cannot be started: {error.strerror}.", severity="error", markup=False)
+    return True
 
 
 def edited(text: str, suspend: Callable[[], AbstractContextManager[None]]) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
@@ -235,13 +235,7 @@ class Proxy:
             # The answer must be readable here: values that it repeats are taken out.
             head += ["Accept-Encoding: identity", "Connection: close", "", ""]
             up_writer.write("\r\n".join(head).encode("latin-1"))
-            async with asyncio.TaskGroup() as group:
-                answer = group.create_task(relay_hidden(up_reader, writer, secrets))
-                async for piece in _read_body(reader, body):
-                    up_writer.write(piece)
-                    await up_writer.drain()
-                await up_writer.drain()
-                await answer
+            await _exchange(_read_body(reader, body), up_writer, relay_hidden(up_reader, writer, secrets))
         except* (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
@@ -284,13 +278,7 @@ class Proxy:
             head += [line for line in lines if line.partition(":")[0].strip().lower() not in _HOP_BY_HOP]
             head += ["Connection: close", "", ""]
             up_writer.write("\r\n".join(head).encode("latin-1"))
-            async with asyncio.TaskGroup() as group:
-                answer = group.create_task(_relay(up_reader, writer))
-                async for piece in _read_body(reader, body):
-                    up_writer.write(piece)
-                    await up_writer.drain()
-                await up_writer.drain()
-                await answer
+            await _exchange(_read_body(reader, body), up_writer, _relay(up_reader, writer))
         except* (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
@@ -400,6 +388,17 @@ async def _read_body(reader: asyncio.StreamReader, length: int | None) -> AsyncI
         if await asyncio.wait_for(reader.readexactly(2), IDLE_TIMEOUT_S) != b"\r\n":
             raise ValueError("malformed chunk")
         yield b"\r\n"
+
+
+async def _exchange(body: AsyncIterator[bytes], to: asyncio.StreamWriter, answer: Coroutine[None, None, None]) -> None:
+    """Send a request's body while its answer is passed on; ends with the answer."""
+    async with asyncio.TaskGroup() as group:
+        passing = group.create_task(answer)
+        async for piece in body:
+            to.write(piece)
+            await to.drain()
+        await to.drain()
+        await passing
 
 
 async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

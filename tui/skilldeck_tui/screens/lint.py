@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import on, work
-from textual.app import ComposeResult, SuspendNotSupported
+from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -122,18 +121,8 @@ class LintScreen(ModalScreen[None]):
     def action_edit(self) -> None:
         found = self.current
         path = self.folder / (found.path if found and found.path != "." else "SKILL.md")
-        command = editor.command(path, found.line or None if found else None, found.column if found else None)
-        if not command:
-            self.notify("No editor found; set $EDITOR.", severity="warning")
-            return
-        try:
-            with self.app.suspend():
-                subprocess.call(command)
-        except SuspendNotSupported:
-            self.notify("An editor cannot be opened here.", severity="warning")
-        except OSError as error:
-            self.notify(f"{command[0]} cannot be started: {error.strerror}.", severity="error", markup=False)
-        self._changed()
+        if editor.opened(self.app, path, found.line or None if found else None, found.column if found else None):
+            self._changed()
 
     @work(exclusive=True, group="fix")
     async def action_fix(self) -> None:

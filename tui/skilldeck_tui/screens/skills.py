@@ -6,12 +6,10 @@ row too. Watched folders are remembered from one start to the next.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from textual import on, work
-from textual.app import SuspendNotSupported
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
@@ -377,18 +375,8 @@ class SkillsScreen(SkillWork):
             return
         watch = row.watch
         place = (watch.line, watch.column) if watch is not None and watch.state == "error" else (None, None)
-        command = editor.command(folder / "SKILL.md", *place)
-        if not command:
-            self.notify("No editor found; set $EDITOR.", severity="warning")
-            return
-        try:
-            with self.app.suspend():
-                subprocess.call(command)
-        except SuspendNotSupported:
-            self.notify("An editor cannot be opened here.", severity="warning")
-        except OSError as error:
-            self.notify(f"{command[0]} cannot be started: {error.strerror}.", severity="error", markup=False)
-        self.deck.watcher.saved(folder)
+        if editor.opened(self.app, folder / "SKILL.md", *place):
+            self.deck.watcher.saved(folder)
 
     def action_back(self) -> None:
         self.remove_class("-detail")
