@@ -23,8 +23,8 @@ BASE = "/v1"
 @functools.cache
 def spec() -> dict[str, Any]:
     found: dict[str, Any] = any_of(json.loads(SPEC.read_text(encoding="utf-8")))
-    # OpenAI's server ends a streamed answer whose prompt is too long with it; Codex knows such an end by exactly this
-    # word and compacts. The published list of codes lacks it, though the HTTP error of the same cause has it.
+    # What a streamed answer whose prompt is too long fails with here. The published list of a response's codes has no
+    # word for it; this one is that of the HTTP error of the same cause, and programs look for it in both places.
     found["components"]["schemas"]["ResponseErrorCode"]["enum"].append("context_length_exceeded")
     return found
 

@@ -19,7 +19,7 @@ from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta, U
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.items import Item
-from skilldeck_daemon.wire.sealed import seal
+from skilldeck_daemon.wire.sealed import seal, unseal
 from skilldeck_shared.errors import SkilldeckError
 
 KEPT_CHARS = 80_000
@@ -42,7 +42,7 @@ def parse(body: Any) -> ResponseRequest:
 
 async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, Usage]:
     """The model's own summary of the messages. Raises the error of the engine."""
-    asked = [*messages, {"role": "user", "content": PROMPT}]
+    asked = [*messages, {"role": "user", "content": plan.request.compact_prompt or PROMPT}]
     chat = ChatRequest(asked, max_tokens=SUMMARY_TOKENS, cache_key=plan.cache_key, cache_salt=plan.cache_salt)
     pieces: list[str] = []
     finished: ChatFinished | None = None
@@ -64,6 +64,17 @@ async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, Usage]:
 def compaction_item(items: list[Item], summary: str) -> Item:
     """The item that stands for the items from now on."""
     content = {"messages": _kept(unfold(items)), "summary": summary}
+    return {"id": new_id("cmp"), "type": "compaction", "encrypted_content": seal(json.dumps(content))}
+
+
+def compaction_text(item: Item) -> str:
+    """The summary in a compaction item of this daemon's."""
+    return str(json.loads(unseal(item["encrypted_content"]))["summary"])
+
+
+def told_compaction(summary: str) -> Item:
+    """The item for a summary that another server wrote: nothing but it is known of what was before."""
+    content = {"messages": [], "summary": summary}
     return {"id": new_id("cmp"), "type": "compaction", "encrypted_content": seal(json.dumps(content))}
 
 

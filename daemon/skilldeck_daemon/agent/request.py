@@ -68,6 +68,8 @@ class ResponseRequest:
     truncation: str = "disabled"
     compacts: bool = False  # whether a conversation beyond `compact_threshold` (tokens; None: most of the context) is
     compact_threshold: int | None = None
+    compact_prompt: str | None = None  # asks for the summary in place of `compaction.PROMPT`
+    compact_pauses: bool = False  # whether the run ends with a compaction, for the client to go on
     text_format: dict[str, Any] = field(default_factory=lambda: {"type": "text"})
     verbosity: str = "medium"
     continues: bool = False  # whether the last message, the assistant's, is the beginning of the answer

@@ -112,12 +112,12 @@ def add_usage(one: Usage, other: Usage) -> Usage:
 
 
 def error_of(error: SkilldeckError) -> dict[str, Any]:
-    """The error of a failed Response: its code is one of OpenAI's short list, the message says what happened."""
+    """The error of a failed Response: its code is one of OpenAI's short list, or says that the prompt is too long."""
     code = "server_error"
     if isinstance(error, Busy):
         code = "rate_limit_exceeded"
     elif isinstance(error, TooLong):
-        code = "context_length_exceeded"  # not in OpenAI's list, but what its server sends and agents act on
+        code = "context_length_exceeded"  # not in OpenAI's list, but agents know a prompt that is too long by it
     elif isinstance(error, BadRequest):
         code = "invalid_prompt"
     return {"code": code, "message": error.message}

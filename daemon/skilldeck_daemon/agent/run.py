@@ -239,6 +239,8 @@ class Run:
             if number == 0 and choice != "none":
                 plan.context.begin_container()
             if self.request.compacts and await self._compact(messages, choice):
+                if self.request.compact_pauses:
+                    return "completed"
                 compacted = True
                 messages = base = plan.messages(self.output.told, self.output.raw, decided)
             first = len(self.output.items)
@@ -279,9 +281,10 @@ class Run:
 
     async def _compact(self, messages: list[Message], choice: Any) -> bool:
         """Put a compaction into the output when the prompt is beyond the threshold. Whether it was done."""
-        plan, threshold = self._plan, self.request.compact_threshold
-        if threshold is None:
-            threshold = int((plan.model.info.context or 0) * COMPACT_AT)
+        plan = self._plan
+        # One beyond the context would never be reached: the prompt would be refused first.
+        limits = (self.request.compact_threshold, int((plan.model.info.context or 0) * COMPACT_AT))
+        threshold = min((limit for limit in limits if limit), default=0)
         chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
         if not threshold or text_bytes(chat) < threshold or (await plan.model.measure(chat))[0] < threshold:
             return False

@@ -38,6 +38,23 @@ ANTHROPIC_TYPES = {
     503: "overloaded_error",
 }
 
+ABSENT = {
+    "messages/batches": ("batches of messages", "Send each as POST /v1/messages; many may be under way at once."),
+    "batches": ("batches", "Send each request by itself; many may be under way at once."),
+    "vector_stores": ("vector stores", "Give files to the request; its commands and read_file find what is in them."),
+    "moderations": ("moderations", "Leave them out."),
+    "audio": ("speech and transcription", "Only text is made here."),
+    "images": ("image generation", "Only text is made here."),
+    "videos": ("video generation", "Only text is made here."),
+    "realtime": ("realtime sessions", "Use POST /v1/responses, or a WebSocket to /v1/responses."),
+    "fine_tuning": ("fine-tuning", "Load a model that was trained elsewhere: skilldeck models load."),
+    "evals": ("evals", "Tests of skills are run by 'skilldeck test'."),
+    "assistants": ("assistants", "Use POST /v1/responses with 'instructions' and 'tools'."),
+    "threads": ("threads", "Use /v1/conversations with POST /v1/responses."),
+    "complete": ("completions by Anthropic's older API", "Use POST /v1/messages."),
+}
+"""APIs that are not here, by the beginnings of their paths below /v1: what they are called, and what to do instead."""
+
 
 def responses_body(error: SkilldeckError) -> dict[str, Any]:
     """The four-key body; of a prompt that is too long it names `truncation`, which only Responses have."""
@@ -124,10 +141,19 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def _absent(path: str) -> NotFound | None:
+    """An API that programs ask for and that is not here, refused by its name."""
+    below = f"{path.removeprefix('/v1/')}/"
+    for beginning, (name, instead) in ABSENT.items():
+        if below.startswith(f"{beginning}/"):
+            return NotFound(f"This server has no {name}.", instead, code="unknown_url")
+    return None
+
+
 def _translated(request: Request, error: HTTPException) -> SkilldeckError:
     path = f"{request.method} {request.url.path.removeprefix(ANTHROPIC)}"
     if error.status_code == 404:
-        return NotFound(f"Invalid URL ({path}).", code="unknown_url")
+        return _absent(request.url.path) or NotFound(f"Invalid URL ({path}).", code="unknown_url")
     if error.status_code == 405:
         return MethodNotAllowed(f"This URL does not take that method ({path}).")
     translated: SkilldeckError

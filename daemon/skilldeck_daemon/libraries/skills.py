@@ -301,6 +301,10 @@ class SkillLibrary:
         self._bus.publish("skill", "delete", skill_id)
         return {"id": skill_id, "object": "skill.deleted", "deleted": True}
 
+    async def delete_emptied(self, skill_id: str) -> bool:
+        """Delete a skill that went with its last version, once: whether it was one."""
+        return await self._store.skills.delete_emptied(skill_id)
+
     async def delete_version(self, skill_id: str, version: str | int) -> dict[str, Any]:
         """Delete one version; the last one takes the skill with it. The default goes last (`Conflict`)."""
         number = self._named_number(await self._row(skill_id), version, "version")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, insert, select, tuple_, update
+from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.documents import Doc, Docs, Rows, documents, dumps, loads
 from skilldeck_daemon.store.ids import new_id, now, storable
 from skilldeck_daemon.store.page import Page
-from skilldeck_daemon.store.schema import skill_versions, skills
+from skilldeck_daemon.store.schema import skill_versions, skills, tombstones
 
 # Everything but the file list, which may hold 500 entries.
 _BRIEF = tuple(column.name for column in skill_versions.c if column.name not in ("seq", "files"))
 
 
 Numbers = list[int]
+EMPTIED = "skills.emptied"
+"""The kind of tombstone that a skill gets beside its own when it goes with its last version."""
 
 
 class DefaultVersionInUse(Exception):
@@ -189,6 +191,7 @@ class Skills:
                 return None
             if count == 1:
                 await self._rows.delete(skill_id, connection=connection)
+                await connection.execute(insert(tombstones).values(kind=EMPTIED, parent="", id=skill_id, seq=0))
                 return version, True
             if state.default_version == number:
                 raise DefaultVersionInUse
@@ -198,6 +201,14 @@ class Skills:
             latest = (await connection.execute(newest)).scalar_one()
             await connection.execute(update(skills).where(skills.c.id == skill_id).values(latest_version=latest))
         return version, False
+
+    async def delete_emptied(self, skill_id: str) -> bool:
+        """Whether the skill went with its last version and was not deleted since, as it is now."""
+        if not storable(skill_id):
+            return False
+        async with self._db.write(deletes=True) as connection:
+            marks = delete(tombstones).where(tombstones.c.kind == EMPTIED, tombstones.c.id == skill_id)
+            return (await connection.execute(marks)).rowcount > 0
 
     async def prunable(self, skill_id: str, keep: int) -> Numbers:
         """Numbers of watched versions beyond the newest `keep`, oldest first; never the default or a promoted one."""

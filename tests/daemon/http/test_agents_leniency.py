@@ -217,7 +217,7 @@ async def test_calls_of_hosted_tools_that_are_not_here_are_read() -> None:
         assert told[5]["content"] == "(files were searched for: x)(an image was made)"
 
 
-@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
 async def test_an_empty_turn_of_the_assistants_is_an_empty_turn(content: dict[str, Any]) -> None:
     """What a program keeps of an answer that was stopped before it began must not end its session."""
     history = [USER, {"role": "assistant", **content}, {"role": "user", "content": "and now?"}]
@@ -228,7 +228,7 @@ async def test_an_empty_turn_of_the_assistants_is_an_empty_turn(content: dict[st
             assert request["messages"][-1]["content"] == "and now?"
 
 
-@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
 async def test_a_tool_that_returned_nothing_and_a_call_without_its_type_are_read(content: dict[str, Any]) -> None:
     call = {"id": "a", "function": {"name": "look", "arguments": "{}"}}
     history = [USER, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "a", **content}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -86,6 +87,16 @@ async def test_a_skill_is_deleted_after_all_its_versions_in_any_order(
     assert (await api.beta.skills.delete(skill.id)).type == "skill_deleted"
     with pytest.raises(anthropic.NotFoundError):
         await api.beta.skills.delete(skill.id)
+
+
+async def test_a_skill_that_went_with_its_last_version_is_deleted_after_a_restart(tmp_path: Path) -> None:
+    async with running(data_dir=tmp_path / "data") as daemon, client(daemon) as api:
+        skill = await api.beta.skills.create(files=[("g.zip", skill_zip("short-lived"))])
+        await api.beta.skills.versions.delete("1", skill_id=skill.id)
+    async with running(data_dir=tmp_path / "data") as daemon, client(daemon) as api:
+        assert (await api.beta.skills.delete(skill.id)).type == "skill_deleted"
+        with pytest.raises(anthropic.NotFoundError):
+            await api.beta.skills.delete(skill.id)
 
 
 async def test_models_are_listed(api: anthropic.AsyncAnthropic, shared: Running) -> None:

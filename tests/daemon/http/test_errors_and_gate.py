@@ -30,6 +30,17 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
 
 
 @pytest.mark.parametrize(
+    "path", ["/vector_stores", "/messages/batches/b_1", "/complete", "/audio/speech", "/threads/t/runs"]
+)
+async def test_an_api_that_is_not_here_is_refused_by_its_name(path: str) -> None:
+    async with running(strict=False) as daemon:
+        answer = await daemon.http.post(path, json={})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (404, "unknown_url")
+        assert error["message"].startswith("This server has no ")
+
+
+@pytest.mark.parametrize(
     ("query", "param"),
     [
         ("limit=0", "limit"),

@@ -9,6 +9,7 @@ import anthropic
 import httpx
 import pytest
 
+from daemon.http.test_messages import client
 from support.daemon import Running, running
 from support.scripted_model import Call, Reasoning, Turn, usage
 from support.web import Web
@@ -110,10 +111,44 @@ async def test_counting_says_what_there_was_before() -> None:
         assert counted["context_management"]["original_input_tokens"] > counted["input_tokens"] > 0
 
 
+async def test_a_conversation_beyond_the_trigger_is_compacted_and_goes_on_from_its_block() -> None:
+    def turn(body: dict[str, Any]) -> Turn:
+        if body["max_tokens"] == 1:
+            return count(body)
+        return Turn("They looked around.") if "Be short." in str(body["messages"][-1]) else Turn("ok")
+
+    edit: dict[str, Any] = {"type": "compact_20260112", "instructions": "Be short."}
+    edit["trigger"] = {"type": "input_tokens", "value": 50}
+    async with running(*[turn] * 12, strict=False) as daemon, client(daemon) as api:
+        asked: Any = {"model": "default", "max_tokens": 64, "context_management": {"edits": [edit]}}
+        whole = await api.beta.messages.create(**asked, messages=history(2))
+        assert [block.type for block in whole.content] == ["compaction", "text"]
+        assert (whole.content[0].content, whole.stop_reason) == ("They looked around.", "end_turn")  # type: ignore[union-attr]
+
+        edit["pause_after_compaction"] = True
+        async with api.beta.messages.stream(**asked, messages=history(2)) as stream:
+            paused = await stream.get_final_message()
+        (block,) = paused.content
+        assert (block.type, paused.stop_reason) == ("compaction", "compaction")
+
+        edit["trigger"]["value"] = 100_000
+        sent = block.model_dump(exclude_none=True)
+        for block_back, own in ((sent, True), ({**sent, "encrypted_content": "theirs"}, False)):
+            messages = [*history(2), {"role": "assistant", "content": [block_back]}, {"role": "user", "content": "on"}]
+            await api.beta.messages.create(**asked, messages=messages)
+            read = told(daemon)
+            assert ("They looked around." in read, "go 1" in read, "seen 1" in read) == (True, own, False)
+        failed = {"type": "compaction", "content": None}
+        messages = [*history(2), {"role": "assistant", "content": [failed]}, {"role": "user", "content": "on"}]
+        await api.beta.messages.create(**asked, messages=messages)
+        assert "seen 1" in told(daemon)
+
+
 @pytest.mark.parametrize(
     ("edit", "param"),
     [
-        ({"type": "compact_20260112"}, "context_management.edits[0].type"),
+        ({"type": "forget_20260112"}, "context_management.edits[0].type"),
+        ({"type": "compact_20260112", "trigger": {"type": "moon"}}, "context_management.edits[0].trigger.type"),
         ({"type": "clear_thinking_20251015", "keep": "some"}, "context_management.edits[0].keep"),
         ({"type": "clear_tool_uses_20250919", "trigger": {"type": "moon"}}, "context_management.edits[0].trigger.type"),
         (

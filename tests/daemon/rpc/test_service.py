@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 from grpclib.exceptions import GRPCError
+from typer.testing import CliRunner
 
 from skilldeck_daemon.rpc import service
 from skilldeck_shared.bundle import scan, zip_stream
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_tui.cli.main import app
 from skilldeck_tui.client.client import Change, Client, ConnectionLost, RunEvent, Snapshot, read_all
 from skilldeck_tui.client.connect import wait_ready
 from skilldeck_tui.client.upload import upload_folder
 from support.daemon import SHELL, Running, running
-from support.scripted_model import Endless, Scripted, Text, Turn, shell
+from support.scripted_model import Endless, Scripted, ScriptedModel, Text, Turn, shell
 from support.wait import until
 
 FRONT = "---\nname: counter\ndescription: Counts things.\n---\n# Steps\n"
@@ -456,6 +458,26 @@ async def test_a_loaded_model_becomes_the_default_one_unless_told_otherwise() ->
             snapshot = await anext(updates)
             assert isinstance(snapshot, Snapshot)
             assert snapshot.status["default_model"] == "taken"
+
+
+async def test_models_load_takes_the_url_of_the_server_that_runs_the_model() -> None:
+    made = {"data": [{"index": 0, "embedding": [0.25, 0.5]}], "usage": {"prompt_tokens": 1}}
+    with ScriptedModel(name="theirs", paths={"/v1/embeddings": lambda body: made}) as server:
+        async with controlled() as (_, daemon):
+            env = {"SKILLDECK_SOCKET": str(daemon.daemon.settings.socket)}
+
+            async def load(*args: str) -> tuple[int, str]:
+                command = ["models", "load", "remote", *args]
+                ended = await asyncio.to_thread(CliRunner().invoke, app, command, env=env)
+                return ended.exit_code, ended.output
+
+            loaded = await load("--name", "embedder", "--remote-url", server.url, "--keep-default")
+            assert (loaded[0], "embedder is loaded" in loaded[1]) == (0, True), loaded
+            answer = await daemon.http.post("/embeddings", json={"model": "embedder", "input": "x"})
+            assert answer.json()["data"][0]["embedding"] == [0.25, 0.5]
+            code, said = await load("--name", "gone", "--remote-url", "http://127.0.0.1:9/v1")
+            assert (code, "mend --remote-url" in said) == (5, True), said
+            assert [info.name for info in daemon.daemon.services.models.list()] == ["scripted", "embedder"]
 
 
 async def test_the_log_is_followed_and_filtered() -> None:

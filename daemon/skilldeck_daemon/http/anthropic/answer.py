@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from skilldeck_daemon.agent.compaction import compaction_text
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.anthropic.blocks import HOSTED_NAME, SEARCH_NAME
@@ -63,6 +64,8 @@ def stop_reason(run: Run) -> str:
         return "max_tokens" if details["reason"] == "max_output_tokens" else "refusal"
     if clients_calls(run):
         return "tool_use"
+    if run.output.items and run.output.items[-1]["type"] == "compaction":
+        return "compaction"  # the request wanted to go on by itself from there
     return "stop_sequence" if run.stop_sequence is not None else "end_turn"
 
 
@@ -107,12 +110,19 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
                 block = {**command(item), "input": {"command": "\n".join(item["action"]["commands"])}}
             case "shell_call_output":
                 block = command_result(item, made)
+            case "compaction":
+                block = compaction(item)
             case "web_search_call" if _is_search(item):
                 blocks.append({**search(item), "input": {"query": item["action"]["query"]}})
                 block = search_result(item)
         if block is not None:
             blocks.append(block)
     return blocks
+
+
+def compaction(item: Doc) -> Doc:
+    """The summary, and sealed beside it the user's own messages that stay word for word."""
+    return {"type": "compaction", "content": compaction_text(item), "encrypted_content": item["encrypted_content"]}
 
 
 def tool_use(item: Doc) -> Doc:
@@ -254,6 +264,10 @@ class BlockStream:
             yield self._delta(index, "input_json_delta", partial_json=told)
         elif item["type"] == "shell_call_output":
             yield from self._start(index, command_result(item, self._made))
+        elif item["type"] == "compaction":
+            yield from self._start(index, {"type": "compaction", "content": None, "encrypted_content": None})
+            whole = compaction(item)
+            yield self._delta(index, "compaction_delta", **{name: whole[name] for name in whole if name != "type"})
         elif _is_search(item):
             yield from self._start(index, search(item))
             told = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)

@@ -10,9 +10,11 @@ import base64
 import json
 from typing import Any
 
+from skilldeck_daemon.agent.compaction import told_compaction
 from skilldeck_daemon.http.chat.messages import image_part
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.item_kinds import KINDS
 from skilldeck_daemon.wire.items import MAX_ITEMS, Item, decode_file_data, message_item
 from skilldeck_daemon.wire.sealed import unseal
 
@@ -25,6 +27,7 @@ ASSISTANT = (
     "server_tool_use",
     "bash_code_execution_tool_result",
     "web_search_tool_result",
+    "compaction",
 )
 HOSTED_NAME = "bash_code_execution"
 SEARCH_NAME = "web_search"
@@ -123,6 +126,8 @@ class BlockReader:
                     self._command(block)
                 case "web_search_tool_result":
                     self._search_result(block)
+                case "compaction":
+                    self._compaction(block)
                 case _:
                     self._command_output(block)
 
@@ -131,6 +136,14 @@ class BlockReader:
         if text:
             content = [{"type": "reasoning_text", "text": text}]
             self._add({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}, block.path)
+
+    def _compaction(self, block: Fields) -> None:
+        """What stands for all before it; one without content failed, and stands for nothing."""
+        text = block.string("content", minimum=1)
+        if text is None:
+            return
+        ours = unseal(block.string("encrypted_content") or "")
+        self._add(KINDS["compaction"].read(block) if ours else told_compaction(text), block.path)
 
     def _call(self, block: Fields) -> None:
         id = block.needed("id", maximum=256)

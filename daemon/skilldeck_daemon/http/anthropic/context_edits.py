@@ -3,7 +3,8 @@
 `clear_thinking_…` takes the reasoning out of all but the newest assistant turns that have some. `clear_tool_uses_…`
 takes the results out of all but the newest tool calls (their arguments too, where that is asked for), once the input is
 as long or has as many calls as its trigger says. Edits are applied in the order given, and what each cleared is
-reported (`applied`). Items are replaced, never moved, so that errors still name where each stood.
+reported (`applied`). Items are replaced, never moved, so that errors still name where each stood. `compact_…` is done
+by the run itself, before a turn (`parse_compaction`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from skilldeck_daemon.wire.items import Item
 Count = Callable[[list[Item]], Awaitable[int]]
 THINKING = "clear_thinking_20251015"
 TOOL_USES = "clear_tool_uses_20250919"
+COMPACT = "compact_"
 TRIGGER_TOKENS = 100_000
 KEPT_USES = 3
 KEPT_TURNS = 1
@@ -96,10 +98,32 @@ def parse_edits(fields: Fields) -> tuple[Edit, ...]:
             found.append(ClearThinking(_turns(entry)))
         elif type.startswith("clear_tool_uses_"):
             found.append(_tool_uses(entry))
-        else:
-            hint = "Supported: clear_thinking_…, clear_tool_uses_…."
+        elif not type.startswith(COMPACT):
+            hint = "Supported: clear_thinking_…, clear_tool_uses_…, compact_…."
             refuse(entry.name("type"), f"The edit {type[:64]!r} is not supported.", hint, "unsupported_value")
     return tuple(found)
+
+
+def parse_compaction(fields: Fields) -> dict[str, Any]:
+    """What a `compact_…` edit asks of the run, as fields of its request; empty when there is none.
+
+    Without a trigger the conversation is compacted when it fills most of the model's context: the 150,000 tokens of
+    Anthropic's models would be never.
+    """
+    holder = fields.object("context_management")
+    for entry in holder.objects("edits") if holder is not None else ():
+        if not entry.needed("type").startswith(COMPACT):
+            continue
+        trigger = entry.object("trigger")
+        if trigger is not None:
+            trigger.needed("type", choices=("input_tokens",))
+        return {
+            "compacts": True,
+            "compact_threshold": trigger and trigger.integer("value", required=True, minimum=1),
+            "compact_prompt": entry.string("instructions"),
+            "compact_pauses": entry.boolean("pause_after_compaction"),
+        }
+    return {}
 
 
 async def apply_edits(

@@ -37,8 +37,6 @@ Doc = dict[str, Any]
 SHARED = ("/v1/files", "/v1/skills", "/v1/models")
 MADE = "cfile_"
 PAGE = 1000
-EMPTIED = 1000
-"""Skills whose last version was deleted that are remembered, until they are deleted themselves."""
 
 
 class AnthropicPaths:
@@ -174,9 +172,6 @@ def _expiry(text: str | None) -> int | None:
 
 def _skills(api: Routes, services: Services) -> None:
     skills = services.skills
-    # A client of Anthropic's deletes every version first, in any order, and then the skill, which here went with its
-    # last version.
-    emptied: dict[str, None] = {}
 
     async def shown(skill: Doc) -> Doc:
         latest = await skills.version(skill["id"], skill["latest_version"])
@@ -213,9 +208,9 @@ def _skills(api: Routes, services: Services) -> None:
 
     @api.delete("/skills/{skill_id}")
     async def delete(skill_id: str) -> Response:
-        if skill_id in emptied:
-            del emptied[skill_id]
-        else:
+        # A client of Anthropic's deletes every version first, in any order, and then the skill, which here went with
+        # its last version.
+        if not await skills.delete_emptied(skill_id):
             await skills.delete(skill_id)
         return JSONResponse({"id": skill_id, "type": "skill_deleted"})
 
@@ -247,10 +242,6 @@ def _skills(api: Routes, services: Services) -> None:
             await skills.version(skill_id, version)  # 404 before anything is changed
             await skills.set_default(skill_id, others[0])
         await skills.delete_version(skill_id, version)
-        if not others:
-            emptied[skill_id] = None
-            while len(emptied) > EMPTIED:
-                emptied.pop(next(iter(emptied)))
         return JSONResponse({"id": version, "type": "skill_version_deleted"})
 
     @api.get("/skills/{skill_id}/versions/{version}/content")

@@ -13,7 +13,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.http.anthropic.blocks import BlockReader, texts
-from skilldeck_daemon.http.anthropic.context_edits import Edit, apply_edits, parse_edits
+from skilldeck_daemon.http.anthropic.context_edits import Edit, apply_edits, parse_compaction, parse_edits
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
@@ -146,6 +146,7 @@ class MessagesBody:
             template=template_options(fields),
             effort=effort,
             user=_user(fields),
+            **parse_compaction(fields),
         )
         hosted = any(tool.hosted and tool.type == "shell" for tool in parsed)
         edits = parse_edits(fields) if fields.value.get("context_management") is not None else None

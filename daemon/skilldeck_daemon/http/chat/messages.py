@@ -13,6 +13,7 @@ from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_daemon.wire.item_kinds import KINDS
 from skilldeck_daemon.wire.items import MAX_ITEMS, Item, decode_file_data, message_item, parse_items
+from skilldeck_shared.characters import clean
 
 EXTRA = "skilldeck"
 """The one field of ours on messages and choices; SDKs keep fields they do not know."""
@@ -84,7 +85,9 @@ class MessageReader:
         # One without content or calls is an empty turn, as programs keep it of an answer that was stopped.
         text = _assistant_text(message)
         calls = message.objects("tool_calls")
-        reasoning = message.string("reasoning_content")
+        # vLLM and Ollama call it `reasoning`; what else has that name (OpenRouter's switches) is no text.
+        bare = message.value.get("reasoning")
+        reasoning = message.string("reasoning_content") or (clean(bare) if isinstance(bare, str) else "")
         if reasoning:
             content = [{"type": "reasoning_text", "text": reasoning}]
             self._add({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}, message.path)
@@ -136,8 +139,8 @@ class MessageReader:
                 f"'{message.path}' answers {id[:100]!r}, which no assistant message before it called.",
                 "Send the assistant message with its 'tool_calls' first, and answer each call once.",
             )
-        # Tools that return nothing are told as null by some programs.
-        parts = self._parts(message, "tool") if message.value.get("content") is not None else []
+        # Tools that return nothing are told as null by some programs, as an empty list by others.
+        parts = self._parts(message, "tool") if message.value.get("content") not in (None, []) else []
         item = {"id": new_id("fco"), "type": f"{type}_output", "status": "completed", "call_id": id}
         plain = all(part["type"] == "input_text" for part in parts)
         self._add({**item, "output": "".join(part["text"] for part in parts) if plain else parts}, message.path)
@@ -151,7 +154,7 @@ def _assistant_text(message: Fields) -> str | None:
     if isinstance(content, str):
         return message.string("content")
     texts = []
-    for part in message.objects("content", minimum=1):
+    for part in message.objects("content"):
         type = part.needed("type", choices=("text", "refusal"))
         texts.append(part.string(type, required=True) or "")
     return "".join(texts)
