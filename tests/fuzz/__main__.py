@@ -90,7 +90,7 @@ async def fuzz(
                     result.broken.append((kind, str(error), _kept(kind, data)))
                     if not service.alive:
                         await service.start()
-            result.stalls, result.longest_stall = await _stalls(http)
+            result.stalls, result.longest_stall = await stalls(http)
             if result.longest_stall > STALL_S:
                 result.broken.append(
                     ("stall", f"the loop stood still for {result.longest_stall:.1f} s", service.tail())
@@ -101,7 +101,8 @@ async def fuzz(
     return result
 
 
-async def _stalls(http: httpx.AsyncClient) -> tuple[int, float]:
+async def stalls(http: httpx.AsyncClient) -> tuple[int, float]:
+    """How often the daemon's loop stood still since its start, and the longest time in seconds."""
     told = dict(
         line.rsplit(" ", 1) for line in (await http.get("/metrics", timeout=60)).text.splitlines() if line[:1] != "#"
     )

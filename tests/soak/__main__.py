@@ -2,7 +2,9 @@
 
 Clients act at random (see `work`) in tides of a few seconds. Between two tides nothing runs: what was acknowledged is
 asked for again, and the daemon's memory and descriptors are read. In the first part of the time the daemon is killed
-or stopped in the middle of a tide, and started again on its data; in the rest it lives on, and must not grow.
+or stopped in the middle of a tide, and started again on its data; in the rest it lives on, and must not grow. With
+`--fuzz` generated hostile inputs (tests/fuzz) are sent to it beside the clients, one at a time. Its event loop must not
+stand still for over a second.
 
 Prints one JSON object; exit status 1 when something was lost, stuck, wrong, or grew beyond the tolerance.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import shutil
@@ -20,12 +23,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from fuzz.__main__ import STALL_S, stalls
+from fuzz.generate import KINDS, made
+from fuzz.targets import Broken, Targets
 from soak.daemon import Sample, Service
 from soak.ledger import Ledger
 from soak.work import Clients, Fault, Interrupted, answer
@@ -49,6 +56,9 @@ class Soak:
     tally: dict[str, int] = field(default_factory=dict)
     interrupted: int = 0
     restarts: int = 0
+    hostile: Counter[str] = field(default_factory=Counter)
+    stalls: int = 0
+    longest_stall: float = 0.0
 
     def growth(self) -> dict[str, float]:
         """The last third of the last life over the first third after its warm-up, as ratios; 1.0 is flat."""
@@ -73,13 +83,16 @@ class Soak:
             "checks": self.ledger.checked,
             "lost": self.ledger.lost[:20],
             "faults": self.faults[:20],
+            "hostile": dict(self.hostile),
+            "stalls": self.stalls,
+            "longest_stall": round(self.longest_stall, 3),
             "growth": self.growth(),
             "samples": [[s.life, round(s.seconds), s.resident, s.descriptors] for s in self.samples],
         }
 
 
-async def soak(home: Path, *, seconds: float, clients: int, tide: float, seed: int) -> Soak:
-    """Run it; see the module. `tide`: seconds that clients go on beginning actions."""
+async def soak(home: Path, *, seconds: float, clients: int, tide: float, seed: int, hostile: bool = False) -> Soak:
+    """Run it; see the module. `tide`: seconds that clients go on beginning actions; `hostile`: fuzz beside them."""
     source, result = random.Random(seed), Soak()
     begun = time.monotonic()
     with ScriptedModel(strict=False, always=answer) as model:
@@ -88,9 +101,10 @@ async def soak(home: Path, *, seconds: float, clients: int, tide: float, seed: i
         try:
             while (passed := time.monotonic() - begun) < seconds:
                 restart = passed < seconds * RESTARTS and (service.life < 3 or source.random() < 0.5)
-                await _tide(service, result, source, clients, tide, restart)
+                await _tide(service, result, source, clients, tide, restart, hostile)
                 async with _http(service) as http:
                     await _check(http, result.ledger, source, CHECKED)
+                    await _stood_still(http, result)
                 result.samples.append(await service.sample())
                 if result.faults or result.ledger.lost:
                     break
@@ -110,7 +124,7 @@ def _http(service: Service) -> httpx.AsyncClient:
 
 
 async def _tide(
-    service: Service, result: Soak, source: random.Random, clients: int, seconds: float, restart: bool
+    service: Service, result: Soak, source: random.Random, clients: int, seconds: float, restart: bool, hostile: bool
 ) -> None:
     """All clients act for `seconds`; with `restart` the daemon ends in the middle, in one way or the other."""
     up = asyncio.Event()
@@ -141,9 +155,40 @@ async def _tide(
             result.restarts += 1
             up.set()
 
-        await asyncio.gather(*(client() for _ in range(clients)), *([ending()] if restart else []))
+        beside = [ending()] if restart else []
+        if hostile:
+            beside.append(_hostile(service, result, source.randrange(10**6), up, deadline, restart))
+        await asyncio.gather(*(client() for _ in range(clients)), *beside)
         for name, count in work.tally.items():
             result.tally[name] = result.tally.get(name, 0) + count
+
+
+async def _hostile(
+    service: Service, result: Soak, seed: int, up: asyncio.Event, deadline: float, restart: bool
+) -> None:
+    """Generated inputs, one after the other; what breaks is a fault, but for the moment in which the daemon ends."""
+    async with _http(service) as http:
+        targets = Targets(service.url, http)
+        for number in itertools.count():
+            if time.monotonic() >= deadline or result.faults:
+                return
+            await up.wait()
+            kind, life = list(KINDS)[number % len(KINDS)], service.life
+            try:
+                await targets.send(kind, made(kind, seed * 1_000_000 + number))
+                result.hostile[kind] += 1
+            except Broken as error:
+                if not restart or (up.is_set() and service.life == life):
+                    result.faults.append(f"hostile {kind} {seed * 1_000_000 + number}: {error}")
+                await asyncio.sleep(0.2)
+
+
+async def _stood_still(http: httpx.AsyncClient, result: Soak) -> None:
+    """Reads what the watchdog counted since the daemon's last start."""
+    result.stalls, longest = await stalls(http)
+    result.longest_stall = max(result.longest_stall, longest)
+    if longest > STALL_S:
+        result.faults.append(f"the event loop stood still for {longest:.1f} s")
 
 
 async def _check(http: httpx.AsyncClient, ledger: Ledger, source: random.Random, count: int) -> None:
@@ -164,13 +209,23 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--tide", type=float, default=10.0, help="seconds between two looks at the daemon")
     parser.add_argument("--tolerance", type=float, default=0.02, help="growth that counts as flat")
+    parser.add_argument("--fuzz", action="store_true", help="hostile inputs beside the clients")
     parser.add_argument("--seed", type=int, default=None)
     asked = parser.parse_args()
     seed = asked.seed if asked.seed is not None else random.randrange(10**6)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     home = Path(tempfile.mkdtemp(prefix="skilldeck-soak-"))
     try:
-        result = asyncio.run(soak(home, seconds=asked.minutes * 60, clients=asked.clients, tide=asked.tide, seed=seed))
+        result = asyncio.run(
+            soak(
+                home,
+                seconds=asked.minutes * 60,
+                clients=asked.clients,
+                tide=asked.tide,
+                seed=seed,
+                hostile=asked.fuzz,
+            )
+        )
         if result.faults or result.ledger.lost:
             with contextlib.suppress(OSError):
                 print((home / "daemon.log").read_text(errors="replace")[-6000:], file=sys.stderr)

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from skilldeck_shared.addresses import allowed
+from skilldeck_shared.coding import ACCEPTED, decoded
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.version import __version__
 
@@ -153,7 +154,7 @@ async def fetch(
 async def _fetch(
     url: str, max_bytes: int, exceptions: Collection[str], permit: Callable[[str], None] | None
 ) -> Fetched:
-    headers = {"User-Agent": f"skilldeck/{__version__}", "Accept": "*/*"}
+    headers = {"User-Agent": f"skilldeck/{__version__}", "Accept": "*/*", "Accept-Encoding": ACCEPTED}
     async with httpx.AsyncClient(
         transport=_GuardedTransport(exceptions), trust_env=False, headers=headers, follow_redirects=False
     ) as client:
@@ -190,7 +191,7 @@ async def _read(response: httpx.Response, max_bytes: int) -> bytes:
     if declared.isdigit() and int(declared) > max_bytes:
         raise FetchRefused(f"The answer has {declared} bytes; at most {max_bytes} are fetched.")
     body = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in decoded(response.aiter_raw(), response.headers.get("content-encoding", "")):
         body += chunk
         if len(body) > max_bytes:
             raise FetchRefused(f"The answer is larger than {max_bytes} bytes.")

@@ -8,21 +8,17 @@ gives everything all the same.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.requests import Request
 
+from skilldeck_shared.coding import Undecodable, decoded
 from skilldeck_shared.errors import BadRequest
 
 LINE_BYTES = 512
 """A boundary has at most 70 characters (RFC 2046); what comes later is no opening line."""
-PIECE = 1 << 20
-"""Compressed bodies are unpacked in pieces of this size, so that who counts them can stop."""
 _OPENING = re.compile(rb"--([^\s\"]{1,256})[ \t]*\r\n(?i:content-)")
 _KEPT = "skilldeck.body"
-WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 async def boundary_of(request: Request) -> bytes:
@@ -64,29 +60,9 @@ class _Body:
 
 
 async def _decoded(request: Request) -> AsyncIterator[bytes]:
-    coding = request.headers.get("content-encoding", "").strip().lower()
-    if coding in ("", "identity"):
-        async for piece in request.stream():
-            yield piece
-        return
-    if coding not in WINDOWS:
-        hint = "Send gzip, deflate, or the body as it is."
-        raise BadRequest(f"Bodies in the encoding {coding[:64]!r} are not read here.", hint, param="content-encoding")
-    unpacker: Any = zlib.decompressobj(WINDOWS[coding])
-    first = True
-    async for piece in request.stream():
-        if first and piece and coding == "deflate" and piece[0] & 0x0F != 8:
-            unpacker = zlib.decompressobj(-zlib.MAX_WBITS)  # bare deflate, which many send under that name
-        first = first and not piece
-        while piece:
-            yield _unpacked(unpacker, piece, coding)
-            piece = unpacker.unconsumed_tail
-    if not first and not unpacker.eof:
-        raise BadRequest(f"The body ends before its {coding} data does.", "Send it whole.", param="content-encoding")
-
-
-def _unpacked(unpacker: Any, piece: bytes, coding: str) -> bytes:
     try:
-        return bytes(unpacker.decompress(piece, PIECE))
-    except zlib.error as error:
-        raise BadRequest(f"The body is not valid {coding}: {error}.", param="content-encoding") from None
+        async for piece in decoded(request.stream(), request.headers.get("content-encoding", "")):
+            yield piece
+    except Undecodable as error:
+        hint = "Send gzip, deflate, or the body as it is, and whole."
+        raise BadRequest(f"The body {error}.", hint, param="content-encoding") from None

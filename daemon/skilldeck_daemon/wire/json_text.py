@@ -66,23 +66,25 @@ def _parsed(data: bytes, what: str) -> Any:
 
 
 def _check_number(data: bytes, what: str) -> None:
-    """Raise TooLarge for more than MAX_VALUES values. Text may hold as many commas as it likes."""
-    if _separators(data, 0, len(data)) <= MAX_VALUES:
-        return
-    count = at = 0
-    for string in _STRING.finditer(data):  # a loop of Python's own, in which other threads have their turn
-        count += _separators(data, at, string.start())
-        if count > MAX_VALUES:
-            break
-        at = string.end()
-    else:
-        count += _separators(data, at, len(data))
-    if count > MAX_VALUES:
+    if too_many(data):
         raise TooLarge(
             f"{what} holds more than {MAX_VALUES:,} JSON values.",
             "Send large data as a file (POST /v1/files), or as text.",
             code="too_many_values",
         )
+
+
+def too_many(data: bytes) -> bool:
+    """Whether it holds more than MAX_VALUES values and keys. Text may hold as many commas as it likes."""
+    if _separators(data, 0, len(data)) <= MAX_VALUES:
+        return False
+    count = at = 0
+    for string in _STRING.finditer(data):  # a loop of Python's own, in which other threads have their turn
+        count += _separators(data, at, string.start())
+        if count > MAX_VALUES:
+            return True
+        at = string.end()
+    return count + _separators(data, at, len(data)) > MAX_VALUES
 
 
 def _separators(data: bytes, begin: int, end: int) -> int:

@@ -58,6 +58,8 @@ class HostileServer:
             send("302 Found", "Location: /loop\r\n")
         elif path == "/bomb":
             send("200 OK", "Content-Encoding: gzip\r\n", gzip.compress(bytes(5_000_000)))
+        elif path == "/nested":
+            send("200 OK", "Content-Encoding: gzip, gzip\r\n", gzip.compress(gzip.compress(bytes(50_000_000))))
         elif path == "/claims":
             send("200 OK", "Content-Length: 99999999999\r\n", b"x")
         elif path == "/endless":
@@ -103,6 +105,7 @@ async def test_an_ordinary_answer_arrives_whole_with_a_safe_name(server: Hostile
         ("/scheme", "Only http and https"),
         ("/loop", "redirects"),
         ("/bomb", "larger than"),
+        ("/nested", "encoding"),
         ("/claims", "at most"),
         ("/endless", "larger than"),
         ("/garbage", "could not be fetched"),

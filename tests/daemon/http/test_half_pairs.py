@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.tools.mcp_servers.whole import WholeBody
+from skilldeck_daemon.tools.mcp_servers.messages import Messages
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_tui.client.client import Client
@@ -148,7 +148,7 @@ async def test_halves_from_an_mcp_server_do_not_lose_its_answer() -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_halves_in_the_body_of_an_mcp_answer_are_replaced(size: int) -> None:
     sent = json.dumps({"text": "a\ud83db 😀 \ud83d\ude00"}).encode() + "é \\\\ud83d".encode()
-    body, out = WholeBody(), b""
+    body, out = Messages("body"), b""
     for at in range(0, len(sent), size):
         out += body.feed(sent[at : at + size])
     out += body.flush()

@@ -6,7 +6,11 @@ limits of their own, beyond which the answer counts as lost.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
+
+from skilldeck_shared.coding import Undecodable, decoded
 
 LONGEST_TOKEN = 512
 """Bytes; the longest of the published vocabularies have about 250."""
@@ -44,11 +48,20 @@ class Bounds:
         return self._lines < 0 or self._bytes < 0
 
 
+async def body_of(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Its body in pieces, unpacked. Raises httpx.ReadError where that cannot be done."""
+    try:
+        async for chunk in decoded(answer.aiter_raw(), answer.headers.get("content-encoding", "")):
+            yield chunk
+    except Undecodable as error:
+        raise httpx.ReadError(f"its answer {error}") from None
+
+
 async def whole(answer: httpx.Response) -> httpx.Response:
     """The answer with its decoded body: of an error its beginning. Raises TooMuch for another beyond BODY_BYTES."""
     body = bytearray()
     good = answer.status_code == 200
-    async for chunk in answer.aiter_bytes():
+    async for chunk in body_of(answer):
         body += chunk
         if good and len(body) > BODY_BYTES:
             raise TooMuch(f"it sent more than {BODY_BYTES >> 20} MiB")

@@ -6,6 +6,8 @@ import socket
 
 import httpx
 
+from skilldeck_shared.coding import ACCEPTED
+
 KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
@@ -18,7 +20,7 @@ KEEP_ALIVE = (
 def connection(api_key: str | None, connect_s: float, idle_s: float) -> httpx.AsyncClient:
     """A client for one server; `idle_s`: seconds of silence after which an answer is given up."""
     return httpx.AsyncClient(
-        headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+        headers={"accept-encoding": ACCEPTED} | ({"authorization": f"Bearer {api_key}"} if api_key else {}),
         timeout=httpx.Timeout(idle_s, connect=connect_s),
         transport=httpx.AsyncHTTPTransport(
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),

@@ -44,7 +44,7 @@ from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools
 from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
 from skilldeck_daemon.engine.remote import embedding
-from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN, Bounds, whole
+from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN, Bounds, body_of, whole
 from skilldeck_daemon.engine.remote.client import connection
 from skilldeck_daemon.engine.remote.counting import Counter, error_text, token_counts
 from skilldeck_daemon.engine.remote.payload import payload
@@ -200,7 +200,7 @@ class RemoteChatModel:
             async with self._client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
                 if answer.status_code != 200:
                     raise self._refused(await whole(answer))
-                async for lines in lines_of(answer.aiter_bytes()):
+                async for lines in lines_of(body_of(answer)):
                     events = list(stops.feed(event for line in lines for event in reader.line(line)))
                     if len(lines) > JOINED_LINES:
                         events = list(joined(events))
@@ -306,7 +306,7 @@ class RemoteChatModel:
             async with self._client.stream("POST", f"{self.url}/completions", json=body) as answer:
                 if answer.status_code != 200:
                     raise self._lacking(await whole(answer), "does not continue plain text")
-                async for lines in lines_of(answer.aiter_bytes()):
+                async for lines in lines_of(body_of(answer)):
                     pieces = [
                         TextDelta(text, read_logprobs(logprobs))
                         for line in lines

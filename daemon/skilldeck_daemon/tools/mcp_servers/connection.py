@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from skilldeck_daemon.settings import McpServer
-from skilldeck_daemon.tools.mcp_servers.whole import ENCODING
+from skilldeck_daemon.tools.mcp_servers.messages import ENCODING, MESSAGE_BYTES
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.version import __version__
 
@@ -35,6 +35,7 @@ MAX_LIST = 4 * 1024 * 1024
 MAX_MESSAGE = 1000
 MAX_LINE = 2000
 LIST_SECONDS = 60.0
+CLOSING_S = 1.0
 
 
 class McpFailed(SkilldeckError):
@@ -92,10 +93,13 @@ class McpConnection:
         async def walk() -> list[dict[str, Any]]:
             client, cursor = self._client.result(), None
             found: list[dict[str, Any]] = []
+            size = 0
             for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor, cache_mode="refresh")
-                found += [_listed(tool) for tool in page.tools]
-                if len(json.dumps(found)) > MAX_LIST:
+                listed = [_listed(tool) for tool in page.tools]
+                found += listed
+                size += len(json.dumps(listed))
+                if size > MAX_LIST:
                     raise McpFailed(f"The list of tools of the MCP server '{self.label}' is larger than 4 MiB.")
                 cursor = page.next_cursor
                 if cursor is None:
@@ -133,7 +137,9 @@ class McpConnection:
         except (McpFailed, asyncio.CancelledError):
             raise
         except Exception as error:
-            raise self._failed(what, error) from error
+            if _closed(error):  # why is known when it has ended, unless the server just hung up
+                await asyncio.wait({self.task}, timeout=CLOSING_S)
+            raise self._failed(what, self._end if _closed(error) and self._end is not None else error) from error
         finally:
             # Not waited for: a second cancellation of the caller must not be lost here.
             asked.add_done_callback(_forget)
@@ -141,7 +147,6 @@ class McpConnection:
 
     def _failed(self, what: str, error: BaseException | None) -> McpFailed:
         from mcp import MCPError
-        from mcp.types import CONNECTION_CLOSED
 
         cause = _innermost(error)
         told = (cause.title if isinstance(cause, SkilldeckError) else str(cause)) if cause is not None else "it ended"
@@ -151,7 +156,7 @@ class McpConnection:
             title = f"The MCP server '{self.label}' could not {what}: it answered HTTP {self._status} ({told})."
             return McpFailed(title, {"type": "http_error", "code": self._status, "message": title})
         if isinstance(cause, MCPError):
-            if cause.code == CONNECTION_CLOSED:
+            if _closed(cause):
                 self.stop()  # its next call needs a new one
             return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": told})
         return McpFailed(title)
@@ -196,7 +201,7 @@ class McpConnection:
 
             headers = {name: value.get_secret_value() for name, value in self._server.headers.items()}
             async with guarded.client(headers, self._exceptions, self._server.timeout, self._note) as http:
-                yield streamable_http_client(self._server.url, http_client=http)
+                yield streamable_http_client(self._server.url, http_client=http, max_sse_event_size=MESSAGE_BYTES)
             return
         from mcp.client.stdio import StdioServerParameters, stdio_client
 
@@ -235,6 +240,13 @@ class McpConnection:
             transport.close()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+
+def _closed(error: BaseException) -> bool:
+    from mcp import MCPError
+    from mcp.types import CONNECTION_CLOSED
+
+    return isinstance(error, MCPError) and error.code == CONNECTION_CLOSED
 
 
 def _forget(asked: asyncio.Future[Any]) -> None:
