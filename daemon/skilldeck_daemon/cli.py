@@ -24,6 +24,7 @@ from skilldeck_daemon.cli_sandbox import sandbox_app
 from skilldeck_daemon.cli_settings import read_object, takes_settings
 from skilldeck_daemon.engine import engines
 from skilldeck_daemon.settings import Settings, load_settings
+from skilldeck_shared.ending import ends_well
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_shared.terminal import say
 from skilldeck_shared.version import __version__
@@ -50,12 +51,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 def main() -> None:
     """Entry point of `skilldeckd`."""
-    try:
-        app()
-    except SkilldeckError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with ends_well():
+        try:
+            app()
+        except SkilldeckError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def fail(error: SkilldeckError) -> NoReturn:
@@ -79,7 +81,7 @@ def _root(version: Annotated[bool, typer.Option("--version", callback=_version, 
 @app.command()
 @takes_settings
 def serve(flags: dict[str, Any]) -> None:
-    """Run the daemon until it is told to stop (SIGINT, SIGTERM, or a client)."""
+    """Run the daemon until it is told to stop (SIGINT, SIGTERM, SIGHUP, or a client)."""
     settings = load_settings(**flags)
     _run(lambda: _serve(settings))
 
@@ -104,8 +106,9 @@ async def _serve(settings: Settings) -> None:
     _more_descriptors()
     daemon = Daemon(settings, logs.configure(settings.log_level), spare)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, daemon.stopping.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: it stays when its terminal goes
+            loop.add_signal_handler(number, daemon.stopping.set)
     await daemon.start()
     heap.collect_less()
     settling = asyncio.create_task(_then(daemon.loaded, heap.collect_less))

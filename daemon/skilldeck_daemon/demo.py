@@ -3,12 +3,16 @@
 Starts a daemon of its own (free port, own socket, temporary data directory), uploads the example skills with the
 official OpenAI SDK, attaches a real file, lets the bundled model do a task and prints every item as it happens.
 Succeeds only if the model's own shell call ran the skill's script with exit code 0 and its answer holds what the
-script printed; nothing here knows the answer. On a terminal it then opens the TUI on that run. Everything it made is
-removed when it ends.
+script printed; nothing here knows the answer. On a terminal it then opens the TUI on that run.
+
+Whatever ends the demo ends what it started and removes what it made: its end, ctrl+c, SIGTERM, a terminal that is gone.
+When it is killed, the kernel tells its daemon and its TUI to end, and the next demo removes the folder.
 """
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -17,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,9 @@ from skilldeck_shared.terminal import painted, say
 
 SKILL = "invoice-check"
 STARTUP_SECONDS = 180.0
+FOLDER = "skilldeck-demo-"
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
 
 BOLD, DIM, GREEN, RED, CYAN = "1", "2", "32", "31", "36"
 
@@ -72,18 +79,62 @@ def daemon(home: Path) -> Iterator[DemoDaemon]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("SKILLDECK_")}
     env["XDG_CONFIG_HOME"] = str(home / "config")
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env,
+            start_new_session=True,  # keys and the terminal's end are for the demo, which ends the daemon in order
+            preexec_fn=_with_us(),
+        )  # fmt: skip
     running = DemoDaemon(f"http://127.0.0.1:{port}/v1", control, log, process)
     try:
         wait_until_healthy(running)
         yield running
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _with_us() -> Callable[[], None]:
+    """What a child does first, so that it is told to end when we are killed."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def tie() -> None:
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in ENDS:  # a second one would leave the first's work half done
+        signal.signal(number, signal.SIG_IGN)
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _leave(number: int, _frame: object) -> None:
+    for other in ENDS:
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of this demo's own, locked as long as it runs. Those of demos that were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        with suppress(OSError), (left / "lock").open("r+b") as lock:  # another's, or gone: not ours to remove
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    home = Path(tempfile.mkdtemp(prefix=FOLDER))
+    try:
+        with (home / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def wait_until_healthy(running: DemoDaemon) -> None:
@@ -212,30 +263,39 @@ def run_task(client: openai.OpenAI, examples: Path) -> openai.types.responses.Re
     raise DemoFailed("The stream ended before the response did.")
 
 
+def open_terminal(running: DemoDaemon, response_id: str) -> int:
+    """Show the run in the TUI until it is left; returns its exit status."""
+    command = [sys.executable, "-m", "skilldeck_tui", "--run", response_id]
+    env = os.environ | {"SKILLDECK_SOCKET": str(running.socket)}
+    process = subprocess.Popen(command, env=env, preexec_fn=_with_us())
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            _end(process)
+
+
 def main(*, open_tui: bool | None = None) -> int:
     """Run the demo; `open_tui` None means: when standard input and output are terminals. Returns the exit status."""
     if open_tui is None:
         open_tui = sys.stdin.isatty() and sys.stdout.isatty()
-    home = Path(tempfile.mkdtemp(prefix="skilldeck-demo-"))
+    for number in ENDS:
+        signal.signal(number, _leave)
     try:
-        step("Starting the daemon with the bundled model (skilldeck-tiny, CPU)")
-        began = time.monotonic()
-        with daemon(home) as running:
-            step(f"Ready after {time.monotonic() - began:.1f} s at {running.url}")
-            with openai.OpenAI(base_url=running.url, api_key="local", max_retries=0) as client:
-                response = run_task(client, examples_dir())
-                check(response)
-            usage = response.usage
-            step(
-                paint(GREEN, "The skill ran and the answer holds its result.")
-                + (f" {usage.input_tokens} tokens in, {usage.output_tokens} out." if usage else "")
-            )
-            if open_tui:
-                env = os.environ | {"SKILLDECK_SOCKET": str(running.socket)}
-                return subprocess.call([sys.executable, "-m", "skilldeck_tui", "--run", response.id], env=env)
-        return 0
+        with _folder() as home:
+            step("Starting the daemon with the bundled model (skilldeck-tiny, CPU)")
+            began = time.monotonic()
+            with daemon(home) as running:
+                step(f"Ready after {time.monotonic() - began:.1f} s at {running.url}")
+                with openai.OpenAI(base_url=running.url, api_key="local", max_retries=0) as client:
+                    response = run_task(client, examples_dir())
+                    check(response)
+                usage = response.usage
+                step(
+                    paint(GREEN, "The skill ran and the answer holds its result.")
+                    + (f" {usage.input_tokens} tokens in, {usage.output_tokens} out." if usage else "")
+                )
+                return open_terminal(running, response.id) if open_tui else 0
     except (SkilldeckError, openai.OpenAIError) as error:
         say(paint(RED, f"Demo failed: {error}"), file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(home, ignore_errors=True)

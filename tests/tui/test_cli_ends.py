@@ -12,6 +12,7 @@ import pytest
 
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.terminal import clean
+from skilldeck_tui.__main__ import main
 from support.fake_daemon import FakeDaemon
 
 
@@ -39,14 +40,66 @@ async def _ended(socket: Path, *args: str | bytes, stdout: str = os.devnull) -> 
     return process.returncode or 0, errors.decode()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("args", [["files"], ["files", "--json"], ["status"], ["skills"], ["run", "hello"]])
-async def test_a_result_that_cannot_be_written(fake: FakeDaemon, socket: Path, args: list[str]) -> None:
-    fake.add_skill("csv-summary")
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+
+
+@FULL
+@pytest.mark.parametrize("args", [["--help"], ["run", "hello"]])
+async def test_a_result_that_cannot_be_written(socket: Path, args: list[str]) -> None:
     code, errors = await _ended(socket, *args, stdout="/dev/full")
     assert code == 1
     assert "The result cannot be written: No space left on device." in errors
     assert "Traceback" not in errors
+
+
+COMMANDS = (
+    "status", "status --json", "logs", "skills", "skills --json", "skills versions csv-summary",
+    "skills show csv-summary", "skills show csv-summary SKILL.md", "skills diff csv-summary 1 2", "files",
+    "files --json", "files get file_id", "containers", "containers files cntr", "models", "models --json",
+    "rules", "lint {folder}", "lint {folder} --json", "--version",
+    "skills --help", "run --help",
+)  # fmt: skip
+
+
+def _here(socket: Path, words: list[str]) -> object:
+    """The exit code of the command, in this process: a tenth of what a process of its own takes."""
+    with open("/dev/full", "w") as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        patch.setattr(sys, "argv", ["skilldeck", "--socket", str(socket), *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+    return caught.value.code
+
+
+@FULL
+async def test_of_every_command_the_end_is_told(
+    fake: FakeDaemon, socket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skill = fake.add_skill("csv-summary")
+    fake.add_version(skill["id"], {"SKILL.md": b"---\nname: csv-summary\ndescription: Other.\n---\n"})
+    (file,) = fake.objects["file"].values()
+    ids = {"cntr": fake.add_container(files={"made.txt": b"x"})["id"], "file_id": file["id"]}
+    fake.write_log("something happened")
+    fake.rules["rule_1"] = {
+        "id": "rule_1",
+        "object": "rule",
+        "kind": "shell",
+        "prefix": "ls",
+        "skills": [],
+        "created_at": 1,
+    }
+    fake.put("model", {"id": "tiny", "object": "model", "engine": "llamacpp", "state": "ready"})
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "SKILL.md").write_text("---\nname: wrong\ndescription: x\n---\n")
+
+    for line in COMMANDS:
+        words = line.format(folder=folder).split()
+        words = [ids.get(word, word) for word in words]
+        code = await asyncio.to_thread(_here, socket, words)
+        said = capsys.readouterr().err
+        assert (code, said.count("\n")) == (1, 1), (line, said)
+        assert "The result cannot be written: No space left on device." in said, line
 
 
 async def test_a_file_whose_name_is_no_utf_8(socket: Path, tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ def main() -> None:
 
     opening = Opening.read(sys.argv[1:])
     if opening is None:
+        from skilldeck_shared.ending import ends_well
         from skilldeck_tui.cli.main import app
 
-        app()
+        with ends_well():
+            app()
     else:
         sys.exit(opens(opening))
 

@@ -115,7 +115,10 @@ async def _open(opening: Opening) -> int:
             await client().hello()
             await take(app, opening.screenshot, size=opening.size)
             return 0
-        await app.run_async()
+        from skilldeck_tui.terminal_end import ends_with_terminal
+
+        with ends_with_terminal(app):
+            await app.run_async()
         return app.return_code or 0
     finally:
         await client().close()

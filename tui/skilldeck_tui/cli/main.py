@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ app.command("serve-web")(serve_web)
 
 def _version(asked: bool) -> None:
     if asked:
-        out.data(__version__)
+        out.put(sys.stdout, f"{__version__}\n")
         raise typer.Exit
 
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
+from skilldeck_shared.ending import nowhere
 from skilldeck_shared.errors import BadRequest, Conflict, Forbidden, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.terminal import clean, live, painted, shown
 from skilldeck_tui.client.types import DaemonUnreachable
@@ -121,6 +122,7 @@ def writing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        nowhere()
         raise Unwritable(error.strerror) from None
 
 
@@ -166,8 +168,6 @@ def perform(work: Coroutine[Any, Any, int | None], as_json: bool = False) -> Non
     try:
         code = asyncio.run(interruptible())
     except SkilldeckError as error:
-        if isinstance(error, Unwritable):
-            _close_stdout()
         fail(error, as_json)
     except UnicodeEncodeError as error:  # what the wire cannot carry; a terminal's bytes come as half surrogate pairs
         around = str(error.object)[max(0, error.start - 20) : error.end + 20]
@@ -180,15 +180,10 @@ def perform(work: Coroutine[Any, Any, int | None], as_json: bool = False) -> Non
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         # `skilldeck logs | head`: the reader has enough.
-        _close_stdout()
+        nowhere()
         raise typer.Exit(OK) from None
     if code:
         raise typer.Exit(code)
-
-
-def _close_stdout() -> None:
-    """What is still to be written would fail once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(rows: Iterable[Sequence[object]], headers: Sequence[str]) -> None:
