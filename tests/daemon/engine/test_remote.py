@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -466,3 +466,22 @@ async def test_logprobs_are_read_with_their_bytes() -> None:
     assert isinstance(first, TextDelta)
     assert first.logprobs[0].bytes == (195, 169)
     assert first.logprobs[0].top == (("e", -1.0, (101,)),)
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_what_a_stopped_answer_used_is_estimated_where_the_server_has_not_told_it(told: bool) -> None:
+    chunk = {"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}}
+    more = [Raw(f"data: {json.dumps(chunk)}")] if told else []
+    with ScriptedModel(Turn(Text("one two three"), *more, Text(" four"), Hold(threading.Event()))) as server:
+        async with remote(server) as model:
+            request = ChatRequest(HELLO)
+            async with aclosing(model.stream(request)) as events:
+                async for event in events:
+                    if "four" in text_of([event]):
+                        break
+    spent = request.spent
+    assert 0 < spent.prompt_known <= spent.first_token
+    if told:
+        assert (spent.input_tokens, spent.output_tokens >= 2) == (11, True)
+    else:
+        assert (spent.input_tokens > 0, spent.output_tokens > 0) == (True, True)

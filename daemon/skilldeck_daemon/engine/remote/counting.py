@@ -90,7 +90,7 @@ class Counter:
 
     def learn(self, body: dict[str, Any], tokens: int) -> None:
         """What a prompt came to, as the server told with its answer."""
-        size = _size(body) if tokens > 0 and self._way == "none" else 0
+        size = _size(body) if tokens > 0 else 0
         if size > 4096:  # of a short one the template is most
             self._bytes_a_token = min(max(size / tokens, 1.0), 8.0)
 

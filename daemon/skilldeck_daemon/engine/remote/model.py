@@ -196,6 +196,7 @@ class RemoteChatModel:
         bounds = Bounds(request.max_tokens or self._caps.context)
         first = 0.0
         error: Exception | None = None
+        request.spent.prompt_known = time.time()
         try:
             async with self._client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
                 if answer.status_code != 200:
@@ -205,7 +206,8 @@ class RemoteChatModel:
                     if len(lines) > JOINED_LINES:
                         events = list(joined(events))
                     for event in calls.feed(events):
-                        first = first or time.monotonic()
+                        if not first:
+                            first, request.spent.first_token = time.monotonic(), time.time()
                         self._seen()
                         yield event
                     if stops.found is not None:
@@ -223,6 +225,11 @@ class RemoteChatModel:
         except httpx.HTTPError as err:
             if reader.reason is None:
                 error = self._lost(f"failed: {err or type(err).__name__}")
+        except (asyncio.CancelledError, GeneratorExit):
+            # Stopped: the usage comes last, so what came of it is estimated, unless the server told it on the way.
+            request.spent.input_tokens = reader.usage.input_tokens or self._counter.guess(body)
+            request.spent.output_tokens = max(reader.usage.output_tokens, stops.pieces)
+            raise
         if error is not None and not first:
             raise _Failed(error if isinstance(error, SkilldeckError) else self._lost(str(error)))
         cut_off = error is not None or reader.reason == "length"
