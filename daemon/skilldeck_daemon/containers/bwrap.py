@@ -19,6 +19,7 @@ from pathlib import Path
 
 from skilldeck_daemon.containers import layers, seccomp
 from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.inotify import Share
 from skilldeck_daemon.containers.intercept import CERTIFICATES
 from skilldeck_daemon.containers.layers import Base, Python
 from skilldeck_daemon.containers.spec import GIB, SKILLS, WORKDIR, ContainerSpec
@@ -291,6 +292,7 @@ def build(
     status_fd: int,
     hide_memory: bool,
     trusted: bytes = b"",
+    watching: Share = Share(),
 ) -> tuple[list[str], list[int]]:
     """The argv of one container, and the descriptors that belong to it.
 
@@ -301,6 +303,7 @@ def build(
         status_fd: where bwrap writes its JSON status.
         hide_memory: deny memory that a watchdog cannot see (see `seccomp.program`).
         trusted: certificates that stand in for those the host trusts; empty for none.
+        watching: inotify instances and watches that it has.
 
     Returns: argv, and the new descriptors to pass and then close in the daemon.
     """
@@ -318,6 +321,9 @@ def build(
         argv += ["--unshare-uts", "--unshare-cgroup-try", "--uid", "1000", "--gid", "1000"]
         argv += ["--hostname", "sandbox", "--die-with-parent", "--new-session", "--as-pid-1"]
         argv += ["--cap-drop", "ALL", "--clearenv"]
+        if watching.instances:
+            # Of this container's user namespace alone. The supervisor gives them up before it says that it is ready.
+            argv += ["--cap-add", "CAP_SYS_RESOURCE", "--cap-add", "CAP_SETPCAP"]
         argv += ["--ro-bind", "/usr", "/usr"]
         for top in ("bin", "sbin", "lib", "lib64", "lib32", "libx32"):
             path = Path("/", top)
@@ -364,11 +370,13 @@ def build(
         for key, value in environment(spec, base).items():
             argv += ["--setenv", key, value]
         argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
-        argv += ["--seccomp", data("seccomp", seccomp.program(hide_memory=hide_memory))]
+        rules = seccomp.program(hide_memory=hide_memory, inotify=watching.instances > 0)
+        argv += ["--seccomp", data("seccomp", rules)]
         argv += ["--json-status-fd", str(status_fd), "--"]
         argv += [str(tools.python.executable), "-I", "-S", "-B", SUPERVISOR_PATH, str(socket_fd), str(memory)]
         argv += [str(NPROC), str(FSIZE), str(min(NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))]
         argv += [str(PROXY_PORT if spec.network.allowed_domains else 0)]
+        argv += [str(watching.instances), str(watching.watches)]
     except BaseException:
         for fd in fds:
             os.close(fd)

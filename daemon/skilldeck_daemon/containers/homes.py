@@ -65,6 +65,23 @@ def base_for(root: Path, kind: str = "containers") -> Path:
     return STATE_DIR / f"{kind}-{digest}"
 
 
+def make_home(home: Path, owner: int | None) -> Path:
+    """The folders of one container, made or set right; `owner` is whose its processes are, when they are not ours."""
+    for folder, mode in (
+        (home, 0o700),
+        (home / "data", 0o755),
+        (home / "home", 0o700),
+        (home / "staging", 0o700),
+    ):
+        folder.mkdir(mode=mode, exist_ok=True)
+        folder.chmod(mode)
+        if owner is not None and folder.name != "staging":
+            os.chown(folder, owner, owner)
+    for left in (home / "staging").iterdir():  # of a put that a crash interrupted
+        left.unlink()
+    return home
+
+
 def within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list[tuple[str, Path]]:
     """Skill folders the sandbox's user can read: themselves, or copies."""
     result = []

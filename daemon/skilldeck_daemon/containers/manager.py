@@ -32,7 +32,8 @@ from skilldeck_daemon.containers.errors import (
     SandboxUnavailable,
     TooManyContainers,
 )
-from skilldeck_daemon.containers.homes import RootLock, base_for, within_reach
+from skilldeck_daemon.containers.homes import RootLock, base_for, make_home, within_reach
+from skilldeck_daemon.containers.inotify import Shares
 from skilldeck_daemon.containers.intercept import authority
 from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.plain import PlainRuntime
@@ -100,6 +101,7 @@ class Containers:
         None before the first, and without a sandbox."""
         self.cgroups = Cgroups(None, "none")
         self.tools: bwrap.Tools | None = None
+        self._inotify = Shares.of_host()
         self._open: dict[str, Container] = {}
         self._lock: RootLock | None = None
         self._watchdog: Watchdog | None = None
@@ -163,7 +165,10 @@ class Containers:
         need libraries from elsewhere)."""
         try:
             await self.probe()
-        except SandboxUnavailable:
+        except SandboxUnavailable as error:
+            if self._inotify.instances and "inotify" in error.title:  # what cannot be limited is not there at all
+                self._inotify = Shares()
+                return await self._probe_interpreters(tools)
             system = bwrap.system_python()
             if tools.python.prefix is None or system is None:
                 raise
@@ -174,7 +179,7 @@ class Containers:
     async def probe(self) -> float:
         """Starts a container exactly as a real one, runs `true` in it, removes it. Returns the seconds it took."""
         started = time.monotonic()
-        home = await asyncio.to_thread(self._make_home, f".{PROBE_ID}-{os.urandom(4).hex()}")
+        home = await asyncio.to_thread(make_home, self.base / f".{PROBE_ID}-{os.urandom(4).hex()}", self._owner)
         spec = ContainerSpec(PROBE_ID, base=False)
         try:
             runtime = await self._launch(spec, home, None, None)
@@ -373,7 +378,7 @@ class Containers:
         container = Container(spec, home, start=launch, watch=monitor, owner=self._owner, on_closed=closed)
         self._open[spec.id] = container
         try:
-            await asyncio.to_thread(self._make_home, spec.id)
+            await asyncio.to_thread(make_home, home, self._owner)
         except BaseException:
             del self._open[spec.id]
             raise
@@ -393,6 +398,7 @@ class Containers:
             mounts = await asyncio.to_thread(within_reach, mounts, home / "skills", self.tools.uid)
         self._serial += 1
         name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
+        watching = self._inotify.next()
         runtime = BwrapRuntime(
             replace(self.tools, base=base),
             spec,
@@ -401,8 +407,10 @@ class Containers:
             hide_memory=self.cgroups.mode == "none",
             wrap=self.cgroups.wrap(name, spec.memory_bytes),
             trusted=authority().bundle() if spec.network.secrets else b"",
+            watching=watching,
             on_listener=proxy.serve if proxy is not None else None,
         )
+        self._inotify.hold(runtime, watching)
         await runtime.start()
         try:
             if monitor is not None:
@@ -420,22 +428,6 @@ class Containers:
         if group is not None:
             group.adopt([pid for pid in (runtime.outer_pid, runtime.init_pid) if pid is not None])
         return group
-
-    def _make_home(self, name: str) -> Path:
-        home = self.base / name
-        for folder, mode in (
-            (home, 0o700),
-            (home / "data", 0o755),
-            (home / "home", 0o700),
-            (home / "staging", 0o700),
-        ):
-            folder.mkdir(mode=mode, exist_ok=True)
-            folder.chmod(mode)
-            if self._owner is not None and folder.name != "staging":
-                os.chown(folder, self._owner, self._owner)
-        for left in (home / "staging").iterdir():  # of a put that a crash interrupted
-            left.unlink()
-        return home
 
     def _discard(self, home: Path) -> None:
         """Removes a container's directory; what a crash interrupts is removed at the next start."""

@@ -22,6 +22,7 @@ from typing import Protocol
 
 from skilldeck_daemon.containers import bwrap, proc
 from skilldeck_daemon.containers.errors import ContainerError, SandboxUnavailable
+from skilldeck_daemon.containers.inotify import Share
 from skilldeck_daemon.containers.spec import ContainerSpec
 
 START_TIMEOUT_S = 15.0
@@ -115,9 +116,10 @@ class BwrapRuntime:
         hide_memory: bool,
         wrap: Sequence[str] = (),
         trusted: bytes = b"",
+        watching: Share = Share(),
         on_listener: Callable[[socket.socket], None] | None = None,
     ) -> None:
-        """`wrap` is put in front of the whole command line (a systemd scope); `trusted` see `bwrap.build`."""
+        """`wrap` is put in front of the whole command line (a systemd scope); the others see `bwrap.build`."""
         self._tools = tools
         self._spec = spec
         self._data_dir = data_dir
@@ -125,6 +127,7 @@ class BwrapRuntime:
         self._hide_memory = hide_memory
         self._wrap = list(wrap)
         self._trusted = trusted
+        self._watching = watching
         self._on_listener = on_listener
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[int, Job] = {}
@@ -143,6 +146,11 @@ class BwrapRuntime:
     @property
     def alive(self) -> bool:
         return self._sock is not None and self._ready.done()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._ended.done()
 
     @property
     def outer_pid(self) -> int | None:
@@ -169,6 +177,7 @@ class BwrapRuntime:
                 status_fd=status_write,
                 hide_memory=self._hide_memory,
                 trusted=self._trusted,
+                watching=self._watching,
             )
             # No preexec_fn and no user=: either would make a real fork of a process that may hold gigabytes.
             self._process = subprocess.Popen(  # noqa: ASYNC220 (1-2 ms, and it must be this thread)

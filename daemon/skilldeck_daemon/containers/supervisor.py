@@ -1,7 +1,7 @@
 """PID 1 of a container: starts commands, reaps processes, kills what a call leaves when told to.
 
-Runs inside the sandbox as `python3 -I -S -B supervisor.py FD MEMORY_BYTES NPROC FSIZE_BYTES NOFILE PROXY_PORT` and
-imports the standard library only. It takes datagrams from the daemon on the SEQPACKET socket FD:
+Runs inside the sandbox as `python3 -I -S -B supervisor.py FD MEMORY_BYTES NPROC FSIZE_BYTES NOFILE PROXY_PORT INSTANCES
+WATCHES` and imports the standard library only. It takes datagrams from the daemon on the SEQPACKET socket FD:
 
     run ID LEN [command]   fds: stdout, stderr, and a memfd with the command when it does not fit in the datagram
     start ID LEN [command] the same for a process that outlasts its call and takes part in later ones
@@ -32,6 +32,9 @@ import sys
 import time
 
 PR_SET_DUMPABLE = 4
+PR_CAPBSET_DROP = 24
+CAPABILITIES = (24, 8)  # SYS_RESOURCE, to limit inotify; SETPCAP, to give both up for good
+CAPABILITY_VERSION = 0x20080522
 NICE = 10
 KILL_PATIENCE_S = 0.4
 KILL_PAUSE_S = 0.0005
@@ -260,11 +263,29 @@ def limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
+def limit_inotify(instances: int, watches: int) -> None:
+    """Hold this user namespace to so many of what the kernel counts for the host's user; then nobody may raise them."""
+    try:
+        for kind, value in (("instances", instances), ("watches", watches)):
+            with open(f"/proc/sys/user/max_inotify_{kind}", "w") as file:
+                file.write(str(value))
+    except OSError as error:
+        sys.exit(f"inotify cannot be limited: {error.strerror}")
+    library = _ctypes.dlopen("", 0)
+    prctl, capset = _ctypes.dlsym(library, "prctl"), _ctypes.dlsym(library, "capset")
+    failed = [_ctypes.call_cdeclfunction(prctl, (PR_CAPBSET_DROP, one, 0, 0, 0)) for one in CAPABILITIES]
+    head = CAPABILITY_VERSION.to_bytes(4, sys.byteorder) + bytes(4)
+    if any(failed) or _ctypes.call_cdeclfunction(capset, (head, bytes(24))) != 0:
+        sys.exit("inotify: the capabilities cannot be given up")
+
+
 def main() -> None:
-    fd, memory, nproc, fsize, nofile, port = (int(word) for word in sys.argv[1:7])
+    fd, memory, nproc, fsize, nofile, port, instances, watches = (int(word) for word in sys.argv[1:9])
     os.set_inheritable(fd, False)
     os.closerange(3, fd)
     os.closerange(fd + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    if instances:
+        limit_inotify(instances, watches)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
     # After this nobody inside can open /proc/1/mem, fd or environ, nor trace the supervisor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -228,3 +229,24 @@ async def test_results_are_plain_values(container: Container) -> None:
     assert isinstance(result, CommandResult)
     assert result.stdout == "�� ok"
     result.stdout.encode()
+
+
+async def test_programs_that_watch_files_are_told(container: Container) -> None:
+    code = """
+import ctypes, os, select
+libc = ctypes.CDLL(None)
+fd = libc.inotify_init1(0)
+for folder in (b"/mnt/data", b"/tmp", b"/mnt/skills"):
+    libc.inotify_add_watch(fd, folder, 0x100)  # IN_CREATE
+open("/mnt/data/made", "w")
+select.select([fd], [], [], 10)
+print(b"made" in os.read(fd, 4096))
+"""
+    await container.put("watch.py", code.encode())
+    assert (await sh(container, "python3 watch.py")).stdout == "True\n"
+    if shutil.which("node"):
+        code = (
+            "const fs = require('fs'); const seen = fs.watch('.', (kind, name) => { console.log(name); seen.close() });"
+        )
+        await container.put("watch.js", f"{code} fs.writeFileSync('new.txt', '')".encode())
+        assert (await sh(container, "node watch.js")).stdout == "new.txt\n"

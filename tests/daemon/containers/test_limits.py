@@ -12,13 +12,16 @@ import pytest
 
 from skilldeck_daemon.containers import cgroups, proc, seccomp
 from skilldeck_daemon.containers.cgroups import Cgroups, Group
+from skilldeck_daemon.containers.inotify import Share, Shares
 
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def judge(machine: str, name: str, *args: int, number: int | None = None, arch: int | None = None) -> str:
+def judge(
+    machine: str, name: str, *args: int, number: int | None = None, arch: int | None = None, inotify: bool = False
+) -> str:
     """What the filter says about a call: a plain interpreter of classic BPF."""
-    code = seccomp.program(hide_memory=True, machine=machine)
+    code = seccomp.program(hide_memory=True, inotify=inotify, machine=machine)
     program = [struct.unpack_from("<HBBI", code, at) for at in range(0, len(code), 8)]
     column = list(ARCH).index(machine)
     nr = number if number is not None else seccomp._NUMBERS[name][column]
@@ -45,6 +48,7 @@ def test_the_filter_on_both_machines(machine: str) -> None:
     for hidden in ("memfd_create", "shmget", "semget", "msgget"):
         assert judge(machine, hidden) == "EPERM"
     assert judge(machine, "inotify_init1") == "EMFILE"
+    assert judge(machine, "inotify_init1", inotify=True) == "allow"
     assert judge(machine, "fcntl", 3, 1024, 1) == "EPERM"
     assert judge(machine, "fcntl", 3, 1) == "allow"
     assert judge(machine, "clone", 0x11) == "allow"
@@ -180,3 +184,24 @@ def test_processes_are_found_with_and_without_the_kernels_list(monkeypatch: pyte
 def test_a_process_that_is_gone_holds_nothing() -> None:
     assert proc.memory(2**22 + 1) == proc.proportional_memory(2**22 + 1) == proc.started(2**22 + 1) == 0
     assert proc.descendants(2**22 + 1) == []
+
+
+class Sandbox:
+    ended = False
+
+
+def test_all_containers_together_watch_with_half_of_what_the_hosts_user_has() -> None:
+    shares = Shares(64, 10_000)
+    boxes = [Sandbox() for _ in range(50)]
+    given = []
+    for box in boxes:
+        given.append(shares.next())
+        shares.hold(box, given[-1])
+    assert given[0] == Share(8, 1250)
+    assert [share.instances for share in given[:14]] == [8, 8, 8, 8, 8, 6, 4, 3, 2, 2, 1, 1, 1, 1]
+    assert sum(share.instances for share in given) <= 64
+    assert sum(share.watches for share in given) <= 10_000
+    assert given[-1] == Share()
+    boxes[0].ended = True  # others have its share by and by
+    assert shares.next().instances == 2
+    assert Shares().next() == Share()
