@@ -40,6 +40,7 @@ def build(
     before; --minimal begins anew.
     """
     from skilldeck_daemon.containers import base_build, bwrap
+    from skilldeck_daemon.containers.indexes import Indexes
 
     settings = load_settings(data_dir=data_dir)
     uid = bwrap.SANDBOX_UID if os.geteuid() == 0 and settings.sandbox != "none" else os.geteuid()
@@ -54,7 +55,8 @@ def build(
     every = dict.fromkeys([*usual, *(more or ())])
     wanted = [name for name in every if not name.startswith(base_packages.NPM_MARK)]
     node = [name.removeprefix(base_packages.NPM_MARK) for name in every if name.startswith(base_packages.NPM_MARK)]
-    built = base_build.build(root, bwrap.find_python(uid).executable, wanted, node)
+    indexes = Indexes(settings.package_index, settings.npm_registry)
+    built = base_build.build(root, bwrap.find_python(uid).executable, wanted, node, indexes)
     if as_json:
         say(json.dumps(asdict(built)))
         return

@@ -30,7 +30,8 @@ from skilldeck_daemon.agent.traces import Traces, Tracing
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.containers.bases import Bases
-from skilldeck_daemon.containers.environment_build import EnvironmentBuilder, Indexes
+from skilldeck_daemon.containers.environment_build import EnvironmentBuilder
+from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
@@ -97,12 +98,10 @@ class Core:
             allow_private_hosts=settings.private_hosts,
             ways=(data, data / "skills", data / "sandbox"),
             bases=Bases(data / "sandbox", settings.sandbox_python),
+            indexes=Indexes(settings.package_index, settings.npm_registry),
         )
         approvals = Approvals(store, bus, settings.permission, settings.approval_timeout)
-        indexes = Indexes(settings.package_index, settings.npm_registry)
-        packages = SkillEnvironments(
-            EnvironmentBuilder(containers, data, indexes), approvals, bus, settings.skill_environments
-        )
+        packages = SkillEnvironments(EnvironmentBuilder(containers, data), approvals, bus, settings.skill_environments)
         skills = SkillLibrary(store, bus, mounts, settings.watched_versions, containers, packages)
         environments = Environments(containers, store, skills, files, bus, packages)
         own_process = OWN_PROCESS if settings.engine_process == "auto" else settings.engine_process == "on"
@@ -219,6 +218,7 @@ class Core:
         self._every("progress", KEEP_SECONDS, services.runs.keep)
         self._every("expiry", SWEEP_SECONDS, self._expire)
         self._every("collection", COLLECT_SECONDS, self._collect)
+        self.spawn("reading", self._catch_up())
 
     async def load_model(self) -> ModelInfo | None:
         """Load the model the settings ask for; None when they ask for none. Raises what the engine raises."""
@@ -253,6 +253,12 @@ class Core:
         await asyncio.to_thread(room.keep)
         if room.trouble():  # what was deleted is room again before its hour is over
             await self.services.store.collect_blobs(LOW_GRACE_SECONDS)
+
+    async def _catch_up(self) -> None:
+        try:
+            await self.services.skills.catch_up()
+        except Exception:  # each is read at its use, too
+            log.exception("what skills of an earlier version need could not be read")
 
     async def _collect(self) -> None:
         await self.services.store.collect_blobs()

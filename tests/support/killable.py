@@ -15,10 +15,10 @@ from support.scripted_model import ScriptedModel
 
 
 @contextlib.asynccontextmanager
-async def served(home: Path, model: ScriptedModel) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A daemon process that is ready; whoever leaves has killed it, or it is stopped here."""
+async def served(home: Path, model: ScriptedModel, *more: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A daemon process that is ready; whoever leaves has killed it, or it is stopped here. `more` are flags."""
     flags = ["--port", "0", "--data-dir", str(home / "data"), "--socket", str(home / "s")]
-    flags += ["--engine", "remote", "--remote-url", model.url, "--log-level", "error"]
+    flags += ["--engine", "remote", "--remote-url", model.url, "--log-level", "error", *more]
     with (home / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "skilldeck_daemon", "serve", *flags, stdout=asyncio.subprocess.PIPE, stderr=log

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import subprocess
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -204,6 +205,63 @@ async def test_a_zip_on_disk_is_unpacked_like_one_behind_a_url(tmp_path: Path) -
     with pytest.raises(BadRequest, match="no zip"):
         async with fetched(str(tmp_path / "notes.txt")):
             pass
+
+
+def tarred(files: dict[str, str], links: dict[str, str] | None = None, mode: str = "w:gz", **odd: object) -> bytes:
+    """`odd` are attributes of a last member."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text), 0o755 if name.endswith(".sh") else 0o644
+            archive.addfile(member, io.BytesIO(text.encode()))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+        if odd:
+            member = tarfile.TarInfo("odd")
+            for name, value in odd.items():
+                setattr(member, name, value)
+            archive.addfile(member)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", ""])
+async def test_a_tar_archive_is_unpacked_like_a_zip(tmp_path: Path, kind: str) -> None:
+    archive = tmp_path / f"r.tar{kind and '.' + kind}"
+    files = {"r-main/skills/one/SKILL.md": FRONT.format("one"), "r-main/skills/one/run.sh": "#!/bin/sh\n"}
+    links = {"r-main/skills/one/out": "/etc/passwd", "r-main/skills/one/in.md": "SKILL.md", "r-main/up": "../../x"}
+    archive.write_bytes(tarred(files, links, f"w:{kind}"))
+    async with fetched(str(archive)) as (found,):
+        assert sorted(item.name for item in found.folder.iterdir()) == ["SKILL.md", "in.md", "run.sh"]
+        assert (found.folder / "run.sh").stat().st_mode & 0o111
+        assert not (found.folder / "SKILL.md").stat().st_mode & 0o111
+        assert found.source.endswith("#r-main/skills/one")
+
+
+async def test_a_hostile_tar_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = {"one/SKILL.md": FRONT.format("one")}
+    archive = tmp_path / "r.tgz"
+    for content, word in (
+        (tarred({**good, "../../evil": "x"}), "unsafe"),
+        (tarred({**good, "/etc/evil": "x"}), "unsafe"),
+        (tarred(good, type=tarfile.GNUTYPE_LONGNAME, size=1 << 30), "none that skills have"),
+        (tarred(good)[:-40], "no zip|cannot be unpacked|gzip"),
+    ):
+        archive.write_bytes(content)
+        with pytest.raises(BadRequest, match=word):
+            async with fetched(str(archive)):
+                pass
+    monkeypatch.setattr(install, "UNPACKED_BYTES", 4000)
+    archive.write_bytes(tarred({**good, "one/big": "x" * 5000}))
+    with pytest.raises(BadRequest, match="unpacks"):
+        async with fetched(str(archive)):
+            pass
+    devices = tarred(good, type=tarfile.CHRTYPE, devmajor=1, devminor=3)
+    archive.write_bytes(devices)
+    async with fetched(str(archive)) as (found,):
+        assert [item.name for item in found.folder.iterdir()] == ["SKILL.md"]
 
 
 async def test_bad_downloads_are_refused(site: tuple[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:

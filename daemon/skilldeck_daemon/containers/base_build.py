@@ -23,6 +23,7 @@ import uv
 
 from skilldeck_daemon.containers import artifacts, bwrap
 from skilldeck_daemon.containers.bases import CURRENT, place_of
+from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_shared import private
 from skilldeck_shared.base_packages import NPM_MARK
 from skilldeck_shared.errors import SkilldeckError
@@ -63,8 +64,11 @@ def place_for(data_dir: Path, uid: int) -> Path:
     return root
 
 
-def build(root: Path, python: Path, wanted: Sequence[str], node: Sequence[str] = ()) -> Built:
-    """Make a base of these packages and use it from now on. uv and npm report their progress on stderr.
+def build(
+    root: Path, python: Path, wanted: Sequence[str], node: Sequence[str] = (), indexes: Indexes = Indexes()
+) -> Built:
+    """Make a base of these packages and use it from now on. uv and npm report their progress on stderr, and take what
+    they are configured to here, unless `indexes` are the operator's own.
 
     Raises: `BuildFailed`; nothing has changed then.
     """
@@ -75,9 +79,9 @@ def build(root: Path, python: Path, wanted: Sequence[str], node: Sequence[str] =
         folder = root / f"{_BEGUN}{name}"
         before = os.umask(0o022)  # the containers' user reads it
         try:
-            _python_packages(folder, root / "cache", python, wanted, lock)
+            _python_packages(folder, root / "cache", python, wanted, indexes, lock)
             if node:
-                _node_packages(folder, root / "cache", node, lock)
+                _node_packages(folder, root / "cache", node, indexes, lock)
             built = Built(
                 str(root / f"{_MADE}{name}"),
                 str(python),
@@ -105,11 +109,13 @@ def wanted_before(root: Path) -> list[str]:
     return [str(name) for name in wanted]
 
 
-def _python_packages(folder: Path, cache: Path, python: Path, wanted: Sequence[str], lock: int) -> None:
+def _python_packages(
+    folder: Path, cache: Path, python: Path, wanted: Sequence[str], indexes: Indexes, lock: int
+) -> None:
     program = [uv.find_uv_bin(), "--cache-dir", str(cache)]
     # What uv takes for its own project or environment here is none of this.
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "UV_PROJECT", "PYTHONPATH")}
-    env["UV_PYTHON_DOWNLOADS"] = "never"
+    env |= indexes.chosen() | {"UV_PYTHON_DOWNLOADS": "never"}
     # In the containers, where it is read-only, every import would compile it once more.
     env.setdefault("UV_COMPILE_BYTECODE", "1")
     _run([*program, "venv", "--quiet", "--relocatable", "--python", str(python), str(folder)], env, lock)
@@ -117,13 +123,13 @@ def _python_packages(folder: Path, cache: Path, python: Path, wanted: Sequence[s
     _run([*install, "--", "pip", *wanted], env, lock)
 
 
-def _node_packages(folder: Path, cache: Path, node: Sequence[str], lock: int) -> None:
+def _node_packages(folder: Path, cache: Path, node: Sequence[str], indexes: Indexes, lock: int) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise BuildFailed("There is no npm here.", f"Run: {bwrap.install_hint('npm')}. Or leave out npm: packages.")
     (folder / "package.json").write_text("{}")
     command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache / "npm")]
-    _run([*command, "--prefix", str(folder), "--", *node], dict(os.environ), lock)
+    _run([*command, "--prefix", str(folder), "--", *node], {**os.environ, **indexes.chosen()}, lock)
 
 
 def _run(command: Sequence[str], env: dict[str, str], lock: int) -> None:

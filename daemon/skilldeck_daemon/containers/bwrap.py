@@ -14,11 +14,12 @@ import shutil
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from skilldeck_daemon.containers import layers, seccomp
 from skilldeck_daemon.containers.errors import SandboxUnavailable
+from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.inotify import Share
 from skilldeck_daemon.containers.intercept import CERTIFICATES
 from skilldeck_daemon.containers.layers import Base, Python
@@ -109,6 +110,7 @@ class Tools:
     uid: int
     """The real uid of the container's processes."""
     base: Base | None = None
+    indexes: Indexes = field(default_factory=Indexes)
     over: str = ""
     """The folder that `python` has its packages in; empty where it is not known."""
 
@@ -367,7 +369,7 @@ def build(
         for place in (TRUSTED, os.path.realpath(CERTIFICATES)) if trusted else ():
             if place == TRUSTED or place.startswith("/etc/ssl/certs/"):
                 argv += ["--perms", "0444", "--ro-bind-data", data("certificates", trusted), place]
-        for key, value in environment(spec, base).items():
+        for key, value in environment(spec, base, tools.indexes).items():
             argv += ["--setenv", key, value]
         argv += ["--chdir", WORKDIR, "--remount-ro", "/dev", "--remount-ro", "/"]
         rules = seccomp.program(hide_memory=hide_memory, inotify=watching.instances > 0)
@@ -389,12 +391,12 @@ def home_of(data_dir: Path) -> Path:
     return data_dir.parent / "home"
 
 
-def environment(spec: ContainerSpec, base: Base | None = None) -> dict[str, str]:
+def environment(spec: ContainerSpec, base: Base | None = None, indexes: Indexes = Indexes()) -> dict[str, str]:
     """What a command finds in its environment, and nothing of the daemon's."""
     # Thread pools are sized by the machine's processors; on a large one they alone would reach NPROC.
     threads = str(min(8, len(os.sched_getaffinity(0))))
     env = {"PWD": WORKDIR, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    env.update(ENVIRONMENT | INSTALLING)
+    env |= ENVIRONMENT | INSTALLING | indexes.variables(spec.network.allowed_domains)
     programs, node = layers.search(base, spec.environments, LOCAL)
     env |= {"PATH": ":".join([*programs, SYSTEM_PATH]), "NODE_PATH": ":".join(node)}
     if spec.network.allowed_domains:

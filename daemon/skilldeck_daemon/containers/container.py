@@ -22,6 +22,7 @@ from skilldeck_daemon.containers.errors import ContainerGone, InvalidContainerRe
 from skilldeck_daemon.containers.kernels import CellResult, Interpreter
 from skilldeck_daemon.containers.listeners import Listeners, OnCommand, OnOutput
 from skilldeck_daemon.containers.output import Capture, Drain, Pump
+from skilldeck_daemon.containers.reach import Reach
 from skilldeck_daemon.containers.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import (
     DEFAULT_TIMEOUT_MS,
@@ -66,6 +67,7 @@ class Container:
         start: Callable[[], Awaitable[Runtime]],
         watch: Watch,
         owner: int | None,
+        reach: Reach,
         on_closed: Callable[[Container, bool], Awaitable[None]],
     ) -> None:
         self.spec = spec
@@ -77,6 +79,7 @@ class Container:
         self._start = start
         self._watch = watch
         self._owner = owner
+        self._reach = reach
         self._on_closed = on_closed
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
@@ -237,6 +240,7 @@ class Container:
         if code is None and not timed_out:
             code = LOST_EXIT_CODE
             note = note or f"the sandbox ended and will be restarted: {runtime.reason}"
+        note = note or self._reach.note(capture.text("stderr"), capture.text("stdout"), failed=code != 0)
         stdout, stderr, omitted = capture.finish(note or job.error)
         return CommandResult(
             stdout=stdout,
@@ -284,7 +288,7 @@ class Container:
 
                 def note() -> str:
                     self._watch.ended()
-                    return self._watch.take_note()
+                    return self._watch.take_note() or self._reach.note(capture.text("stderr"))
 
                 try:
                     return await self._interpreter.run(runtime, code, limit_s, capture, note)

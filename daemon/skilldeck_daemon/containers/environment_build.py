@@ -17,7 +17,6 @@ import shutil
 import stat
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,10 +35,6 @@ from skilldeck_shared.errors import SkilldeckError
 FOLDER = "environments"
 TIMEOUT_MS = 900_000
 LOG_CHARS = 64 * 1024
-PYPI = "https://pypi.org/simple"
-NPM = "https://registry.npmjs.org"
-_FILES = {"pypi.org": ("files.pythonhosted.org",)}
-"""Where an index has what it lists, when that is another host."""
 _BEGUN = ".building-"
 _NOTES = "environment.json"
 _TOOLS = "/run/tools"
@@ -65,34 +60,16 @@ class BuildFailed(SkilldeckError):
         self.log = log
 
 
-@dataclass(frozen=True)
-class Indexes:
-    """Where packages come from: URLs. Their hosts, and no others, are what a build reaches."""
-
-    python: str = PYPI
-    node: str = NPM
-
-    def hosts(self, wanted: Wanted) -> tuple[str, ...]:
-        used = [*([self.python] if wanted.python else []), *([self.node] if wanted.node else [])]
-        found: dict[str, None] = {}
-        for url in used:
-            parts = urlsplit(url)
-            name = parts.hostname or ""
-            port = f":{parts.port}" if parts.port not in (None, 80, 443) else ""
-            found |= dict.fromkeys([f"{name}{port}", *_FILES.get(name, ())])
-        return tuple(found)
-
-
 class EnvironmentBuilder:
     """Builds environments under `root`, the place of the sandbox's bases (`base_build.place_for`).
 
     One object serves the daemon. It does not know which are wanted, nor whether somebody agreed.
     """
 
-    def __init__(self, containers: Containers, data_dir: Path, indexes: Indexes = Indexes()) -> None:
+    def __init__(self, containers: Containers, data_dir: Path) -> None:
         self._containers = containers
         self._data_dir = data_dir
-        self._indexes = indexes
+        self._indexes = containers.indexes
         self._root: Path | None = None
         self._serial = 0
         self._base: Base | None = None
@@ -105,7 +82,7 @@ class EnvironmentBuilder:
 
     def hosts(self, wanted: Wanted) -> tuple[str, ...]:
         """What a build reaches."""
-        return self._indexes.hosts(wanted)
+        return self._indexes.hosts(python=bool(wanted.python), node=bool(wanted.node))
 
     async def clear(self) -> None:
         """Remove what builds that were killed had begun."""
@@ -201,7 +178,7 @@ class EnvironmentBuilder:
 
         started = time.monotonic()
         tools = await asyncio.to_thread(self._tools)
-        hosts = self._indexes.hosts(wanted)
+        hosts = self.hosts(wanted)
         memory = next(tier for tier in reversed(MEMORY_TIERS) if _fits(tier, self._containers.max_memory))
         spec = ContainerSpec(id, (), memory, NetworkPolicy(hosts, tuple(_bare(host) for host in hosts)), (tools,))
         try:

@@ -48,6 +48,27 @@ if [ "$1" = run ] && [ -z "$https_proxy" ]; then
         *) if [ "$script" ]; then exec python3 "$@"; else exec "$@"; fi ;;
     esac
 fi
+# Published skills say `uv pip install X` without an environment. The interpreter's own folder is read-only; what is
+# installed in the home comes before it, as with pip.
+if [ "$1" = pip ] && [ -z "$VIRTUAL_ENV" ] && [ ! -e .venv ]; then
+    case "$2" in
+        install|uninstall)
+            verb=$2
+            place=
+            shift 2
+            for word; do
+                shift
+                case "$word" in
+                    --system|--break-system-packages|--user) continue ;;
+                    -t|--target|--target=*|--prefix|--prefix=*|-p|--python|--python=*) place=given ;;
+                esac
+                set -- "$@" "$word"
+            done
+            [ "$place" ] || set -- --prefix "$HOME/.local" --python python3 "$@"
+            set -- pip "$verb" "$@"
+            ;;
+    esac
+fi
 IFS=:
 for folder in $PATH; do
     if [ "$folder" != /run/bin ] && [ -x "$folder/uv" ]; then exec "$folder/uv" "$@"; fi

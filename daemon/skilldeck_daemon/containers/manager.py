@@ -33,11 +33,13 @@ from skilldeck_daemon.containers.errors import (
     TooManyContainers,
 )
 from skilldeck_daemon.containers.homes import RootLock, base_for, make_home, within_reach
+from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.inotify import Shares
 from skilldeck_daemon.containers.intercept import authority
 from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
+from skilldeck_daemon.containers.reach import Reach
 from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
 from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec
 from skilldeck_daemon.containers.watchdog import Monitor, Watchdog
@@ -64,6 +66,7 @@ class Containers:
         allow_private_hosts: Collection[str] = (),
         ways: Collection[Path] = (),
         bases: Bases | None = None,
+        indexes: Indexes = Indexes(),
     ) -> None:
         """
         Args:
@@ -78,6 +81,7 @@ class Containers:
             ways: private folders on the way to `root` and to skills, made when missing; a root daemon lets its
                 containers' user, and no other, through them.
             bases: finds the packages that commands have; without it they have the bare interpreter.
+            indexes: where packages come from.
         """
         if max_memory not in MEMORY_TIERS:
             raise InvalidContainerRequest(
@@ -95,6 +99,7 @@ class Containers:
         self.allow_private_hosts = frozenset(allow_private_hosts)
         self._ways = tuple(ways)
         self._bases = bases
+        self.indexes = indexes
         self._listed: Base | None = None
         self.importable: frozenset[str] | None = None
         """What Python programs in a container can import beside the standard library, by the last look of `packages`;
@@ -349,6 +354,7 @@ class Containers:
         home = self.base / spec.id
         monitor = self._watchdog.monitor(spec, home / "data")
         proxies: list[Proxy] = []
+        reach = Reach(bool(spec.network.allowed_domains), self.indexes, limited=self.sandbox == "bwrap")
 
         async def launch() -> Runtime:
             for proxy in proxies:
@@ -359,7 +365,10 @@ class Containers:
                 monitor.group = None
             if spec.network.allowed_domains and self.sandbox == "bwrap":
                 private = self.allow_private_hosts | set(spec.network.private)
-                proxies.append(Proxy(spec.network.allowed_domains, private=private, secrets=spec.network.secrets))
+                network = spec.network
+                proxies.append(
+                    Proxy(network.allowed_domains, private=private, secrets=network.secrets, refused=reach.refused.add)
+                )
             self._starts += 1
             return await self._launch(spec, home, monitor, proxies[0] if proxies else None)
 
@@ -375,7 +384,7 @@ class Containers:
                 self._open.pop(spec.id, None)
                 self._restarts += container.restarts
 
-        container = Container(spec, home, start=launch, watch=monitor, owner=self._owner, on_closed=closed)
+        container = Container(spec, home, start=launch, watch=monitor, owner=self._owner, reach=reach, on_closed=closed)
         self._open[spec.id] = container
         try:
             await asyncio.to_thread(make_home, home, self._owner)
@@ -400,7 +409,7 @@ class Containers:
         name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
         watching = self._inotify.next()
         runtime = BwrapRuntime(
-            replace(self.tools, base=base),
+            replace(self.tools, base=base, indexes=self.indexes),
             spec,
             home / "data",
             mounts,

@@ -81,6 +81,11 @@ class Capture:
             del stream.tail[:gone]
             stream.dropped += gone
 
+    def text(self, name: Stream) -> str:
+        """What is kept of a stream so far."""
+        stream = self._streams[name]
+        return "".join(stream.head) + stream.tail.decode("utf-8", "replace")
+
     def finish(self, note: str = "") -> tuple[str, str, int]:
         """Ends the capture. `note` (why a limit ended the command) becomes the last line of stderr.
 

@@ -16,7 +16,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
@@ -68,16 +68,19 @@ class Proxy:
         *,
         private: Collection[str] = (),
         secrets: Sequence[Secret] = (),
+        refused: Callable[[str], None] = lambda host: None,
     ) -> None:
         """
         Args:
             allowed: host names, `*.name` for subdomains only; `name:port` opens another port than 80 and 443.
             private: hosts that may resolve to addresses which are not global.
             secrets: put into what goes to their domains over TLS.
+            refused: called with each host that no rule allows.
         """
         self._rules = [_rule(item) for item in allowed]
         self._private = {host.strip().lower().removesuffix(".") for host in private}
         self._secrets = [(_rule(secret.domain), secret) for secret in secrets]
+        self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -292,6 +295,7 @@ class Proxy:
         except (ValueError, UnicodeError):
             raise Refused(403, f"{name!r} is not a host name that can be allowed") from None
         if not self.allows(host, port):
+            self._refused(host if port in PORTS else f"{host}:{port}")
             raise Refused(403, f"{host}:{port} is not in this container's allowed_domains")
         loop = asyncio.get_running_loop()
         try:
@@ -302,7 +306,7 @@ class Proxy:
         if host not in self._private:
             addresses = [one for one in addresses if is_public(str(one))]
             if not addresses:
-                raise Refused(403, f"{host} resolves to an address that is not public")
+                raise Refused(403, f"{host} resolves to an address that is not public, and is none of private_hosts")
         for address in addresses:
             try:
                 return host, await asyncio.wait_for(

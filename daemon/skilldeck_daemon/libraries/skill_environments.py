@@ -6,6 +6,9 @@ packages in it, answered where commands are approved (the TUI, /v1/approvals). A
 is there to give it, that is a client of the control socket or one that asks for its commands too; else it goes on
 without, and the question stays open its time. An environment that is there is consent: it is not asked about again. A
 build that failed is tried again at the next use ten minutes later. Survives a restart: what was built.
+
+Whoever watches the bus is told of each, topic `environment`: how it stands, for which skills and runs it is, what it is
+made of, and the last lines of its building.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder
@@ -37,6 +41,8 @@ KEPT_SECONDS = 86_400
 """How long one that no version needs stays: skills on disk and in requests are no versions."""
 TOLD_SECONDS = 0.5
 """Between two words of how a build goes."""
+TOLD_LINES = 40
+"""The last of a build's log that are told."""
 
 
 @dataclass
@@ -47,9 +53,11 @@ class _Work:
     needs: Needs
     session: str = ""
     skills: set[str] = field(default_factory=set)
-    status: Literal["asked", "building", "failed", "denied"] = "asked"
+    runs: set[str] = field(default_factory=set)
+    status: Literal["asked", "building", "failed", "denied", "ready"] = "asked"
     detail: str = ""
     log: list[str] = field(default_factory=list)
+    lines: int = 0
     ended: float = 0.0
     task: asyncio.Task[None] | None = None
 
@@ -227,12 +235,15 @@ class SkillEnvironments:
             work.status = "asked" if self.mode == "ask" else "building"
             work.task = asyncio.create_task(self._make(digest, work, run_id), name=f"environment {digest[:12]}")
         work.skills.add(name)
+        if run_id:
+            work.runs.add(run_id)
         return work.task
 
     async def _make(self, digest: str, work: _Work, run_id: str) -> None:
+        tell = partial(self._tell, digest, work)
         try:
             if self.mode == "ask":
-                self.changed(digest)
+                tell()
                 refusal = await self._approvals.check(
                     "environment",
                     commands(work.wanted, sorted(work.skills), self._builder.hosts(work.wanted)),
@@ -245,9 +256,10 @@ class SkillEnvironments:
                     work.status, work.detail = "denied", refusal
                     return
             work.status, work.detail = "building", "waiting"
-            self.changed(digest)
+            tell()
             async with self._one:
-                await self._builder.build(digest, work.wanted, _Teller(work, lambda: self.changed(digest)))
+                await self._builder.build(digest, work.wanted, _Teller(work, tell))
+            work.status, work.detail = "ready", ""
         except BuildFailed as error:
             work.status, work.detail = "failed", placed(error.title, work.needs)
             log.warning("the environment of %s was not built: %s", ", ".join(sorted(work.skills)), work.detail)
@@ -258,9 +270,26 @@ class SkillEnvironments:
             work.status, work.detail = "failed", "the environment was not built: the daemon's log says why"
         finally:
             work.task, work.ended = None, time.monotonic()
-            if work.status in ("building", "asked"):  # it is there, or the daemon stops
+            if work.status not in ("failed", "denied"):  # it is there, or the daemon stops
                 self._work.pop(digest, None)
-            self.changed(digest)
+            tell()
+
+    def _tell(self, digest: str, work: _Work) -> None:
+        self.changed(digest)
+        id = f"env_{digest[:24]}"
+        told = {
+            "id": id,
+            "object": "environment",
+            "status": work.status,
+            "detail": work.detail,
+            "skills": sorted(work.skills),
+            "runs": sorted(work.runs),
+            "python": [text.partition(" --hash=")[0] for text in work.wanted.python],
+            "node": list(work.wanted.node),
+            "log": work.log[-TOLD_LINES:],
+            "lines": work.lines,
+        }
+        self._bus.publish("environment", "put", id, told)
 
     async def collect(self, kept: Iterable[Mapping[str, Any]], unused_seconds: float = KEPT_SECONDS) -> int:
         """Remove those that no version needs and nothing used for a while.
@@ -280,18 +309,19 @@ class SkillEnvironments:
 class _Teller:
     """Takes the lines of a build; says so now and then."""
 
-    def __init__(self, work: _Work, changed: Callable[[], None]) -> None:
+    def __init__(self, work: _Work, tell: Callable[[], None]) -> None:
         self._work = work
-        self._changed = changed
+        self._tell = tell
         self._told = 0.0
 
     def __call__(self, line: str) -> None:
         self._work.log.append(line)
+        self._work.lines += 1
         del self._work.log[:-2000]
         self._work.detail = line.strip()[:200]
         if time.monotonic() - self._told >= TOLD_SECONDS:
             self._told = time.monotonic()
-            self._changed()
+            self._tell()
 
 
 def _wanted(needs: Needs) -> Wanted:

@@ -6,16 +6,27 @@ shows those of its latest version, since that is the one its author works on.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.skills.needs import Needs, read_needs
 from skilldeck_daemon.skills.reader import Bundle
+from skilldeck_daemon.store import Store
 from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
+from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.node_imports import node_packages, node_warnings
 from skilldeck_shared.python_imports import third_party, warnings_of
+
+log = logging.getLogger(__name__)
+
+LATE_BYTES = 1024 * 1024
+"""A larger file says nothing of what a skill needs."""
 
 
 def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
@@ -35,11 +46,31 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict
         "doc": {
             "manifest_path": bundle.manifest_path,
             "warnings": [str(problem) for problem in bundle.manifest.warnings],
-            "imports": third_party(placed),
-            "node": node_packages(placed),
-            "needs": read_needs(placed).kept(),
+            **read(placed),
         },
     }
+
+
+def read(placed: Sequence[tuple[str, Path]]) -> dict[str, Any]:
+    """What a version's `doc` says of what its files (path in it, place on disk) import and need. Blocks."""
+    imports, node = third_party(placed), node_packages(placed)
+    return {"imports": imports, "node": node, "needs": read_needs(placed, imports, node).kept()}
+
+
+async def read_late(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a version that was stored before its files were read for that, with what they say, now kept."""
+    small = [file for file in row["files"] if file["bytes"] <= LATE_BYTES]
+    try:
+        placed = [(file["path"], await store.blobs.fetch(file["sha256"])) for file in small]
+        said = await asyncio.to_thread(read, placed)
+    except (OSError, SkilldeckError) as error:  # a content is lost: fsck tells of it
+        log.warning(
+            "version %s of skill %s cannot be read for what it needs: %s", row["version"], row["skill_id"], error
+        )
+        said = {"needs": Needs().kept()}
+    row = {**row, "doc": {**row["doc"], **said}}
+    await store.skills.describe(row)
+    return row
 
 
 def entries(row: dict[str, Any]) -> list[Entry]:

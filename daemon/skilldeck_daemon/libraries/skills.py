@@ -18,7 +18,14 @@ from typing import Any, BinaryIO
 from skilldeck_daemon.containers import Containers, SandboxUnavailable
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
-from skilldeck_daemon.libraries.skill_objects import Sandbox, needs_of, new_version, skill_object, version_object
+from skilldeck_daemon.libraries.skill_objects import (
+    Sandbox,
+    needs_of,
+    new_version,
+    read_late,
+    skill_object,
+    version_object,
+)
 from skilldeck_daemon.libraries.skill_objects import entries as entries_of
 from skilldeck_daemon.libraries.skill_results import (
     Content,
@@ -157,6 +164,15 @@ class SkillLibrary:
             if watched and await self.prune(existing["id"], self._watched_versions):
                 row = await self._row(existing["id"])
             return Uploaded(self._skill_object(row), self._version_object(version), False)
+
+    async def catch_up(self) -> None:
+        """Read what versions that earlier releases stored import and need."""
+        while rows := await self._store.skills.unread():
+            for row in rows:
+                await read_late(self._store, row)
+            for skill_id in {row["skill_id"] for row in rows}:
+                with contextlib.suppress(NotFound):  # deleted meanwhile
+                    self._published(await self._row(skill_id))
 
     async def missing(self, hashes: Sequence[str]) -> Names:
         """Of these SHA-256s, those whose content an upload has to bring. Raises BadRequest for what is none."""
@@ -379,6 +395,8 @@ class SkillLibrary:
         if asked not in (None, "latest") and not row["promoted"]:
             # Somebody relies on this number: pruning leaves it alone from now on.
             await self._store.skills.promote(skill_id, row["version"])
+        if "needs" not in row["doc"]:
+            row = await read_late(self._store, row)
         path = await self._mounts.path(row["digest"], entries_of(row))
         return ResolvedSkill(
             row["name"],

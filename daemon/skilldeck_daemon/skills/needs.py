@@ -1,4 +1,5 @@
-"""What a skill says that it needs: requirements.txt, pyproject.toml, PEP 723 headers of its scripts, package.json.
+"""What a skill says that it needs: requirements.txt, pyproject.toml, PEP 723 headers of its scripts, package.json; and
+of what its files import beyond, what its words install (`install_lines.py`).
 
 Read when a version is made; nothing is run. Only names of an index and their versions are taken. A line that leads
 elsewhere (a path, a URL, an option such as --index-url) is left out, and a sentence with its place says so.
@@ -17,6 +18,11 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from skilldeck_daemon.skills.install_lines import InstallLines
+from skilldeck_shared.base_packages import distribution
+from skilldeck_shared.node_imports import node_packages
+from skilldeck_shared.python_imports import third_party
+
 FILE_BYTES = 256 * 1024
 SCRIPTS = 200
 """Python files whose header is looked for."""
@@ -31,6 +37,7 @@ _HASH = re.compile(r"\s--hash[=\s]\s*(sha256:[0-9a-f]{64})")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _NODE_NAME = re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*")
 _NODE_RANGE = re.compile(r"[0-9A-Za-z.^~<>=|*+ -]{1,100}")
+_ELSEWHERE = frozenset({"index", "index-url", "extra-index-url", "default-index", "find-links", "sources"})
 _OUTSIDE = "is left out: only packages of the index are installed"
 
 
@@ -136,10 +143,12 @@ class _Reading:
     def project(self, path: str) -> None:
         text = self.text(path)
         try:
-            table = tomllib.loads(text).get("project", {})
+            whole = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError):
             self.refuse(path, 1, PurePosixPath(path).name, "is not read: it is no TOML")
             return
+        table = whole.get("project", {})
+        self._elsewhere(whole, text, path)
         self._listed(table.get("dependencies") if isinstance(table, dict) else None, text, path)
 
     def script(self, path: str) -> None:
@@ -153,7 +162,16 @@ class _Reading:
         except (tomllib.TOMLDecodeError, RecursionError):
             self.refuse(path, text.count("\n", 0, found.start()) + 1, "# /// script", "is not read: it is no TOML")
             return
+        self._elsewhere(table, text, path)
         self._listed(table.get("dependencies"), text, path)
+
+    def _elsewhere(self, table: dict[str, Any], text: str, path: str) -> None:
+        """Where uv itself would look: its packages come from the index all the same."""
+        tool = table.get("tool")
+        settings = tool.get("uv") if isinstance(tool, dict) else None
+        for name in sorted(_ELSEWHERE.intersection(settings if isinstance(settings, dict) else ())):
+            at = re.search(rf"^[#\s\[]*(?:tool\.uv\.)?{name}\b", text, re.MULTILINE)
+            self.refuse(path, text.count("\n", 0, at.end()) + 1 if at else 1, f"tool.uv.{name}")
 
     def _listed(self, listed: Any, text: str, path: str) -> None:
         for item in listed if isinstance(listed, list) else ():
@@ -177,16 +195,41 @@ class _Reading:
             else:
                 self.node.setdefault(name, Need(said, path, line))
 
+    def words(self, imports: Iterable[str], node: Iterable[str]) -> None:
+        """What is imported, declared nowhere, and installed by the skill's words."""
+        declared = {need.name for need in self.python.values()}
+        modules = [module for module in imports if canonicalize_name(distribution(module)) not in declared]
+        packages = [name for name in node if name not in self.node]
+        if not modules and not packages:
+            return
+        lines = InstallLines((path, place) for path, place in self.files.items() if not _aside(path))
+        for module in modules:
+            if (said := lines.bringing(module)) is not None:
+                self.add(*said)
+        for name in packages:
+            if (said := lines.bringing_node(name)) is not None:
+                self.node.setdefault(name, Need(*said))
 
-def read_needs(files: Iterable[tuple[str, Path]]) -> Needs:
-    """What the files of a skill (path in it, place on disk) say it needs, in the order of their paths. Blocks."""
-    reading = _Reading(dict(sorted(files)))
+
+def _aside(path: str) -> bool:
+    return bool(_ASIDE & {part.lower() for part in PurePosixPath(path).parts[:-1]})
+
+
+def read_needs(
+    files: Iterable[tuple[str, Path]], imports: Iterable[str] | None = None, node: Iterable[str] | None = None
+) -> Needs:
+    """What the files of a skill (path in it, place on disk) say it needs, in the order of their paths. Blocks.
+
+    Args:
+        imports, node: modules and packages of Node that they import from elsewhere, when that is known already.
+    """
+    every = dict(sorted(files))
+    reading = _Reading(every)
     scripts = 0
     for path in reading.files:
-        parts = PurePosixPath(path).parts
-        if _ASIDE & {part.lower() for part in parts[:-1]}:
+        if _aside(path):
             continue
-        name = parts[-1]
+        name = PurePosixPath(path).name
         if name == "requirements.txt":
             reading.requirements(path)
         elif name == "pyproject.toml":
@@ -196,6 +239,10 @@ def read_needs(files: Iterable[tuple[str, Path]]) -> Needs:
         elif name.endswith(".py") and scripts < SCRIPTS:
             scripts += 1
             reading.script(path)
+    reading.words(
+        third_party(every.items()) if imports is None else imports,
+        node_packages(every.items()) if node is None else node,
+    )
     many = len(reading.python) + len(reading.node) - MOST
     if many > 0:
         return Needs(refused=(f"{many + MOST} packages are required; at most {MOST} are installed for a skill",))

@@ -162,6 +162,18 @@ class Skills:
             await connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
         return await self._required(skill_id)
 
+    async def unread(self, most: int = 100) -> Docs:
+        """Versions, with their files, that were stored before it was read what they import and need."""
+        query = select(skill_versions).where(skill_versions.c.doc.not_like('%"needs"%')).limit(most)
+        async with self._db.read() as connection:
+            return [_version(dict(row)) for row in (await connection.execute(query)).mappings()]
+
+    async def describe(self, version: Doc) -> None:
+        """Keep the `doc` of a version."""
+        mine = skill_versions.c.id == version["id"]
+        async with self._db.write() as connection:
+            await connection.execute(update(skill_versions).where(mine).values(doc=dumps(version["doc"])))
+
     async def needs(self) -> Docs:
         """What the versions there are say they need, as they keep it; those that need nothing are left out."""
         async with self._db.read() as connection:

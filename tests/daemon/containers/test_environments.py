@@ -14,7 +14,8 @@ import pytest_asyncio
 from daemon.containers.support import needs_bwrap, sh, until
 from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, artifacts, base_build, bwrap
 from skilldeck_daemon.containers.bases import Bases
-from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder, Indexes
+from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder
+from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.spec import Environment
 from skilldeck_daemon.containers.wants import Wanted
 from support.index import Index, index
@@ -33,8 +34,9 @@ def served(tmp_path: Path) -> Iterator[Index]:
 
 @pytest_asyncio.fixture
 async def builder(start_containers: Start, served: Index, tmp_path: Path) -> AsyncIterator[EnvironmentBuilder]:
-    containers = await start_containers(bases=Bases(tmp_path / "data/sandbox"))
-    made = EnvironmentBuilder(containers, tmp_path / "data", Indexes(served.python, served.npm))
+    indexes = Indexes(served.python, served.npm)
+    containers = await start_containers(bases=Bases(tmp_path / "data/sandbox"), indexes=indexes)
+    made = EnvironmentBuilder(containers, tmp_path / "data")
     await made.refresh()
     yield made
     artifacts.delete_tree(base_build.place_for(tmp_path / "data", UID))

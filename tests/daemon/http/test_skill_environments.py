@@ -118,12 +118,14 @@ async def test_a_run_waits_for_whoever_is_there_to_answer(tmp_path: Path, decisi
                 if change.topic == "approval" and change.object is not None:
                     await services.approvals.decide(change.id, decision)
                     break
-            states = [
-                change.object["environment"]["status"]
-                async for change in _of_skill(changes, skill["id"])
-                if change.object is not None
-            ]
-        assert states[-1] == ("ready" if decision == "approve" else "denied")
+            seen = [change.object async for change in _of_skill(changes, skill["id"]) if change.object is not None]
+        ended = "ready" if decision == "approve" else "denied"
+        assert seen[-1]["environment"]["status"] == ended
+        # Whoever watches is told what is built, for whom, and what the building says.
+        told = [one for one in seen if one["object"] == "environment"][-1]
+        assert (told["status"], told["skills"], told["runs"]) == (ended, ["report"], [run["id"]])
+        assert told["python"] == ["charts>=1"]
+        assert (told["lines"], " + charts==1.0" in told["log"]) == (len(told["log"]), decision == "approve")
         await until(lambda: services.runs.live(run["id"]) is None)
         response = (await daemon.http.get(f"/responses/{run['id']}")).json()
         assert said in outputs(response)
@@ -134,12 +136,13 @@ async def test_a_run_waits_for_whoever_is_there_to_answer(tmp_path: Path, decisi
 
 
 async def _of_skill(changes: Any, skill_id: str) -> AsyncIterator[Any]:
-    """Until it says how that ended."""
+    """With its environment's, until it says how that ended."""
     async for change in changes:
-        if change.topic == "skill" and change.id == skill_id:
+        mine = change.topic == "skill" and change.id == skill_id
+        if mine or change.topic == "environment":
             yield change
-            if change.object["environment"]["status"] in ("ready", "denied", "failed"):
-                return
+        if mine and change.object["environment"]["status"] in ("ready", "denied", "failed"):
+            return
 
 
 async def test_with_consent_beforehand_it_is_built_at_the_upload(tmp_path: Path) -> None:
@@ -197,3 +200,28 @@ async def test_what_no_version_needs_any_more_is_collected(tmp_path: Path) -> No
         assert await packages.collect(await services.store.skills.needs(), 0) == 0
         await daemon.http.delete(f"/skills/{skill['id']}")
         assert await packages.collect(await services.store.skills.needs(), 0) == 1
+
+
+async def test_what_versions_of_earlier_releases_need_is_read_by_and_by(tmp_path: Path) -> None:
+    turns = [Turn(shell(RUNS)), Turn("done")]
+    async with daemon_of(tmp_path, *turns, skill_environments="on") as (daemon, _):
+        services = daemon.daemon.services
+        # As they were stored before anybody read what they need.
+        old = []
+        for name in ("report", "other"):
+            files = {**FILES, "SKILL.md": manifest(name)} | ({"more.txt": name.encode()})
+            answer = await daemon.http.post("/skills", files={"files": ("s.zip", zip_bytes(files, top=name))})
+            skill = answer.json()
+            row = await services.store.skills.version(skill["id"], 1)
+            assert row is not None
+            kept = {key: value for key, value in row["doc"].items() if key not in ("needs", "imports", "node")}
+            await services.store.skills.describe({**row, "doc": kept})
+            old.append(skill)
+        shown = (await daemon.http.get(f"/skills/{old[0]['id']}")).json()
+        assert (shown["environment"], shown["warnings"]) == (None, [])
+        # A run that needs it at once does not wait for the others to be read.
+        assert outputs(await daemon.respond(tools=[tool(old[0])])) == "charts 1.0\n"
+        assert [row["skill_id"] for row in await services.store.skills.unread()] == [old[1]["id"]]
+        await services.skills.catch_up()
+        assert await status(daemon, old[1]) == "ready"
+        assert await services.store.skills.unread() == []

@@ -90,6 +90,26 @@ def test_what_leads_elsewhere_is_left_out_and_named(tmp_path: Path, path: str, t
     assert needs.refused[0].startswith(f"{path}:{line}: ")
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "line", "name"),
+    [
+        ("x.py", '# /// script\n# dependencies = ["evil"]\n# [[tool.uv.index]]\n# url = "x"\n# ///\n', 3, "index"),
+        ("x.py", '# /// script\n# dependencies = ["evil"]\n# [tool.uv]\n# index-url = "https://x.example"\n# ///\n', 4,
+         "index-url"),
+        ("x.py", '# /// script\n# dependencies = ["evil"]\n# [tool.uv.sources]\n# evil = {path = "/root"}\n# ///\n', 3,
+         "sources"),
+        ("pyproject.toml", '[project]\ndependencies = ["evil"]\n[tool.uv]\nfind-links = ["/root"]\n', 4, "find-links"),
+        ("pyproject.toml", '[project]\ndependencies = ["evil"]\n[tool.uv.sources]\nevil = {git = "x"}\n', 3, "sources"),
+    ],
+)  # fmt: skip
+def test_what_uv_would_take_from_elsewhere_comes_from_the_index(
+    tmp_path: Path, path: str, text: str, line: int, name: str
+) -> None:
+    needs = read_folder(write(tmp_path, {path: text}))
+    assert [need.text for need in needs.python] == ["evil"]
+    assert [said.partition(" is left out")[0] for said in needs.refused] == [f"{path}:{line}: 'tool.uv.{name}'"]
+
+
 def test_hashes_stay_with_their_requirement(tmp_path: Path) -> None:
     sha = "sha256:" + "a" * 64
     needs = read_folder(write(tmp_path, {"requirements.txt": f"x==1 \\\n  --hash={sha} \\\n  --hash={sha}\ny\n"}))
@@ -161,3 +181,30 @@ def test_a_failure_is_told_with_the_line_that_asked_for_it(tmp_path: Path) -> No
         "uv pip install 'pandas>=2'",
         "npm install 'docx@^9'  # for report; from pypi.org, apart from this machine",
     ]
+
+
+def test_what_is_imported_and_installed_by_the_skills_words_is_needed(tmp_path: Path) -> None:
+    needs = read_folder(
+        write(
+            tmp_path,
+            {
+                "SKILL.md": "Charts.\n\n```bash\nuv pip install 'draw[all]' -q\n"
+                "pip install draw>=2 scikit-learn beside\n```\n"
+                "Or `pip3 install -r other.txt ./evil git+https://x/y told`. Then npm install -g plot-kit @a/b@^1.2\n",
+                "scripts/x.py": "import draw, sklearn, json\nimport told\nimport declared\ntry:\n    import fitz\n"
+                "except ImportError:\n    raise SystemExit('run: pip install pymupdf')\n",
+                "scripts/y.mjs": "import kit from 'plot-kit'\nimport b from '@a/b'\nimport fs from 'fs'\n",
+                "requirements.txt": "declared==1\n",
+                "tests/z.py": "import beside\n",
+            },
+        )
+    )
+    assert {need.text: need.place for need in needs.python} == {
+        "declared==1": "requirements.txt:1",
+        "draw>=2": "SKILL.md:5",
+        "scikit-learn": "SKILL.md:5",
+        "told": "SKILL.md:7",
+        "pymupdf": "scripts/x.py:7",
+    }
+    assert {need.text: need.place for need in needs.node} == {"plot-kit@*": "SKILL.md:7", "@a/b@^1.2": "SKILL.md:7"}
+    assert needs.refused == ()

@@ -51,6 +51,8 @@ class Turn:
     sequence: int = -1
     revision: int = 0
     container: str = ""
+    preparing: str = ""
+    """What it waits for before its commands, in a line."""
     _by_index: dict[int, Item] = field(default_factory=dict)
     _by_call: dict[str, Item] = field(default_factory=dict)
     _outputs: set[int] = field(default_factory=set)  # of `_by_index`: outputs that joined their call

@@ -1,4 +1,4 @@
-"""`skilldeck install`: skills from a Git repository, a zip or a folder, with their origin and digest recorded."""
+"""`skilldeck install`: skills from a Git repository, an archive or a folder, with their origin and digest recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ DESCRIBED = 100
 def install(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(help="owner/repo, a Git URL, a zip or its URL, or a folder; #PATH names a folder inside.")
+        str,
+        typer.Argument(help="owner/repo, a Git URL, an archive or its URL, or a folder; #PATH names a folder inside."),
     ],
     ref: Annotated[str, typer.Option("--ref", help="A branch or tag of the repository.")] = "",
     skill: Annotated[

@@ -1,7 +1,8 @@
 """`skilldeck run`: one prompt to its end, live.
 
 stdout gets the answer's text (with `--json`: every event as HTTP streams it, one a line). stderr gets what the model
-does meanwhile: its commands, their output, exit codes and durations, and at the end the files it made. Ctrl-C cancels
+does meanwhile: its commands, their output, exit codes and durations, how packages that its skills need are built, and
+at the end the files it made. Ctrl-C cancels
 the run; a lost connection is resumed where it broke.
 """
 
@@ -24,6 +25,7 @@ from skilldeck_tui.cli.allowed import Allow, Env
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
 from skilldeck_tui.cli.complete import complete_model, complete_skill
 from skilldeck_tui.cli.made import folder_to_save, show_made
+from skilldeck_tui.cli.packages import PackageNotes
 from skilldeck_tui.client.client import Change, Client, RunEvent, Snapshot
 from skilldeck_tui.client.types import Object, unsupported
 from skilldeck_tui.client.upload import upload_folder
@@ -300,9 +302,13 @@ class TextPrinter:
 
 
 async def _answer_approvals(client: Client, run_id: str) -> None:
-    """Ask the person at the terminal whenever this run asks; without one, say where to answer."""
+    """Ask the person at the terminal whenever this run asks; without one, say where to answer. Beside it, say how the
+    building of what its skills need goes."""
+    packages = PackageNotes(run_id)
     async with client.subscribe() as updates:
         async for update in updates:
+            if isinstance(update, Change) and update.topic == "environment":
+                packages.show(update)
             if isinstance(update, Snapshot):
                 pending = update.approvals
             elif isinstance(update, Change) and update.topic == "approval" and update.object:

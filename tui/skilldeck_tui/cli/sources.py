@@ -1,11 +1,11 @@
-"""Fetching skills from elsewhere: a Git repository, a zip (behind a URL or on disk), or a folder.
+"""Fetching skills from elsewhere: a Git repository, a zip or tar archive (behind a URL or on disk), or a folder.
 
     async with fetched("owner/repo#skills/report") as (found,):
         found.folder, found.source     # the skill's folder, and where it came from exactly (commit or zip's SHA-256)
 
 What is fetched lies in a temporary folder and is gone when the block ends. Nothing of it is run: a clone brings no
-hooks and no submodules, a zip is unpacked within limits. Links count while they stay inside the source. Every wait has
-an end. What is chosen from a source is `collection`'s.
+hooks and no submodules, an archive is unpacked within limits. Links count while they stay inside the source. Every
+wait has an end. What is chosen from a source is `collection`'s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import stat
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -42,11 +43,15 @@ UNPACKED_BYTES = 1 << 30
 MEMBERS = 20_000
 CHUNK = 1 << 20
 LINK_BYTES = 4096
+HEADER_BYTES = 64 << 10
+"""Of one member of a tar archive: its long name and the like, which are read into memory."""
 # owner/repo, as people write repositories of GitHub; not ./folder, nor a path.
 SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_][A-Za-z0-9._-]*")
 FORGES = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
 # Only transports that fetch; `ext::` would run a program.
 PROTOCOLS = "https:http:ssh:git:file"
+
+ARCHIVE = re.compile(r"\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$")
 
 Progress = Callable[[int, int], None]
 
@@ -58,8 +63,8 @@ class FetchFailed(Unavailable):
 
 
 def parse_source(text: str, ref: str = "") -> Source:
-    """Tell a folder, a zip, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge), a zip's URL and
-    `owner/repo` of GitHub.
+    """Tell a folder, an archive, a Git URL (`git+…`, `….git`, `git@host:…`, ssh, file, a page of a forge), an archive's
+    URL and `owner/repo` of GitHub.
 
     `#path` after one names the skill's folder inside. Raises BadRequest.
     """
@@ -85,12 +90,12 @@ def parse_source(text: str, ref: str = "") -> Source:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequest(
             f"{text!r} is no folder and no URL that skills are fetched from.",
-            "Give owner/repo, a folder, a zip, a Git URL (https://…/repo.git#path), or the URL of a zip.",
+            "Give owner/repo, a folder, a zip or tar archive or its URL, or a Git URL (https://…/repo.git#path).",
             param="source",
         )
     if parts.path.endswith(".git"):
         return Source("git", url, path, ref)
-    if parts.path.endswith(".zip"):
+    if ARCHIVE.search(parts.path):
         return Source("zip", url, path)
     pieces = [piece for piece in parts.path.split("/") if piece]
     if parts.hostname in FORGES and len(pieces) >= 2:
@@ -125,14 +130,14 @@ async def fetched(
     home = Path(tempfile.mkdtemp(prefix="skilldeck-install-"))
     try:
         # Named like the repository: a skill at its top has its folder's name.
-        name = urlsplit(source.url).path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git").removesuffix(".zip")
+        name = ARCHIVE.sub("", urlsplit(source.url).path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git"))
         root = home / "source" / (name if name and name not in (".", "..") else "skill")
         if source.kind == "git":
             exact = await _clone(source, root)
         else:
-            sha = await asyncio.to_thread(_download, source, home / "download.zip", progress)
+            sha = await asyncio.to_thread(_download, source, home / "download", progress)
             exact = f"sha256:{sha}"
-            await asyncio.to_thread(_unpack, home / "download.zip", root)
+            await asyncio.to_thread(_unpack, home / "download", root)
         yield await asyncio.to_thread(choose, root, source, exact, every, names)
     finally:
         await asyncio.to_thread(shutil.rmtree, home, True)
@@ -184,7 +189,7 @@ async def _git(command: Sequence[str], source: Source) -> str:
 
 
 def _download(source: Source, target: Path, progress: Progress | None) -> str:
-    """Get a zip; returns its SHA-256."""
+    """Get an archive; returns its SHA-256."""
     request = urllib.request.Request(source.url, headers={"User-Agent": f"skilldeck/{__version__}"})
     total = hashlib.sha256()
     done, began = 0, time.monotonic()
@@ -208,16 +213,75 @@ def _download(source: Source, target: Path, progress: Progress | None) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise FetchFailed(f"{source.url} cannot be fetched: {reason}.", "Try again.") from error
-    if not zipfile.is_zipfile(target):
+    if not zipfile.is_zipfile(target) and not _is_tar(target):
         with target.open("rb") as file:
             kind = other_archive(file.read(KIND_BYTES))
-        hint = "Give a zip, or unpack it and give the folder." if kind else f"For a Git repository: git+{source.url}"
+        hint = (
+            "Give a zip or a tar archive, or unpack it and give the folder."
+            if kind
+            else f"For a Git repository: git+{source.url}"
+        )
         raise BadRequest(f"{source.url} is {kind or 'no zip'}.", hint, param="source")
     return total.hexdigest()
 
 
+def _is_tar(path: Path) -> bool:
+    # An empty one would be any file of zeros.
+    try:
+        with tarfile.open(path, tarinfo=_Member) as opened:
+            return opened.next() is not None
+    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        return False
+
+
+class _Member(tarfile.TarInfo):
+    """One whose headers are no larger than names are."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        found = super().frombuf(buf, encoding, errors)
+        if not (found.isreg() or found.isdir() or found.issym()) and found.size > HEADER_BYTES:
+            raise tarfile.ReadError("a member is none that skills have")
+        return found
+
+
 def _unpack(archive: Path, root: Path) -> None:
-    """Regular files and links that stay inside, within limits; a zip's one top folder stays."""
+    """Regular files and links that stay inside, within limits; an archive's one top folder stays."""
+    if zipfile.is_zipfile(archive):
+        _unzip(archive, root)
+    else:
+        _untar(archive, root)
+
+
+def _untar(archive: Path, root: Path) -> None:
+    room = UNPACKED_BYTES
+    links: list[tuple[Path, str]] = []
+    try:
+        with tarfile.open(archive, tarinfo=_Member) as opened:
+            for count, member in enumerate(opened, 1):
+                if count > MEMBERS:
+                    raise BadRequest(f"The archive has more than {MEMBERS:,} entries.", param="source")
+                parts = [part for part in member.name.split("/") if part not in ("", ".")]
+                if ".." in parts or member.name.startswith("/") or "\0" in member.name:
+                    raise BadRequest(f"The archive holds the unsafe name {member.name[:80]!r}.", param="source")
+                room -= member.size  # also of what is passed over: it is read to get behind it
+                if room < 0:
+                    raise _too_large()
+                place = root.joinpath(*parts)
+                if member.issym():
+                    links.append((place, member.linkname))
+                packed = opened.extractfile(member) if member.isreg() and parts else None
+                if packed is not None:
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with packed, place.open("xb") as file:
+                        shutil.copyfileobj(packed, file)
+                    place.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise BadRequest(f"The archive cannot be unpacked: {error}.", param="source") from error
+    _link(root, links)
+
+
+def _unzip(archive: Path, root: Path) -> None:
     room = UNPACKED_BYTES
     links: list[tuple[Path, str]] = []
     try:
@@ -250,14 +314,14 @@ def _unpack(archive: Path, root: Path) -> None:
 
 
 def _link(root: Path, links: Sequence[tuple[Path, str]]) -> None:
-    """Make a zip's links, after its files: nothing is ever written through one. Others than inner ones are left out."""
+    """Make an archive's links, after its files: nothing is written through one. Others than inner ones are left out."""
     top = os.path.abspath(root)
     for place, target in links:
         inner = os.path.normpath(os.path.join(os.path.abspath(place.parent), target))
         if os.path.isabs(target) or "\0" in target or not inner.startswith(f"{top}{os.sep}"):
             continue
         with suppress(OSError):  # a file of that name, or a parent that is one
-            # Not through a link made before: the parent must be a folder of the zip's own.
+            # Not through a link made before: the parent must be a folder of its own.
             if place.parent.resolve() == root.resolve() / place.parent.relative_to(root):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(target)
@@ -268,6 +332,10 @@ def _inflate(packed: object, file: BinaryIO, room: int) -> int:
     while chunk := packed.read(CHUNK):  # type: ignore[attr-defined]
         written += len(chunk)
         if written > room:
-            raise BadRequest(f"The zip unpacks to more than {UNPACKED_BYTES >> 30} GiB.", param="source")
+            raise _too_large()
         file.write(chunk)
     return written
+
+
+def _too_large() -> BadRequest:
+    return BadRequest(f"It unpacks to more than {UNPACKED_BYTES >> 30} GiB.", param="source")

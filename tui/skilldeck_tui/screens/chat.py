@@ -19,10 +19,12 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
 from skilldeck_tui.chat.exporting import ChatExporting
 from skilldeck_tui.chat.sessions import Session, sessions
+from skilldeck_tui.packages import lost, preparing
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.pick import Pick, Row
@@ -74,6 +76,7 @@ class ChatScreen(ChatExporting, ModeScreen):
         self._frames = 0
         self._painted = 0.0
         self._unpainted = False
+        self._lost: set[str] = set()
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(classes="body"):
@@ -145,6 +148,13 @@ class ChatScreen(ChatExporting, ModeScreen):
         self._welcome()
         if topics & {"run", "link"}:
             self.adopt()
+        for turn in self.live:
+            turn.preparing = preparing(self.state, turn.run_id)
+        for environment in lost(self.state, {turn.run_id for turn in self.live}):
+            if environment["id"] not in self._lost:
+                self._lost.add(environment["id"])
+                text = clean(str(environment.get("detail")))
+                self.notify(text, title="Packages were not installed", severity="error", timeout=15, markup=False)
         pending = self.pending()
         here = [a for a in pending if a.get("run_id") in self.run_ids]
         self.query_one(ApprovalBox).show(here, take_focus=not self.composer.text.text and self.deck.screen is self)

@@ -29,7 +29,7 @@ from skilldeck_tui.screens.lint import LintScreen
 from skilldeck_tui.screens.matrix import MatrixScreen
 from skilldeck_tui.screens.prompt import Prompt
 from skilldeck_tui.screens.skill_work import SkillWork
-from skilldeck_tui.skill_rows import SkillRow, about_disk, rows
+from skilldeck_tui.skill_rows import SkillRow, about_disk, about_packages, rows
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.empty import EmptyState
@@ -54,6 +54,7 @@ class SkillsScreen(SkillWork):
     SkillsScreen DataRows { min-height: 3; }
     SkillsScreen #list { width: 1fr; padding: 1 1 0 1; }
     SkillsScreen #detail { width: 1fr; background: $surface; padding: 1 1 0 1; }
+    SkillsScreen #detail .packages { display: none; height: auto; max-height: 7; padding: 0 1 1 1; }
     SkillsScreen #detail .about { height: auto; max-height: 5; color: $muted; padding: 0 1 1 1; }
     SkillsScreen #detail .kept { color: $faint; padding: 0 1; height: auto; display: none; }
     SkillsScreen #detail .rule { color: $faint; padding: 0 1; height: 1; }
@@ -88,6 +89,7 @@ class SkillsScreen(SkillWork):
                 yield SuitePanel()
             with Vertical(id="detail"):
                 yield Static("", classes="about", markup=False)
+                yield Static("", classes="packages", markup=False)
                 yield VersionList()
                 yield Static("", classes="kept", markup=False)
                 yield Static("", classes="rule", markup=False)
@@ -146,6 +148,9 @@ class SkillsScreen(SkillWork):
         if suite is not None and self.size.height < TALL and not problem.has_class("-error"):
             problem.remove_class("-open")  # the row says that there is something
         skill = row.skill if row else None
+        told, packages = about_packages(skill or {}), self.query_one(".packages", Static)
+        packages.display = bool(told.plain)
+        packages.update(told)
         key: tuple[object, ...] = (row and row.key, row and str(row.disk))
         if skill:
             key = (skill["id"], skill.get("latest_version"), skill.get("default_version"))

@@ -80,6 +80,8 @@ class RunFooter(Vertical):
             doing = "waiting for your answer" if turn.items[-1].waiting else "running a command"
         elif turn.items:
             doing = "writing"
+        if turn.preparing:
+            doing = turn.preparing
         state = f"{doing} · {duration(spent)}"
         # On two lines it would jump as the seconds grow.
         hint = "   ctrl+c stops" if len(state) + 18 < (self.size.width or 80) else ""
