@@ -2,11 +2,12 @@
 
 Every way to start the interpreter finds all of them, without PYTHONPATH: they stand in for the folder that it has its
 own packages in. Of several skills' environments the one whose program runs, or in whose folder it runs, comes first.
-`pip install` in a container goes to the home and comes before everything. Nothing is started or looked up here.
+`pip install` in a container goes to the home and comes before everything. Nothing is started here.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,14 @@ PYTHON, NODE = "python", "node/node_modules"
 """Folders of an environment."""
 
 # The pip of a virtual environment writes into it, which is read-only; the interpreter's own falls back to the home.
-_PIP = '#!/bin/sh\nexec python3 -m pip "$@"\n'
+# What it unpacks goes there, too: /tmp is a quarter of the container's memory, and some packages are larger.
+_PIP = """#!/bin/sh
+if [ "$TMPDIR" = /tmp ]; then
+    export TMPDIR="$HOME/.cache/tmp"
+    mkdir -p "$TMPDIR"
+fi
+exec python3 -m pip "$@"
+"""
 # Published skills say `uv run scripts/x.py`. Without a network uv could bring nothing, and would fail; what the program
 # needs is in the interpreter's layers.
 _UV = """#!/bin/sh
@@ -140,6 +148,7 @@ def arguments(
     site = bool(base is not None and base.site)
     if base is not None and site:
         argv += ["--ro-bind", str(base.folder), base.place]
+    if base is not None or os.path.exists("/usr/bin/pip3"):
         for alias in ("pip3", "pip"):
             argv += ["--perms", "0555", "--ro-bind-data", data("pip", _PIP.encode()), f"/run/bin/{alias}"]
     if base is not None or environments:
