@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.format import one_line
@@ -14,12 +14,42 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 MOST = 6
 """Packages that are named."""
+WARNINGS = 4
+"""Of a skill, that are shown."""
+Kind = Literal["", "live", "warning", "error"]
+_STATUS: Mapping[str, tuple[str, Kind]] = {
+    "provided": ("in the sandbox's base", ""),
+    "ready": ("ready", ""),
+    "building": ("being built", "live"),
+    "asked": ("waiting for your answer", "warning"),
+    "wanted": ("built at the first use", ""),
+    "denied": ("denied", "warning"),
+    "failed": ("failed", "error"),
+    "off": ("not built", ""),
+    "unavailable": ("not built", ""),
+}
 
 
 def named(environment: Object) -> str:
     """Its packages, shortened."""
     listed = [clean(str(text)) for text in (*environment.get("python", ()), *environment.get("node", ()))]
     return ", ".join([*listed[:MOST], *([f"{len(listed) - MOST} more"] if len(listed) > MOST else [])])
+
+
+def standing(skill: Object) -> list[tuple[str, Kind]]:
+    """How a skill stands with its packages, and what is to be done about it, a line each."""
+    lines: list[tuple[str, Kind]] = []
+    environment = skill.get("environment")
+    if environment:
+        status = str(environment.get("status"))
+        words, kind = _STATUS.get(status, (clean(status), ""))
+        detail = one_line(str(environment.get("detail") or "")) if status == "building" else ""
+        lines.append((f"packages {words}: {named(environment)}{f' · {detail}' if detail else ''}", kind))
+    warnings = [clean(str(text)) for text in skill.get("warnings") or ()]
+    lines += [(f"! {text}", "warning") for text in warnings[:WARNINGS]]
+    if len(warnings) > WARNINGS:
+        lines.append((f"! and {len(warnings) - WARNINGS} more", "warning"))
+    return lines
 
 
 def of_run(state: DaemonState, run_id: str) -> Object | None:

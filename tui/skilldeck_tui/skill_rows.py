@@ -10,26 +10,12 @@ from types import MappingProxyType
 from textual.content import Content
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.format import one_line
-from skilldeck_tui.packages import named
+from skilldeck_tui.packages import standing
 from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.state import DaemonState, Object
 from skilldeck_tui.watching.watcher import WatchState
 
-WARNINGS = 4
-"""Of a skill, that are shown."""
-_STATUS = {
-    "provided": "in the sandbox's base",
-    "ready": "ready",
-    "building": "being built",
-    "asked": "waiting for your answer",
-    "wanted": "built at the first use",
-    "denied": "denied",
-    "failed": "failed",
-    "off": "not built",
-    "unavailable": "not built",
-}
-_STYLES = {"failed": "$error", "denied": "$warning", "building": "$accent", "asked": "$warning"}
+_STYLES = {"": "$muted", "live": "$accent", "warning": "$warning", "error": "$error"}
 
 
 @dataclass(frozen=True)
@@ -136,18 +122,7 @@ def about_disk(skill: Object) -> Content:
 
 def about_packages(skill: Object) -> Content:
     """How a skill stands with its packages, and what is to be done; empty when there is nothing to say."""
-    lines: list[tuple[str, str]] = []
-    environment = skill.get("environment")
-    if environment:
-        status = str(environment.get("status"))
-        detail = one_line(str(environment.get("detail") or "")) if status == "building" else ""
-        text = f"packages {_STATUS.get(status, clean(status))}: {named(environment)}"
-        lines.append((text + (f" · {detail}" if detail else ""), _STYLES.get(status, "$muted")))
-    warnings = [clean(str(text)) for text in skill.get("warnings") or ()]
-    lines += [(f"! {text}", "$warning") for text in warnings[:WARNINGS]]
-    if len(warnings) > WARNINGS:
-        lines.append((f"! and {len(warnings) - WARNINGS} more", "$warning"))
-    return Content("\n").join(Content.styled(text, style) for text, style in lines)
+    return Content("\n").join(Content.styled(text, _STYLES[kind]) for text, kind in standing(skill))
 
 
 def mark(suite: Suite | None) -> Content:

@@ -65,8 +65,6 @@ class Reach:
 
 
 def _line(hosts: list[str]) -> str:
-    if not hosts:
-        return "commands here reach no network; a host is allowed with --allow HOST, or by the request's network_policy"
-    options = " ".join(f"--allow {host}" for host in hosts[:MOST])
-    names = ", ".join(hosts[:MOST])
-    return f"commands here may not reach {names}; allow with {options}, or by the request's network_policy"
+    options = " ".join(f"--allow {host}" for host in hosts[:MOST]) or "--allow HOST"
+    what = f"may not reach {', '.join(hosts[:MOST])}" if hosts else "reach no network"
+    return f"commands here {what}; allow with {options} (in the TUI: Network), or by the request's network_policy"

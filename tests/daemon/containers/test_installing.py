@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
@@ -95,8 +96,8 @@ async def test_without_it_the_errors_say_how_to_allow_it(
             assert said in (await sh(box, f"PATH=$PATH:/run/tools; {command}", timeout_ms=60_000)).stderr, command
         result = await sh(box, "curl -sS https://api.example.org/v1 > out || echo failed")
         assert result.stderr.endswith(
-            "[commands here may not reach api.example.org; allow with --allow api.example.org, "
-            "or by the request's network_policy]\n"
+            "[commands here may not reach api.example.org; allow with --allow api.example.org "
+            "(in the TUI: Network), or by the request's network_policy]\n"
         )
         assert served.asked == []
     finally:
@@ -110,7 +111,7 @@ async def test_what_the_proxy_refused_is_named_when_the_command_failed(start_con
     failed = await sh(box, "curl -sSf https://api.example.org/x; curl -sSf http://other.example.org:81/")
     assert failed.stderr.splitlines()[-1] == (
         "[commands here may not reach api.example.org, other.example.org:81; allow with --allow api.example.org "
-        "--allow other.example.org:81, or by the request's network_policy]"
+        "--allow other.example.org:81 (in the TUI: Network), or by the request's network_policy]"
     )
     assert (await sh(box, "curl -s https://api.example.org/x; true")).stderr == ""
     assert (await sh(box, "exit 3")).stderr == ""  # the refusal before is not told twice
@@ -132,11 +133,8 @@ async def test_what_the_proxy_refused_is_named_when_the_command_failed(start_con
     ],
 )  # fmt: skip
 def test_hosts_are_read_from_what_programs_say(stderr: str, hosts: list[str]) -> None:
-    note = Reach(allowed=False).note(stderr)
-    assert [word for index, word in enumerate(note.split()) if note.split()[index - 1] == "--allow"] == [
-        *[f"{host}," if host == hosts[-1] else host for host in hosts],
-        *(["HOST,"] if not hosts else []),
-    ]
+    words = Reach(allowed=False).note(stderr).split()
+    assert [word for before, word in itertools.pairwise(words) if before == "--allow"] == (hosts or ["HOST"])
 
 
 def test_what_has_nothing_to_do_with_the_network_is_left_alone() -> None:

@@ -19,6 +19,7 @@ from skilldeck_tui.cli.many import Several, uploaded
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.client.types import Object, UploadedSkill
 from skilldeck_tui.client.upload import upload_folder
+from skilldeck_tui.packages import standing
 from skilldeck_tui.watching.watcher import FolderWatcher, WatchState
 
 skills_app = typer.Typer(help="Skills in the daemon; without a command, their list.", no_args_is_help=False)
@@ -181,7 +182,7 @@ def show(
     path: Annotated[str, typer.Argument(help="A file of it; without one, the list of files.")] = "",
     json: Json = False,
 ) -> None:
-    """The files of a skill, or the content of one."""
+    """The files of a skill, how it stands with its packages, or the content of one file."""
 
     async def work() -> None:
         wanted, version = split_version(name)
@@ -198,6 +199,8 @@ def show(
             [(f["path"], out.size(f["bytes"]), "x" if f["executable"] else "", f["sha256"][:12]) for f in tree],
             ("PATH", "SIZE", "", "SHA-256"),
         )
+        for line, kind in standing(skill) if version in ("", skill["latest_version"]) else ():
+            out.note(line, {"warning": "yellow", "error": "red"}.get(kind, "dim"))
 
     out.perform(work(), json)
 
