@@ -72,7 +72,7 @@ if [ "$1" = pip ] && [ -z "$VIRTUAL_ENV" ] && [ ! -e .venv ]; then
                 esac
                 set -- "$@" "$word"
             done
-            [ "$place" ] || set -- --prefix "$HOME/.local" --python python3 "$@"
+            [ "$place" ] || set -- --prefix "$HOME/.local" --python /run/bin/python3 "$@"
             set -- pip "$verb" "$@"
             ;;
     esac
@@ -82,6 +82,26 @@ for folder in $PATH; do
     if [ "$folder" != /run/bin ] && [ -x "$folder/uv" ]; then exec "$folder/uv" "$@"; fi
 done
 echo "uv is not in this sandbox: skilldeckd sandbox build brings it" >&2
+exit 127
+"""
+# npm takes the nearest folder above that has node_modules for the project. From /mnt/data that would be NODE_MODULES,
+# which is read-only.
+_NPM = """#!/bin/sh
+case "$PWD/" in /mnt/*) here=$PWD ;; *) here= ;; esac
+for word; do
+    case "$word" in -g|--global|--global=*|--location=*|--prefix|--prefix=*|-C) here= ;; esac
+done
+folder=$here
+while [ "$folder" ] && [ "$folder" != /mnt ]; do
+    if [ -e "$folder/package.json" ] || [ -d "$folder/node_modules" ]; then here=; fi
+    folder=${folder%/*}
+done
+[ "$here" ] && set -- --prefix "$here" "$@"
+IFS=:
+for folder in $PATH; do
+    if [ "$folder" != /run/bin ] && [ -x "$folder/npm" ]; then exec "$folder/npm" "$@"; fi
+done
+echo "npm is not in this sandbox" >&2
 exit 127
 """
 # Runs at every start of the interpreter, from a .pth file: nothing is imported that a start does not have anyway.
@@ -168,7 +188,10 @@ def arguments(
         for name, text in (("sandbox_layers.py", _ORDER), ("sandbox.pth", line)):
             argv += ["--perms", "0444", "--ro-bind-data", data("path", text.encode()), f"{over}/{name}"]
         argv += ["--remount-ro", over]
-    return argv + _node(base, environments)
+    node = _node(base, environments)
+    if node:
+        node += ["--perms", "0555", "--ro-bind-data", data("npm", _NPM.encode()), "/run/bin/npm"]
+    return argv + node
 
 
 def owners(environment: Environment) -> list[str]:

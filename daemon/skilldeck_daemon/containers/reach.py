@@ -48,7 +48,8 @@ class Reach:
         Args:
             failed: by its exit code; what a command that went well prints is its own.
         """
-        refused, self.refused = sorted(self.refused), set()
+        refused = sorted(self.refused)
+        self.refused.clear()
         if not self._limited:
             return ""
         if self._allowed:

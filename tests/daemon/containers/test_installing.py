@@ -41,8 +41,9 @@ async def box_of(start: Start, served: Index, tmp_path: Path, *allowed: str) -> 
     """A container with uv, that reaches the index when it is among `allowed`."""
     containers = await start(indexes=Indexes(served.python, served.npm), allow_private_hosts=["127.0.0.1"])
     tools = EnvironmentBuilder(containers, tmp_path / "data")._tools()
-    (tmp_path / "none").mkdir(exist_ok=True)
-    layer = Environment("0" * 64, tools.source)  # with one, `uv` is the sandbox's own
+    made = tools.source.parent / "made"  # with packages for Node, as most have
+    (made / "node/node_modules/of-the-sandbox").mkdir(parents=True)
+    layer = Environment("0" * 64, made, node=("of-the-sandbox",))
     spec = ContainerSpec("box", network=NetworkPolicy(allowed), binds=(tools,), environments=(layer,))
     return await containers.create(spec)
 
@@ -115,6 +116,8 @@ async def test_what_the_proxy_refused_is_named_when_the_command_failed(start_con
     )
     assert (await sh(box, "curl -s https://api.example.org/x; true")).stderr == ""
     assert (await sh(box, "exit 3")).stderr == ""  # the refusal before is not told twice
+    again = await sh(box, "curl -sSI https://third.example.org/")
+    assert "may not reach third.example.org; allow with --allow third.example.org " in again.stderr
 
 
 @pytest.mark.parametrize(

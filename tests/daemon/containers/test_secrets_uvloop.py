@@ -19,6 +19,7 @@ from daemon.containers.test_secrets import (
 )
 
 uvloop = pytest.importorskip("uvloop")
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy")
 
 __all__ = [
     "service",
