@@ -35,7 +35,7 @@ class Indexes:
 
     def chosen(self) -> dict[str, str]:
         """What pip, uv and npm are told, by variables: nothing of an index that they take anyway."""
-        said = {}
+        said: dict[str, str] = {}
         if self.python != PYPI:
             said |= {"PIP_INDEX_URL": self.python, "UV_DEFAULT_INDEX": self.python}
             if urlsplit(self.python).scheme == "http":
