@@ -173,6 +173,9 @@ def bench(
     ] = None,
     arm: Annotated[list[str] | None, typer.Option(help="With --skills: only this way of doing them.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="With --skills: only this task.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --skills: the tasks that check what was mended, not the others.")
+    ] = False,
     results: Annotated[
         Path | None,
         typer.Option(help="With --skills: a file of results; what is in it is not done again."),
@@ -194,6 +197,6 @@ def bench(
         from skilldeck_daemon.bench import skills as skill_tasks
 
         options = read_object(engine_options, "--engine-options") if engine_options else {}
-        raise typer.Exit(skill_tasks.run(skills, arm or (), task or (), as_json, options, results))
+        raise typer.Exit(skill_tasks.run(skills, arm or (), task or (), as_json, options, results, fresh))
     suites = (measure.GPU,) if gpu else (measure.REAL,) if real else suite or ()
     raise typer.Exit(measure.run(real or model, suites, rounds, as_json, markdown, mistralrs_python))

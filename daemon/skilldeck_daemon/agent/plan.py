@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from skilldeck_daemon.agent import history
+from skilldeck_daemon.agent.grounded import Verify
 from skilldeck_daemon.agent.left_out import without_absent
 from skilldeck_daemon.agent.live import LiveRun
 from skilldeck_daemon.agent.placement import Placer, hosted_auto, preload_of
@@ -21,7 +22,7 @@ from skilldeck_daemon.agent.prompt import Message, split_system, system_message,
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, text_bytes
 from skilldeck_daemon.agent.room import took_room
-from skilldeck_daemon.agent.skill_commands import NextTurn, SkillCommands, commands_ran
+from skilldeck_daemon.agent.skill_commands import PARTS, NextTurn, Part, SkillCommands, commands_ran
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
@@ -44,9 +45,6 @@ from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.item_kinds import Item, check_input
 from skilldeck_shared.errors import BadRequest
-
-Verify = Literal["off", "mark", "retry"]
-"""What is done about figures of an answer that nothing holds (`grounded.py`)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Plan:
     writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
     place them itself; `opening` are the items as the model reads them, `asked` the commands of the skill it is asked to
     run; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
-    user's words; `led`: a small model's next turn is chosen for it (`skill_commands.py`).
+    user's words; `led`: what of a small model's turns is chosen for it (`skill_commands.py`).
     """
 
     request: ResponseRequest
@@ -94,7 +92,7 @@ class Plan:
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
     verify: Verify = "off"
-    led: bool = True
+    led: Collection[Part] = PARTS
 
     @property
     def tools(self) -> list[Tool]:
@@ -161,13 +159,16 @@ class Plan:
             begin_call=turn.begin,
             commands_like=turn.like,
             answer=turn.answer,
+            held=turn.held,
         )
 
     def _next_turn(self, output: Sequence[Item]) -> NextTurn:
-        if self.preload is None or not self.preload.bare or not self.led:
+        if self.preload is None or not self.preload.bare:
             return NextTurn()
         files = [file.name for file in self.files.files.values() if file.path]
-        return (self.asked or SkillCommands()).next_turn(commands_ran(output), files, self.asked is not None)
+        ran = commands_ran(output)
+        turn = (self.asked or SkillCommands()).next_turn(ran, files, self.asked is not None)
+        return turn if turn.part(ran) in self.led else NextTurn()
 
     def _commands_tool(self) -> str:
         """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
@@ -203,7 +204,7 @@ class PlanBuilder:
         self._offer = offer or Offer()
         self.skills_preload = skills_preload
         self.verify = verify
-        self.led = True  # the bench measures what it is worth
+        self.led: Collection[Part] = PARTS  # the bench measures what each is worth
 
     async def build(
         self,
@@ -288,7 +289,7 @@ class PlanBuilder:
             opening=opening if preload is None else preload.opened(opening, around),
             asked=preload.asked(opening, around) if preload is not None else None,
             cache_salt=cache_salt(request.prompt_cache_key),
-            verify=self.verify,
+            verify=request.verify or self.verify,
             led=self.led,
         )
         return replace(plan, loosened=await _check(plan))

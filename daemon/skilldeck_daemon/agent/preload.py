@@ -26,7 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from skilldeck_daemon.agent.likeness import stems
 from skilldeck_daemon.agent.skill_commands import SkillCommands, filled
+from skilldeck_daemon.agent.skill_options import wanted
 from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
@@ -39,16 +41,6 @@ LONGEST = 32_000  # characters, however large the context is
 UNKNOWN = 4096  # tokens of a context whose size is not known
 FILE_MARK = "\n\n<file "
 """Begins what `Attachment.block` puts behind the user's words."""
-STEM = 5
-"""Letters by which words are compared: "summarize" is like "summarizes"."""
-COMMON = frozenset(
-    re.findall(
-        r"\w+",
-        "all and any are but can could does each every file for from give have how its make may mnt more not one only"
-        " our out please run should skill some tell text than that the them then there these they this use user uses"
-        " using was what when which will with would you your",
-    )
-)
 _FILE = re.compile(r'\n\n<file name="([^"]*)"(?: path="([^"]*)")?')
 _USE = r"\b(?:use|using|run|running|apply|call|execute|try)\b[^.?!\n]*?(?<![\w.-])"
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
@@ -107,7 +99,7 @@ class Preload:
             return named
         if first and len(names) == 1:
             return names
-        fitting = fits(said, around) if first and mark else ""
+        fitting = fits(said, around, _names(content)) if first and mark else ""
         return [fitting] if fitting else []
 
     def chosen(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
@@ -118,7 +110,7 @@ class Preload:
             if message["role"] != "user" or not isinstance(message["content"], str):
                 continue
             said, mark, _ = message["content"].partition(FILE_MARK)
-            fitting = fits(said, around) if mark else ""
+            fitting = fits(said, around, _names(message["content"])) if mark else ""
             for name in self.meant(message["content"], around, first=not found):
                 if name not in found and (name == fitting or _says(said, name)):
                     found.append(name)
@@ -150,12 +142,18 @@ class Preload:
         about = next(about for name, about in around.skills if name == meant[0])
         name = re.escape(meant[0])
         told = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
-        like = _says(said, meant[0]) or _stems(content_words(content)) & _stems(f"{meant[0]} {about}")
+        described = f"{meant[0]} {about}"
+        like = _says(said, meant[0]) or stems(content_words(content)) & stems(described)
         if not (told and not _QUESTION.match(said)) and not (mark and like):
             return None
         text = self._text(meant[0], content, self.bare)
-        commands = SkillCommands.of(text)
+        commands = SkillCommands.of(text, wanted(text, said, described, _names(content)))
         return commands if commands.lines or "/scripts/" in text else None
+
+
+def _names(content: str) -> list[str]:
+    """Of a message's files."""
+    return [name for name, _ in _FILE.findall(content)]
 
 
 def _paths(content: str) -> list[str]:
@@ -186,16 +184,19 @@ def content_words(content: str) -> str:
     return " ".join([said, *re.findall(r'name="([^"]*)"', files)])
 
 
-def fits(said: str, around: Surroundings) -> str:
-    """The one skill that has the most words in common with what was said; "" when there is none, or several."""
-    wanted = _stems(said)
-    likeness = [len(wanted & _stems(f"{name} {about}")) for name, about in around.skills]
-    best = max(likeness, default=0)
-    return around.skills[likeness.index(best)][0] if best and likeness.count(best) == 1 else ""
+def fits(said: str, around: Surroundings, files: Sequence[str] = ()) -> str:
+    """The one skill that has the most words in common with what was said; "" when there is none, or several.
 
-
-def _stems(text: str) -> set[str]:
-    return {word[:STEM] for word in re.findall(r"[^\W_]{3,}", text.lower()) if word not in COMMON}
+    Of several that have as many, the one that has most without the names of the `files`: `csv` says little.
+    """
+    plain = said
+    for name in files:
+        plain = plain.replace(name, " ")
+    whole, bare = stems(said), stems(plain)
+    of = [stems(f"{name} {about}") for name, about in around.skills]
+    likeness = [(len(whole & words), len(bare & words)) for words in of]
+    best = max(likeness, default=(0, 0))
+    return around.skills[likeness.index(best)][0] if best[0] and likeness.count(best) == 1 else ""
 
 
 def _block(name: str, text: str, room: int) -> str:

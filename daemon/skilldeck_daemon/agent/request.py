@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from skilldeck_daemon.agent.grounded import VERIFIES, Verify
 from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
@@ -79,6 +80,7 @@ class ResponseRequest:
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     user: str | None = None
+    verify: Verify | None = None  # what is done about figures that nothing holds; None: as the settings say
 
     @property
     def logprobs(self) -> bool:
@@ -155,7 +157,14 @@ class ResponseRequest:
             prompt_cache_key=fields.string("prompt_cache_key", maximum=1024),
             safety_identifier=fields.string("safety_identifier", maximum=64),
             user=fields.string("user", maximum=1024),
+            verify=verify_of(fields),
         )
+
+
+def verify_of(fields: Fields) -> Verify | None:
+    """`verify`: a field of our own in each of the three APIs."""
+    given = fields.string("verify", choices=VERIFIES)
+    return next((one for one in VERIFIES if one == given), None)
 
 
 def _conversation(fields: Fields) -> str | None:

@@ -1,16 +1,22 @@
 """Room in a model's context: what took it, and how a run goes on when its own commands printed too much.
 
 A run that has worked for an hour must not end because one more output does not fit: the longest outputs of this run
-are cut, the longest first, before anything else gives way. A prompt that cannot fit says what took the room.
+are cut, the longest first, before anything else gives way. With truncation "auto" what was before the run gives way as
+well, before the context is full (`ANSWER`): its outputs first, then its oldest turns. A prompt that cannot fit says
+what took the room.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-Message = dict[str, Any]
+from skilldeck_daemon.agent.prompt import Message, shorten
+from skilldeck_daemon.agent.response import text_bytes
+from skilldeck_daemon.engine.base import ChatModel, ChatRequest
+
+ANSWER = 512
+"""Tokens that are left for an answer, of a small context an eighth, before the history is as long as it may be."""
 
 LEAST = 800
 """Characters of an output that are left in any case."""
@@ -20,9 +26,29 @@ _PARTS = (
 )
 
 
-def shorter_outputs(messages: Sequence[Message], first: int) -> list[Message] | None:
-    """With the longest output from `first` on cut to half; None when none of them is long."""
-    places = [place for place in range(first, len(messages)) if messages[place]["role"] == "tool"]
+async def tight(model: ChatModel, chat: ChatRequest) -> bool:
+    """Whether the prompt leaves too little for an answer. It is counted only where it may be so, as a token is at least
+    a byte."""
+    context = model.info.context
+    most = context - min(ANSWER, context // 8, chat.max_tokens or ANSWER)
+    if not context or text_bytes(chat) <= most:
+        return False
+    tokens, counted = await model.measure(chat)
+    return counted and tokens > most
+
+
+def shorter_history(messages: Sequence[Message]) -> list[Message] | None:
+    """With the longest older output cut to half, or without the oldest turns; None when there is neither. Outputs that
+    nothing was said to yet are not old."""
+    last = len(messages)
+    while last and messages[last - 1]["role"] == "tool":
+        last -= 1
+    return shorter_outputs(messages, 0, last) or shorten(messages)
+
+
+def shorter_outputs(messages: Sequence[Message], first: int, last: int | None = None) -> list[Message] | None:
+    """With the longest output from `first` on (and before `last`) cut to half; None when none of them is long."""
+    places = [place for place, message in enumerate(messages[:last]) if place >= first and message["role"] == "tool"]
     longest = max(places, key=lambda place: len(_text(messages[place])), default=None)
     if longest is None or len(_text(messages[longest])) <= LEAST:
         return None

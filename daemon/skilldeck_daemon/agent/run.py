@@ -23,9 +23,9 @@ from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry,
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, told
 from skilldeck_daemon.agent.plan import Plan
-from skilldeck_daemon.agent.prompt import Message, shorten
+from skilldeck_daemon.agent.prompt import Message
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
-from skilldeck_daemon.agent.room import shorter_outputs, took_room
+from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight, took_room
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.attachments.url_files import Page
@@ -270,7 +270,7 @@ class Run:
                     doubted = [asked_again(places)]
                     continue
                 if places:
-                    self._response["skilldeck"] = {"ungrounded": places}
+                    self._tell(ungrounded=places)
                 return "completed"
             if self._leaving:
                 return "cancelled"
@@ -297,10 +297,15 @@ class Run:
     async def _turn(
         self, base: list[Message], messages: list[Message], choice: Any, room: int | None
     ) -> tuple[Turn, list[Message]]:
-        """One turn of the model. Until it fits, the longest outputs of this run are cut, and with truncation "auto" the
-        oldest messages give way."""
+        """One turn of the model. Until it fits, the longest outputs of this run are cut, and with truncation "auto"
+        what was before gives way."""
+        auto = self.request.truncation == "auto"
         while True:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.told)
+            if auto and await tight(self._plan.model, chat) and (shorter := shorter_history(base)) is not None:
+                messages, base = shorter + messages[len(base) :], shorter
+                self._tell(shortened=True)
+                continue
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
             try:
@@ -311,12 +316,12 @@ class Run:
                 if cut is not None:
                     messages = cut
                     continue
-                shorter = shorten(base) if self.request.truncation == "auto" else None
+                shorter = shorter_history(base) if auto else None
                 if shorter is None:
                     error.hint = f"{error.hint} {took_room(messages)}".strip()
                     raise
-                messages = shorter + messages[len(base) :]
-                base = shorter
+                messages, base = shorter + messages[len(base) :], shorter
+                self._tell(shortened=True)
                 continue
             except asyncio.CancelledError:
                 self._account(begun, _stopped(chat.spent))
@@ -348,6 +353,10 @@ class Run:
         self.stop_sequence = finished.stop_sequence
         self._response["usage"] = usage_of(self.usage)
         self.timeline.append(turn_entry(begun, finished))
+
+    def _tell(self, **more: Any) -> None:
+        """What a response has no field for, beside it."""
+        self._response["skilldeck"] = {**self._response.get("skilldeck", {}), **more}
 
     # -- limits
 

@@ -8,20 +8,24 @@ A model that calls the shell by a block of commands (`engine/chat/styles.py`) is
   turn has no block, and reads what was printed last. With a sentence behind it, Qwen2.5-Coder-0.5B gave 4 right answers
   of 15, most of them that sentence again; with the sentence before it 15.
 
-After a command that failed the turn is the model's: begun for it, Qwen2.5-Coder-0.5B ran the very same again.
-Steps that are numbered are gone through in their order. All of it is taken from the instructions alone; what else is
-in a block (setting up, changing folders) is no command here.
+After a command that failed the next one is begun where the error says what to change (`retries.py`); begun as the first
+was, Qwen2.5-Coder-0.5B ran the very same again. An answer that begins to repeat what was printed goes on to its end:
+small models stop behind the first line of a list. Steps that are numbered are gone through in their order. All of it
+is taken from the instructions alone; what else is in a block (setting up, changing folders) is no command here.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+from skilldeck_daemon.agent.retries import ON, retry
+from skilldeck_daemon.agent.skill_options import Option
 from skilldeck_daemon.agent.skill_paths import FOLDER
+from skilldeck_daemon.engine.grammar.text import pattern
 from skilldeck_daemon.wire.item_kinds import Item
 
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
@@ -36,24 +40,38 @@ _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBERED = re.compile(r"^[ \t#*]*(?:step )?\d[.):]", re.M | re.I)
 RAN = "The command ran well. Answer with what it printed:"
 FAILED = "Answer with what the command printed:"
+LINES, CHARACTERS, LINE = 30, 1500, 100
+"""Of an output that an answer may repeat wholly."""
 FAILURES = 3
 """Commands that fail one after the other before the model is to answer with what it has."""
 
 
+Part = Literal["commands", "retries", "answers"]
+PARTS: frozenset[Part] = frozenset(get_args(Part))
+"""What of a small model's turns is chosen for it: the commands of a skill, those after one that failed, answers."""
+
+
 class Ran(NamedTuple):
-    """A command of this run, and whether it ended well."""
+    """A command of this run, whether it ended well, and what it printed."""
 
     command: str
     well: bool
+    printed: str = ""
 
 
 class NextTurn(NamedTuple):
     """begin: the turn is a block of commands that begins so; None: the model's choice. like: first words of commands
-    that may follow in the block, none: any. answer: how the turn is asked for, which is words and not a block; ""."""
+    that may follow in the block, none: any. answer: how the turn is asked for, which is words and not a block; "".
+    held: all that the model writes in it, as a terminal of a grammar; "": anything."""
 
     begin: str | None = None
     like: tuple[str, ...] = ()
     answer: str = ""
+    held: str = ""
+
+    def part(self, ran: Sequence[Ran]) -> Part:
+        """Which part of the help it is, after these commands."""
+        return "answers" if self.answer else "retries" if ran and not ran[-1].well else "commands"
 
 
 def commands_ran(output: Sequence[Item]) -> list[Ran]:
@@ -64,7 +82,8 @@ def commands_ran(output: Sequence[Item]) -> list[Ran]:
         if item.get("type") == "shell_call_output" and item["call_id"] in calls:
             entries = item["output"]
             command = "\n".join(calls[item["call_id"]]["action"]["commands"])
-            ran.append(Ran(command, all(entry["outcome"].get("exit_code") == 0 for entry in entries)))
+            well = all(entry["outcome"].get("exit_code") == 0 for entry in entries)
+            ran.append(Ran(command, well, "\n".join(entry["stdout"] + entry["stderr"] for entry in entries)))
     return ran
 
 
@@ -81,13 +100,16 @@ def filled(instructions: str, path: str) -> str:
 
 @dataclass(frozen=True)
 class SkillCommands:
-    """The command lines of the instructions, those of the skill's own scripts where there are any."""
+    """The command lines of the instructions, those of the skill's own scripts where there are any. `options`: what the
+    request asks for of them."""
 
     lines: tuple[str, ...] = ()
     steps: bool = False
+    text: str = ""
+    options: tuple[Option, ...] = ()
 
     @classmethod
-    def of(cls, instructions: str) -> SkillCommands:
+    def of(cls, instructions: str, options: Iterable[Option] = ()) -> SkillCommands:
         lines: list[str] = []
         for block in _BLOCK.finditer(instructions):
             body = re.sub(r"[ \t]*\\\n[ \t]*", " ", block["body"])
@@ -95,7 +117,8 @@ class SkillCommands:
             lines += [line for line in written if line and line[0] != "#" and not _SETTING_UP.match(line)]
         own = [line for line in lines if _OWN.search(line)]
         own = own or [line for line in _INLINE.findall(_BLOCK.sub("", instructions)) if " " in line]
-        return cls(tuple(dict.fromkeys(own or lines)), len(_NUMBERED.findall(instructions)) >= len(own) > 1)
+        steps = len(_NUMBERED.findall(instructions)) >= len(own) > 1
+        return cls(tuple(dict.fromkeys(own or lines)), steps, instructions, tuple(options))
 
     def beginning(self, ran: Sequence[Ran] = ()) -> str:
         """What all of them begin with, in whole words or folders, up to what is to be filled in; of steps the next."""
@@ -103,10 +126,12 @@ class SkillCommands:
         left = [line for line in self.lines if not all(path in done for path in _OWN.findall(line))]
         shared = left[0] if self.steps and left else _shared(self.lines)
         place = _PLACEHOLDER.search(shared)
-        if shared not in self.lines or place:
-            shared = shared[: place.start()] if place else shared
-            shared = shared[: max(shared.rfind(" "), shared.rfind("/")) + 1]
-        return shared.rstrip(" -\"'")
+        if shared in self.lines and not place:
+            return " ".join([shared, *(option.name for option in self.options)])
+        shared = shared[: place.start()] if place else shared
+        whole = shared[: max(shared.rfind(" "), shared.rfind("/")) + 1]
+        quote = shared[len(whole) :] if shared[len(whole) :] in ("'", '"') else ""  # what is filled in stands in quotes
+        return f"{whole}{quote}" if quote else whole.rstrip(" -\"'")
 
     @property
     def first_words(self) -> tuple[str, ...]:
@@ -126,13 +151,34 @@ class SkillCommands:
         well = "\n".join(one.command for one in ran if one.well)
         seen = all(path in well for path in self.scripts)
         if same or failing or (self.scripts and ran[-1].well and seen and all(name in well for name in files)):
-            return NextTurn(answer=RAN if ran[-1].well else FAILED)
-        next_step = self.steps and ran[-1].well and not seen
-        return self._begun(ran) if asked and next_step else NextTurn()
+            return NextTurn(answer=RAN, held=wholly(ran[-1].printed)) if ran[-1].well else NextTurn(answer=FAILED)
+        if not ran[-1].well:
+            return self._once_more(ran[-1])
+        return self._begun(ran) if asked and self.steps and not seen else NextTurn()
 
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)
-        return NextTurn(begin, self.first_words if begin else ())
+        goes_on = not ran and self.options and self.options[-1].value and begin.endswith(self.options[-1].name)
+        return NextTurn(begin, self.first_words if begin else (), held=ON if goes_on else "")
+
+    def _once_more(self, failed: Ran) -> NextTurn:
+        script = next((path for path in _OWN.findall(failed.command) if path in self.scripts), "")
+        found = retry(failed.command.strip(), script, failed.printed, self.text) if script else None
+        return NextTurn() if found is None else NextTurn(found.begin, self.first_words, held=found.held)
+
+
+def wholly(printed: str) -> str:
+    """What an answer may be: not only the first lines of an output of several, and of one short line it begins with
+    that. As a terminal of a grammar; "" for an output that is too long to be repeated."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    if not lines or len(lines) > LINES or len(printed) > CHARACTERS:
+        return ""
+    if len(lines) == 1:
+        return pattern(rf"{re.escape(lines[0])}(.|\n)*") if len(lines[0]) <= LINE else ""
+    begun = ""
+    for line in reversed(lines[:-1]):
+        begun = rf"[ \t]*([-*] )?{re.escape(line)}[ \t]*(\n[ \t\n]*({begun})?)?"
+    return rf"/(.|\n)+/ & ~{pattern(begun)}"
 
 
 def _shared(lines: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """The ways in which `skilldeckd bench --skills` has a model carry out a task, all on the same weights.
 
-`ours` is the product as it comes; the other arms of ours are that with one of its parts switched off, or both. `plain`
-is the loop that examples of SDKs show: one shell function, the skills listed with their paths, the outputs given back
-until the model answers. It runs on the same server, so calls in the model's text are read for it as well.
+`ours` is the product as it comes; the other arms of ours are that with one or several of its parts switched off.
+`plain` is the loop that examples of SDKs show: one shell function, the skills listed with their paths, the outputs
+given back until the model answers. It runs on the same server, so calls in the model's text are read for it as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.skill_commands import PARTS, Part
 from skilldeck_daemon.bench.skill_tasks import Deed, Task
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.container import Container
@@ -26,6 +27,7 @@ from skilldeck_shared.errors import SkilldeckError
 
 MAX_CALLS = 8
 MAX_TOKENS = 700
+PRINTED = 4000  # characters of an output that are kept with a result
 LARGEST = 1 << 16  # bytes of a file that is looked at
 PLAIN = (
     "You are a helpful assistant. You can run commands with the shell function; the user's files are in /mnt/data."
@@ -52,14 +54,16 @@ class Arm:
     plain: bool = False
     preload: str = "named"
     call_style: str = "auto"
-    led: bool = True
+    led: frozenset[Part] = PARTS
 
 
 ARMS: tuple[Arm, ...] = (
     Arm("plain", plain=True),
     Arm("ours"),
     Arm("ours, SKILL.md not opened", preload="none"),
-    Arm("ours, turns left to the model", led=False),
+    Arm("ours, turns left to the model", led=frozenset()),
+    Arm("ours, failed commands left to the model", led=PARTS - {"retries"}),
+    Arm("ours, answers left to the model", led=PARTS - {"answers"}),
     Arm("ours, calls in JSON", call_style="json"),
     Arm("ours, neither", preload="none", call_style="json"),
 )
@@ -103,6 +107,7 @@ class Bench:
                 commands = calls[item["call_id"]]["action"]["commands"]
                 for command, entry in zip(commands, item["output"], strict=False):
                     deed.commands.append((command, entry["outcome"].get("exit_code")))
+                    deed.printed = f"{entry['stdout']}{entry['stderr']}"[:PRINTED]
         deed.turns = sum(entry["kind"] == "turn" for entry in run.timeline)
         if containers and task.made:
             container = await self._core.services.environments.open(containers[-1])
@@ -158,6 +163,8 @@ def _count(response: Mapping[str, Any], deed: Deed) -> None:
     if response["error"]:
         deed.ended = str(response["error"]["message"])
     messages = [item for item in response["output"] if item["type"] == "message"]
+    places = (response.get("skilldeck") or {}).get("ungrounded") or []
+    deed.unsupported = [place["text"] for place in places]
     deed.answer = "".join(part.get("text", "") for part in messages[-1]["content"]) if messages else ""
 
 

@@ -57,15 +57,17 @@ def run(
     as_json: bool = False,
     engine_options: dict[str, Any] | None = None,
     kept: Path | None = None,
+    fresh: bool = False,
 ) -> int:
     """Carry out and print; returns the exit status.
 
     Args:
         arms, tasks: names, or beginnings of names, of those that are wanted; empty: all.
         kept: a file of results, one a line: what is in it is not done again, and what is done is added.
+        fresh: the tasks that check what was mended (fresh.toml), not the others.
     """
     chosen_arms = _chosen(ARMS, arms, "arm")
-    chosen_tasks = _chosen(load(), tasks, "task")
+    chosen_tasks = _chosen(load(fresh=fresh), tasks, "task")
     there = [Result.read(line) for line in kept.read_text().splitlines()] if kept and kept.exists() else []
     done = {(result.model, result.arm, result.task): result for result in there}
     for model in models:

@@ -21,7 +21,7 @@ SAMPLING = {
 COMMON = {
     *("model", "metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_options", "moderation"),
     *("prompt_cache_retention", "safety_identifier", "service_tier", "store", "stream", "stream_options"),
-    *("tool_choice", "tools", "top_logprobs", "user"),
+    *("tool_choice", "tools", "top_logprobs", "user", "verify"),
 }
 RESPONSES = (
     SAMPLING
@@ -46,7 +46,7 @@ MESSAGES = {
     *("model", "messages", "max_tokens", "system", "metadata", "stop_sequences", "stream", "temperature", "top_k"),
     *("top_p", "tools", "tool_choice", "thinking", "output_config", "output_format", "container", "mcp_servers"),
     *("context_management", "cache_control", "service_tier", "speed", "thread", "diagnostics", "inference_geo"),
-    *("betas", "chat_template_kwargs", "fallbacks"),
+    *("betas", "chat_template_kwargs", "fallbacks", "verify"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skilldeck_daemon.agent.room import LEAST, shorter_outputs, took_room
+from skilldeck_daemon.agent.room import LEAST, shorter_history, shorter_outputs, took_room
 
 USER = {"role": "user", "content": "Go."}
 
@@ -48,3 +48,17 @@ def test_an_error_says_what_took_the_room() -> None:
         " instructions and lists 100, what was said 7."
     )
     assert took_room([USER]) == ""
+
+
+def test_of_a_history_the_older_outputs_give_way_and_then_its_oldest_turns() -> None:
+    newest = output(9_000)
+    history = [USER, output(6_000), {"role": "assistant", "content": "Done."}, USER, newest]
+    cut = shorter_history(history)
+    assert cut is not None
+    assert len(cut[1]["content"]) < 3_100
+    assert cut[2:] == history[2:]
+    for _ in range(9):
+        last, cut = cut, shorter_history(cut)
+        if cut is None:
+            break
+    assert last == [USER, newest]  # nothing was said to it yet

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands, filled
+from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands, filled, wholly
+from skilldeck_daemon.agent.skill_options import Option
+from support.grammars import follows
 
 AT = "/mnt/skills/x/scripts"
 
@@ -32,6 +34,7 @@ def block(*lines: str) -> str:
             (f"python3 {AT}/a.py --all <file>",),
             f"python3 {AT}/a.py --all",
         ),
+        (block(f'bash {AT}/a.sh "<name>" <n>'), (f'bash {AT}/a.sh "<name>" <n>',), f'bash {AT}/a.sh "'),
         (block("pdftotext <file> -"), ("pdftotext <file> -",), "pdftotext"),
         (f"Run `python3 {AT}/a.py INPUT`, see `{AT}/b.md`.", (f"python3 {AT}/a.py INPUT",), f"python3 {AT}/a.py"),
         (block("ls") + block("wc -l <file>"), ("ls", "wc -l <file>"), ""),
@@ -88,3 +91,45 @@ def test_numbered_steps_are_gone_through_in_their_order() -> None:
 def test_the_only_file_stands_where_a_command_wants_one(line: str, shown: str) -> None:
     assert filled(f"Give it a <file>.\n{block(line)}", "/mnt/data/a.csv") == f"Give it a <file>.\n{block(shown)}"
     assert filled(block("cat <file>"), "/mnt/data/a b.csv") == block("cat '/mnt/data/a b.csv'")
+
+
+def test_options_that_are_asked_for_stand_behind_a_whole_command_and_wait_for_their_value() -> None:
+    shown = block(f"python3 {AT}/a.py a.csv")
+    full, output = Option("--full", "", "all"), Option("--output", "PATH", "where to")
+    begun = SkillCommands.of(shown, [full]).next_turn([], ["a.csv"], asked=True)
+    assert (begun.begin, begun.held) == (f"python3 {AT}/a.py a.csv --full", "")
+    begun = SkillCommands.of(shown, [full, output]).next_turn([], ["a.csv"], asked=True)
+    assert begun.begin == f"python3 {AT}/a.py a.csv --full --output"
+    assert begun.held
+    open_place = SkillCommands.of(block(f"python3 {AT}/a.py <file>"), [full])
+    assert open_place.next_turn([], ["a.csv"], asked=True).begin == f"python3 {AT}/a.py"
+
+
+def test_a_command_that_failed_is_begun_again_where_the_error_says_how() -> None:
+    commands = SkillCommands.of(block(f"python3 {AT}/a.py <file>"))
+    failed = Ran(f"python3 {AT}/a.py a.csv", False, "run again with --rate\n")
+    assert commands.next_turn([failed], ["a.csv"], asked=True).begin == f"python3 {AT}/a.py a.csv --rate"
+    assert commands.next_turn([failed._replace(command="ls a.csv")], ["a.csv"], asked=True) == NextTurn()
+
+
+@pytest.mark.parametrize(
+    ("answer", "allowed"),
+    [
+        ("  4 the", False),
+        ("4 the\n3 river", False),
+        ("- 4 the\n- 3 river\n", False),
+        ("4 the\n  3 river\n  2 lantern", True),
+        ("4 the\n3 river, and so on", True),
+        ("the, river and lantern", True),
+        ("2 lantern", True),
+    ],
+)
+def test_an_answer_that_repeats_an_output_does_not_stop_in_it(answer: str, allowed: bool) -> None:
+    assert follows(wholly("  4 the\n  3 river\n  2 lantern\n"), answer) is allowed
+
+
+def test_of_one_short_line_an_answer_begins_with_it_and_long_outputs_are_answered_as_it_comes() -> None:
+    assert follows(wholly("1944\n"), "1944")
+    assert follows(wholly("4.5 (fails)\n"), "4.5 (fails), so choose a darker one.")
+    assert not follows(wholly("1944\n"), "MMCDXLIV")
+    assert wholly("") == wholly("a\n" * 40) == wholly(f"{'a' * 2000}\nb") == wholly("a" * 200) == ""

@@ -111,6 +111,18 @@ async def test_what_is_counted_too_long_is_refused_before_it_begins_in_the_words
     assert [error["param"] for error in errors.values()] == ["input", "messages", "messages"]
 
 
+async def test_with_truncation_auto_the_history_gives_way_before_the_answer_has_no_room() -> None:
+    with ScriptedModel(Turn("ok"), Turn("ok"), paths=LLAMA_CPP, context=4000) as server:
+        async with running(load=False, engine="remote", remote_url=server.url) as daemon:
+            await daemon.daemon.services.models.load(
+                "", name="scripted", engine="remote", options={"remote_url": server.url}
+            )
+            said = [{"role": "user", "content": f"{number} " + "word " * 900} for number in range(4)]
+            responses = [await daemon.respond(items, truncation="auto") for items in (said, said[:3])]
+    assert [len(request["messages"]) for request in server.requests] == [3, 3]  # 4 fit, with 400 tokens to answer
+    assert [response.get("skilldeck") for response in responses] == [{"shortened": True}, None]
+
+
 def test_the_option_that_gives_more_context_is_named_where_the_model_has_more() -> None:
     assert '{"context": 32768}' in ModelInfo("m", "llamacpp", context=4096, longest=32768).lengthening
     assert ModelInfo("m", "llamacpp", context=4096, longest=4096).lengthening == ""

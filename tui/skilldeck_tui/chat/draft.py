@@ -67,6 +67,7 @@ class Draft:
             "model": self.model or "default",
             "input": [{"type": "message", "role": "user", "content": content}],
             "tools": [{"type": "shell", "environment": environment}],
+            "truncation": "auto",  # a session goes on when its beginning no longer fits; the run's footer says so
         }
 
 

@@ -46,6 +46,8 @@ class Deed:
     turns: int = 0
     tokens: int = 0
     ended: str = ""  # completed, or why not
+    unsupported: list[str] = field(default_factory=list)  # what of the answer nothing holds that was read
+    printed: str = ""  # by the last command
 
 
 class Verdict(NamedTuple):
@@ -56,18 +58,19 @@ class Verdict(NamedTuple):
     why: str = ""
 
 
-def load(source: Path | None = None) -> list[Task]:
-    """All tasks. Raises KeyError, FileNotFoundError when one is not written well."""
+def load(source: Path | None = None, fresh: bool = False) -> list[Task]:
+    """All tasks, or those of fresh.toml. Raises KeyError, FileNotFoundError when one is not written well."""
     with as_file(files(__package__)) as folder:
-        raw = tomllib.loads((source or folder / "tasks.toml").read_text(encoding="utf-8"))["task"]
+        source = source or folder / ("fresh.toml" if fresh else "tasks.toml")
+        raw = tomllib.loads(source.read_text(encoding="utf-8"))["task"]
         return [_task(entry, folder / "skills") for entry in raw]
 
 
 def _task(raw: Mapping[str, Any], own: Path) -> Task:
-    more = own.parent / "more"
+    more, fresh = own.parent / "more", own.parent / "fresh"
 
     def place(name: str) -> Path:
-        found = next((root / name for root in (own, more, examples_dir()) if (root / name).exists()), None)
+        found = next((root / name for root in (own, more, fresh, examples_dir()) if (root / name).exists()), None)
         if found is None:
             raise FileNotFoundError(f"{raw['name']}: there is no {name}")
         return found

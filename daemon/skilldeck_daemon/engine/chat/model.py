@@ -108,7 +108,9 @@ class TokenChatModel:
         thinks = "reasoning_begin" in self.family.write or any(
             mark and mark in source for mark in (self.family.think_open, self.family.think_close)
         )
-        self._grammars = Grammars(self.vocabulary, self.family, size, self.stop_ids, self._silent, thinks=thinks)
+        self._grammars = Grammars(
+            self.vocabulary, self.family, size, self.stop_ids, self._silent, thinks=thinks, in_text=tool_text
+        )
         self._generation = files.generation
 
     def _end_ids(self, files: ModelFiles) -> frozenset[int]:
@@ -288,6 +290,8 @@ class TokenChatModel:
         mask = None
         if self.caps.grammar and not fenced:
             mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)
+        elif self.caps.grammar and request.held and (begun or request.answer):
+            mask = await self._grammars.terminal(request.held)
         generation = GenRequest(
             id=f"gen_{uuid4().hex[:16]}",
             prompt_ids=ids,

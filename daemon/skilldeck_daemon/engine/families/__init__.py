@@ -3,8 +3,9 @@
 One JSON file per family. `detect` holds the strings that a family's chat template contains; `calls` says how the
 parser reads a call (`body` chooses the reader in `parsing_bodies.py`), `write` how the grammar makes the model write
 one. `variants` replace parts when their own `detect` strings are in the template too. `text_calls` says that models of
-the family write calls as plain JSON too (`text_calls.py`). A template of no known family is `generic`: what it shows
-of tools is in a form nobody here reads, so tools and calls are told as plain text.
+the family write calls as plain JSON too (`text_calls.py`), with an empty `write.trigger` in no other form. A template
+of no known family is `generic`: what it shows of tools is in a form nobody here reads, so tools and calls are told as
+plain text.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
@@ -30,10 +31,12 @@ from skilldeck_daemon.engine.checks import ToolPlan
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.grammar.holding import SIMPLER, Held, Holder, reason
-from skilldeck_daemon.engine.grammar.text import turn_grammar
+from skilldeck_daemon.engine.grammar.text import terminal_grammar, turn_grammar
 from skilldeck_daemon.engine.grammar.trial import TrialVocabulary, Verdict, tried
 from skilldeck_daemon.engine.vocabularies import load_vocabulary
 from skilldeck_shared.errors import BadRequest
+
+log = logging.getLogger(__name__)
 
 COMPILED = 64  # compiled grammars kept for each model
 COMPILED_MIB = 512  # and how large they may be together, as far as they were measured
@@ -165,8 +168,11 @@ class Grammars:
         silent: Collection[int] = (),
         *,
         thinks: bool = True,
+        in_text: bool = True,
     ) -> None:
-        """`thinks`: whether the model was made to reason; one that was not may not begin to under a grammar."""
+        """`thinks`: whether the model was made to reason; one that was not may not begin to under a grammar.
+        `in_text`: see `turn_grammar`."""
+        self._in_text = in_text
         self._family = family
         self._thinks = thinks
         self._size = size
@@ -219,6 +225,7 @@ class Grammars:
                 parallel=request.parallel_tool_calls,
                 in_reasoning=in_reasoning,
                 thought=thought,
+                in_text=self._in_text,
             )
 
         trying: Held | None = held
@@ -229,20 +236,31 @@ class Grammars:
                 # What is sound by itself may be too much together. Reasoning is our own rule: tried once without it.
                 verdict = await self._verdict(grammar(trying), False)
             if not verdict.problem:
-                spec = {
-                    "grammar": grammar(trying, in_reasoning=in_reasoning, thought=thought),
-                    "vocab": self._size,
-                    "stop_ids": self._stop_ids,
-                    "silent": self._silent,
-                    "mib": verdict.mib,
-                }
                 try:
-                    return await asyncio.to_thread(GrammarMask, self._backend, json.loads(json.dumps(spec)))
+                    return await self._made(grammar(trying, in_reasoning=in_reasoning, thought=thought), verdict.mib)
                 except ValueError as err:
                     verdict = Verdict(str(err))
             why = why or (verdict.problem if verdict.fatal else reason(verdict.problem))
             trying = self._holder.loosened(trying)
         raise BadRequest(f"The tools and the output format do not compile together: {why}", SIMPLER, param="tools")
+
+    async def terminal(self, body: str) -> LogitMask | None:
+        """A turn that is one terminal of our own making (`ChatRequest.held`); None, logged, if it does not compile."""
+        try:
+            return await self._made(terminal_grammar(body))
+        except ValueError as error:
+            log.warning("a turn is not held, for its grammar does not compile: %s", error)
+            return None
+
+    async def _made(self, grammar: str, mib: int = 0) -> GrammarMask:
+        spec = {
+            "grammar": grammar,
+            "vocab": self._size,
+            "stop_ids": self._stop_ids,
+            "silent": self._silent,
+            "mib": mib,
+        }
+        return await asyncio.to_thread(GrammarMask, self._backend, json.loads(json.dumps(spec)))
 
 
 def _thought_limit(max_new: int) -> int:

@@ -17,12 +17,17 @@ from skilldeck_daemon.engine.checks import Tool, ToolPlan
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN
 from skilldeck_daemon.engine.parsing.tags import schema_types
+from skilldeck_daemon.engine.parsing.text_call_candidate import ARGUMENT_KEYS, FENCES, NAME_KEYS
 
 WHITE_SPACE = 8  # most white space between two parts of a call: room for an indented style, none to dawdle in
 JSON_WHITE_SPACE = 24
 LEAST_THOUGHT = 64  # characters, where a prompt has opened the reasoning already
 ANY = r"/(.|\n)*/"
+NAMED_IN_TEXT = 24
+"""Tools of a request up to which a call in the text is held: each is one more text to look out for."""
 GAP = r"/[ \n]{1,3}/"
+_GAP = r"[ \n\t]{0,8}"
+_CLOSING = rf"/{_GAP}\}}/"
 
 
 def literal(text: str) -> str:
@@ -73,9 +78,11 @@ def turn_grammar(
     parallel: bool,
     in_reasoning: bool,
     thought: int,
+    in_text: bool = True,
 ) -> str:
     """The grammar of one turn. plan.mode required: only calls; a response_format: only JSON, or calls if there are
-    tools; mode none: text without calls; else free text in which what begins like a call must be one.
+    tools; mode none: text without calls; else free text in which what begins like a call must be one; `in_text`: also
+    where it begins as JSON in the text does (`parsing/text_calls.py`), in families whose models write it so.
 
     `thought`: characters of reasoning before calls or JSON that are demanded; 0 for a model that does not reason.
     """
@@ -88,12 +95,13 @@ def turn_grammar(
     elif answer:
         body = answer
     elif plan.mode == "none":
-        lark.rule("CALL", f"{ANY} {literal(family.write['trigger'])} {ANY}")
-        lark.rule("TEXT", f"{ANY} & ~CALL")
+        if family.write["trigger"]:
+            lark.rule("CALL", f"{ANY} {literal(family.write['trigger'])} {ANY}")
+        lark.rule("TEXT", f"{ANY} & ~CALL" if family.write["trigger"] else ANY)
         lark.rule("start", "TEXT")
         return lark.text()
     else:
-        _free(lark, family, plan)
+        _free(lark, family, plan, in_text and family.text_calls)
         return lark.text()
     begin, end = _thought(family)
     if begin and (thought or in_reasoning):
@@ -103,6 +111,14 @@ def turn_grammar(
         body = f"think gap? {body}" if in_reasoning else f"(think gap?)? {body}"
         lark.rule("gap", GAP)
     lark.rule("start", body)
+    return lark.text()
+
+
+def terminal_grammar(body: str) -> str:
+    """A turn that is one terminal."""
+    lark = _Lark()
+    lark.rule("TURN", body)
+    lark.rule("start", "TURN")
     return lark.text()
 
 
@@ -121,20 +137,46 @@ def _answer(lark: _Lark, family: Family, wanted: Mapping[str, Any]) -> str:
     return lark.rule("answer", f"{text} {json_rule(schema, JSON_WHITE_SPACE, lenient)}")
 
 
-def _free(lark: _Lark, family: Family, plan: ToolPlan) -> None:
+def _free(lark: _Lark, family: Family, plan: ToolPlan, in_text: bool) -> None:
     """Text and calls in any order. Reasoning is not told apart here: a call in it is well-formed too, and is not read
     as one. That a turn has at most one call, where it must, is the parser's business."""
     lark.rule("TEXT", ANY)
+    calls = _in_text(lark, plan) if in_text else []
     kinds = sorted({RAW_OPEN if tool.format else family.write["trigger"] for tool in plan.tools})
-    calls = []
     for index, trigger in enumerate(kinds):
+        if not trigger:
+            continue
         tools = [tool for tool in plan.tools if (RAW_OPEN if tool.format else family.write["trigger"]) == trigger]
         rest = " | ".join(lark.rule(f"rest_{tool.index}", _call(lark, family, tool, trigger)) for tool in tools)
         # lazy: the text ends at the first trigger in it, and a call must follow
         lark.rule(f"trigger_{index}[lazy]", f"TEXT {literal(trigger)}")
         calls.append(f"trigger_{index} ({rest})")
-    lark.rule("call", " | ".join(calls))
-    lark.rule("start", "call* TEXT")
+    if calls:
+        lark.rule("call", " | ".join(calls))
+    lark.rule("start", "call* TEXT" if calls else "TEXT")
+
+
+def _in_text(lark: _Lark, plan: ToolPlan) -> list[str]:
+    """Calls as JSON in the text. From the name of an offered tool on nothing else can follow than its arguments, and
+    where a fence was opened its end: an object that names something else is text, like the name of a package.json."""
+    tools = [tool for tool in plan.tools if not tool.format]
+    if len(tools) > NAMED_IN_TEXT:
+        return []
+    names, keys, fences = "|".join(NAME_KEYS), "|".join(ARGUMENT_KEYS), "|".join(sorted(filter(None, FENCES)))
+    calls = []
+    for tool in tools:
+        opening = rf'\{{{_GAP}"({names})"{_GAP}:{_GAP}"{re.escape(tool.name)}"'
+        held = pattern(rf',{_GAP}"({keys})"{_GAP}:{_GAP}')
+        arguments = json_rule(tool.parameters, WHITE_SPACE, lenient=not tool.strict)
+        lark.rule(f"named_{tool.index}", f"{held} {arguments} {_CLOSING}")
+        fenced = pattern(rf"((.|\n)*\n)?```({fences})?[ ]*\n{_GAP}{opening}")
+        bare = pattern(rf"((.|\n)*[\n;}}\]>])?{_GAP}{opening}")
+        lark.rule(f"fenced_{tool.index}[lazy]", fenced)
+        lark.rule(f"bare_{tool.index}[lazy]", f"{bare} & ~{fenced}")
+        calls += [f"fenced_{tool.index} named_{tool.index} fence_end", f"bare_{tool.index} named_{tool.index}"]
+    if calls:
+        lark.rule("fence_end", pattern(rf"{_GAP}```"))
+    return calls
 
 
 def _calls(lark: _Lark, family: Family, plan: ToolPlan, parallel: bool) -> str:

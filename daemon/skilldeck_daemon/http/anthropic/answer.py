@@ -3,7 +3,8 @@
 Text, thinking (when it was asked for), tool_use for the client's tools; commands that were run here as server_tool_use
 and bash_code_execution_tool_result, one pair a call, which names the files the call made or changed (their content is
 at /v1/files/{id}/content for Anthropic's SDK). Files that answers cite stand under the extra field `skilldeck` of the
-message as well, since Messages have no citation of a container's file.
+message as well, since Messages have no citation of a container's file; so does, for a request that says `verify`, what
+of the text nothing holds that was read.
 """
 
 from __future__ import annotations
@@ -183,10 +184,13 @@ def command_result(item: Doc, made: Made) -> Doc:
 
 
 def extra(run: Run) -> Doc:
-    """The files that the answer cites, when it does."""
+    """The files that the answer cites, when it does, and what of it nothing holds."""
     parts = [part for item in run.output.items if item["type"] == "message" for part in item["content"]]
     cited = [annotation for part in parts for annotation in part["annotations"]]
-    return {"skilldeck": {"annotations": cited}} if cited else {}
+    places = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
+    told = {"annotations": cited, "ungrounded": [place["text"] for place in places]}
+    found = {name: value for name, value in told.items() if value}
+    return {"skilldeck": found} if found else {}
 
 
 async def container_of(run: Run, environments: Environments, named: str) -> Doc | None:

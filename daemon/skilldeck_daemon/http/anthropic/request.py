@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.request import ResponseRequest, verify_of
 from skilldeck_daemon.http.anthropic.blocks import BlockReader, texts
 from skilldeck_daemon.http.anthropic.context_edits import Edit, apply_edits, parse_compaction, parse_edits
 from skilldeck_daemon.libraries.environments import Environments
@@ -146,6 +146,7 @@ class MessagesBody:
             template=template_options(fields),
             effort=effort,
             user=_user(fields),
+            verify=verify_of(fields),
             **parse_compaction(fields),
         )
         hosted = any(tool.hosted and tool.type == "shell" for tool in parsed)

@@ -2,7 +2,8 @@
 
 What the model wrote around the commands that were run here is joined with blank lines, whole and streamed alike; with a
 `response_format` only the last text counts, since two JSON documents are none. Calls of the client's tools are
-`tool_calls`; calls that were carried out here, their outputs and the citations are told under `skilldeck`.
+`tool_calls`; calls that were carried out here, their outputs and the citations are told under `skilldeck`, and, to a
+request that says `verify`, what of the text nothing holds that was read.
 Reasoning is told as `reasoning_content`, as most servers of open models do.
 """
 
@@ -118,7 +119,34 @@ def _extra(run: Run, cited: list[Doc]) -> Doc:
         extra["output"] = items
     if cited:
         extra["annotations"] = cited
+    places = _ungrounded(run)
+    if places:
+        extra["ungrounded"] = places
     return extra
+
+
+def _ungrounded(run: Run) -> list[Doc]:
+    """What nothing holds that was read, with its place in the whole text; for requests that say `verify`."""
+    told = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
+    if not told:
+        return []
+    where = [
+        (index, number, part["text"])
+        for index, item in enumerate(run.output.items)
+        if item["type"] == "message"
+        for number, part in enumerate(item["content"])
+    ]
+    begins: dict[tuple[int, int], int] = {}
+    length = 0
+    for index, number, text in where[-1:] if only_last(run) else where:
+        if text:
+            begins[index, number] = length = length + len(GAP) if length else 0
+            length += len(text)
+    return [
+        {"text": place["text"], **{edge: place[edge] + begins[key] for edge in ("start_index", "end_index")}}
+        for place in told
+        if (key := (place["output_index"], place["content_index"])) in begins
+    ]
 
 
 def usage_of(runs: Iterable[Run]) -> Doc:

@@ -2,8 +2,8 @@
 
 The request becomes a `ResponseRequest`, so that Chat has the same run with the same tools as Responses. Every field is
 honoured, or refused by name. Beyond OpenAI's fields: tools of the types that Responses hosts (`shell` and its kin, in
-their Responses shape), the sampling options top_k, min_p, repetition_penalty and dry_…, and what `chat_messages`
-reads.
+their Responses shape), the sampling options top_k, min_p, repetition_penalty and dry_…, `verify`, and what
+`chat_messages` reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read_format
+from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read_format, verify_of
 from skilldeck_daemon.http.chat.messages import MessageReader
 from skilldeck_daemon.tools import TOOLS, Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
@@ -123,6 +123,7 @@ def _request(fields: Fields, items: list[Item], tools: list[Tool]) -> ResponseRe
         prompt_cache_key=fields.string("prompt_cache_key", maximum=1024),
         safety_identifier=fields.string("safety_identifier", maximum=64),
         user=fields.string("user", maximum=1024),
+        verify=verify_of(fields),
     )
 
 

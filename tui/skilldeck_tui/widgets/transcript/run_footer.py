@@ -109,6 +109,8 @@ class RunFooter(Vertical):
         if word:
             parts.insert(0, word)
         shown = [Content.styled(part, "$faint") for part in parts]
+        if (turn.response.get("skilldeck") or {}).get("shortened"):
+            shown.append(Content.styled("older messages left out, to make room", "$warning"))
         if unsupported := turn.unsupported:
             shown.append(Content.styled(f"stands in nothing it read: {clean(', '.join(unsupported))}", "$warning"))
         lines = in_lines(shown, " · ", (self.content_size.width or 80) - 2)
