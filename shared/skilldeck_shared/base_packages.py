@@ -80,6 +80,13 @@ DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
 """What brings a module, where that has another name."""
 
 
+def known_modules() -> list[str]:
+    """What those of FULL are imported as, in their order."""
+    modules = {brings: module for module, brings in DISTRIBUTIONS.items()} | {"matplotlib": "matplotlib"}
+    names = [name.partition("[")[0] for name in FULL]
+    return [modules.get(name, name) for name in names]
+
+
 def distribution(module: str) -> str:
     """The package that brings a module."""
     return DISTRIBUTIONS.get(module, module)

@@ -6,6 +6,8 @@ and is not there is an error that names the field.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 from skilldeck_daemon.attachments.gather import Sources, from_file_id
 from skilldeck_daemon.attachments.listing import Attachment, Attachments
 from skilldeck_daemon.containers import WORKDIR, ContainerGone
-from skilldeck_daemon.containers.errors import InvalidContainerRequest
+from skilldeck_daemon.containers.bases import programs
+from skilldeck_daemon.containers.errors import InvalidContainerRequest, SandboxUnavailable
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted, numbered
 from skilldeck_daemon.libraries.secrets import names_of
@@ -81,10 +84,19 @@ class Placer:
             skills = tuple((mount.name, mount.description) for mount in mounted)
         python = any(isinstance(tool, CodeInterpreterTool) for tool in tools)
         hosts = tuple(record["network_policy"].get("allowed_domains", ()))
-        around = Surroundings(shown, skills, (*sorted(present - set(names)), *names), python, hosts)
+        files = (*sorted(present - set(names)), *names)
+        around = Surroundings(shown, skills, files, python, hosts, await self._programs())
         if not new:
             return Placement(around, record["id"], mounted)
         return Placement(around, record["id"], mounted, record, tuple(attached.values()))
+
+    async def _programs(self) -> tuple[str, ...]:
+        """What runs scripts in the container; () where that is not known."""
+        containers = self.environments.containers
+        with contextlib.suppress(SandboxUnavailable):  # its start says so
+            await containers.packages()
+        found = containers.importable
+        return () if found is None else await asyncio.to_thread(programs, found)
 
     async def _record(self, place: Place, history: Sequence[Item]) -> tuple[dict[str, Any], bool]:
         """The container's record, and whether it is one that does not exist yet."""

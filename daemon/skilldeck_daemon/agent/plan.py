@@ -16,6 +16,7 @@ from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.grounded import Verify
 from skilldeck_daemon.agent.left_out import without_absent
 from skilldeck_daemon.agent.live import LiveRun
+from skilldeck_daemon.agent.outlines import held
 from skilldeck_daemon.agent.placement import Placer, hosted_auto, preload_of
 from skilldeck_daemon.agent.preload import Mode, Preload
 from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
@@ -66,11 +67,12 @@ class Plan:
 
     `items` are history and input with references resolved, the first `known` of them history; `raw` holds the calls'
     arguments as the model wrote them; `own_tools` are the daemon's, beside the request's; `left_out` are types of the
-    request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole; `skills`
-    writes out paths of the mounted skills and `preload` opens those that are meant, where the model's template does not
-    place them itself; `opening` are the items as the model reads them, `asked` the commands of the skill it is asked to
-    run; `cache_salt` keeps what the engine caches of it from other callers; `chosen` are the skills opened for the
-    user's words; `led`: what of a small model's turns is chosen for it (`skill_commands.py`).
+    request's tools that this daemon does not have; `loosened` names those whose schema no grammar holds whole;
+    `skills` writes out paths of the mounted skills and `preload` opens those that are meant, where the model's
+    template does not place them itself; `opening` are the items as the model reads them, `asked` the commands of the
+    skill it is asked to run, `outline` the headings of the answer it is asked for; `cache_salt` keeps what the engine
+    caches of it from other callers; `chosen` are the skills opened for the user's words; `led`: what of a small
+    model's turns is chosen for it (`skill_commands.py`).
     """
 
     request: ResponseRequest
@@ -88,6 +90,7 @@ class Plan:
     preload: Preload | None
     opening: list[Message]
     asked: SkillCommands | None
+    outline: tuple[str, ...]
     cache_salt: str
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
@@ -168,6 +171,8 @@ class Plan:
         files = [file.name for file in self.files.files.values() if file.path]
         ran = commands_ran(output)
         turn = (self.asked or SkillCommands()).next_turn(ran, files, self.asked is not None)
+        if turn == NextTurn() and self.outline:
+            turn = NextTurn(held=held(self.outline))
         return turn if turn.part(ran) in self.led else NextTurn()
 
     def _commands_tool(self) -> str:
@@ -241,6 +246,9 @@ class PlanBuilder:
         disk = await self._from_disk(request, items, nearby)
         placer = Placer(id_, self._environments, sources, attachments, nearby.mounts, disk)
         placed = await placer.place(request.tools, items)
+        bare = model.info.call_style == "bash"
+        if bare:  # a small model runs what a skill says and is better off with less to read
+            placed = replace(placed, around=replace(placed.around, programs=()))
         context = ToolContext(
             run_id=id_,
             session=past.session or id_,
@@ -254,7 +262,6 @@ class PlanBuilder:
             instructions=request.instructions or "",
             fits=partial(_fits, model),
         )
-        bare = model.info.call_style == "bash"
         sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
         if bare and request.temperature is None and placed.around.skills:
             sampling = replace(sampling, temperature=0.0)  # a command is right or wrong; drawn ones were wrong
@@ -288,6 +295,7 @@ class PlanBuilder:
             chosen=() if preload is None else preload.chosen(opening, around),
             opening=opening if preload is None else preload.opened(opening, around),
             asked=preload.asked(opening, around) if preload is not None else None,
+            outline=preload.outline(opening, around) if preload is not None and bare else (),
             cache_salt=cache_salt(request.prompt_cache_key),
             verify=request.verify or self.verify,
             led=self.led,

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from skilldeck_daemon.agent.likeness import stems
+from skilldeck_daemon.agent.outlines import headings
 from skilldeck_daemon.agent.skill_commands import SkillCommands, filled
 from skilldeck_daemon.agent.skill_options import wanted
 from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
@@ -133,22 +134,40 @@ class Preload:
         there = self.bare and not SkillCommands.of(self.skills.instructions(name)).lines
         return self.skills.references(name) if there else []
 
+    def outline(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
+        """The headings of the answer that the last message asks a skill for which has nothing to run."""
+        last = messages[-1] if messages else {"role": ""}
+        if last["role"] != "user" or not isinstance(last.get("content"), str):
+            return ()
+        name, _ = self._wanted(last["content"], around)
+        text = self.skills.instructions(name) if name else ""
+        return headings(text) if not SkillCommands.of(text).lines and "/scripts/" not in text else ()
+
     def _run(self, content: str, around: Surroundings) -> SkillCommands | None:
-        """Whether a message tells to use one skill, or brings a file that it fits, and the skill has commands."""
+        """The commands of the skill whose work a message asks for; None when it has none."""
+        name, described = self._wanted(content, around)
+        if not name:
+            return None
+        text = self._text(name, content, self.bare)
+        said = content.partition(FILE_MARK)[0]
+        commands = SkillCommands.of(text, wanted(text, said, described, _names(content)))
+        return commands if commands.lines or "/scripts/" in text else None
+
+    def _wanted(self, content: str, around: Surroundings) -> tuple[str, str]:
+        """The one skill that a message tells to use, or that fits the file it brings, with its name and description as
+        a text; "" for none."""
         said, mark, _ = content.partition(FILE_MARK)
         meant = self.meant(content, around)
         if len(meant) != 1:
-            return None
+            return "", ""
         about = next(about for name, about in around.skills if name == meant[0])
         name = re.escape(meant[0])
         told = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
         described = f"{meant[0]} {about}"
         like = _says(said, meant[0]) or stems(content_words(content)) & stems(described)
         if not (told and not _QUESTION.match(said)) and not (mark and like):
-            return None
-        text = self._text(meant[0], content, self.bare)
-        commands = SkillCommands.of(text, wanted(text, said, described, _names(content)))
-        return commands if commands.lines or "/scripts/" in text else None
+            return "", ""
+        return meant[0], described
 
 
 def _names(content: str) -> list[str]:

@@ -57,11 +57,16 @@ def network(hosts: Sequence[str] | None) -> str:
     return f" Its network reaches only {', '.join(hosts)}." if hosts else " It has no network."
 
 
+def interpreters(programs: Sequence[str]) -> str:
+    """What runs scripts in a hosted shell; "" where that is not known."""
+    return f" Beside bash there is {', '.join(programs)}." if programs else ""
+
+
 def system_message(instructions: Iterable[str], around: Surroundings, context: int = 0) -> list[Message]:
     """The one system message, or none when there is nothing to say. `context`: of the model, 0: not known."""
     parts = [text for text in instructions if text]
     if around.shell == "hosted":
-        guide = HOSTED_GUIDE + network(around.hosts)
+        guide = HOSTED_GUIDE + network(around.hosts) + interpreters(around.programs)
         parts.append(f"{guide} {SKILLS_GUIDE}" if around.skills else guide)
     elif around.shell == "local":
         parts.append(f"{LOCAL_GUIDE} {LOCAL_SKILLS_GUIDE}" if around.skills else LOCAL_GUIDE)

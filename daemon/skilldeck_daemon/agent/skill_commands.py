@@ -71,7 +71,13 @@ class NextTurn(NamedTuple):
 
     def part(self, ran: Sequence[Ran]) -> Part:
         """Which part of the help it is, after these commands."""
-        return "answers" if self.answer else "retries" if ran and not ran[-1].well else "commands"
+        return (
+            "answers"
+            if self.answer or (self.held and self.begin is None)
+            else "retries"
+            if ran and not ran[-1].well
+            else "commands"
+        )
 
 
 def commands_ran(output: Sequence[Item]) -> list[Ran]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from skilldeck_daemon.containers import bwrap
 from skilldeck_daemon.containers.errors import SandboxUnavailable
 from skilldeck_daemon.containers.homes import base_for
 from skilldeck_daemon.containers.layers import BASE_PLACE, Base, Python
-from skilldeck_shared.base_packages import BUILD
+from skilldeck_shared.base_packages import BUILD, known_modules
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ import json, site, sys
 print(json.dumps([sys.base_prefix, sys.prefix, f"{sys.version_info[0]}.{sys.version_info[1]}", site.getsitepackages()]))
 """
 _SECONDS = 30
+INTERPRETERS = ("node", "ruby", "perl", "php", "Rscript")
 
 
 def place_of(folder: Path, uid: int) -> Path:
@@ -135,6 +137,15 @@ def modules(base: Base | None, python: Python) -> frozenset[str]:
     if base is not None and base.site:
         folders = [base.folder / base.site, *(item for item in folders if str(item) != base.over)]
     return frozenset(name for folder in folders for name in names_in(folder))
+
+
+def programs(importable: Collection[str]) -> tuple[str, ...]:
+    """What runs scripts in a container beside bash: python3 with those of its packages that everybody knows, and the
+    system's other interpreters. Blocks: it looks for files."""
+    known = [module for module in known_modules() if module in importable]
+    python = f"python3 (with {', '.join(known)})" if known else "python3 (without packages)"
+    place = os.pathsep.join(folder for folder in bwrap.SYSTEM_PATH.split(os.pathsep) if folder.startswith("/usr/"))
+    return (python, *(name for name in INTERPRETERS if shutil.which(name, path=place)))
 
 
 def names_in(folder: Path) -> Iterator[str]:

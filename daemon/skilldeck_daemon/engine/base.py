@@ -296,8 +296,8 @@ class ChatRequest:
     begin_call: the turn is to be a call of that tool; a model that calls it by such a block begins inside one, with
     this text. commands_like: what its further lines begin with where they are commands too; none: anything.
     answer: the turn is to be one, asked for so; a model that calls by such blocks writes none. "": as it likes.
-    held: what such a model writes in a turn that is begun for it or an answer: a terminal in llguidance's Lark, of our
-    own making and small; "": anything.
+    held: what such a model writes in this turn behind what is begun for it: a terminal in llguidance's Lark, of our own
+    making and small; "": anything.
     answered: names of no tool (skills) whose calls the daemon answers; in the text they are read as calls as well.
     cache_key: the conversation, for whoever keeps its prefix near; cache_salt: only requests of the same one share what
     an engine keeps (prefixes, remembered answers).

@@ -36,13 +36,15 @@ CITED_FILES = 100
 @dataclass(frozen=True)
 class Surroundings:
     """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`
-    tells of the code interpreter, `hosts` what a hosted shell's network reaches (None: not known)."""
+    tells of the code interpreter, `hosts` what a hosted shell's network reaches (None: not known), `programs` what runs
+    scripts there ((): not known)."""
 
     shell: str = ""
     skills: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
     python: bool = False
     hosts: tuple[str, ...] | None = None
+    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

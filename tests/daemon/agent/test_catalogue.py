@@ -8,6 +8,7 @@ import pytest
 
 from skilldeck_daemon.agent.catalogue import LEAST, catalogue, longest
 from skilldeck_daemon.agent.prompt import system_message
+from skilldeck_daemon.containers.bases import programs
 from skilldeck_daemon.tools.context import Surroundings
 
 
@@ -46,3 +47,15 @@ def test_the_guide_says_what_the_network_reaches(hosts: tuple[str, ...] | None, 
     (message,) = system_message([], Surroundings("hosted", hosts=hosts))
     assert said in message["content"]
     assert ("network" in message["content"]) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("importable", "python"),
+    [({"numpy", "yaml", "ours"}, "python3 (with yaml, numpy)"), (set(), "python3 (without packages)")],
+)
+def test_the_guide_says_what_runs_scripts(importable: set[str], python: str) -> None:
+    found = programs(importable)
+    assert found[0] == python
+    (message,) = system_message([], Surroundings("hosted", programs=("python3 (with yaml)", "node")))
+    assert "Beside bash there is python3 (with yaml), node." in message["content"]
+    assert "Beside bash" not in str(system_message([], Surroundings("hosted")))

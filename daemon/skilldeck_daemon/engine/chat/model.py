@@ -290,7 +290,7 @@ class TokenChatModel:
         mask = None
         if self.caps.grammar and not fenced:
             mask = await self._grammars.mask(request, held, in_reasoning=opened, max_new=max_new)
-        elif self.caps.grammar and request.held and (begun or request.answer):
+        elif self.caps.grammar and request.held:
             mask = await self._grammars.terminal(request.held)
         generation = GenRequest(
             id=f"gen_{uuid4().hex[:16]}",
