@@ -90,10 +90,10 @@ class Plan:
     preload: Preload | None
     opening: list[Message]
     asked: SkillCommands | None
-    outline: tuple[str, ...]
     cache_salt: str
     loosened: tuple[str, ...] = ()
     chosen: tuple[str, ...] = ()
+    outline: tuple[str, ...] = ()
     verify: Verify = "off"
     led: Collection[Part] = PARTS
 

@@ -150,7 +150,9 @@ class Preload:
             return None
         text = self._text(name, content, self.bare)
         said = content.partition(FILE_MARK)[0]
-        commands = SkillCommands.of(text, wanted(text, said, described, _names(content)))
+        paths, asks = _paths(content), "?" in said or _QUESTION.match(said) is not None
+        options = wanted(text, said, described, _names(content))
+        commands = SkillCommands.of(text, options, paths[0] if len(paths) == 1 else "", asks)
         return commands if commands.lines or "/scripts/" in text else None
 
     def _wanted(self, content: str, around: Surroundings) -> tuple[str, str]:

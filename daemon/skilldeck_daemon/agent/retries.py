@@ -4,10 +4,11 @@ Left to itself Qwen2.5-Coder-0.5B runs the very same again, whatever the script 
 much of the failed command as the error leaves standing, and what follows is held (`Retry.held`) to be something else:
 
 - the error, or the usage with it, names an option that was not given: the command goes on with it;
+- what was to be the only file of the request is none: its path stands there;
 - the usage wants more arguments: the command goes on; fewer of one argument: what is to be one begins with a quote, and
   so where the shell did not understand the line;
-- the error names an argument that was given: the command ends before it, and goes on with a word that the error or the
-  instructions permit there, or, where they list none, with another one.
+- the error names an argument that was given: another stands in its place, one of those that the error or the
+  instructions list; where they list none the command goes on with any other.
 
 In all other cases the turn is the model's. All of it is taken from the error and the instructions.
 """
@@ -15,6 +16,7 @@ In all other cases the turn is the model's. All of it is taken from the error an
 from __future__ import annotations
 
 import re
+import shlex
 from typing import NamedTuple
 
 from skilldeck_daemon.engine.grammar.text import ANY, pattern
@@ -24,6 +26,7 @@ _WORD = re.compile(r"\"(?:\\.|[^\"\\])*\"|'[^']*'|\S+")
 _USAGE = re.compile(r"^.*?\busage:[ \t]*(?P<usage>.*(?:\n[ \t]+\S.*)*)", re.IGNORECASE | re.MULTILINE)
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
 _NOT_PARSED = re.compile(r"syntax error near|unexpected EOF while|unterminated|No closing quotation", re.IGNORECASE)
+_NO_FILE = re.compile(r"No such file or directory|can't open|cannot open|cannot access", re.IGNORECASE)
 _CHOICES = re.compile(
     r"\b(?:choose from|choices(?: are)?|one of|must be|expected|allowed|valid(?: \w+)?(?: are)?|known(?: \w+)?)[:\s]+"
     r"(?P<choices>[\w'\"`{(\[][^.;\n)]*)",
@@ -45,17 +48,20 @@ class Retry(NamedTuple):
 
 ON = pattern(r" [^ \n](.|\n)*")
 """A further word."""
+DONE = pattern(r"\n(.|\n)*")
+"""The command is whole."""
 QUOTED = pattern(r"[^\"\n]+\"\n(.|\n)*")
 """The rest of what stands in quotes, and of the line nothing."""
 
 
-def retry(failed: str, script: str, error: str, instructions: str) -> Retry | None:
+def retry(failed: str, script: str, error: str, instructions: str, file: str = "") -> Retry | None:
     """The command after `failed`; None: the model's own.
 
     Args:
         failed: one command line that runs `script`, a file of the skill.
         error: what it printed.
         instructions: the skill's, with the paths written out as the model read them.
+        file: path of the only file that the request brought.
     """
     at = failed.find(script)
     if at < 0 or "\n" in failed or re.search(r"[|;&<>]", failed[at:].split("'")[0].split('"')[0]):
@@ -73,11 +79,22 @@ def retry(failed: str, script: str, error: str, instructions: str) -> Retry | No
         return Retry(f"{failed.rstrip()} {wanted}", ON if _has_value(wanted, instructions, error) else ANY)
     given = _positional([match[0] for match in words])
     takes = len(_positional(_OPTIONAL.sub("", usage).split()[1:])) if usage else len(given)
+    lost = bool(file) and file.rpartition("/")[2] not in failed
+    if lost and (word := _not_there(words, said)) is not None:
+        return Retry(f"{head}{rest[: word.start()]}{shlex.quote(file)}{rest[word.end() :].rstrip()}", DONE)
+    if lost and takes == 1 < len(given):
+        return Retry(f"{head} {shlex.quote(file)}", DONE)
     if takes > len(given):
         return Retry(failed.rstrip(), ON)
     if takes == 1 < len(given):
         return Retry(f'{head} "', QUOTED)
     return _another(head, rest, words, said, instructions)
+
+
+def _not_there(words: list[re.Match[str]], said: str) -> re.Match[str] | None:
+    """The argument that the error says is no file."""
+    lines = [line for line in said.splitlines() if _NO_FILE.search(line)]
+    return next((word for word in words if any(word[0].strip("'\"") in line for line in lines)), None)
 
 
 def _missing_option(failed: str, said: str, instructions: str) -> str:
@@ -120,9 +137,10 @@ def _another(head: str, rest: str, words: list[re.Match[str]], said: str, instru
         if text.lower() not in spoken or "/" in text or text.startswith("-") or text in listed:
             continue
         begin = head + rest[: word.start()].rstrip()
-        other = "|".join(re.escape(one) for one in sorted(listed - {text})[:MOST])
         if listed:
-            return Retry(begin, pattern(rf" ({other})([ \n](.|\n)*)?"))
+            given = {other[0].strip("'\"") for other in words}  # what stands elsewhere is not meant here too
+            other = "|".join(re.escape(one) for one in sorted(listed - given or listed - {text})[:MOST])
+            return Retry(begin, pattern(rf" ({other}){re.escape(rest[word.end() :].rstrip())}(\n(.|\n)*)?"))
         same = pattern(rf" {re.escape(text)}(.|\n)*")
         return Retry(begin, f"{ON} & ~{same}")
     return None

@@ -36,12 +36,20 @@ _FILE_PLACE = re.compile(
     r"<(?!out)(?:[\w -]+ )?(?:input[ _-]?)?(?:file|path|input|document)(?:[ _-](?:name|path))?>"
     r"|<(?!out)[\w-]+\.\w{1,5}>|\{(?:input_?)?(?:file|path|input)\}|\b(?:INPUT_FILE|FILE|INPUT)\b"
 )
+_PLACE = re.compile(r"<\w[^<>]*>|\{\w+\}|\b(?:INPUT_FILE|FILE|INPUT)\b")
+_NO_FILE = re.compile(
+    r"\b(?:number|amount|count|name|title|phrase|words?|term|query|url|date|time|unit|colou?r|many|text|out\w*|n|id|from"
+    r"|to|rate|years?|days?|size|value|key|language|people|persons?|guests?|seats?|levels?|width|height)\b",
+    re.I,
+)
 _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBERED = re.compile(r"^[ \t#*]*(?:step )?\d[.):]", re.M | re.I)
 RAN = "The command ran well. Answer with what it printed:"
 FAILED = "Answer with what the command printed:"
 LINES, CHARACTERS, LINE = 30, 1500, 100
 """Of an output that an answer may repeat wholly."""
+FILLED_IN = r"/(.|\n)*/ & ~/(.|\n)* <(.|\n)*/"
+"""A command without `<file>`: one that is begun is meant to be run."""
 FAILURES = 3
 """Commands that fail one after the other before the model is to answer with what it has."""
 
@@ -71,13 +79,9 @@ class NextTurn(NamedTuple):
 
     def part(self, ran: Sequence[Ran]) -> Part:
         """Which part of the help it is, after these commands."""
-        return (
-            "answers"
-            if self.answer or (self.held and self.begin is None)
-            else "retries"
-            if ran and not ran[-1].well
-            else "commands"
-        )
+        if self.answer or (self.held and self.begin is None):
+            return "answers"
+        return "retries" if ran and not ran[-1].well else "commands"
 
 
 def commands_ran(output: Sequence[Item]) -> list[Ran]:
@@ -98,24 +102,46 @@ def filled(instructions: str, path: str) -> str:
     as it stands. With more places Qwen2.5-Coder-0.5B copies the others when one of them is filled."""
 
     def fill(line: str) -> str:
-        shown = _FILE_PLACE.sub(lambda _: shlex.quote(path), line, count=1)
-        return line if re.search(r"<\w[^<>]*>|\{\w+\}", shown) else shown
+        place = _file_place(line)
+        if place is None or len(_PLACE.findall(line)) > 1:
+            return line
+        return _filled_in(line, place, path) + line[place[1] :]
 
     return _BLOCK.sub(lambda block: "\n".join(map(fill, block[0].split("\n"))), instructions)
 
 
+def _file_place(line: str) -> tuple[int, int] | None:
+    """Where in a command the only file goes: the one place that is called like a file, or that alone is not called like
+    something else."""
+    named = [match.span() for match in _FILE_PLACE.finditer(line)]
+    other = [match.span() for match in _PLACE.finditer(line) if not _NO_FILE.search(match[0])]
+    found = named or other
+    return found[0] if len(found) == 1 else None
+
+
+def _filled_in(line: str, place: tuple[int, int], path: str) -> str:
+    """The line up to the end of the path that stands in its place."""
+    quoted = line[: place[0]].endswith(("'", '"'))
+    return line[: place[0]] + (path if quoted else shlex.quote(path))
+
+
 @dataclass(frozen=True)
 class SkillCommands:
-    """The command lines of the instructions, those of the skill's own scripts where there are any. `options`: what the
-    request asks for of them."""
+    """The command lines of the instructions, those of the skill's own scripts where there are any. Of the request they
+    are for: `options` are those it asks for, `file` is the path of the only one it brings, `question` whether it asks
+    something, so that a part of what is printed may be the answer."""
 
     lines: tuple[str, ...] = ()
     steps: bool = False
     text: str = ""
     options: tuple[Option, ...] = ()
+    file: str = ""
+    question: bool = True
 
     @classmethod
-    def of(cls, instructions: str, options: Iterable[Option] = ()) -> SkillCommands:
+    def of(
+        cls, instructions: str, options: Iterable[Option] = (), file: str = "", question: bool = True
+    ) -> SkillCommands:
         lines: list[str] = []
         for block in _BLOCK.finditer(instructions):
             body = re.sub(r"[ \t]*\\\n[ \t]*", " ", block["body"])
@@ -124,7 +150,7 @@ class SkillCommands:
         own = [line for line in lines if _OWN.search(line)]
         own = own or [line for line in _INLINE.findall(_BLOCK.sub("", instructions)) if " " in line]
         steps = len(_NUMBERED.findall(instructions)) >= len(own) > 1
-        return cls(tuple(dict.fromkeys(own or lines)), steps, instructions, tuple(options))
+        return cls(tuple(dict.fromkeys(own or lines)), steps, instructions, tuple(options), file, question)
 
     def beginning(self, ran: Sequence[Ran] = ()) -> str:
         """What all of them begin with, in whole words or folders, up to what is to be filled in; of steps the next."""
@@ -134,6 +160,9 @@ class SkillCommands:
         place = _PLACEHOLDER.search(shared)
         if shared in self.lines and not place:
             return " ".join([shared, *(option.name for option in self.options)])
+        for_file = _file_place(shared) if self.file and shared in self.lines else None
+        if place and for_file and for_file[0] == place.start():
+            return _filled_in(shared, for_file, self.file)
         shared = shared[: place.start()] if place else shared
         whole = shared[: max(shared.rfind(" "), shared.rfind("/")) + 1]
         quote = shared[len(whole) :] if shared[len(whole) :] in ("'", '"') else ""  # what is filled in stands in quotes
@@ -157,7 +186,9 @@ class SkillCommands:
         well = "\n".join(one.command for one in ran if one.well)
         seen = all(path in well for path in self.scripts)
         if same or failing or (self.scripts and ran[-1].well and seen and all(name in well for name in files)):
-            return NextTurn(answer=RAN, held=wholly(ran[-1].printed)) if ran[-1].well else NextTurn(answer=FAILED)
+            if not ran[-1].well:
+                return NextTurn(answer=FAILED)
+            return NextTurn(answer=RAN, held=wholly(ran[-1].printed, self.question))
         if not ran[-1].well:
             return self._once_more(ran[-1])
         return self._begun(ran) if asked and self.steps and not seen else NextTurn()
@@ -165,25 +196,28 @@ class SkillCommands:
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)
         goes_on = not ran and self.options and self.options[-1].value and begin.endswith(self.options[-1].name)
-        return NextTurn(begin, self.first_words if begin else (), held=ON if goes_on else "")
+        filled_in = "" if any(" <" in _PLACE.sub("", line) for line in self.lines) else FILLED_IN
+        held = " & ".join(filter(None, (ON if goes_on else "", filled_in)))
+        return NextTurn(begin, self.first_words if begin else (), held=held)
 
     def _once_more(self, failed: Ran) -> NextTurn:
         script = next((path for path in _OWN.findall(failed.command) if path in self.scripts), "")
-        found = retry(failed.command.strip(), script, failed.printed, self.text) if script else None
+        found = retry(failed.command.strip(), script, failed.printed, self.text, self.file) if script else None
         return NextTurn() if found is None else NextTurn(found.begin, self.first_words, held=found.held)
 
 
-def wholly(printed: str) -> str:
-    """What an answer may be: not only the first lines of an output of several, and of one short line it begins with
-    that. As a terminal of a grammar; "" for an output that is too long to be repeated."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+def wholly(printed: str, question: bool) -> str:
+    """What an answer may be: of a short output all of it first, where nothing was asked but to run the skill, or where
+    it is one line; to a question not only its first lines. As a terminal of a grammar; "" for a long output."""
+    lines = [re.escape(line.strip()) for line in printed.splitlines() if line.strip()]
     if not lines or len(lines) > LINES or len(printed) > CHARACTERS:
         return ""
-    if len(lines) == 1:
-        return pattern(rf"{re.escape(lines[0])}(.|\n)*") if len(lines[0]) <= LINE else ""
+    if not question or len(lines) == 1:
+        whole = r"[ \t]*\n[ \t\n]*([-*] )?".join(lines)
+        return pattern(rf"[ \t]*([-*] )?{whole}(.|\n)*") if len(lines) > 1 or len(printed) <= LINE else ""
     begun = ""
     for line in reversed(lines[:-1]):
-        begun = rf"[ \t]*([-*] )?{re.escape(line)}[ \t]*(\n[ \t\n]*({begun})?)?"
+        begun = rf"[ \t]*([-*] )?{line}[ \t]*(\n[ \t\n]*({begun})?)?"
     return rf"/(.|\n)+/ & ~{pattern(begun)}"
 
 

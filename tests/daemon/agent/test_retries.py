@@ -26,6 +26,7 @@ PARSER = "usage: run.py [-h] [--kind {a,b}] --light LIGHT file\nrun.py: error: a
         (" Fair (Final)", "bash: syntax error near unexpected token `('", "", ' "', 'Fair (Final)"\n', 'Fair" x\n'),
         # an argument that is not known
         (" A4 inches", "inches is no unit", UNITS, " A4", " in\n```", " inches\n```"),
+        (" 26 miles cm", "miles is no unit", UNITS, " 26", " in cm\n```", " cm cm\n```"),
         (" a --light dim", PARSER + "'dim' (choose from 'shade', 'sun')", "", " a --light", " sun", " dim"),
         (" blue ffffff", "blue: six digits are wanted", "", "", " 0000ff ffffff\n", " blue 0000ff\n"),
     ],
@@ -38,6 +39,20 @@ def test_the_next_command_begins_with_what_the_error_leaves(
     assert found.begin == f"python3 {RUN}{begin}"
     assert follows(found.held, may)
     assert may_not in ("", may) or not follows(found.held, may_not)
+
+
+@pytest.mark.parametrize(
+    ("rest", "error", "begin"),
+    [
+        (" 4 4", "FileNotFoundError: [Errno 2] No such file or directory: '4'", " /mnt/data/a.txt 4"),
+        (" Old mill", "usage: run.py FILE", " /mnt/data/a.txt"),
+    ],
+)
+def test_the_only_file_stands_where_something_else_did(rest: str, error: str, begin: str) -> None:
+    found = retry(f"python3 {RUN}{rest}", RUN, error, "", "/mnt/data/a.txt")
+    assert found is not None
+    assert found.begin == f"python3 {RUN}{begin}"
+    assert follows(found.held, "\n```")
 
 
 @pytest.mark.parametrize(

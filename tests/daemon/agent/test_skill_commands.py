@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.skill_commands import FAILED, RAN, NextTurn, Ran, SkillCommands, filled, wholly
+from skilldeck_daemon.agent.skill_commands import FAILED, FILLED_IN, RAN, NextTurn, Ran, SkillCommands, filled, wholly
 from skilldeck_daemon.agent.skill_options import Option
 from support.grammars import follows
 
@@ -48,7 +48,7 @@ def test_commands_and_what_they_begin_with(instructions: str, lines: tuple[str, 
 
 def test_a_run_that_was_asked_for_begins_with_a_command_and_ends_with_an_answer() -> None:
     commands = SkillCommands.of(block(f"python3 {AT}/a.py <file>"))
-    assert commands.next_turn([], ["a.csv"], asked=True) == NextTurn(f"python3 {AT}/a.py", ("python3",))
+    assert commands.next_turn([], ["a.csv"], asked=True) == NextTurn(f"python3 {AT}/a.py", ("python3",), held=FILLED_IN)
     assert commands.next_turn([], ["a.csv"], asked=False) == NextTurn()
     first = Ran(f"python3 {AT}/a.py a.csv", True)
     assert commands.next_turn([first], ["a.csv"], asked=True) == NextTurn(answer=RAN)
@@ -97,10 +97,13 @@ def test_options_that_are_asked_for_stand_behind_a_whole_command_and_wait_for_th
     shown = block(f"python3 {AT}/a.py a.csv")
     full, output = Option("--full", "", "all"), Option("--output", "PATH", "where to")
     begun = SkillCommands.of(shown, [full]).next_turn([], ["a.csv"], asked=True)
-    assert (begun.begin, begun.held) == (f"python3 {AT}/a.py a.csv --full", "")
+    assert begun.begin == f"python3 {AT}/a.py a.csv --full"
+    assert follows(begun.held, "\n```")
     begun = SkillCommands.of(shown, [full, output]).next_turn([], ["a.csv"], asked=True)
     assert begun.begin == f"python3 {AT}/a.py a.csv --full --output"
-    assert begun.held
+    assert follows(begun.held, " new.csv\n```")
+    assert not follows(begun.held, "\n```")
+    assert not follows(begun.held, " <path>\n```")
     open_place = SkillCommands.of(block(f"python3 {AT}/a.py <file>"), [full])
     assert open_place.next_turn([], ["a.csv"], asked=True).begin == f"python3 {AT}/a.py"
 
@@ -113,23 +116,44 @@ def test_a_command_that_failed_is_begun_again_where_the_error_says_how() -> None
 
 
 @pytest.mark.parametrize(
-    ("answer", "allowed"),
+    ("answer", "to_a_question", "to_a_wish"),
     [
-        ("  4 the", False),
-        ("4 the\n3 river", False),
-        ("- 4 the\n- 3 river\n", False),
-        ("4 the\n  3 river\n  2 lantern", True),
-        ("4 the\n3 river, and so on", True),
-        ("the, river and lantern", True),
-        ("2 lantern", True),
+        ("  4 the", False, False),
+        ("4 the\n3 river", False, False),
+        ("- 4 the\n- 3 river\n", False, False),
+        ("4 the\n  3 river\n  2 lantern", True, True),
+        ("- 4 the\n- 3 river\n- 2 lantern\n\nThat is all.", True, True),
+        ("the, river and lantern", True, False),
+        ("2 lantern", True, False),
     ],
 )
-def test_an_answer_that_repeats_an_output_does_not_stop_in_it(answer: str, allowed: bool) -> None:
-    assert follows(wholly("  4 the\n  3 river\n  2 lantern\n"), answer) is allowed
+def test_an_answer_does_not_stop_in_an_output_and_begins_with_it_where_nothing_was_asked(
+    answer: str, to_a_question: bool, to_a_wish: bool
+) -> None:
+    printed = "  4 the\n  3 river\n  2 lantern\n"
+    assert follows(wholly(printed, True), answer) is to_a_question
+    assert follows(wholly(printed, False), answer) is to_a_wish
 
 
 def test_of_one_short_line_an_answer_begins_with_it_and_long_outputs_are_answered_as_it_comes() -> None:
-    assert follows(wholly("1944\n"), "1944")
-    assert follows(wholly("4.5 (fails)\n"), "4.5 (fails), so choose a darker one.")
-    assert not follows(wholly("1944\n"), "MMCDXLIV")
-    assert wholly("") == wholly("a\n" * 40) == wholly(f"{'a' * 2000}\nb") == wholly("a" * 200) == ""
+    assert follows(wholly("1944\n", True), "1944")
+    assert follows(wholly("4.5 (fails)\n", True), "4.5 (fails), so choose a darker one.")
+    assert not follows(wholly("1944\n", True), "MMCDXLIV")
+    for long in ("", "a\n" * 40, f"{'a' * 2000}\nb", "a" * 200):
+        assert wholly(long, True) == wholly(long, False) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "beginning"),
+    [
+        ("a.py <bill> <guests>", "a.py /mnt/data/b.txt"),
+        ("a.py <input.json> <output.csv>", "a.py /mnt/data/b.txt"),
+        ('a.py "<phrase>" <file>', 'a.py "'),
+        ("a.py <old> <new>", "a.py"),
+        ("a.py <number> <unit>", "a.py"),
+        ("a.py --in <log> --days <n>", "a.py --in /mnt/data/b.txt"),
+    ],
+)
+def test_the_only_file_begins_a_command_of_several_places(line: str, beginning: str) -> None:
+    commands = SkillCommands.of(block(f"python3 {AT}/{line}"), file="/mnt/data/b.txt")
+    assert commands.beginning() == f"python3 {AT}/{beginning}"

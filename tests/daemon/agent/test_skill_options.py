@@ -37,7 +37,7 @@ def test_options_stand_in_lists_and_tables() -> None:
         ("Three levels, please", []),
         ("3 levels, please", ["--depth"]),
         ("the medians as json", ["--full", "--json"]),
-        ("medians with 3 levels saved to b.md", ["--full"]),  # two values: the model's to say
+        ("medians with 3 levels, the document in b.md", ["--full"]),  # two values: the model's to say
     ],
 )
 def test_an_option_is_asked_for_by_a_word_of_its_own(said: str, names: list[str]) -> None:
