@@ -2,9 +2,9 @@
 
 import sys
 
-SHEETS = {"a2": (420, 594), "a3": (297, 420), "a4": (210, 297), "a5": (148, 210)}
+SHEETS: dict[str, tuple[float, float]] = {"a2": (420, 594), "a3": (297, 420), "a4": (210, 297), "a5": (148, 210)}
 SHEETS |= {"letter": (215.9, 279.4), "legal": (215.9, 355.6)}
-UNITS = {"mm": 1, "cm": 10, "in": 25.4}
+UNITS: dict[str, float] = {"mm": 1, "cm": 10, "in": 25.4}
 
 if len(sys.argv) != 3:
     print("usage: paper.py SHEET UNIT", file=sys.stderr)
