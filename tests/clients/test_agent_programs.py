@@ -165,7 +165,7 @@ def test_the_model_stops_when_the_program_is_ended(agent: Agent, model: Scripted
 
 
 def test_aider_edits_a_file(model: ScriptedModel, tmp_path: Path) -> None:
-    aider = program("aider", "(PyPI) aider-chat")
+    aider = program("aider", "aider-chat", npm=False)
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "number.txt").write_text("41\n")
@@ -177,3 +177,19 @@ def test_aider_edits_a_file(model: ScriptedModel, tmp_path: Path) -> None:
         done = drive(command, folder, tmp_path / "home", settings, timeout=RUN_S)
     assert done.returncode == 0, done.stderr
     assert (folder / "number.txt").read_text() == "42\n", done.stdout
+
+
+def test_mini_swe_agent_works_until_it_says_that_it_is_done(model: ScriptedModel, tmp_path: Path) -> None:
+    mini = program("mini", "mini-swe-agent", npm=False)
+    folder = tmp_path / "project"
+    work = Call("bash", {"command": "echo $((6*7)) > number.txt; cat number.txt"})
+    model.then(Turn("I compute.", work), Turn(Call("bash", {"command": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"})))
+    with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
+        settings = {"OPENAI_API_BASE": url, "OPENAI_API_KEY": "local"}
+        # The first keeps it from asking for a key, the second from giving up on a model without a price.
+        settings |= {"MSWEA_CONFIGURED": "true", "MSWEA_COST_TRACKING": "ignore_errors"}
+        command = [mini, "-m", "openai/default", "-y", "--exit-immediately", "-t", "Compute 6*7 into number.txt"]
+        done = drive(command, folder, tmp_path / "home", settings, timeout=RUN_S)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert (folder / "number.txt").read_text() == "42\n", done.stdout
+    assert "42" in outputs(model.requests[1])

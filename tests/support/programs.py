@@ -26,14 +26,15 @@ CLIENTS = os.environ.get(FOLDER, "")
 NOWHERE = "http://127.0.0.1:9"
 
 
-def program(name: str, package: str) -> str:
-    """The path of a program; the test is skipped where it cannot run."""
+def program(name: str, package: str, npm: bool = True) -> str:
+    """The path of a program of npm, or of PyPI; the test is skipped where it cannot run."""
     folder = CLIENTS
     path = os.pathsep.join([str(Path(folder) / "node_modules" / ".bin"), folder, os.environ.get("PATH", "")])
     found = shutil.which(name, path=path if folder else None)
     if found is None:
-        pytest.skip(f"{name} is not installed: npm install --prefix DIR {package}, then {FOLDER}=DIR")
-    if shutil.which("node") is None:
+        how = f"npm install --prefix DIR {package}" if npm else f"pip install {package}, linked into DIR"
+        pytest.skip(f"{name} is not installed: {how}, then {FOLDER}=DIR")
+    if npm and shutil.which("node") is None:
         pytest.skip(f"{name} needs Node, which is not installed")
     return found
 
