@@ -145,7 +145,7 @@ class ResponseRequest:
             repetition_penalty=fields.number("repetition_penalty", minimum=0.01, maximum=100),
             logit_bias=logit_bias(fields),
             dry=dry(fields),
-            stop=one_or_many(fields, "stop", 4),
+            stop=one_or_many(fields, "stop"),
             truncation=fields.string("truncation", choices=("auto", "disabled")) or "disabled",
             compacts=compacts,
             compact_threshold=threshold,

@@ -48,14 +48,18 @@ RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "continue
 """What the request itself says to a template."""
 
 
-def one_or_many(fields: Fields, field: str, maximum: int) -> tuple[str, ...]:
-    """A string, or a list of at most `maximum` strings; none may be empty."""
+MANY = 64
+"""Stop strings of one request. OpenAI takes four; to other servers Continue sends all it has, a dozen or more."""
+
+
+def one_or_many(fields: Fields, field: str) -> tuple[str, ...]:
+    """A string, or a list of at most MANY strings; none may be empty."""
     value = fields.value.get(field)
     if value is None:
         return ()
     if not isinstance(value, str | list):
         refuse(fields.name(field), f"'{field}' must be a string or an array of strings, not {kind(value)}.")
-    texts = [fields.string(field) or ""] if isinstance(value, str) else fields.strings(field, maximum=maximum)
+    texts = [fields.string(field) or ""] if isinstance(value, str) else fields.strings(field, maximum=MANY)
     for text in texts:
         if not text:
             refuse(fields.name(field), f"'{fields.name(field)}' holds an empty string.", "Leave it out.")

@@ -437,7 +437,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"n": 129}, "n"),
     ({"temperature": 3}, "temperature"),
     ({"top_p": "x"}, "top_p"),
-    ({"stop": ["a"] * 5}, "stop"),
+    ({"stop": ["a"] * 65}, "stop"),
     ({"stop": [""]}, "stop"),
     ({"stop": 4}, "stop"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
@@ -464,6 +464,13 @@ async def test_what_is_wrong_is_refused_by_the_name_it_was_sent_under() -> None:
             error = await refused(daemon, **{"messages": HI, **body})
             assert error["param"] == param, body
             assert "input[" not in error["message"], body
+
+
+async def test_as_many_tools_as_several_mcp_servers_have_are_taken() -> None:
+    tools = [{"type": "function", "function": {"name": f"t{number}"}} for number in range(200)]
+    async with running(Turn("ok")) as daemon:
+        await ask(daemon, tools=tools)
+        assert len(daemon.model.requests[0]["tools"]) == 200
 
 
 async def test_an_unknown_model_file_or_skill_is_not_found() -> None:

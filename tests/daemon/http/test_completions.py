@@ -66,7 +66,7 @@ async def test_a_prompt_is_continued_as_it_is(tmp_path: Path) -> None:
 async def test_stop_strings_end_the_text_and_are_not_in_it(tmp_path: Path) -> None:
     async with running() as daemon:
         engine = serve(daemon, tmp_path / "m", ["the answer is 42, and the user said so"] * 2)
-        completion = await ask(daemon, "x", max_tokens=60, stop=[" is 42"])
+        completion = await ask(daemon, "x", max_tokens=60, stop=[*"!#$%&=?@[]^_", " is 42"])
         assert (completion["choices"][0]["text"], completion["choices"][0]["finish_reason"]) == ("the answer", "stop")
         assert engine.cancelled
         found = await chunks(daemon, "x", max_tokens=60, stop=" is 42", stream_options={"include_usage": True})

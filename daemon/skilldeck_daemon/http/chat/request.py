@@ -13,7 +13,7 @@ from typing import Any
 
 from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read_format, verify_of
 from skilldeck_daemon.http.chat.messages import MessageReader
-from skilldeck_daemon.tools import TOOLS, Tool, parse_tools
+from skilldeck_daemon.tools import MAX_TOOLS, TOOLS, Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.tools.mcp import McpTool
 from skilldeck_daemon.wire.error_names import Names
@@ -114,7 +114,7 @@ def _request(fields: Fields, items: list[Item], tools: list[Tool]) -> ResponseRe
         repetition_penalty=fields.number("repetition_penalty", minimum=0.01, maximum=100),
         logit_bias=logit_bias(fields),
         dry=dry(fields),
-        stop=one_or_many(fields, "stop", 4),
+        stop=one_or_many(fields, "stop"),
         text_format=_format(fields),
         verbosity=fields.string("verbosity", choices=("low", "medium", "high")) or "medium",
         continues=_continues(fields),
@@ -198,7 +198,7 @@ def _tools(fields: Fields, places: list[str]) -> tuple[list[Tool], Names]:
     """The tools in Responses' flat shape, parsed; and the names for errors."""
     kinds: list[str] = []
     flat: list[dict[str, Any]] = []
-    for entry in fields.objects("tools", maximum=128):
+    for entry in fields.objects("tools", maximum=MAX_TOOLS):
         type = entry.needed("type", choices=tuple(TOOLS))
         kinds.append(type)
         if type not in ("function", "custom"):

@@ -70,7 +70,7 @@ class CompletionBody:
                 "seed": fields.integer("seed", minimum=-(2**63), maximum=2**63 - 1 - 128),
             },
             max_tokens=DEFAULT_TOKENS if limit is None else limit,
-            stop=one_or_many(fields, "stop", 4),
+            stop=one_or_many(fields, "stop"),
             logprobs=logprobs,
             logit_bias=logit_bias(fields),
             n=n,
