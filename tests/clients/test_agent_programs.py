@@ -193,3 +193,22 @@ def test_mini_swe_agent_works_until_it_says_that_it_is_done(model: ScriptedModel
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert (folder / "number.txt").read_text() == "42\n", done.stdout
     assert "42" in outputs(model.requests[1])
+
+
+def test_cline_calls_tools_of_its_own_one_and_two_at_once(model: ScriptedModel, tmp_path: Path) -> None:
+    cline = program("cline", "cline")
+    home = tmp_path / "home"
+
+    def run_commands(*commands: str) -> Call:
+        return Call("run_commands", {"commands": list(commands)})
+
+    both = Turn(run_commands("echo $((6*7))"), run_commands("echo $((50+6))"))
+    worked = answering(model, Turn("I look.", run_commands("echo $((3*5))")), both, Turn("All done."))
+    with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
+        auth = ["auth", "-p", "openai-compatible", "-k", "local", "-m", "default", "-b", url]
+        assert drive([cline, *auth], tmp_path / "project", home, {}).returncode == 0
+        done = drive([cline, "Compute"], tmp_path / "project", home, {}, timeout=RUN_S)
+    assert (done.returncode, "All done." in done.stdout) == (0, True), done.stderr
+    assert "15" in outputs(worked[1])
+    assert "42" in outputs(worked[2])
+    assert "56" in outputs(worked[2])

@@ -16,7 +16,7 @@ GREETING = "Hello from here."
 ADA = {"name": "Ada", "age": 36}
 DOT = "A dot."
 ONE, TWO = "Sums: 42", "Sums: 42, 7"
-_SUMS = re.compile(r"\b(?:42|7)\b")
+_SUMS = re.compile(r"(?<!\d)(?:42|7)(?!\d)")  # also behind an escaped line break
 
 
 def play(body: dict[str, Any]) -> Turn:

@@ -64,5 +64,5 @@ async def _decoded(request: Request) -> AsyncIterator[bytes]:
         async for piece in decoded(request.stream(), request.headers.get("content-encoding", "")):
             yield piece
     except Undecodable as error:
-        hint = "Send gzip, deflate, or the body as it is, and whole."
+        hint = "Send it whole: as gzip, as deflate, or as it is."
         raise BadRequest(f"The body {error}.", hint, param="content-encoding") from None

@@ -144,7 +144,7 @@ async def test_a_remote_model_uses_its_upstreams_own_endpoint() -> None:
         bodies.append(json.loads(request.content))
         assert request.url.path == "/v1/completions"
         if bodies[-1]["prompt"] == "bad":
-            return httpx.Response(400, json={"error": {"message": "no"}})
+            return httpx.Response(400, stream=httpx.ByteStream(b'{"error": {"message": "no"}}'))  # not read yet
 
         async def lines() -> AsyncIterator[bytes]:
             for told in ({"choices": [chunk]}, {"choices": [last], "usage": usage}):
