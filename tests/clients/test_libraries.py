@@ -74,6 +74,7 @@ LIBRARIES = [
     Library("haystack_chat.py", "haystack"),
     Library("semantic_kernel_chat.py", "semantic_kernel"),
     Library("crewai_crew.py", "crewai"),
+    *(Library("goose_provider.py", "goose", way) for way in ("openai", "anthropic")),
     *(Library("ai_sdk.mjs", "ai", way) for way in ("responses", "chat", "compatible", "anthropic")),
     Library("librechat_agents.mjs", "@librechat/agents"),
 ]

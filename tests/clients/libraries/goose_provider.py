@@ -5,7 +5,7 @@ import base64
 import json
 import sys
 
-from common import KEY, NUMBERS, PNG, ROOT, tell
+from common import BASE, KEY, NUMBERS, PNG, ROOT, tell
 from goose import (
     MessageContent,
     MessageRole,
@@ -31,7 +31,7 @@ async def main():
     if sys.argv[1] == "anthropic":
         provider, name = anthropic_provider(KEY, ROOT, []), "claude-sonnet-4-5"
     else:
-        provider, name = openai_provider(KEY, ROOT), "default"
+        provider, name = openai_provider(KEY, BASE), "default"
     model = ProviderModelConfig(model_name=name)
 
     async def ask(messages, tools=()):
