@@ -15,7 +15,7 @@ from daemon.engine.conftest import EXACT
 from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.llamacpp.engine import LlamaCppEngine
 from skilldeck_daemon.engine.llamacpp.lookup import KEPT, Answers, Lookup
-from skilldeck_daemon.engine.llamacpp.model import LlamaModel
+from skilldeck_daemon.engine.llamacpp.model import Aborted, LlamaModel
 from skilldeck_daemon.engine.llamacpp.sequences import WORTH, Held, SequenceTable, common_prefix
 
 GREEDY = Sampling(temperature=0)
@@ -61,6 +61,32 @@ async def test_a_failed_step_ends_its_requests_and_nothing_of_it_is_reused(
         tokens, finished = await collect(engine, "third", ids, 8)
     assert tokens == greedy(llama, ids, 8)
     assert finished.cached == 0
+
+
+async def test_a_cancellation_ends_a_piece_of_a_prompt_in_its_middle_and_nothing_of_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, llama: Path, llama_gguf: Path, greedy: Any
+) -> None:
+    source = random.Random(7)
+    ids = [source.randrange(3, 320) for _ in range(200)]
+    compute, ended = LlamaModel.prefill, []
+    async with loaded(llama_gguf, draft_tokens=0) as engine:
+
+        def cancelled(model: LlamaModel, sequence: int, piece: list[int], start: int, keep: int) -> Any:
+            if start:
+                engine.cancel("first")
+            try:
+                return compute(model, sequence, piece, start, keep)
+            except Aborted:
+                ended.append(start)
+                raise
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LlamaModel, "prefill", cancelled)
+            tokens, finished = await collect(engine, "first", ids, 8)
+        assert (tokens, finished.reason, ended) == ([], "cancelled", [128])
+        tokens, finished = await collect(engine, "second", ids, 8)
+    assert tokens == greedy(llama, ids, 8)
+    assert finished.cached == 128
 
 
 async def test_more_requests_than_sequences_keep_prefixes_right(llama: Path, llama_gguf: Path, greedy: Any) -> None:

@@ -2,7 +2,7 @@
 
 That thread owns the model, the cache and every request; the event loop only hands requests over and receives events.
 Each turn of its loop takes cancellations, admits waiting requests while there are sequences, computes one piece of a
-prompt (as long as about half a second allows, so that a cancellation is heard and others' tokens flow), then one token
+prompt (short while others decode, so that their tokens flow; a cancellation ends it in its middle), then one token
 for every decoding request; for one that is alone also what `lookup` guesses of its further tokens, which changes no
 token, only when it comes. A request that fails (its grammar raises) ends alone; a step that fails ends the requests in
 it and drops the cache, and the engine goes on. Nothing survives `unload`.
@@ -38,7 +38,7 @@ from skilldeck_daemon.engine.base import (
 from skilldeck_daemon.engine.handle import Handle, Mailbox
 from skilldeck_daemon.engine.llamacpp import gguf, library
 from skilldeck_daemon.engine.llamacpp.lookup import GRAM, Answers, Lookup
-from skilldeck_daemon.engine.llamacpp.model import LlamaModel, Row
+from skilldeck_daemon.engine.llamacpp.model import Aborted, LlamaModel, Row
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions, fit, free_memory
 from skilldeck_daemon.engine.llamacpp.sequences import Held, SequenceTable
 from skilldeck_daemon.engine.llamacpp.worth import StepTime, Worth
@@ -46,9 +46,11 @@ from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
-PIECE_S = 0.5
-"""Seconds that one piece of a prompt may take: how late a cancellation is heard, how long others wait for a token."""
-_LEAST_PIECE = 32
+ALONE = (2.0, 128)
+"""Seconds that one piece of a prompt may take while nobody decodes, and tokens it has at least. Pieces of 32 cost 15 %
+at the beginning of a prompt and more than half at 8,000 tokens, where each of them reads all that is cached."""
+SHARED = (0.75, 64)
+"""The same while others decode, whose next token waits for it."""
 
 
 @dataclass(eq=False)
@@ -90,7 +92,8 @@ class LlamaCppEngine:
         self._waiting: deque[_Job] = deque()
         self._prefilling: deque[_Job] = deque()
         self._decoding: list[_Job] = []
-        self._piece = _LEAST_PIECE
+        self._speed = 0.0  # tokens a second of the last whole piece
+        self._reading = ""  # whose piece is computed; guarded by _wake
         self._one = StepTime()
         self._mail = Mailbox()
         self._decode_rate, self._prefill_rate = Rate(), Rate()
@@ -109,7 +112,7 @@ class LlamaCppEngine:
         options = LlamaOptions.parse(spec.options)
         file = await asyncio.to_thread(gguf.read, Path(spec.path))
         self._options, self._chosen = options, fit(file, options, free_memory())
-        self._piece = min(2 * _LEAST_PIECE, options.prefill_chunk)
+        self._speed = 0.0
         loop = asyncio.get_running_loop()
         done: asyncio.Future[LlamaModel] = loop.create_future()
         self._stopping, self._dead = False, None
@@ -170,6 +173,8 @@ class LlamaCppEngine:
         with self._wake:
             if request_id in self._known:
                 self._cancelled.add(request_id)
+                if self._reading == request_id and self._model is not None:
+                    self._model.abort()
                 self._wake.notify()
 
     def stats(self) -> EngineStats:
@@ -195,6 +200,8 @@ class LlamaCppEngine:
         thread, self._thread = self._thread, None
         with self._wake:
             self._stopping = True
+            if self._reading and self._model is not None:
+                self._model.abort()
             self._wake.notify()
         if thread is not None:
             await asyncio.to_thread(thread.join)
@@ -289,12 +296,27 @@ class LlamaCppEngine:
         if job.held is None:  # only now: what the requests before it computed can be its beginning
             job.held, job.cached = self._table.claim(job.prompt, job.request.cache_salt, job)
             self._mail.post(job.handle, Prefill(job.cached, len(job.prompt)))
-        start = len(job.held.tokens)
-        ids = job.prompt[start : start + self._piece]
+        start, most = len(job.held.tokens), self._piece()
+        ids = job.prompt[start : start + most]
         last = start + len(ids) == len(job.prompt)
+        with self._wake:
+            if self._stopping or job.request.id in self._cancelled:
+                return
+            self._reading = job.request.id
         begun = time.monotonic()
-        rows = model.prefill(job.held.number, ids, start, int(last))
-        self._pace(len(ids), time.monotonic() - begun)
+        try:
+            rows = model.prefill(job.held.number, ids, start, int(last))
+        except Aborted:
+            if model.whole:  # a state that cannot be gone back in is of nobody now
+                model.cut(job.held.number, 0)
+                job.held.tokens.clear()
+            return
+        finally:
+            with self._wake:
+                self._reading = ""
+                model.resume()
+        if len(ids) == most:
+            self._speed = len(ids) / max(time.monotonic() - begun, 1e-6)
         job.held.tokens.extend(ids)
         self._prefill_rate.add(len(ids))
         self._mail.post(job.handle, Prefill(start + len(ids), len(job.prompt)))
@@ -304,12 +326,10 @@ class LlamaCppEngine:
             job.first_token = time.monotonic()
             self._extend(model, [job], rows)
 
-    def _pace(self, count: int, seconds: float) -> None:
-        """How long the next piece of a prompt may be, by what the last one took."""
-        if count == self._piece:
-            wanted = int(count * PIECE_S / max(seconds, 1e-6))
-            self._piece = max(_LEAST_PIECE, min(wanted // 32 * 32, 2 * self._piece))
-        self._piece = min(self._piece, self._options.prefill_chunk)
+    def _piece(self) -> int:
+        """How many tokens of a prompt are computed at once, by how long the last ones took."""
+        seconds, least = SHARED if self._decoding else ALONE
+        return min(max(int(self._speed * seconds) // 32 * 32, least), self._options.prefill_chunk)
 
     def _decode(self, model: LlamaModel) -> None:
         """One token for every decoding request."""

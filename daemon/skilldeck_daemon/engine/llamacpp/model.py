@@ -30,8 +30,15 @@ _FLASH = {"auto": -1, "off": 0, "on": 1}
 _MAPPED, _READ = 1, 0  # llama_load_mode
 
 
+_ABORTED = 2  # what llama_decode returns then
+
+
 class StepFailed(RuntimeError):
     """llama.cpp could not compute a step."""
+
+
+class Aborted(RuntimeError):
+    """`abort` ended the step; what it wrote to its sequence is cut off."""
 
 
 class LlamaModel:
@@ -49,6 +56,7 @@ class LlamaModel:
         self._api = api = library.load()
         self._model = self._context = None
         self._adapters: list[int] = []
+        self._flag = ctypes.create_string_buffer(2)
         self._load(file, options, progress, stopping)
         try:
             self._check(file)
@@ -114,6 +122,10 @@ class LlamaModel:
         params.type_k, params.type_v = library.TYPES[options.cache_type_k], library.TYPES[options.cache_type_v]
         params.swa_full = True  # a cache cut to its window could not be gone back in
         params.kv_unified = False
+        # Asked before each of about a thousand operations of a step, so it is no function of Python's: the length of
+        # the text in the flag, 0 or 1.
+        params.abort_callback = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
+        params.abort_callback_data = ctypes.addressof(self._flag)
         api.said()
         before = pages.anonymous()
         self._context = api.llama_init_from_model(self._model, params)
@@ -158,14 +170,18 @@ class LlamaModel:
         )
 
     def prefill(self, sequence: int, ids: Sequence[int], start: int, keep: int) -> list[Row]:
-        """Compute `ids` of a sequence that holds `start` tokens; the logits of the last `keep` of them."""
+        """Compute `ids` of a sequence that holds `start` tokens; the logits of the last `keep`. Raises Aborted."""
         count = len(ids)
         self._token[:count] = ids
         self._pos[:count] = np.arange(start, start + count)
         self._owners[:count] = self._sequences.ctypes.data + 4 * sequence
         self._wanted[:count] = 0
         self._wanted[count - keep : count] = 1
-        self._step(count)
+        try:
+            self._step(count)
+        except Aborted:
+            self.cut(sequence, start)
+            raise
         return [self._row(place) for place in range(count - keep, count)]
 
     def decode(self, tokens: Sequence[int], sequences: Sequence[int], lengths: Sequence[int]) -> list[Row]:
@@ -180,8 +196,17 @@ class LlamaModel:
     def _step(self, count: int) -> None:
         self._batch.n_tokens = count
         code = self._api.llama_decode(self._context, self._batch)
+        if code == _ABORTED:
+            raise Aborted
         if code:
             raise StepFailed(f"llama.cpp could not compute {count} tokens ({code}): {self._api.said()}")
+
+    def abort(self) -> None:
+        """Have the step that is computed, or the next, end with Aborted, from any thread; until `resume`."""
+        self._flag[0] = b"\1"
+
+    def resume(self) -> None:
+        self._flag[0] = b"\0"
 
     def _row(self, place: int) -> Row:
         found = self._api.llama_get_logits_ith(self._context, place)
