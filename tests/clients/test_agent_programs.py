@@ -207,7 +207,7 @@ def test_cline_calls_tools_of_its_own_one_and_two_at_once(model: ScriptedModel, 
     with serving(tmp_path, "--engine", "remote", "--remote-url", model.url) as (_, url):
         auth = ["auth", "-p", "openai-compatible", "-k", "local", "-m", "default", "-b", url]
         assert drive([cline, *auth], tmp_path / "project", home, {}).returncode == 0
-        done = drive([cline, "Compute"], tmp_path / "project", home, {}, timeout=RUN_S)
+        done = drive([cline, "Compute them all"], tmp_path / "project", home, {}, timeout=RUN_S)
     assert (done.returncode, "All done." in done.stdout) == (0, True), done.stderr
     assert "15" in outputs(worked[1])
     assert "42" in outputs(worked[2])

@@ -31,7 +31,6 @@ EXPECTED: dict[str, Any] = {
     **dict.fromkeys(("person", "by a tool", "by a schema", "by a strict tool", "in pieces"), ADA),
     "image": DOT,
     "call": [{"a": 40, "b": 2}],
-    "completion": True,
 }
 
 

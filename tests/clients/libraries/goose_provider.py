@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import sys
 
 from common import BASE, KEY, NUMBERS, PNG, ROOT, tell
@@ -31,7 +32,7 @@ async def main():
     if sys.argv[1] == "anthropic":
         provider, name = anthropic_provider(KEY, ROOT, []), "claude-sonnet-4-5"
     else:
-        provider, name = openai_provider(KEY, BASE), "default"
+        provider, name = openai_provider(KEY, f"{BASE}/"), "default"
     model = ProviderModelConfig(model_name=name)
 
     async def ask(messages, tools=()):
@@ -65,3 +66,6 @@ async def main():
 
 
 asyncio.run(main())
+# Its threads may abort the interpreter while that ends.
+sys.stdout.flush()
+os._exit(0)

@@ -16,6 +16,7 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
     async with running(strict=False) as daemon:
         for method, path, status in (
             ("GET", "/nothing", 404),
+            ("POST", "/v1/messages", 404),
             ("GET", "/responses/", 404),
             ("PUT", "/responses", 405),
             ("GET", "/responses/resp_none", 404),
@@ -27,6 +28,9 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
             answer = await daemon.http.request(method, path)
             assert answer.status_code == status, (method, path, answer.text)
             assert answer.headers["content-type"] == "application/json"
+            assert ("leave it out of its base URL" in answer.text) is (path == "/v1/messages")
+        answer = await daemon.http.post(daemon.url.removesuffix("/v1") + "/chat/completions", json={})
+        assert (answer.status_code, "add it to the client's base URL" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize(
