@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import io
 import json
 import time
@@ -62,7 +63,7 @@ class FakeDaemon(ControlBase):
         self.log: list[pb.LogRecord] = []
         self.fail: dict[str, SkilldeckError] = {}
         self.calls: list[tuple[str, Any]] = []
-        self.exec: Callable[[Any], Object] = lambda _: {"stdout": "", "stderr": "", "exit_code": 0, "timed_out": False}
+        self.exec: Callable[[Any], Any] = lambda _: {"stdout": "", "stderr": "", "exit_code": 0, "timed_out": False}
         self.on_run: Callable[[FakeRun], Awaitable[None]] | None = None
         self.stopped = asyncio.Event()
         self.status: Object = {
@@ -200,8 +201,8 @@ class FakeDaemon(ControlBase):
         for queue in self._subscribers:
             queue.put_nowait(pb.Update(change=change))
 
-    def _new_run(self, request: Object) -> FakeRun:
-        run = FakeRun(self, self.new_id("resp"), request)
+    def _new_run(self, request: Object, origin: str = "") -> FakeRun:
+        run = FakeRun(self, self.new_id("resp"), request, origin)
         self.live[run.id] = run
         self.put("run", run.summary())
         return run
@@ -439,7 +440,7 @@ class FakeDaemon(ControlBase):
         body = json.loads(request.request_json)
         if not body.get("input"):
             raise BadRequest("The input is empty.", param="input")
-        run = self._new_run(body)
+        run = self._new_run(body, request.origin)
         if self.on_run is None:
             run.text(f"Echo: {run.summary()['title']}")
             run.complete()
@@ -493,6 +494,15 @@ class FakeDaemon(ControlBase):
         self._get("session", request.parent)
         return self._page(self.items[request.parent], request)
 
+    def Search_(self, request: Any) -> Any:
+        wanted, hits = request.text.lower(), []
+        for run in reversed(self.live.values()):
+            text = json.dumps([run.request["input"], run.response["output"]])
+            if (at := text.lower().find(wanted)) >= 0:
+                hits.append({"session": run.session_id or "", "run": "" if run.session_id else run.id,
+                             "excerpt": text[max(0, at - 20) : at + 40]})  # fmt: skip
+        return pb.JsonList(json=[json.dumps(hit) for hit in hits[: request.limit]])
+
     def DecideApproval_(self, request: Any) -> Any:
         approval = self._get("approval", request.id)
         if approval["status"] != "pending":
@@ -502,8 +512,9 @@ class FakeDaemon(ControlBase):
         self.remove("approval", request.id)
         return _json(decided)
 
-    def ExecInContainer_(self, request: Any) -> Any:
-        return _json(self.exec(request))
+    async def ExecInContainer_(self, request: Any) -> Any:
+        done = self.exec(request)
+        return _json(await done if inspect.isawaitable(done) else done)
 
     def ListRules_(self, _: Any) -> Any:
         return pb.JsonList(json=[json.dumps(rule) for rule in self.rules.values()])
@@ -569,6 +580,9 @@ class FakeDaemon(ControlBase):
         self._get("container", request.parent)
         return self._page([entry for entry, _ in self.container_files[request.parent].values()], request)
 
+    def CreateContainer_(self, request: Any) -> Any:
+        return _json(self.add_container(json.loads(request.json)["name"]))
+
     def DeleteContainer_(self, request: Any) -> Any:
         return self._delete("container", request.id)
 
@@ -620,6 +634,7 @@ def _handler(name: str) -> Any:
         request = await self._received(name, stream)
         try:
             reply = getattr(self, f"{name}_")(request)
+            reply = await reply if inspect.isawaitable(reply) else reply
         except SkilldeckError as error:
             raise to_grpc(error) from error
         await stream.send_message(reply)

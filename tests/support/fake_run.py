@@ -23,8 +23,9 @@ Object = dict[str, Any]
 
 
 class FakeRun:
-    def __init__(self, daemon: FakeDaemon, run_id: str, request: Object) -> None:
+    def __init__(self, daemon: FakeDaemon, run_id: str, request: Object, origin: str = "") -> None:
         self.daemon = daemon
+        self.origin = origin
         self.id = run_id
         self.request = request
         self.log: list[tuple[Object, float]] = []
@@ -40,6 +41,7 @@ class FakeRun:
             "model": request.get("model", "default"),
             "output": [], "usage": None, "metadata": {}, "instructions": None, "tools": request.get("tools", []),
             "conversation": {"id": self.session_id} if self.session_id else None,
+            "previous_response_id": request.get("previous_response_id"),
         }  # fmt: skip
         self.emit("response.created", response=dict(self.response))
         self.emit("response.in_progress", response=dict(self.response))
@@ -111,10 +113,10 @@ class FakeRun:
             parts = [part for item in text for part in item.get("content", []) if isinstance(part, dict)]
             text = next((part["text"] for part in parts if part.get("type") == "input_text"), "")
         names = ("id", "object", "created_at", "completed_at", "status", "model", "conversation", "error",
-                 "incomplete_details", "usage", "metadata")  # fmt: skip
+                 "incomplete_details", "usage", "metadata", "previous_response_id")  # fmt: skip
         return {
-            **{name: self.response[name] for name in names}, "background": False, "previous_response_id": None,
-            "title": text.splitlines()[0] if text else "",
+            **{name: self.response[name] for name in names}, "background": False,
+            "title": text.splitlines()[0] if text else "", "origin": self.origin,
         }  # fmt: skip
 
     def begin_item(self, item: Object) -> int:

@@ -248,3 +248,12 @@ async def test_nothing_is_painted_and_no_timer_runs_while_nothing_happens() -> N
         timer = d.chat._timer
         assert timer is not None
         await d.until(lambda: not timer._active.is_set())
+
+
+async def test_a_notice_is_plain_text_and_leaves_the_composer_free() -> None:
+    async with deck(FakeDaemon()) as d:
+        d.app.notify("Saved as /tmp/[/bold]/[x", title="[/]")
+        d.chat.notify("[/red] as well", severity="error")
+        await d.shows("Saved as /tmp/[/bold]/[x", "[/red] as well", "[/]")
+        rack = d.app.screen.query_one("ToastRack").region
+        assert not rack.overlaps(d.chat.composer.region)

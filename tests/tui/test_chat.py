@@ -12,7 +12,6 @@ import pytest
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.widgets.chips import Chips
 from skilldeck_tui.widgets.composer import ComposerText
-from skilldeck_tui.widgets.session_list import SessionList
 from skilldeck_tui.widgets.transcript import message
 from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
 from skilldeck_tui.widgets.transcript.stream_text import StreamText
@@ -449,36 +448,3 @@ async def test_who_goes_from_session_to_session_while_answers_end_keeps_the_app(
             await asyncio.sleep(0.1)
         assert d.app.is_running
         await d.shows("elsewhere")
-
-
-async def test_runs_of_no_session_are_folded_and_deleted_together() -> None:
-    fake = FakeDaemon()
-    fake.start("in a session", session_id=fake.add_session("Mine")["id"]).complete()
-    for number in range(3):
-        fake.start(f"from a script {number}").complete()
-    going = fake.start("still going")
-    async with deck(fake) as d:
-        await d.shows("Mine", "still going", "▸ 3 other runs")
-        assert "from a script" not in d.text()
-        going.complete()
-        await d.shows("▸ 4 other runs")
-        d.chat.query_one(SessionList).focus()
-        await d.press("end", "enter")
-        await d.shows("▾ 4 other runs", "from a script 0", "still going")
-        await d.press("home", "down", "d")
-        await d.shows("Delete 4 runs that belong to no session?")
-        await d.press("y")
-        await d.hides("other runs")
-        assert [run["title"] for run in fake.objects["run"].values()] == ["in a session"]
-
-
-async def test_a_session_is_found_by_the_letters_of_its_title() -> None:
-    fake = FakeDaemon()
-    for title in ("Orders of March", "Failing hosts"):
-        fake.start(title, session_id=fake.add_session(title)["id"]).complete()
-    async with deck(fake) as d:
-        await d.press("ctrl+k")
-        await d.shows("Sessions and runs")
-        await d.type("fh")
-        await d.press("enter")
-        await d.until(lambda: d.chat.row and d.chat.row.title == "Failing hosts")

@@ -407,7 +407,9 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "screen.edit_rule": (on(daemon, RuleRows), "screen=Prompt"),
         "screen.revoke": (on(daemon, RuleRows), "screen=Confirm"),
     },
-    "SessionList": {"delete_session": (on(chat, SessionList), "screen=Confirm")},
+    "SessionList": {
+        "delete_session": (on(chat, SessionList), "screen=Confirm"), "mark": (on(chat, SessionList), "■ "),
+    },
     "TranscriptView": {
         "cursor(-1)": (middle_item, "~item"), "cursor(1)": (middle_item, "~item"), "fold": (transcript, "~text"),
         "copy": (transcript, "copied=$"), "copy_all": (transcript, "copied=#"), "export_item": (transcript, ".md"),

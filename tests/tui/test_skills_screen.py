@@ -14,6 +14,8 @@ from skilldeck_tui.preferences import Memory
 from skilldeck_tui.screens.diff import DiffScreen
 from skilldeck_tui.screens.skills import SkillsScreen
 from skilldeck_tui.state import DaemonState
+from skilldeck_tui.widgets.file_tree import FileTree
+from skilldeck_tui.widgets.preview import Preview, coloured
 from skilldeck_tui.widgets.version_list import VersionList
 from support.fake_daemon import FakeDaemon
 from support.pictures import disk_skill
@@ -60,7 +62,7 @@ async def test_a_folder_is_added_watched_and_every_save_makes_a_version(tmp_path
     (folder / "SKILL.md").write_text(GOOD)
     memory = Memory(path=tmp_path / "tui.json")
     fake = FakeDaemon()
-    fake.status = {**fake.status, "watched_versions": 50}
+    fake.status = {**fake.status, "watched_versions": 2}
     async with deck(fake, memory=memory) as d:
         await _open(d)
         await d.press("a")
@@ -70,8 +72,8 @@ async def test_a_folder_is_added_watched_and_every_save_makes_a_version(tmp_path
         await d.shows("notes", "● watching ✓", "v1")
         (folder / "SKILL.md").write_text(GOOD + "More.\n")
         await d.until(lambda: len(next(iter(fake.versions.values()), [])) == 2)
-        # With the rule by which versions made so go again.
-        await d.shows("v2", "The newest 50 watched versions stay")
+        # With the rule by which versions made so go again, once there are as many.
+        await d.shows("v2", "the newest 2 watched ones stay")
         assert Memory.read(tmp_path / "tui.json").watched == [str(folder)]
         await d.press("w")
         await d.until(lambda: not d.app.state.watches)
@@ -396,3 +398,39 @@ async def test_a_project_is_trusted_from_the_list_and_its_skills_complete_in_the
         await d.press("r")
         await d.shows("✗ not trusted")
         assert not fake.trusted
+
+
+async def test_a_file_that_is_read_has_the_whole_of_a_small_screen() -> None:
+    fake = FakeDaemon()
+    body = "".join(f"Line {number} of the instructions.\n\n" for number in range(40))
+    manifest = f"---\nname: notes\ndescription: Keeps notes.\n---\n{body}"
+    fake.add_skill("notes", {"SKILL.md": manifest.encode(), "scripts/a.py": b"1\n"})
+    async with deck(fake, size=(80, 24)) as d:
+        screen = await _open(d)
+        await d.shows("2 files in v1", "name: notes")
+        await d.press("tab", "tab", "enter")
+        await d.shows("SKILL.md · v1 · esc back", "Line 6 of")
+        assert "a.py" not in d.text()
+        assert screen.query_one(Preview).size.width > 70
+        await d.press("escape")
+        await d.shows("a.py", "2 files in v1")
+        assert isinstance(screen.focused, FileTree)
+        await d.press("enter")
+        await d.shows("esc back")
+        # On a screen that has room nothing is folded.
+        await d.pilot.resize_terminal(130, 45)
+        await d.shows("a.py", "2 files in v1")
+
+
+def test_what_stands_before_markdown_has_the_colours_of_yaml() -> None:
+    text = "---\nname: notes\ndescription: Keeps notes.\n---\n# Notes\n\nText."
+    found = coloured(text, "markdown")
+    assert found.plain == text
+
+    def style(word: str) -> list[str]:
+        at = text.index(word)
+        return [str(span.style) for span in found.spans if span.start <= at < span.end and span.style != "$text"]
+
+    alone = coloured("description: Keeps notes.", "yaml")
+    assert style("description") == [str(s.style) for s in alone.spans if s.start == 0 and s.style != "$text"] != []
+    assert style("# Notes") != []

@@ -203,12 +203,20 @@ async def test_what_is_typed_behind_enter_is_the_next_message(fake: FakeDaemon) 
         await d.shows("Echo: now", "Echo: later")
 
 
+@pytest.mark.parametrize("chain", [False, True])
 @pytest.mark.parametrize("started", [True, False])
 async def test_a_message_whose_start_was_lost_is_neither_doubled_nor_gone(
-    started: bool, monkeypatch: pytest.MonkeyPatch
+    started: bool, chain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeDaemon()
+    fake.start("just once").complete()  # said before, elsewhere
+    first = fake.start("begin")
+    first.complete()
     async with deck(fake) as d:
+        if chain:
+            d.chat.open(f"run:{first.id}")
+            await d.until(lambda: d.chat.turns)
+        shown, known = len(d.chat.turns), len(fake.live)
         begin, away = d.app.client.start_run, iter((True, True))
         runs = d.app.client.runs
 
@@ -229,8 +237,24 @@ async def test_a_message_whose_start_was_lost_is_neither_doubled_nor_gone(
         await d.press("enter")
         if started:
             await d.shows("› just once", "Echo: just once")
-            assert (d.chat.composer.text.text, len(d.chat.turns)) == ("", 1)
+            assert (d.chat.composer.text.text, len(d.chat.turns)) == ("", shown + 1)
         else:
             await d.until(lambda: d.chat.composer.text.text == "just once")
-            assert not d.chat.turns
-        assert len(fake.live) == int(started)
+            assert len(d.chat.turns) == shown
+        assert len(fake.live) == known + started
+
+
+async def test_a_session_whose_making_was_lost_is_taken(fake: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with deck(fake) as d:
+        make = d.app.client.create_session
+
+        async def lost(*given: Any) -> Any:
+            await make(*given)
+            raise ConnectionLost("The daemon went away.")
+
+        monkeypatch.setattr(d.app.client, "create_session", lost)
+        await d.type("just once")
+        await d.press("enter")
+        await d.until(lambda: d.chat.turns and d.chat.turns[0].run_id)
+        assert d.chat.current == f"session:{next(iter(fake.objects['session']))}"
+        assert len(fake.objects["session"]) == 1

@@ -11,10 +11,11 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.export import as_json, item_markdown, markdown, save
 from skilldeck_tui.chat.items import ShellItem, TextItem, UserItem
 from skilldeck_tui.chat.output import MAX_LINES, OutputBuffer
-from skilldeck_tui.chat.transcript import Turn, spans
+from skilldeck_tui.chat.transcript import Span, Turn, spans
 from skilldeck_tui.client.client import RunDetail, RunEvent
 from skilldeck_tui.format import age, count, duration, size
 from skilldeck_tui.widgets.transcript.message import split
+from skilldeck_tui.widgets.transcript.run_footer import timeline
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 
@@ -194,3 +195,37 @@ def _apply(run: FakeRun) -> Turn:
     for number, (event, at) in enumerate(run.log):
         turn.apply(RunEvent(run.id, number, event["type"], event, at))
     return turn
+
+
+async def test_of_a_daemon_that_died_the_next_ones_account_is_taken() -> None:
+    live = FakeDaemon().start("go")
+    live.shell(["make"]).output(stdout="half of")
+    turn = _apply(live)
+    (shown,) = turn.items
+    outcome = {"type": "exit", "exit_code": 137}
+    output = [
+        {**shown.raw, "status": "completed"},
+        {"type": "shell_call_output", "call_id": shown.call_id, "status": "incomplete",
+         "output": [{"stdout": "half of", "stderr": "", "outcome": outcome}]},
+        {"type": "message", "status": "incomplete", "content": [{"type": "output_text", "text": "and more"}]},
+    ]  # fmt: skip
+    turn.settle({**live.response, "status": "failed", "error": {"message": "It stopped."}, "output": output})
+    assert (turn.status, turn.error, turn.items[0] is shown) == ("failed", "It stopped.", True)
+    assert isinstance(shown, ShellItem)
+    assert (shown.commands[0].outcome, shown.output_raw["status"], shown.running) == (137, "incomplete", False)
+    assert [item.plain() for item in turn.items] == ["$ make\nhalf of", "and more"]
+
+
+def test_where_time_went_is_told_in_one_line_of_any_width() -> None:
+    turn = Turn("resp_1")
+    kinds = {"wait": 0.2, "prefill": 3.0, "generate": 12.0, "call": 70.0}
+    at = 0.0
+    for kind, seconds in kinds.items():
+        turn.timeline.append(Span(kind, at, at + seconds))
+        at += seconds
+    for width in range(30, 130):
+        line = timeline(turn, width)
+        assert "\n" not in line.plain
+        assert line.cell_length <= width
+        assert "commands 1m 10s" in line.plain  # the longest is told first
+    assert all(word in line.plain for word in ("waiting", "prefill", "generate"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -113,10 +114,6 @@ async def test_a_command_of_ones_own_runs_in_the_sessions_container_and_the_mode
 
     fake.on_run = work
     async with deck(fake) as d:
-        await d.type("!pwd")
-        await d.press("enter")
-        await d.shows("This session has no container yet", "!pwd")
-        await d.press("ctrl+c")
         await d.type("list them")
         await d.press("enter")
         await d.until(lambda: d.chat.turns and d.chat.turns[0].status == "completed")
@@ -130,6 +127,64 @@ async def test_a_command_of_ones_own_runs_in_the_sessions_container_and_the_mode
         await d.until(lambda: len(fake.called("StartRun")) == 2)
         text = json.loads(fake.called("StartRun")[1].request_json)["input"][0]["content"][0]["text"]
         assert text == "I ran this in the container myself:\n```\n$ ls -a\na.txt\n```\n\nand now?"
+
+
+async def test_the_first_command_of_a_session_makes_the_container_that_its_run_goes_on_in() -> None:
+    fake = FakeDaemon()
+    fake.add_skill("notes")
+    fake.exec = lambda request: {"stdout": f"in {request.container_id}\n", "stderr": "", "exit_code": 0}
+    made = ""
+
+    async def work(run: FakeRun) -> None:
+        run.shell(["ls"], container=made).exit([0])
+        run.complete()
+
+    fake.on_run = work
+    async with deck(fake) as d:
+        for text in ("!pwd", "!ls"):
+            await d.type(text)
+            await d.press("enter")
+            await d.until(lambda: d.chat.turns and d.chat.turns[-1].status == "completed")
+            await d.until(lambda text=text: f"$ {text[1:]}" in d.text())  # type: ignore[misc]
+        (asked,) = fake.called("CreateContainer")
+        (made,) = fake.objects["container"]
+        await d.shows(f"in {made}")
+        skill = {"type": "skill_reference", "skill_id": d.app.state.skills[0]["id"]}
+        assert json.loads(asked.json) == {"name": "session", "skills": [skill]}
+        environments = []
+        for text in ("what is there?", "and now?"):
+            await d.type(text)
+            await d.press("enter")
+            await d.until(
+                lambda: d.chat.turns[-1].run_id and d.chat.turns[-1].status == "completed" and not d.chat.busy
+            )
+            body = json.loads(fake.called("StartRun")[-1].request_json)
+            environments.append(body["tools"][0]["environment"])
+            said = body["input"][0]["content"][0]["text"]
+            assert said.startswith("I ran this in the container myself") == (text == "what is there?")
+        # Once a run has used it, it is found in the history, as any.
+        assert environments[0] == {"type": "container_reference", "container_id": made}
+        assert environments[1] == {"type": "container_auto", "skills": [skill]}
+
+
+async def test_a_command_of_ones_own_is_stopped() -> None:
+    fake = FakeDaemon()
+    begun = asyncio.Event()
+
+    async def never(request: Any) -> Any:
+        begun.set()
+        await asyncio.sleep(600)
+
+    fake.exec = never
+    async with deck(fake) as d:
+        await d.type("!sleep 600")
+        await d.press("enter")
+        await begun.wait()
+        await d.press("ctrl+c")
+        await d.shows("■ stopped")
+        # A command of one's own is no run, of which a test could be made.
+        await d.press("ctrl+t")
+        await d.shows("Nothing was asked yet.")
 
 
 def test_the_model_reads_the_ends_of_a_long_output_within_a_fence_that_holds_it() -> None:

@@ -9,6 +9,7 @@ configuration file names:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -113,12 +114,13 @@ ACTIONS = (
     Action("chat", "network", "", "Network", "Hosts that commands may reach, and variables put into requests to them.",
            call="ask_network", slash="network"),
     Action("chat", "made", "", "Files made", "Look at a file that a run of this session made.", slash="files"),
-    Action("chat", "sessions", "ctrl+k", "Find session", "Go to a session by the letters of its title.", priority=True,
-           slash="sessions"),
+    Action("chat", "sessions", "ctrl+k", "Find session", "Go to a session by its title or by what was said.",
+           priority=True, slash="sessions"),
     Action("chat", "delete_runs", "", "Delete other runs", "Delete all runs that belong to no session."),
     Action("chat", "delete", "", "Delete session", "Delete this session.", call="delete_session", slash="delete"),
-    Action("sessions", "delete", "d,delete", "Delete", "Delete the session.", show=True, palette=False,
-           call="delete_session"),
+    Action("sessions", "mark", "space", "Mark", "Mark the row, to delete several at once.", show=True, palette=False),
+    Action("sessions", "delete", "d,delete", "Delete", "Delete the session, or all that are marked.", show=True,
+           palette=False, call="delete_session"),
     Action("transcript", "up", "up,k", "Up", "Select the item above.", palette=False, call="cursor(-1)"),
     Action("transcript", "down", "down,j", "Down", "Select the item below.", palette=False, call="cursor(1)"),
     Action("transcript", "fold", "enter,space", "Fold", "Fold or unfold the item.", show=True),
@@ -250,6 +252,13 @@ def keymap(wished: Mapping[str, str]) -> dict[str, str]:
         if action.id not in wished and ",".join(kept) != action.keys:
             found[action.id] = ",".join(kept)
     return found
+
+
+def key_of(id_: str, wished: Mapping[str, str]) -> str:
+    """The key of an action to be shown where a person may be writing: the first that writes nothing; or ""."""
+    keys = keymap(wished).get(id_, BY_ID[id_].keys).split(",")
+    shown = next((key.strip() for key in keys if len(key.strip()) > 1), "")
+    return shown.upper() if re.fullmatch(r"f\d+", shown) else shown.replace("ctrl+", "^")
 
 
 def of(scope: str) -> list[Action]:

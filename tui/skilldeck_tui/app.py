@@ -74,6 +74,8 @@ class SkilldeckApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("app")]
     CSS = """
     Toast { background: $panel; }
+    /* At the bottom they would lie on what is being written. */
+    ToastRack { dock: top; align: right top; margin: 1 0 0 0; }
     /* The ANSI themes have one background: what is selected is reversed. */
     .-theme-ansi-dark .tab.-active, .-theme-ansi-light .tab.-active { text-style: bold reverse; }
     .-theme-ansi-dark OptionList > .option-list--option-highlighted { text-style: reverse; }
@@ -289,6 +291,11 @@ class SkilldeckApp(App[None]):
     def _outside(self, title: str, text: str) -> None:
         if self.preferences.notify and not self.app_focus and self._driver is not None and not self.is_headless:
             self._driver.write(notice(title, text))
+
+    def notify(self, message: str, **options: Any) -> None:
+        """As Textual's, of plain text: names of files and words of errors are no markup, which would end the app where
+        it is wrong."""
+        super().notify(message, **{**options, "markup": False})
 
     # ------------------------------------------------------------ helpers of screens
 

@@ -9,6 +9,7 @@ from typing import Any
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.engine.base import ChatRequest, Sampling, TooLong, Usage
 from skilldeck_daemon.tools import echo_tools
+from skilldeck_daemon.wire.caller import CLIENT
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 
@@ -67,6 +68,7 @@ def new_response(id: str, request: ResponseRequest, model: str, sampling: Sampli
         "metadata": request.metadata,
         "conversation": {"id": request.conversation} if request.conversation else None,
         "_title": title(request.input),
+        "_origin": CLIENT.get(),
     }
     if request.user is not None:  # null would break the schema
         response["user"] = request.user
@@ -79,8 +81,9 @@ def public(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(response: dict[str, Any]) -> dict[str, Any]:
-    """A Response without its input and output, with a `title`, for lists of runs."""
-    return {**{name: response.get(name) for name in SUMMARY_FIELDS}, "title": response.get("_title", "")}
+    """A Response without its input and output, with a `title` and its `origin`, for lists of runs."""
+    own = {name: response.get(f"_{name}", "") for name in ("title", "origin")}
+    return {**{name: response.get(name) for name in SUMMARY_FIELDS}, **own}
 
 
 def title(items: Sequence[Item]) -> str:

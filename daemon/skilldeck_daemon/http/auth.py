@@ -33,7 +33,7 @@ from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
-from skilldeck_daemon.wire.caller import CALLER, caller_of
+from skilldeck_daemon.wire.caller import CALLER, CLIENT, caller_of, client_of
 from skilldeck_shared.errors import BadRequest, Busy, Forbidden, SkilldeckError, TooLarge, Unauthorized, Unavailable
 
 MIB = 1024 * 1024
@@ -83,6 +83,7 @@ class Gate:
         except SkilldeckError as error:
             return await _refuse(error, scope, receive, tell)
         PARENT.set(headers.get("traceparent", ""))
+        CLIENT.set(client_of(headers.get("user-agent", "")))
         if scope["type"] == "http":
             try:
                 with self._admission.request(caller) as held:

@@ -15,9 +15,10 @@ from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
 from skilldeck_daemon.wire.included import with_included
 from skilldeck_daemon.wire.items import parse_item
-from skilldeck_shared.errors import NotFound
+from skilldeck_shared.errors import BadRequest, NotFound
 
 MAX_ITEMS = 20
+MAX_SOUGHT = 200
 
 
 class Conversations:
@@ -51,6 +52,18 @@ class Conversations:
     async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page:
         """One page of Conversations."""
         return await self._store.conversations.list(limit, order, after)
+
+    async def find(self, text: str, limit: int = 50) -> Items:
+        """Conversations, and runs that belong to none, in which somebody said `text` (`store/search.py`): at most
+        `limit` of {"object": "search.hit", "session", "run", "excerpt"}, of whose ids one is empty."""
+        text = " ".join(text.split())
+        if not 2 <= len(text) <= MAX_SOUGHT:
+            raise BadRequest(f"The text to find must have 2 to {MAX_SOUGHT} characters.", param="text")
+        hits = await self._store.search.find(text, max(1, min(limit or 50, 200)))
+        return [
+            {"object": "search.hit", "session": hit.conversation, "run": hit.response, "excerpt": hit.excerpt}
+            for hit in hits
+        ]
 
     async def update(self, conversation_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Replace its metadata; body {metadata}."""

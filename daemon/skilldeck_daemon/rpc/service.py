@@ -12,12 +12,10 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.engine import registry
 from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.libraries.container_commands import exec_command
 from skilldeck_daemon.rpc.coalesce import Coalescer
@@ -36,8 +34,10 @@ from skilldeck_daemon.rpc.handling import (
     streaming,
     upload,
 )
-from skilldeck_daemon.rpc.state import State, model_object
+from skilldeck_daemon.rpc.models import ModelCalls
+from skilldeck_daemon.rpc.state import State
 from skilldeck_daemon.skills.reader import UploadPart
+from skilldeck_daemon.wire.caller import CLIENT, CLIENT_CHARS
 from skilldeck_shared.bundle import LIMITS, Entry
 from skilldeck_shared.errors import BadRequest, TooLarge
 from skilldeck_shared.proto import control_pb2 as pb
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ControlService(ControlBase):
+class ControlService(ModelCalls, ControlBase):
     """`on_shutdown` is called once a client asked the daemon to stop and has its answer."""
 
     def __init__(self, services: Services, on_shutdown: Callable[[], None] | None = None) -> None:
@@ -110,6 +110,7 @@ class ControlService(ControlBase):
     @reply
     async def StartRun(self, request: pb.StartRunRequest) -> pb.StartRunReply:
         body = parse(request.request_json, "request_json")
+        CLIENT.set(request.origin[:CLIENT_CHARS])
         nearby = Nearby(project=request.project, skills=tuple(request.disk_skills))
         run = await self._services.runs.start(
             ResponseRequest.parse(body), parse_permission(request.permission), nearby=nearby
@@ -180,6 +181,10 @@ class ControlService(ControlBase):
     async def SessionItems(self, request: pb.ListRequest) -> pb.JsonList:
         page = await self._services.conversations.items(request.parent, **page_of(request))
         return many(page.data, page.has_more)
+
+    @reply
+    async def Search(self, request: pb.SearchRequest) -> pb.JsonList:
+        return many(await self._services.conversations.find(request.text, request.limit))
 
     # ------------------------------------------------------------ approvals
 
@@ -334,6 +339,10 @@ class ControlService(ControlBase):
         await send_file(stream, file)
 
     @reply
+    async def CreateContainer(self, request: pb.Json) -> pb.Json:
+        return one(await self._services.environments.create(parse(request.json, "json")))
+
+    @reply
     async def DeleteContainer(self, request: pb.Ref) -> pb.Json:
         return one(await self._services.environments.delete(request.id))
 
@@ -372,57 +381,6 @@ class ControlService(ControlBase):
             **page_of(asked), evaluation=request.evaluation, skill=request.skill, keys=list(request.keys)
         )
         return many(page.data, page.has_more)
-
-    # ------------------------------------------------------------ models
-
-    @reply
-    async def ListModels(self, request: pb.Empty) -> pb.JsonList:
-        return many(self._state.models())
-
-    @reply
-    async def ListStoredModels(self, request: pb.Empty) -> pb.JsonList:
-        stored = await asyncio.to_thread(_stored_models, self._services.settings.data_dir / "models")
-        served = {info.path: info.name for info in self._services.models.list()}
-        return many([{**model, "served": served.get(model["path"], "")} for model in stored])
-
-    @streaming
-    async def LoadModel(self, request: pb.LoadModelRequest, stream: Any) -> None:
-        loop = asyncio.get_running_loop()
-        steps: asyncio.Queue[tuple[float, str] | None] = asyncio.Queue()
-
-        def progress(fraction: float, stage: str) -> None:  # from any thread
-            loop.call_soon_threadsafe(steps.put_nowait, (fraction, stage))
-
-        options = parse(request.options_json, "options_json")
-        loading = asyncio.create_task(
-            self._services.models.load(request.model, request.name or None, request.engine or "auto", options, progress)
-        )
-        loading.add_done_callback(lambda _: steps.put_nowait(None))
-        try:
-            while (step := await steps.get()) is not None:
-                while not steps.empty() and (newer := steps.get_nowait()) is not None:
-                    step = newer  # a download reports each megabyte; a person wants the newest
-                await stream.send_message(pb.LoadProgress(fraction=step[0], stage=step[1]))
-                if loading.done() and steps.empty():
-                    break
-            info = await loading
-            if not request.keep_default:
-                self._services.models.set_default(info.name)
-            model = model_object(info)
-        finally:
-            loading.cancel()  # the client left: nobody waits for it
-        self._services.bus.publish("model", "put", model["id"], model)
-        await stream.send_message(pb.LoadProgress(fraction=1.0, stage="ready", model_json=dump(model)))
-
-    @reply
-    async def UnloadModel(self, request: pb.Ref) -> pb.Json:
-        await self._services.models.unload(request.id)
-        self._services.bus.publish("model", "delete", request.id)
-        return one({"id": request.id, "object": "model", "deleted": True})
-
-
-def _stored_models(folder: Path) -> list[Object]:
-    return [registry.stored_object(model) for model in registry.ls(folder)]
 
 
 async def _header(stream: Any) -> Any:

@@ -27,6 +27,7 @@ from skilldeck_daemon.store.page import Page
 from skilldeck_daemon.store.responses import Responses
 from skilldeck_daemon.store.room import Room
 from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
+from skilldeck_daemon.store.search import Search
 from skilldeck_daemon.store.shared_blobs import SharedBlobs
 from skilldeck_daemon.store.skills import Skills
 
@@ -73,6 +74,7 @@ class Store:
         self.chat = ChatCompletions(self.database)
         self.rules = Rules(self.database)
         self.evaluations = Evaluations(self.database)
+        self.search = Search(self.database)
 
     async def open(self) -> None:
         """Connect, migrate, clear half-written blobs. Raises `Unavailable` when it cannot."""

@@ -75,6 +75,10 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def Search(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.SearchRequest, skilldeck_shared.proto.control_pb2.JsonList]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def DecideApproval(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.DecideApprovalRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
@@ -168,6 +172,10 @@ class ControlBase(abc.ABC):
 
     @abc.abstractmethod
     async def ReadContainerFile(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ContainerFileRef, skilldeck_shared.proto.control_pb2.Data]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def CreateContainer(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.Json, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
     @abc.abstractmethod
@@ -308,6 +316,12 @@ class ControlBase(abc.ABC):
                 self.SessionItems,
                 grpclib.const.Cardinality.UNARY_UNARY,
                 skilldeck_shared.proto.control_pb2.ListRequest,
+                skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/Search': grpclib.const.Handler(
+                self.Search,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.SearchRequest,
                 skilldeck_shared.proto.control_pb2.JsonList,
             ),
             '/skilldeck.control.v1.Control/DecideApproval': grpclib.const.Handler(
@@ -453,6 +467,12 @@ class ControlBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 skilldeck_shared.proto.control_pb2.ContainerFileRef,
                 skilldeck_shared.proto.control_pb2.Data,
+            ),
+            '/skilldeck.control.v1.Control/CreateContainer': grpclib.const.Handler(
+                self.CreateContainer,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.Json,
+                skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/DeleteContainer': grpclib.const.Handler(
                 self.DeleteContainer,
@@ -622,6 +642,12 @@ class ControlStub:
             skilldeck_shared.proto.control_pb2.ListRequest,
             skilldeck_shared.proto.control_pb2.JsonList,
         )
+        self.Search = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/Search',
+            skilldeck_shared.proto.control_pb2.SearchRequest,
+            skilldeck_shared.proto.control_pb2.JsonList,
+        )
         self.DecideApproval = grpclib.client.UnaryUnaryMethod(
             channel,
             '/skilldeck.control.v1.Control/DecideApproval',
@@ -765,6 +791,12 @@ class ControlStub:
             '/skilldeck.control.v1.Control/ReadContainerFile',
             skilldeck_shared.proto.control_pb2.ContainerFileRef,
             skilldeck_shared.proto.control_pb2.Data,
+        )
+        self.CreateContainer = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/CreateContainer',
+            skilldeck_shared.proto.control_pb2.Json,
+            skilldeck_shared.proto.control_pb2.Json,
         )
         self.DeleteContainer = grpclib.client.UnaryUnaryMethod(
             channel,

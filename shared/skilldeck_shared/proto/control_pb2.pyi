@@ -149,16 +149,18 @@ class LogRecord(_message.Message):
     def __init__(self, time: _Optional[float] = ..., level: _Optional[str] = ..., logger: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StartRunRequest(_message.Message):
-    __slots__ = ("request_json", "permission", "project", "disk_skills")
+    __slots__ = ("request_json", "permission", "project", "disk_skills", "origin")
     REQUEST_JSON_FIELD_NUMBER: _ClassVar[int]
     PERMISSION_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     DISK_SKILLS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     request_json: str
     permission: str
     project: str
     disk_skills: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_json: _Optional[str] = ..., permission: _Optional[str] = ..., project: _Optional[str] = ..., disk_skills: _Optional[_Iterable[str]] = ...) -> None: ...
+    origin: str
+    def __init__(self, request_json: _Optional[str] = ..., permission: _Optional[str] = ..., project: _Optional[str] = ..., disk_skills: _Optional[_Iterable[str]] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class StartRunReply(_message.Message):
     __slots__ = ("run_id", "response_json")
@@ -175,6 +177,14 @@ class CancelRunRequest(_message.Message):
     id: str
     after_turn: bool
     def __init__(self, id: _Optional[str] = ..., after_turn: bool = ...) -> None: ...
+
+class SearchRequest(_message.Message):
+    __slots__ = ("text", "limit")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    limit: int
+    def __init__(self, text: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class WatchRunRequest(_message.Message):
     __slots__ = ("run_id", "after")

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from skilldeck_daemon.settings import BadSettings, Settings, load_settings
+from skilldeck_daemon.wire.caller import client_of
 from support.daemon import running
 from support.scripted_model import Turn
 
@@ -210,3 +211,15 @@ def test_a_wrong_setting_is_named() -> None:
         load_settings(port=70000)
     with pytest.raises(ValidationError):
         Settings(sandbox="maybe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("agent", "client"),
+    [
+        ("OpenAI/Python 2.3.0", "OpenAI/Python"), ("claude-cli/1.0.3 (external, cli)", "claude-cli"),
+        ("codex_cli_rs/0.46.0 (Debian 12; x86_64)", "codex_cli_rs"), ("curl/7.88.1", "curl"), ("x" * 99, "x" * 40),
+        ("", ""), ("\x1b[31mred", ""), ("Größe/1", "Gr"),
+    ],
+)  # fmt: skip
+def test_a_program_is_known_by_what_it_calls_itself(agent: str, client: str) -> None:
+    assert client_of(agent) == client

@@ -94,6 +94,8 @@ async def test_a_check_runs_in_the_container_that_a_run_left_or_in_a_new_one() -
         assert (seen["stdout"], seen["exit_code"], seen["timed_out"]) == ("12\n", 3, False)
         empty = await daemon.exec_in_container("", "ls | wc -l")
         assert (empty["stdout"].strip(), len((await daemon.containers()).data)) == ("0", 1)
+        made = await daemon.create_container({"name": "session"})
+        assert (made["status"], len((await daemon.containers()).data)) == ("running", 2)
         late = await daemon.exec_in_container(container, "sleep 30", timeout_s=0.2)
         assert (late["exit_code"], late["timed_out"]) == (None, True)
         with pytest.raises(BadRequest, match="no command"):

@@ -230,7 +230,8 @@ async def test_subscribers_see_everything_that_changes(skill: Path, tmp_path: Pa
         (tmp_path / "a.txt").write_text("x")
         stored = await client.upload_file(tmp_path / "a.txt")
         session = await client.create_session({"title": "Counting"})
-        response = await client.start_run({"model": "default", "input": "hi there", "conversation": session["id"]})
+        body = {"model": "default", "input": "hi there", "conversation": session["id"]}
+        response = await client.start_run(body, origin="chat")
         seen: dict[tuple[str, str], Any] = {}
         while (seen.get(("run", response["id"])) or {}).get("status") != "completed":
             change = await anext(updates)
@@ -239,7 +240,7 @@ async def test_subscribers_see_everything_that_changes(skill: Path, tmp_path: Pa
         assert seen["skill", uploaded.skill["id"]]["name"] == "counter"
         assert seen["file", stored["id"]]["filename"] == "a.txt"
         assert seen["session", session["id"]]["metadata"] == {"title": "Counting"}
-        assert seen["run", response["id"]]["title"] == "hi there"
+        assert [seen["run", response["id"]][name] for name in ("title", "origin")] == ["hi there", "chat"]
         assert "output" not in seen["run", response["id"]]
         await client.delete_file(stored["id"])
         while (change := await anext(updates)) != Change("file", "delete", stored["id"]):
@@ -248,6 +249,10 @@ async def test_subscribers_see_everything_that_changes(skill: Path, tmp_path: Pa
         assert (await client.runs(session=(await client.create_session())["id"])).data == []
         items = (await client.session_items(session["id"])).data
         assert [item["role"] for item in items] == ["user", "assistant"]
+        (hit,) = await client.search("HI THERE")
+        assert (hit["session"], hit["run"], hit["excerpt"]) == (session["id"], "", "hi there")
+        with pytest.raises(BadRequest, match="2 to 200 characters"):
+            await client.search(" x ")
 
 
 async def test_the_status_tells_the_models_load_and_waits_for_ready() -> None:

@@ -6,13 +6,16 @@ Each is an action of `actions.ACTIONS` with a name there; those that take words 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from textual import on
 from textual.widgets import Input
 
+from skilldeck_shared.errors import NotFound, SkilldeckError
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.sending import ChatSending
-from skilldeck_tui.chat.sessions import sessions
+from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.format import age, plural
 from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.pick import Pick, Row
@@ -46,34 +49,68 @@ class ChatCommands(ChatSending):
             self.notify(f"{said}: {', '.join(found or names) or 'there is none'}.", severity="warning", markup=False)
 
     def action_sessions(self) -> None:
-        """Go to a session by its title."""
-        found = [Row(row.key, row.title, age(row.at, self.deck.clock())) for row in sessions(self.state)]
+        """Go to a session by its title, or by what was said in it."""
+        known, now = sessions(self.state), self.deck.clock()
+        rows = [Row(row.key, row.title, " · ".join(filter(None, (age(row.at, now), row.origin)))) for row in known]
+
+        async def said(text: str) -> list[Row]:
+            try:
+                hits = await self.client.search(text)
+            except SkilldeckError as error:
+                self.deck.tell(error)
+                return []
+            titles = {row.key: row.title for row in known}
+            keys = [f"session:{hit['session']}" if hit["session"] else f"run:{hit['run']}" for hit in hits]
+            return [
+                Row(key, titles.get(key, "An earlier one"), str(hit["excerpt"]))
+                for key, hit in zip(keys, hits, strict=True)
+            ]
 
         def picked(key: str | None) -> None:
             if key is not None:
                 self.open(key)
 
-        self.app.push_screen(Pick("Sessions and runs", found, empty="There is none of these letters."), picked)
+        self.app.push_screen(Pick("Sessions and runs", rows, empty="Nothing was said so.", search=said), picked)
 
-    @on(SessionList.BulkAsked)
+    # ------------------------------------------------------------ deleting
+
+    @on(SessionList.DeleteAsked)
+    def _delete_asked(self, event: SessionList.DeleteAsked) -> None:
+        self._delete([row for row in sessions(self.state) if row.key in event.keys], event.group)
+
+    def action_delete_session(self) -> None:
+        self._delete([row for row in sessions(self.state) if row.key == self.current])
+
     def action_delete_runs(self) -> None:
         """Delete the runs that belong to no session and have ended."""
         runs = [row for row in sessions(self.state) if row.is_run and row.state not in ("busy", "asking")]
-        if not runs:
+        if runs:
+            self._delete(runs, "no session")
+        else:
             self.notify("There is no run outside the sessions.", severity="warning")
+
+    def _delete(self, rows: list[Session], group: str = "") -> None:
+        """Ask, then delete; `group` says what runs that are deleted together have in common."""
+        if not rows:
             return
 
         async def delete(yes: bool | None) -> None:
-            for row in runs if yes else ():
-                await self.client.delete_run(row.id)
-            if yes and self.current in {row.key for row in runs}:
+            for row in rows if yes else ():
+                with suppress(NotFound):  # somebody else was faster
+                    await (self.client.delete_run(row.id) if row.is_run else self.client.delete_session(row.id))
+            if yes and self.current in {row.key for row in rows}:
                 self.open("")
+                self.composer.text.focus()
 
-        question = f"Delete {plural(len(runs), 'run')} that belong{'s' if len(runs) == 1 else ''} to no session?"
-        self.app.push_screen(
-            Confirm(question, "Runs of commands, tests and other clients, with their transcripts."),
-            self.deck.doing(delete),
-        )
+        title, detail = f"“{rows[0].title}”", "Its transcript goes with it."
+        if group == "no session":
+            title = f"{plural(len(rows), 'run')} that belong{'s' if len(rows) == 1 else ''} to no session"
+            detail = "Runs of commands, tests and other clients, with their transcripts."
+        elif group:
+            title, detail = f"{plural(len(rows), 'run')} of {clean(group)}", "Their transcripts go with them."
+        elif len(rows) > 1:
+            title, detail = f"the {len(rows)} that are marked", "Their transcripts go with them."
+        self.app.push_screen(Confirm(f"Delete {title}?", detail), self.deck.doing(delete))
 
     def command_rename(self, title: str) -> None:
         if not self.current.startswith("session:"):

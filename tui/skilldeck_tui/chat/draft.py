@@ -57,18 +57,23 @@ class Draft:
         """The body of POST /v1/responses. Raises BadRequest for a variable that is not set."""
         content: list[Object] = [{"type": "input_text", "text": text}]
         content += [{"type": "input_file", "file_id": a.file_id} for a in self.attachments if a.ready]
+        return {
+            "model": self.model or "default",
+            "input": [{"type": "message", "role": "user", "content": content}],
+            "tools": [{"type": "shell", "environment": self.environment(state)}],
+            "truncation": "auto",  # a session goes on when its beginning no longer fits; the run's footer says so
+        }
+
+    def environment(self, state: DaemonState) -> Object:
+        """What its commands run in. Raises BadRequest for a variable that is not set."""
         environment: Object = {"type": "container_auto"}
         skills = self.chosen(state)
         if skills:
             environment["skills"] = [{"type": "skill_reference", "skill_id": skill["id"]} for skill in skills]
         # Of skills that nobody chose, what config.toml grants them is not meant.
-        environment |= network(self.allow, [str(skill["name"]) for skill in skills] if self.skills else [], self.env)
-        return {
-            "model": self.model or "default",
-            "input": [{"type": "message", "role": "user", "content": content}],
-            "tools": [{"type": "shell", "environment": environment}],
-            "truncation": "auto",  # a session goes on when its beginning no longer fits; the run's footer says so
-        }
+        return environment | network(
+            self.allow, [str(skill["name"]) for skill in skills] if self.skills else [], self.env
+        )
 
 
 @dataclass

@@ -179,8 +179,8 @@ class ChatRuns(ModeScreen):
                 turn.apply(event)
                 self.arrived()
             detail = await self.client.run(turn.run_id)
-            if turn.live:
-                turn.close(detail.response, 0.0)
+            if turn.live:  # its daemon died, and the next one has a shorter account of it: what was stored
+                turn.settle(detail.response)
             turn.fill(detail.response.get("output") or [])
             turn.time(detail.timeline)
             if turn.status == "cancelled" and turn.run_id in self.steered:

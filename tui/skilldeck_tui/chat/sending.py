@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -20,12 +21,14 @@ from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
 from skilldeck_tui.chat.mentions import Mention, excerpt, mentions, tell_lost
 from skilldeck_tui.chat.runs import ChatRuns
 from skilldeck_tui.chat.transcript import Turn, input_text
-from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable
+from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
 from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY
 
 LOST_TRIES, LOST_PAUSE = 60, 0.5
 """How often, and how many seconds apart, a daemon is asked that went away while a run was started."""
+FEW = 10
+"""Of the newest runs or sessions, among which the one is looked for that was made then."""
 
 
 class ChatSending(ChatRuns):
@@ -123,7 +126,7 @@ class ChatSending(ChatRuns):
     async def _send(self, key: str, message: Outgoing) -> None:
         turn, draft = Turn(""), message.draft
         try:
-            text = await self._mentioned(message)
+            text = await self._mentioned(key, message)
             if self._uploads:
                 await asyncio.wait(set(self._uploads))
             broken = next((a for a in draft.attachments if a.error), None)
@@ -132,7 +135,7 @@ class ChatSending(ChatRuns):
                 await self._unsend(key, turn, message)
                 return
             try:
-                body = draft.request(text, self.state)
+                body = self._body(key, message, text)
             except SkilldeckError as error:  # a variable that is not set
                 self.deck.tell(error)
                 await self._unsend(key, turn, message)
@@ -149,7 +152,7 @@ class ChatSending(ChatRuns):
             try:
                 if not key:
                     title = one_line(message.text, 80) or names[0]
-                    key = f"session:{(await self.client.create_session({'title': title}))['id']}"
+                    key = f"session:{await self._new_session(title)}"
                     self._moved("", key)
                 where, _, id_ = key.partition(":")
                 body["conversation" if where == "session" else "previous_response_id"] = id_
@@ -172,31 +175,49 @@ class ChatSending(ChatRuns):
             self._sending = False
             self.deck.touch({"session", "run"})
 
+    def _body(self, key: str, message: Outgoing, text: str) -> Object:
+        """What is sent. Raises BadRequest for a variable that is not set."""
+        return message.draft.request(text, self.state)
+
+    async def _new_session(self, title: str) -> str:
+        """Make a session; where the connection broke meanwhile, the one that was made all the same."""
+        known = set(self.state.objects["session"])
+        try:
+            made = await self.client.create_session({"title": title})
+        except ConnectionLost:
+            for session in await self._once_back(lambda: self.client.sessions(limit=FEW)):
+                if session["id"] not in known and (session.get("metadata") or {}).get("title") == title:
+                    return str(session["id"])
+            raise
+        return str(made["id"])
+
     async def _started(self, body: Object, permission: str) -> Object:
         """Start a run. Where the connection broke meanwhile, the one that was started all the same: a message that came
         back to the composer would be sent twice."""
-        session = str(body.get("conversation") or "")
+        known = self.run_ids | {str(run["id"]) for run in self.state.runs}
         try:
-            return await self.client.start_run(body, permission, project=str(Path.cwd()))
+            return await self.client.start_run(body, permission, project=str(Path.cwd()), origin="chat")
         except ConnectionLost:
-            known, said = self.run_ids, [input_text(item)[0] for item in body["input"]]
-            for run in await self._latest_runs(session) if session else []:
+            session = str(body.get("conversation") or "")
+            said, before = [input_text(item)[0] for item in body["input"]], body.get("previous_response_id")
+            for run in await self._once_back(lambda: self.client.runs(session=session, limit=FEW)):
                 if run["id"] not in known:
                     detail = await self.client.run(str(run["id"]))
-                    if [input_text(item)[0] for item in detail.input] == said:
+                    same = [input_text(item)[0] for item in detail.input] == said
+                    if same and detail.response.get("previous_response_id") == before:
                         return detail.response
             raise
 
-    async def _latest_runs(self, session: str) -> list[Object]:
-        """The last runs of a session, once the daemon is there again; none when it stays away."""
+    async def _once_back(self, ask: Callable[[], Awaitable[Page]]) -> list[Object]:
+        """What the daemon answers once it is there again; nothing when it stays away."""
         for _ in range(LOST_TRIES):
             try:
-                return (await self.client.runs(session=session, limit=5)).data
+                return (await ask()).data
             except DaemonUnreachable:
                 await asyncio.sleep(LOST_PAUSE)
         return []
 
-    async def _mentioned(self, message: Outgoing) -> str:
+    async def _mentioned(self, key: str, message: Outgoing) -> str:
         """Attach the files that the text names, and return it with the names they have for the model."""
         if "@" not in message.text:
             return message.text
@@ -252,7 +273,8 @@ class ChatSending(ChatRuns):
             status = str((self.state.get("run", run_id) or {}).get("status") or "queued")
         if status in BUSY:
             return "busy"
-        return "broken" if status in ("failed", "cancelled") and run_id not in self.steered else "free"
+        broken = run_id and status in ("failed", "cancelled") and run_id not in self.steered
+        return "broken" if broken else "free"  # a command of one's own that failed has no id
 
     def take_back(self, index: int = -1) -> bool:
         """Put a waiting message (the last one) back into the composer, to be changed; False when none waits."""

@@ -20,17 +20,20 @@ GLYPHS: dict[SessionState, tuple[str, str]] = {
     "error": ("✗", "$error"),
 }
 
+ORIGINS = {"chat": "chat", "run": "skilldeck run", "test": "tests"}
+"""What runs over the control socket are for; those over HTTP have the name of the program that asked."""
+
 
 @dataclass(frozen=True)
 class Session:
-    """`key` is `session:ID` or `run:ID`; `at` the unix time of the last activity."""
+    """`key` is `session:ID` or `run:ID`; `at` the unix time of the last activity; `origin`, of a run, who asked."""
 
     key: str
     title: str
     state: SessionState
     at: float
     runs: int = 1
-    remote: bool = False
+    origin: str = ""
 
     @property
     def id(self) -> str:
@@ -62,9 +65,8 @@ def sessions(state: DaemonState) -> list[Session]:
         )
     for run in alone:
         title = one_line(str(run.get("title") or "")) or "Untitled run"
-        rows.append(
-            Session(f"run:{run['id']}", title, _state([run], asking), _at(run.get("created_at")), 1, remote=True)
-        )
+        origin = ORIGINS.get(str(run.get("origin") or ""), str(run.get("origin") or ""))
+        rows.append(Session(f"run:{run['id']}", title, _state([run], asking), _at(run.get("created_at")), 1, origin))
     return sorted(rows, key=lambda row: (-row.at, row.key))
 
 

@@ -77,13 +77,18 @@ class Turn:
         """A turn from the response object; durations come from the timeline."""
         turn = cls(str(detail.response.get("id", "")))
         turn.ask(detail.input)
-        if detail.response.get("status") not in ("queued", "in_progress"):
-            for index, raw in enumerate(detail.response.get("output") or []):
-                turn._add(index, raw, 0.0)
-                turn._end(index, raw, 0.0)
-        turn.close(detail.response, 0.0)
+        turn.settle(detail.response)
         turn.time(detail.timeline)
         return turn
+
+    def settle(self, response: Object) -> None:
+        """Take the stored response: its state, and once it is over its items, those that are shown already included."""
+        if response.get("status") not in ("queued", "in_progress"):
+            for index, raw in enumerate(response.get("output") or []):
+                if index not in self._by_index:
+                    self._add(index, raw, 0.0)
+                self._end(index, raw, 0.0)
+        self.close(response, 0.0)
 
     def ask(self, items: list[Object]) -> None:
         """Show the messages of a request's input; results that a client sent back are shown as other items."""

@@ -79,7 +79,7 @@ def run(
                 instructions=instructions, allow=allow or [], env=env or [],
             )  # fmt: skip
             response = await client.start_run(
-                request, permission, project=str(Path.cwd()), disk_skills=on_disk
+                request, permission, project=str(Path.cwd()), disk_skills=on_disk, origin="run"
             )  # fmt: skip
             return await follow(client, str(response["id"]), as_json=json, save=folder)
 

@@ -171,7 +171,13 @@ class Client(EvaluationCalls):
     # ------------------------------------------------------------ runs
 
     async def start_run(
-        self, request: Object, permission: str = "", *, project: str = "", disk_skills: Sequence[str] = ()
+        self,
+        request: Object,
+        permission: str = "",
+        *,
+        project: str = "",
+        disk_skills: Sequence[str] = (),
+        origin: str = "",
     ) -> Object:
         """Start what POST /v1/responses would, and return the new Response. Stored before this returns.
 
@@ -179,10 +185,12 @@ class Client(EvaluationCalls):
             permission: "", auto, ask or deny; can only make the daemon's own setting stricter.
             project: the working directory; skills of its project may be named in the prompt.
             disk_skills: skills on disk to offer whatever the prompt says.
+            origin: what it is for: "chat", "run", "test"; runs are grouped by it.
         """
         message = pb.StartRunRequest(
-            request_json=json.dumps(request), permission=permission, project=project, disk_skills=disk_skills
-        )
+            request_json=json.dumps(request), permission=permission, project=project, disk_skills=disk_skills,
+            origin=origin,
+        )  # fmt: skip
         # It waits for a model that is being loaded: the daemon gives up after 10 minutes.
         reply = await self._call(self._stub.StartRun, message, timeout=660)
         return parse(reply.response_json)
@@ -248,6 +256,11 @@ class Client(EvaluationCalls):
 
     async def session_items(self, session_id: str, *, limit: int = 100, after: str = "", order: str = "asc") -> Page:
         return await self._page(self._stub.SessionItems, limit, after, order, session_id)
+
+    async def search(self, text: str, *, limit: int = 50) -> list[Object]:
+        """Sessions and runs in which `text` was said, the latest first: {session, run, excerpt}, of whose ids one is
+        empty."""
+        return objects(await self._call(self._stub.Search, pb.SearchRequest(text=text, limit=limit)))
 
     # ------------------------------------------------------------ approvals
 
@@ -388,6 +401,10 @@ class Client(EvaluationCalls):
     def read_container_file(self, container_id: str, file_id: str) -> Stream[bytes]:
         request = pb.ContainerFileRef(container_id=container_id, file_id=file_id)
         return self._stream(self._stub.ReadContainerFile, request, data)
+
+    async def create_container(self, body: Object) -> Object:
+        """As POST /v1/containers does: {name, skills, network_policy, …}."""
+        return await self._json(self._stub.CreateContainer, pb.Json(json=json.dumps(body)))
 
     async def delete_container(self, container_id: str) -> Object:
         return await self._json(self._stub.DeleteContainer, pb.Ref(id=container_id))

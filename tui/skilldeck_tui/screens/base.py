@@ -12,6 +12,8 @@ from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 
+from skilldeck_tui import actions
+from skilldeck_tui.modes import MODES
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import TOPICS, DaemonState
 from skilldeck_tui.widgets.banner import Banner
@@ -67,7 +69,7 @@ class ModeScreen(Screen[None]):
         return self.deck.client
 
     def compose(self) -> ComposeResult:
-        yield TopBar(self.MODE)
+        yield TopBar(self.MODE, {mode: actions.key_of(f"app.{mode}", self.deck.preferences.keys) for mode in MODES})
         yield Banner()
         with Container(classes="body"):
             yield from self.body()

@@ -26,7 +26,6 @@ from skilldeck_tui.chat.exporting import ChatExporting
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.packages import lost, preparing
 from skilldeck_tui.screens.base import ModeScreen
-from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.pick import Pick, Row
 from skilldeck_tui.screens.prompt import Prompt
 from skilldeck_tui.state import model_note, session_of
@@ -226,26 +225,6 @@ class ChatScreen(ChatExporting, ModeScreen):
 
         self.app.push_screen(Prompt("Rename the session", value=row.title), self.deck.doing(rename))
 
-    @on(SessionList.DeleteAsked)
-    def _delete_asked(self, event: SessionList.DeleteAsked) -> None:
-        self._delete(next((row for row in self.rows if row.key == event.key), None))
-
-    def action_delete_session(self) -> None:
-        self._delete(self.row)
-
-    def _delete(self, row: Session | None) -> None:
-        if row is None:
-            return
-
-        async def delete(yes: bool | None) -> None:
-            if yes:
-                await (self.client.delete_run(row.id) if row.is_run else self.client.delete_session(row.id))
-                if row.key == self.current:
-                    self.action_new_session()
-
-        question = f"Delete “{row.title}”?"
-        self.app.push_screen(Confirm(question, "Its transcript goes with it."), self.deck.doing(delete))
-
     # ------------------------------------------------------------ writing
 
     @on(Composer.Sent)
@@ -377,6 +356,7 @@ class ChatScreen(ChatExporting, ModeScreen):
         for turn in self.live:
             self.steered.discard(turn.run_id)
             self.run_worker(self.stop_run(turn), group=f"stop-{turn.run_id}", exclusive=True)
+        self.workers.cancel_group(self, "own")
 
     # ------------------------------------------------------------ find, copy, export
 
@@ -408,12 +388,13 @@ class ChatScreen(ChatExporting, ModeScreen):
         self.composer.text.focus()
 
     def action_save_test(self) -> None:
-        if not self.turns:
+        runs = [turn for turn in self.turns if turn.run_id]  # not of one's own commands, and sent already
+        if not runs:
             self.notify("Nothing was asked yet.", timeout=3)
             return
         from skilldeck_tui.screens.save_test import SaveTest
 
-        self.app.push_screen(SaveTest(self.turns[-1].run_id))
+        self.app.push_screen(SaveTest(runs[-1].run_id))
 
     def action_earlier(self) -> None:
         self.transcript.action_edge(-1)

@@ -1,12 +1,17 @@
-"""One of several, found by typing: the letters typed must come in a row's text in their order."""
+"""One of several, found by typing: the letters typed must come in a row's text in their order.
+
+Where there is more to look through than the rows hold, `search` is asked for what is typed once that stands still; what
+it finds comes below.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -18,10 +23,14 @@ from textual.widgets.option_list import Option
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.format import one_line
+from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.widgets.options import Options
 
 MOST = 200
 """Rows that are shown of those that match."""
+STILL_SECONDS = 0.25
+SOUGHT = 3
+"""Characters from which it is searched."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,18 @@ class Pick(ModalScreen[str | None]):
     Pick OptionList { height: auto; max-height: 12; background: transparent; border: none; padding: 0; }
     """
 
-    def __init__(self, title: str, rows: Sequence[Row], *, empty: str = "Nothing matches.", value: str = "") -> None:
+    def __init__(
+        self,
+        title: str,
+        rows: Sequence[Row],
+        *,
+        empty: str = "Nothing matches.",
+        value: str = "",
+        search: Callable[[str], Awaitable[Sequence[Row]]] | None = None,
+    ) -> None:
         super().__init__()
         self.heading, self.rows, self.empty, self.value = title, list(rows), empty, value
+        self.search = search
         self._shown: list[Row] = []
 
     def compose(self) -> ComposeResult:
@@ -73,7 +91,25 @@ class Pick(ModalScreen[str | None]):
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
-        self._offer(event.value.strip())
+        typed = event.value.strip()
+        self._offer(typed)
+        if self.search is not None and len(typed) >= SOUGHT:
+            self._search(self.search, typed)
+
+    @work(exclusive=True, group="search")
+    async def _search(self, search: Callable[[str], Awaitable[Sequence[Row]]], typed: str) -> None:
+        await asyncio.sleep(STILL_SECONDS)
+        found = await search(typed)
+        if not is_open(self) or self.query_one(Input).value.strip() != typed:
+            return
+        more = [row for row in found if row.value not in {shown.value for shown in self._shown}][:MOST]
+        options = self.query_one(OptionList)
+        if more and not self._shown:
+            options.clear_options()
+        self._shown += more
+        options.add_options(Option(_line(row)) for row in more)
+        if options.highlighted is None and self._shown:
+            options.highlighted = 0
 
     def _offer(self, typed: str) -> None:
         found = self.rows

@@ -56,7 +56,6 @@ class SkillsScreen(SkillWork):
     SkillsScreen #detail { width: 1fr; background: $surface; padding: 1 1 0 1; }
     SkillsScreen #detail .packages { display: none; height: auto; max-height: 7; padding: 0 1 1 1; }
     SkillsScreen #detail .about { height: auto; max-height: 5; color: $muted; padding: 0 1 1 1; }
-    SkillsScreen #detail .kept { color: $faint; padding: 0 1; height: auto; display: none; }
     SkillsScreen #detail .rule { color: $faint; padding: 0 1; height: 1; }
     SkillsScreen FileTree { margin: 0 0 0 1; }
     SkillsScreen Preview { margin: 1 0 0 0; }
@@ -64,6 +63,13 @@ class SkillsScreen(SkillWork):
     SkillsScreen.-narrow #detail { display: none; }
     SkillsScreen.-narrow.-detail #detail { display: block; }
     SkillsScreen.-narrow.-detail #list { display: none; }
+    SkillsScreen.-short #detail .about { max-height: 3; }
+    SkillsScreen.-short VersionList { max-height: 4; }
+    SkillsScreen.-short FileTree { max-height: 5; }
+    SkillsScreen.-short Preview { margin: 0; }
+    SkillsScreen.-reading #list, SkillsScreen.-reading .about, SkillsScreen.-reading VersionList { display: none; }
+    SkillsScreen.-reading FileTree { display: none; }
+    SkillsScreen.-reading #detail { display: block; padding: 0 1; }
     SkillsScreen ProgressBar { display: none; padding: 0 1; height: 1; }
     SkillsScreen.-uploading ProgressBar { display: block; }
     SkillsScreen #welcome { display: none; }
@@ -76,6 +82,7 @@ class SkillsScreen(SkillWork):
         self.rows: list[SkillRow] = []
         self._detail: tuple[object, ...] = ()
         self._tree: tuple[str, str] = ("", "")
+        self._count = ""
 
     def body(self) -> Iterable[Widget]:
         yield ProgressBar(show_eta=False)
@@ -91,7 +98,6 @@ class SkillsScreen(SkillWork):
                 yield Static("", classes="about", markup=False)
                 yield Static("", classes="packages", markup=False)
                 yield VersionList()
-                yield Static("", classes="kept", markup=False)
                 yield Static("", classes="rule", markup=False)
                 yield FileTree()
                 yield Preview()
@@ -167,8 +173,8 @@ class SkillsScreen(SkillWork):
             for group in ("tree", "preview"):
                 self.workers.cancel_group(self, group)
             about.update(about_disk(row.disk) if row and row.disk else "")
-            self._say_kept([])
-            self.query_one(".rule", Static).update("")
+            self._count = ""
+            self._say_where()
             versions.show("", [], "", 0)
             tree.show([])
             self._tree = ("", "")
@@ -181,8 +187,8 @@ class SkillsScreen(SkillWork):
         except SkilldeckError as error:
             self.deck.tell(error)
             return
-        versions.show(str(skill["id"]), page.data, str(skill.get("default_version")), self.deck.clock())
-        self._say_kept(page.data)
+        kept = int(self.state.status.get("watched_versions") or 0)
+        versions.show(str(skill["id"]), page.data, str(skill.get("default_version")), self.deck.clock(), kept)
         self._load_rates()
 
     @work(exclusive=True, group="rates")
@@ -198,14 +204,6 @@ class SkillsScreen(SkillWork):
         except SkilldeckError:  # the list says all else
             return
         self.query_one(VersionList).show_rates(str(skill["id"]), found, self.deck.clock())
-
-    def _say_kept(self, versions: list[Object]) -> None:
-        """The rule by which versions go, where there is one that may."""
-        kept, rule = self.query_one(".kept", Static), self.state.status.get("watched_versions")
-        kept.display = bool(rule) and any(version.get("watched") for version in versions)
-        kept.update(
-            f"The newest {rule} watched versions stay, and all that are default, promoted or named by a request."
-        )
 
     @on(DataTable.RowHighlighted)
     def _row_highlighted(self) -> None:
@@ -233,7 +231,8 @@ class SkillsScreen(SkillWork):
         except SkilldeckError as error:
             self.query_one(Preview).say(error.title)
             return
-        self.query_one(".rule", Static).update(f"{plural(len(files), 'file')} in v{version}")
+        self._count = f"{plural(len(files), 'file')} in v{version}"
+        self._say_where()
         self.query_one(FileTree).show(files, keep)
 
     @on(FileTree.Chosen)
@@ -250,6 +249,38 @@ class SkillsScreen(SkillWork):
             preview.say(error.title)
         else:
             preview.show(path, data, total)
+            self._say_where()
+
+    # ------------------------------------------------------------ room
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.height < TALL, "-short")
+        self._fold()
+        super().on_resize()
+
+    def on_descendant_focus(self) -> None:
+        self._fold()
+
+    def _fold(self) -> None:
+        """Where not all has room, a file that is read has all of it."""
+        if not self.is_mounted:
+            return
+        small = self.size.height < TALL or not self.has_class("-wide")
+        reading = small and self.focused is self.query_one(Preview)
+        if reading != self.has_class("-reading"):
+            self.set_class(reading, "-reading")
+            self._say_where()
+
+    def _say_where(self) -> None:
+        """The line between the panes: what the version holds, or what is read."""
+        read = " · ".join(
+            filter(None, (self.query_one(Preview).shown, self._tree[1] and f"v{self._tree[1]}", "esc back"))
+        )
+        self.query_one(".rule", Static).update(clean(read) if self.has_class("-reading") else self._count)
+
+    @on(FileTree.Opened)
+    def _file_opened(self) -> None:
+        self.query_one(Preview).focus()
 
     # ------------------------------------------------------------ uploading and watching
 
@@ -384,5 +415,10 @@ class SkillsScreen(SkillWork):
             self.deck.watcher.saved(folder)
 
     def action_back(self) -> None:
+        if self.has_class("-reading"):
+            self.remove_class("-reading")
+            self._say_where()
+            self.query_one(FileTree).focus()
+            return
         self.remove_class("-detail")
         self.query_one(DataRows).focus()

@@ -89,7 +89,7 @@ async def _judged(model: str, case: Case, check: Check, seen: Outcome, work: str
 
 
 async def _asked(seen: Outcome, request: dict[str, Any]) -> str:
-    run_id = str((await seen.client.start_run(request))["id"])
+    run_id = str((await seen.client.start_run(request, origin="test"))["id"])
     try:
         async with asyncio.timeout(SECONDS):
             async for event in seen.client.follow_run(run_id):

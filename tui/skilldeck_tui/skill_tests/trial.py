@@ -81,7 +81,7 @@ async def run_trial(
             **({"seed": one.seed} if one.seed is not None else {}),
             "metadata": {"title": f"{skill}: {one.case.name}"[:500]},
         }
-        run_id = str((await client.start_run(request))["id"])
+        run_id = str((await client.start_run(request, origin="test"))["id"])
         response = await watched(client, run_id, one.case.timeout)
         if over is not None and not judge:
             over()

@@ -24,6 +24,9 @@ class FileTree(Tree[Object]):
             super().__init__()
             self.path, self.bytes = path, bytes_
 
+    class Opened(Message):
+        """The file that is chosen is to be read."""
+
     def __init__(self) -> None:
         super().__init__("")
         self.show_root = False
@@ -62,6 +65,11 @@ class FileTree(Tree[Object]):
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Object]) -> None:
         event.stop()
         self._choose(event.node)
+
+    def on_tree_node_selected(self, event: Tree.NodeSelected[Object]) -> None:
+        event.stop()
+        if event.node.data:
+            self.post_message(self.Opened())
 
     def _choose(self, node: TreeNode[Object]) -> None:
         if node.data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from rich.syntax import Syntax
@@ -16,6 +17,7 @@ from skilldeck_tui.format import size
 
 LIMIT = 64 * 1024
 LINES = 2000
+FRONT = re.compile(r"---\n.*?\n---[ \t]*\n", re.DOTALL)
 
 
 class Preview(VerticalScroll, can_focus=True):
@@ -47,11 +49,20 @@ class Preview(VerticalScroll, can_focus=True):
             return
         lines = clean(text).split("\n")
         cut = len(lines) > LINES or total > len(data)
-        body = highlight("\n".join(lines[:LINES]), language=language(name))
+        body = coloured("\n".join(lines[:LINES]), language(name))
         if cut:
             body = Content.assemble(body, (f"\n⋯ {size(total)} in all; this is the beginning", "$faint"))
         self.query_one(Static).update(body)
         self.scroll_home(animate=False)
+
+
+def coloured(text: str, language: str) -> Content:
+    """Text in the colours of its language; what stands before Markdown between two lines of dashes is YAML."""
+    front = FRONT.match(text) if language == "markdown" else None
+    if front is None:
+        return highlight(text, language=language)
+    rest = highlight(text[front.end() :], language=language)
+    return Content("\n").join([highlight(front[0], language="yaml"), rest])
 
 
 def language(name: str) -> str:

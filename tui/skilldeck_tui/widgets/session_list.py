@@ -1,5 +1,5 @@
 """The list of sessions with their live state, and below them, folded, the runs that belong to none: of commands, tests
-and other clients."""
+and other clients, grouped by who asked."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.sessions import GLYPHS, Session
 from skilldeck_tui.format import age, plural
 from skilldeck_tui.widgets.options import Options
 
-OTHERS = "\0others"
+GROUP = "\0group:"
+"""Before the origin in the key of a heading."""
 
 
 class SessionList(Options):
     """Rows of `Session`; `show` keeps the highlight on the same session.
 
-    Of the runs without a session those are shown that go on or ask, and the one that is open; enter on the heading
-    shows all.
+    Of the runs without a session those are shown that go on or ask, and the one that is open; enter on the heading of
+    an origin shows its others. Space marks rows, to be deleted together.
     """
 
     BINDINGS = actions.bindings("sessions")
@@ -42,21 +44,23 @@ class SessionList(Options):
             self.key = key
 
     class DeleteAsked(Message):
-        def __init__(self, key: str) -> None:
-            super().__init__()
-            self.key = key
+        """These are to be deleted, after a question; the runs of a group are `group`'s."""
 
-    class BulkAsked(Message):
-        """All the runs without a session are to be deleted."""
+        def __init__(self, keys: Sequence[str], group: str = "") -> None:
+            super().__init__()
+            self.keys, self.group = list(keys), group
 
     def __init__(self, **kwargs: str) -> None:
         super().__init__(markup=False, **kwargs)  # type: ignore[arg-type]
         self._shown: list[tuple[Session, str]] = []
         self._given: tuple[Sequence[Session], str, float] = ((), "", 0.0)
-        self.folded = True
+        self._groups: dict[str, list[str]] = {}  # by the key of its heading: the keys of its runs
+        self._marked: set[str] = set()
+        self.open_groups: set[str] = set()
 
     def show(self, rows: Sequence[Session], current: str, now: float) -> None:
         self._given = (rows, current, now)
+        self._marked &= {row.key for row in rows}
         new = [(row, age(row.at, now)) for row in self._rows(rows, current)]
         keys = [row.key for row, _ in new]
         if keys == [row.key for row, _ in self._shown]:
@@ -75,18 +79,24 @@ class SessionList(Options):
             self.highlighted = None
 
     def _rows(self, rows: Sequence[Session], current: str) -> list[Session]:
-        """Those that are shown: sessions and what goes on, then the others below their heading."""
+        """Those that are shown: sessions and what goes on, then the others below the headings of their origins."""
         first = [row for row in rows if not row.is_run or row.state in ("busy", "asking") or row.key == current]
-        rest = [row for row in rows if row not in first]
-        if not rest:
-            return first
-        title = f"{'▸' if self.folded else '▾'} {plural(len(rest), 'other run')}"
-        return [*first, Session(OTHERS, title, "idle", 0.0), *([] if self.folded else rest)]
+        groups: dict[str, list[Session]] = {}
+        for row in rows:
+            if row not in first:
+                groups.setdefault(row.origin, []).append(row)
+        self._groups = {GROUP + origin: [row.key for row in runs] for origin, runs in groups.items()}
+        for origin, runs in groups.items():
+            is_open = GROUP + origin in self.open_groups
+            name = f"{clean(origin)} · {len(runs)}" if origin else plural(len(runs), "other run")
+            first += [Session(GROUP + origin, f"{'▾' if is_open else '▸'} {name}", "idle", 0.0)]
+            first += runs if is_open else []
+        return first
 
     def _row(self, row: Session, old: str) -> Content:
-        if row.key == OTHERS:
+        if row.key in self._groups:
             return Content.styled(row.title, "$muted")
-        glyph, style = GLYPHS[row.state]
+        glyph, style = ("■", "$accent") if row.key in self._marked else GLYPHS[row.state]
         room = max(8, (self.size.width or 28) - 6 - len(old))
         title = row.title if len(row.title) <= room else row.title[: room - 1] + "…"
         return Content.assemble((f"{glyph} ", style), title.ljust(room), (f" {old}", "$faint"))
@@ -101,14 +111,33 @@ class SessionList(Options):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        if event.option_id == OTHERS:
-            self.folded = not self.folded
+        if event.option_id in self._groups:
+            self.open_groups ^= {event.option_id}
             self.show(*self._given)
+            self.highlighted = self.get_option_index(event.option_id)
         elif event.option_id:
             self.post_message(self.Opened(event.option_id))
+
+    def action_mark(self) -> None:
+        """Mark the row, or all of a group's, and go on to the next; or take the mark away."""
+        at = self.highlighted
+        if at is None:
+            return
+        row = self._shown[at][0]
+        keys = set(self._groups.get(row.key, [row.key]))
+        self._marked = self._marked - keys if keys <= self._marked else self._marked | keys
+        for shown in self._shown:
+            if shown[0].key in keys:
+                self.replace_option_prompt(shown[0].key, self._row(*shown))
+        self.highlighted = min(at + 1, len(self._shown) - 1)
 
     def action_delete_session(self) -> None:
         if self.highlighted is None:
             return
         key = self._shown[self.highlighted][0].key
-        self.post_message(self.BulkAsked() if key == OTHERS else self.DeleteAsked(key))
+        if self._marked:
+            self.post_message(self.DeleteAsked([row.key for row in self._given[0] if row.key in self._marked]))
+        elif key in self._groups:
+            self.post_message(self.DeleteAsked(self._groups[key], key.removeprefix(GROUP) or "no session"))
+        else:
+            self.post_message(self.DeleteAsked([key]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
@@ -20,12 +22,12 @@ class Tab(TextBlock):
             super().__init__()
             self.mode = mode
 
-    def __init__(self, mode: str, label: str, number: int) -> None:
+    def __init__(self, mode: str, label: str, key: str) -> None:
         super().__init__(classes="tab")
-        self.mode, self.label, self.number = mode, label, number
+        self.mode, self.label, self.key = mode, label, key
 
     def show(self, badge: str, narrow: bool) -> None:
-        parts: list[str | tuple[str, str]] = [] if narrow else [(f"{self.number} ", "$faint")]
+        parts: list[str | tuple[str, str]] = [] if narrow or not self.key else [(f"{self.key} ", "$faint")]
         parts += [self.label]
         if badge:
             parts += [(f" {badge}", "bold $warning")]
@@ -46,14 +48,15 @@ class TopBar(Horizontal):
     TopBar .link { width: 1fr; text-align: right; }
     """
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, keys: Mapping[str, str]) -> None:
+        """`keys` by mode: those that work wherever the focus is."""
         super().__init__()
-        self.mode = mode
+        self.mode, self.keys = mode, keys
 
     def compose(self) -> ComposeResult:
         yield Static("skilldeck", classes="brand")
-        for number, mode in enumerate(MODES, 1):
-            tab = Tab(mode, mode.capitalize(), number)
+        for mode in MODES:
+            tab = Tab(mode, mode.capitalize(), self.keys.get(mode, ""))
             tab.set_class(mode == self.mode, "-active")
             yield tab
         yield TextBlock(classes="link")

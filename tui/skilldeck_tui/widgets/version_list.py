@@ -27,8 +27,12 @@ class VersionList(Options):
         self._skill = self._default = ""
         self._rates: Mapping[str, tuple[int, int]] = {}
 
-    def show(self, skill_id: str, versions: list[Object], default: str, now: float) -> None:
-        """The selected version stays selected, but who looks at the newest goes on to a newer one."""
+    def show(self, skill_id: str, versions: list[Object], default: str, now: float, kept: int = 0) -> None:
+        """The selected version stays selected, but who looks at the newest goes on to a newer one.
+
+        Args:
+            kept: so many watched versions stay; said at the end, once there are as many.
+        """
         old = self.current if skill_id == self._skill and self.highlighted else None
         selected = str(old["version"]) if old else ""
         if skill_id != self._skill:
@@ -37,6 +41,9 @@ class VersionList(Options):
         self.clear_options()
         for version in versions:
             self.add_option(Option(self._line(version, now), id=str(version["version"])))
+        if 0 < kept <= sum(bool(version.get("watched")) for version in versions):
+            rule = f"the newest {kept} watched ones stay; default, promoted and used ones, too"
+            self.add_option(Option(Content.styled(rule, "$faint"), disabled=True))
         numbers = [str(version["version"]) for version in versions]
         if numbers:
             self.highlighted = numbers.index(selected) if selected in numbers else 0

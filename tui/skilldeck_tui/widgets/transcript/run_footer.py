@@ -18,7 +18,8 @@ from skilldeck_tui.widgets.text_block import TextBlock
 KINDS = ("wait", "prefill", "generate", "call")
 STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
 LABELS = {"wait": "waiting", "prefill": "prefill", "generate": "generate", "call": "commands"}
-BAR = 32
+BARS, GAP = (32, 16, 8), "   "
+"""Cells of the bar: as many as leave room for what it says."""
 
 
 class RunFooter(Vertical):
@@ -118,25 +119,32 @@ class RunFooter(Vertical):
 
 
 def timeline(turn: Turn, width: int = 80) -> Content:
-    """One bar in the order things happened, and the seconds of each kind."""
+    """One line: a bar in the order things happened, and the seconds of each kind, the longest first where not all have
+    room."""
     total = sum(span.end - span.start for span in turn.timeline)
     if total <= 0:
         return Content("")
+    spent = {kind: sum(span.end - span.start for span in turn.timeline if span.kind == kind) for kind in KINDS}
+    labels = {
+        kind: Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint"))
+        for kind, seconds in spent.items()
+        if seconds > 0
+    }
+    cells = BARS[-1]
+    for cells in BARS:
+        if cells + sum(len(GAP) + label.cell_length for label in labels.values()) <= width:
+            break
     bar: list[tuple[str, str]] = []
-    owed = 0.0
+    owed, left = 0.0, width - cells
     for span in turn.timeline:
-        owed += (span.end - span.start) / total * BAR
-        cells = round(owed)
-        owed -= cells
-        if cells > 0:
-            bar.append(("━" * cells, STYLES[span.kind]))
-    labels = []
-    for kind in KINDS:
-        seconds = sum(span.end - span.start for span in turn.timeline if span.kind == kind)
-        if seconds <= 0:
-            continue
-        labels.append(Content.assemble(("■ ", STYLES[kind]), (f"{LABELS[kind]} {duration(seconds)}", "$faint")))
-    drawn = Content.assemble(*bar)
-    lines = in_lines([drawn, *labels], "   ", width)
-    # Beside the bar stand all of them or none.
-    return Content("\n").join(lines if len(lines) == 1 else [drawn, *in_lines(labels, "   ", width)])
+        owed += (span.end - span.start) / total * cells
+        bar.append(("━" * round(owed), STYLES[span.kind]))
+        owed -= round(owed)
+    shown = set()
+    for kind in sorted(labels, key=lambda kind: -spent[kind]):
+        left -= len(GAP) + labels[kind].cell_length
+        if left < 0:
+            break
+        shown.add(kind)
+    parts = [Content.assemble(*bar), *(label for kind, label in labels.items() if kind in shown)]
+    return Content(GAP).join(parts)
