@@ -69,7 +69,7 @@ class Placer:
             raise self.environments.unavailable
         self.attachments.add_texts()
         for param, file_id in place.files:
-            self.attachments.remember({"file_id": file_id}, await from_file_id(file_id, self.sources, param))
+            self.attachments.remember(("", param, file_id), await from_file_id(file_id, self.sources, param))
         record, new = await self._record(place, history)
         mounted = tuple(Mounted(**mount) for mount in record["_mounts"])
         present = set() if new else await self._present(record["id"])

@@ -72,7 +72,8 @@ class Plan:
     template does not place them itself; `opening` are the items as the model reads them, `asked` the commands of the
     skill it is asked to run, `outline` the headings of the answer it is asked for; `cache_salt` keeps what the engine
     caches of it from other callers; `chosen` are the skills opened for the user's words; `led`: what of a small
-    model's turns is chosen for it (`skill_commands.py`).
+    model's turns is chosen for it (`skill_commands.py`); `first` is the first turn, as the model was asked whether it
+    can honour it.
     """
 
     request: ResponseRequest
@@ -96,6 +97,7 @@ class Plan:
     outline: tuple[str, ...] = ()
     verify: Verify = "off"
     led: Collection[Part] = PARTS
+    first: ChatRequest | None = None
 
     @property
     def tools(self) -> list[Tool]:
@@ -137,11 +139,11 @@ class Plan:
     def chat(
         self, messages: list[Message], *, tool_choice: Any, max_tokens: int | None, output: Sequence[Item] = ()
     ) -> ChatRequest:
-        """`output`: of this run so far."""
+        """A turn of the model; the first one as it was validated. `output`: of this run so far."""
         request = self.request
         turn = self._next_turn(output) if tool_choice == "auto" else NextTurn()
         shape = request.text_format
-        return ChatRequest(
+        chat = ChatRequest(
             messages=messages,
             tools=[function for tool in self.tools for function in tool.declare()],
             tool_choice=tool_choice,
@@ -164,6 +166,7 @@ class Plan:
             answer=turn.answer,
             held=turn.held,
         )
+        return self.first if self.first is not None and self.first == chat else chat
 
     def _next_turn(self, output: Sequence[Item]) -> NextTurn:
         if self.preload is None or not self.preload.bare:
@@ -238,10 +241,14 @@ class PlanBuilder:
         id_ = response_id or new_id("resp")
         request, left_out = without_absent(request, self._offer, id_)
         check_input(items, len(past.items), request.tools)
-        paths = {id(item): f"input[{position}]" for position, item in enumerate(request.input)}
+        paths = {
+            item["id"]: f"input[{position}]"
+            for position, item in enumerate(request.input)
+            if item["type"] != "item_reference"
+        }
         earlier = after.pages if after is not None else {}
         sources = Sources(self._store, self._files, self._documents, self._private_hosts, earlier, model.caps.images)
-        attachments = await gather(items, sources, paths)
+        attachments = await gather(items, sources, len(past.items), paths)
         nearby = nearby or Nearby()
         disk = await self._from_disk(request, items, nearby)
         placer = Placer(id_, self._environments, sources, attachments, nearby.mounts, disk)
@@ -249,6 +256,8 @@ class PlanBuilder:
         bare = model.info.call_style == "bash"
         if bare:  # a small model runs what a skill says and is better off with less to read
             placed = replace(placed, around=replace(placed.around, programs=()))
+        skills = SkillPaths((mount.name, mount.path) for mount in placed.mounted)
+        written_out = None if model.info.places_skills else skills
         context = ToolContext(
             run_id=id_,
             session=past.session or id_,
@@ -261,6 +270,7 @@ class PlanBuilder:
             said=items,
             instructions=request.instructions or "",
             fits=partial(_fits, model),
+            skill_text=(written_out or SkillPaths()).instructions,
         )
         sampling = _sampling(request, getattr(model, "defaults", None) or Sampling())
         if bare and request.temperature is None and placed.around.skills:
@@ -270,10 +280,6 @@ class PlanBuilder:
         if created_at is not None:
             response["created_at"] = created_at
         own = own_tools(request.tools, request.tool_choice, request.text_format, attachments, model.info)
-        skills = SkillPaths((mount.name, mount.path) for mount in context.place.mounted)
-        written_out = None if model.info.places_skills else skills
-        if written_out is not None:
-            context.skill_text = written_out.instructions
         system, around = request.instructions or "", context.place.around
         mode = preload_of(request.tools) or self.skills_preload
         preload = Preload.of(skills, mode, model.info.context, bare) if written_out is not None else None
@@ -300,7 +306,8 @@ class PlanBuilder:
             verify=request.verify or self.verify,
             led=self.led,
         )
-        return replace(plan, loosened=await _check(plan))
+        first = _first(plan)
+        return replace(plan, first=first, loosened=await _check(plan, first))
 
     async def _from_disk(self, request: ResponseRequest, items: list[Item], nearby: Nearby) -> tuple[Mounted, ...]:
         """The skills on disk that the request asks for."""
@@ -333,10 +340,13 @@ def render(
     return messages if preload is None else preload.opened(messages, around)
 
 
-async def _check(plan: Plan) -> tuple[str, ...]:
-    """Ask the model whether it can honour the request, before it is acknowledged; whose schemas it holds in part."""
+def _first(plan: Plan) -> ChatRequest:
     choice = plan.request.tool_choice.for_model(plan.tools, plan.tools, called=False)
-    chat = plan.chat(plan.opening, tool_choice=choice, max_tokens=plan.request.max_output_tokens)
+    return plan.chat(plan.opening, tool_choice=choice, max_tokens=plan.request.max_output_tokens)
+
+
+async def _check(plan: Plan, chat: ChatRequest) -> tuple[str, ...]:
+    """Ask the model whether it can honour the request, before it is acknowledged; whose schemas it holds in part."""
     # The model counts the functions it is given, of which a tool of the request may be several.
     places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
     with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():

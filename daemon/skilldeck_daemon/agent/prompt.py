@@ -14,7 +14,7 @@ from typing import Any
 from skilldeck_daemon.agent.catalogue import catalogue
 from skilldeck_daemon.agent.outputs import CommandOutputs
 from skilldeck_daemon.agent.skill_paths import SkillPaths
-from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments
+from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments, parts_of
 from skilldeck_daemon.tools.context import Surroundings
 from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Content, Item, call_key, decisions
 from skilldeck_daemon.wire.sealed import unseal
@@ -288,7 +288,7 @@ class _Builder:
             return
         self._settle()
         self._open = None
-        content = self.content(item["content"])
+        content = self.content(item)
         self._messages.append({"role": "system" if role == "developer" else role, "content": content})
 
     def written_out(self, output: str, command: str) -> str:
@@ -299,20 +299,20 @@ class _Builder:
         """What one command printed, as the model reads it."""
         return self._outputs.shown(dict(entry), command)
 
-    def content(self, parts: Iterable[dict[str, Any]]) -> Content:
-        """Text with its files appended; a list of parts when there are images."""
+    def content(self, item: Item) -> Content:
+        """The text of an item's parts with their files appended; a list of parts when there are images."""
         text, blocks, images = [], [], []
-        for part in parts:
+        for id, part in parts_of(item):
             if part["type"] == "input_image":
                 url = self._files.image(part)
-                if not self._files.shown(part):
+                if not self._files.shown(id):
                     text.append(NOT_SHOWN)
                 elif url:
                     images.append({"type": "image_url", "image_url": {"url": url}})
                 else:
                     text.append(NO_IMAGE)
             elif part["type"] == "input_file":
-                attachment = self._files.of(part)
+                attachment = self._files.of(id)
                 if attachment is None:
                     text.append(NO_FILE)
                 else:

@@ -285,7 +285,7 @@ class Run:
         # One beyond the context would never be reached: the prompt would be refused first.
         limits = (self.request.compact_threshold, int((plan.model.info.context or 0) * COMPACT_AT))
         threshold = min((limit for limit in limits if limit), default=0)
-        chat = plan.chat(messages, tool_choice=choice, max_tokens=None)
+        chat = plan.chat(messages, tool_choice=choice, max_tokens=self._room(), output=self.output.told)
         if not threshold or text_bytes(chat) < threshold or (await plan.model.measure(chat))[0] < threshold:
             return False
         summary, usage = await summarise(plan, messages)

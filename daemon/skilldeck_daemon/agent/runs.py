@@ -103,7 +103,7 @@ class Runs:
         await self.settle()
 
     async def beat(self) -> None:
-        """Say that this daemon lives, and go on with what others left (see claims.py)."""
+        """Say that this daemon lives, and go on with what others left (see failover.py)."""
         await self._claims.beat(claim=not self._stopping and self._models.status().state == "ready")
 
     async def keep(self) -> None:
@@ -436,8 +436,8 @@ class Runs:
     async def count_tokens(self, request: ResponseRequest) -> int:
         """Tokens of the prompt the request would begin with."""
         plan = await self._plans.build(replace(request, truncation="auto"), live=self._live)
-        choice = request.tool_choice.for_model(plan.tools, plan.tools, called=False)
-        return await plan.model.count_tokens(plan.chat(plan.opening, tool_choice=choice, max_tokens=None))
+        assert plan.first is not None
+        return await plan.model.count_tokens(plan.first)
 
 
 def _not_background() -> BadRequest:

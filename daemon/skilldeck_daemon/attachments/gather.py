@@ -18,7 +18,7 @@ from typing import Any
 from skilldeck_daemon.attachments import texts
 from skilldeck_daemon.attachments.documents import Documents, is_document, is_html
 from skilldeck_daemon.attachments.fetch import FetchRefused
-from skilldeck_daemon.attachments.listing import FILE_CHARS, Attachment, Attachments, safe_name
+from skilldeck_daemon.attachments.listing import FILE_CHARS, Attachment, Attachments, PartId, parts_of, safe_name
 from skilldeck_daemon.attachments.url_files import Fetcher, Page, key_of
 from skilldeck_daemon.libraries.files import FileLibrary
 from skilldeck_daemon.store import Store
@@ -63,27 +63,27 @@ class Sources:
 
 @dataclass(frozen=True)
 class _Place:
-    """One part of an item. `key` tells it from other parts, `new`: it is the request's own; `asked`: it is in a message
-    of the user's that nothing has answered yet."""
+    """One part of an item. `new`: it is the request's own; `asked`: it is in a message of the user's that nothing has
+    answered yet."""
 
     part: dict[str, Any]
+    id: PartId
     where: str
-    item_id: str
-    key: str
     new: bool
     asked: bool
 
 
-async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) -> Attachments:
+async def gather(items: list[Item], sources: Sources, known: int, paths: Mapping[str, str]) -> Attachments:
     """Look up every file and image of the items.
 
     Args:
-        paths: where each item stood in the request, by `id(item)`, for errors; items of the history are missing.
+        known: how many of the items are history.
+        paths: where each of the request's own items stood in it, by the item's id, for errors.
     Raises:
         NotFound, FetchRefused, BadRequest: about the request's own items, naming the field.
     """
     found = Attachments()
-    places = list(_places(items, paths))
+    places = list(_places(items, known, paths))
     fetcher = Fetcher(sources.store, sources.exceptions, sources.earlier)
     try:
         for place in places:
@@ -91,11 +91,11 @@ async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) 
                 fetcher.begin(url, _limit(place.part), f"{place.where}.{_url_field(place.part)}")
         for place in places:
             if place.part["type"] == "input_image" and not sources.images and not (place.new and place.asked):
-                found.hide(place.part)
+                found.hide(place.id)
                 continue
             try:
                 if place.part["type"] == "input_file":
-                    found.remember(place.part, await _attachment(place, sources, fetcher))
+                    found.remember(place.id, await _attachment(place, sources, fetcher))
                 else:
                     await _image(place, sources, fetcher, found)
             except (NotFound, FetchRefused):
@@ -110,17 +110,14 @@ async def gather(items: list[Item], sources: Sources, paths: Mapping[int, str]) 
     return found
 
 
-def _places(items: list[Item], paths: Mapping[int, str]) -> Iterator[_Place]:
+def _places(items: list[Item], known: int, paths: Mapping[str, str]) -> Iterator[_Place]:
     others = [index for index, item in enumerate(items) if item.get("role") not in ("user", "system", "developer")]
     for number, item in enumerate(items):
         asked = item.get("role") == "user" and number > (others[-1] if others else -1)
-        name = "content" if item.get("type") == "message" else "output"
-        parts = item.get(name)
-        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        path = paths.get(item.get("id", "")) if number >= known else None  # None: of an earlier turn
+        for id, part in parts_of(item):
             if part.get("type") in ("input_file", "input_image"):
-                path = f"{name}[{index}]"
-                where = f"{paths.get(id(item), 'input')}.{path}"
-                yield _Place(part, where, str(item.get("id", "")), path, id(item) in paths, asked)
+                yield _Place(part, id, f"{path or 'input'}.{id[1]}", path is not None, asked)
 
 
 def _url_field(part: dict[str, Any]) -> str:
@@ -140,7 +137,7 @@ def _limit(part: dict[str, Any]) -> int:
 
 
 async def _fetched(place: _Place, url: str, fetcher: Fetcher) -> Page:
-    key, param = key_of(place.item_id, place.key, url), f"{place.where}.{_url_field(place.part)}"
+    key, param = key_of(*place.id[:2], url), f"{place.where}.{_url_field(place.part)}"
     return await fetcher.get(key, url, _limit(place.part), param, new=place.new)
 
 

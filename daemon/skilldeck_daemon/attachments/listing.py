@@ -8,10 +8,13 @@ what is left of the budget, so a longer history renders its beginning exactly as
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.sax.saxutils import quoteattr
+
+from skilldeck_daemon.wire.item_kinds import Item
 
 FILE_CHARS = 4_096
 """Characters of preview for one file."""
@@ -21,6 +24,11 @@ REQUEST_CHARS = 32_768
 NAME_BYTES = 200
 """Of a file's name: file systems take 255, and a number may be added."""
 
+PartId = tuple[str, str, str]
+"""What a part of an item is known by: the item's id, its place there, and what it names. Some clients number their
+items anew in every request, so that the first two do not suffice."""
+
+_SOURCES = ("file_id", "file_data", "file_url", "image_url")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]+")
 
 
@@ -58,33 +66,31 @@ class Attachment:
 class Attachments:
     """All files of a request's items, in order of first appearance, and its images as data URLs.
 
-    `unsaved` holds what was fetched from URLs, by the id it is stored under (see `fetched.py`).
+    `unsaved` holds what was fetched from URLs, by the id it is stored under (see `url_files.py`).
     """
 
     files: dict[str, Attachment] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
     unsaved: dict[str, Any] = field(default_factory=dict)
-    _unshown: set[int] = field(default_factory=set)
-    _parts: dict[int, Attachment] = field(default_factory=dict)
-    _kept: list[Any] = field(default_factory=list)
+    _unshown: set[PartId] = field(default_factory=set)
+    _parts: dict[PartId, Attachment] = field(default_factory=dict)
 
-    def of(self, part: dict[str, Any]) -> Attachment | None:
+    def of(self, part: PartId) -> Attachment | None:
         """The attachment of an input_file part."""
-        return self._parts.get(id(part))
+        return self._parts.get(part)
 
     def image(self, part: dict[str, Any]) -> str:
         """URL of an input_image part, as the model takes it; empty when the image is gone."""
         source: str = part.get("file_id") or part["image_url"]
         return self.images.get(source, source)
 
-    def hide(self, part: dict[str, Any]) -> None:
+    def hide(self, part: PartId) -> None:
         """A note stands in the place of an input_image part: the model reads text only, and it is no new question."""
-        self._unshown.add(id(part))
-        self._kept.append(part)
+        self._unshown.add(part)
 
-    def shown(self, part: dict[str, Any]) -> bool:
+    def shown(self, part: PartId) -> bool:
         """Whether an input_image part is for the model to see, or to refuse."""
-        return id(part) not in self._unshown
+        return part not in self._unshown
 
     @property
     def cut(self) -> bool:
@@ -97,12 +103,14 @@ class Attachments:
                     return True
         return False
 
-    def remember(self, part: dict[str, Any], attachment: Attachment) -> Attachment:
+    def remember(self, part: PartId, attachment: Attachment) -> None:
+        """The attachment of a part; of two with the same content the first stays, under its name."""
+        self._parts[part] = self._add(attachment)
+
+    def _add(self, attachment: Attachment) -> Attachment:
         first = self.files.setdefault(attachment.key, attachment)
         if first is attachment:
             first.name = self._free_name(attachment)
-        self._parts[id(part)] = first
-        self._kept.append(part)  # keeps id(part) valid for as long as this object lives
         return first
 
     def add_texts(self) -> None:
@@ -111,7 +119,7 @@ class Attachments:
             if isinstance(document.body, str) and document.cut and not document.text_path:
                 data = document.body.encode()
                 beside = Attachment(f"text-{document.key}", f"{document.name}.txt", data, len(data), "text/plain")
-                self.remember({}, beside)
+                self._add(beside)
 
     def text_of(self, document: Attachment) -> Attachment | None:
         """The file that `add_texts` put beside a document."""
@@ -120,6 +128,15 @@ class Attachments:
     def _free_name(self, attachment: Attachment) -> str:
         taken = {other.name for other in self.files.values() if other is not attachment}
         return free_name(attachment.name, taken)
+
+
+def parts_of(item: Item) -> Iterator[tuple[PartId, dict[str, Any]]]:
+    """The parts of a message's content, or of an output, each with what it is known by."""
+    name = "content" if item.get("type", "message") == "message" else "output"
+    parts = item.get(name)
+    for index, part in enumerate(parts if isinstance(parts, list) else ()):
+        source = next((part[field] for field in _SOURCES if part.get(field)), "")
+        yield (str(item.get("id", "")), f"{name}[{index}]", source), part
 
 
 def free_name(name: str, taken: set[str]) -> str:

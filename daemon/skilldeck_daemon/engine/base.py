@@ -281,6 +281,14 @@ class Spent:
     first_token: float = 0.0
 
 
+@dataclass
+class Made:
+    """What a model has made of a request, for its own later steps. Only the model that is `by` reads `what`."""
+
+    by: object = None
+    what: Any = None
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """One model turn, in Chat Completions shapes.
@@ -307,6 +315,8 @@ class ChatRequest:
     usage where the model is served elsewhere.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     spent: filled while the turn goes on.
+    made: kept by the model, so that what it has validated and measured is not validated and rendered once more when it
+    is streamed; a changed copy of the request begins anew.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -331,6 +341,7 @@ class ChatRequest:
     template: Mapping[str, Any] = field(default_factory=dict)
     tells_stop: bool = False
     spent: Spent = field(default_factory=Spent, compare=False, repr=False)
+    made: Made = field(default_factory=Made, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

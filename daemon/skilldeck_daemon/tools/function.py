@@ -88,7 +88,7 @@ class TextOutputKind(OutputKind):
 
     def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
         output = item["output"]
-        return output if isinstance(output, str) else renderer.content(output)
+        return output if isinstance(output, str) else renderer.content(item)
 
 
 def _read_name(fields: Fields) -> Item:

@@ -23,8 +23,8 @@ NOT_SENT = "(its output was not sent)"
 class Renderer(Protocol):
     """What a kind may use to render an item."""
 
-    def content(self, parts: Iterable[dict[str, Any]]) -> Content:
-        """Parts of a message: text with its files appended, and images."""
+    def content(self, item: Item) -> Content:
+        """The parts of a message or an output: text with its files appended, and images."""
 
     def written_out(self, output: str, command: str) -> str:
         """What a command printed, the paths of skills' instructions in it written out."""

@@ -83,7 +83,7 @@ def test_previews_share_one_budget_in_order() -> None:
     parts = []
     for number in range(10):
         part, attachment = attach(f"f{number}", 4096)
-        files.remember(part, attachment)
+        files.remember(("m", f"content[{number}]", f"f{number}"), attachment)
         parts.append(part)
     item = {"id": "m", "type": "message", "role": "user", "status": "completed", "content": parts}
     content = to_messages([item], {}, files)[0]["content"]

@@ -3,7 +3,7 @@
 Owns everything between messages and token ids. Rendering, encoding long prompts and compiling grammars happen in
 worker threads; nothing here blocks the event loop longer than one token's parsing. Per request it keeps a
 detokenizer, a parser and counters; between requests only the ids of recent turns (`prompts.py`) and compiled grammars
-(`grammar.py`), both of which may be lost.
+(`grammar/`), both of which may be lost.
 
 What a request does wrong raises before its first event: TooLong, or BadRequest naming the field. Stop strings apply
 to the visible text, are authoritative, and never appear in it. A turn that names no limit ends as "length" at the
@@ -58,7 +58,7 @@ from skilldeck_daemon.engine.chat.plain_tools import (
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose
-from skilldeck_daemon.engine.chat.turn import Prepared, Turn
+from skilldeck_daemon.engine.chat.turn import Prepared, Reading, Turn
 from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar.compiled import Grammars
@@ -155,8 +155,24 @@ class TokenChatModel:
         begins = {index for index, text in enumerate(self.vocabulary.table) if b"``" in text}
         return dict.fromkeys(begins or self.vocabulary.encode("`"), -100.0)
 
+    def _reading(self, request: ChatRequest) -> Reading:
+        """What is known of the request, kept with it. Raises BadRequest for tools that cannot be read."""
+        if request.made.by is not self:
+            request.made.by, request.made.what = self, Reading(plan_tools(request))
+        reading: Reading = request.made.what
+        return reading
+
     async def validate(self, request: ChatRequest) -> Sequence[str]:
-        return (await self._held(request, plan_tools(request))).loosened
+        reading = self._reading(request)
+        if reading.held is None:
+            reading.held = await self._held(request, reading.plan)
+        return reading.held.loosened
+
+    async def _rendered(self, request: ChatRequest) -> str:
+        reading = self._reading(request)
+        if reading.prompt is None:
+            reading.prompt = await asyncio.to_thread(self.render, request, reading.plan)
+        return reading.prompt
 
     def _fenced(self, request: ChatRequest, plan: ToolPlan) -> bool:
         """Whether the shell is called by a block of commands: it is all that there is to call."""
@@ -260,8 +276,11 @@ class TokenChatModel:
         return (*known, *await self._encoder.encode(rest, self.context - len(known)))
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        prompt = await asyncio.to_thread(self.render, request)
-        self._encoder.check(prompt, self.context, self._info.lengthening)
+        prompt, reading = await self._rendered(request), self._reading(request)
+        ids = reading.ids or await self.encode(prompt, request.cache_salt)
+        if len(ids) <= self.context:
+            reading.ids = ids
+            return len(ids)
         known, rest = self._memory.split(prompt, request.cache_salt)
         return len(known) + await self._encoder.count(rest)
 
@@ -269,9 +288,9 @@ class TokenChatModel:
         return await self.count_tokens(request), True
 
     async def _prepare(self, request: ChatRequest) -> Prepared:
-        plan = plan_tools(request)
-        held = await self._held(request, plan)
-        prompt = await asyncio.to_thread(self.render, request, plan)
+        reading = self._reading(request)
+        plan, held = reading.plan, reading.held or await self._held(request, reading.plan)
+        prompt = await self._rendered(request)
         opened = self._opened(prompt)
         fenced = self._fenced(request, plan) and plan.mode != "none"
         begun = ""
@@ -280,7 +299,8 @@ class TokenChatModel:
         sampling = request.sampling
         if fenced and request.answer:
             sampling = replace(sampling, logit_bias={**sampling.logit_bias, **self._no_fences})
-        ids = await self.encode(prompt + begun, request.cache_salt)
+        known = reading.ids if not begun else ()
+        ids = known or await self.encode(prompt + begun, request.cache_salt)
         room = self.context - len(ids)
         if not ids:
             raise BadRequest("The prompt has no tokens.", "Send at least one message with text.", param="input")

@@ -25,8 +25,22 @@ from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.checks import ToolPlan
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.families import Family
+from skilldeck_daemon.engine.grammar.holding import Held
 from skilldeck_daemon.engine.parsing.calls import Parser
 from skilldeck_daemon.engine.parsing.parser import parser_for
+
+
+@dataclass
+class Reading:
+    """What a model has made of a request so far: each step is taken once, whoever needs it first.
+
+    `ids` are those of the whole `prompt`, where it was measured and fits the context.
+    """
+
+    plan: ToolPlan
+    held: Held | None = None
+    prompt: str | None = None
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

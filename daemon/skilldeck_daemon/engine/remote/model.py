@@ -141,7 +141,18 @@ class RemoteChatModel:
         return self._info
 
     async def validate(self, request: ChatRequest) -> Sequence[str]:
-        plan_tools(request)
+        self._plan(request)
+        return ()
+
+    def _plan(self, request: ChatRequest) -> ToolPlan:
+        """The request's tools, when all of it can be honoured; kept with it. Raises BadRequest."""
+        if request.made.by is not self:
+            request.made.what, request.made.by = self._read(request), self
+        plan: ToolPlan = request.made.what
+        return plan
+
+    def _read(self, request: ChatRequest) -> ToolPlan:
+        plan = plan_tools(request)
         check_begun(request)
         if has_images(request.messages) and not self._caps.images:
             raise BadRequest(
@@ -149,7 +160,7 @@ class RemoteChatModel:
                 "Start the daemon with --remote-images if the upstream model does.",
                 param="input",
             )
-        return ()
+        return plan
 
     # ------------------------------------------------------------ streaming
 
@@ -161,9 +172,8 @@ class RemoteChatModel:
             raise too_long(max(size // LONGEST_TOKEN, context) + 1, context, cure, exact=False, param=param)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        await self.validate(request)
+        plan = self._plan(request)
         self._check_length(_texts(request), "input")
-        plan = plan_tools(request)
         body = payload(self.model, request, plan)
         self._active += 1
         try:
@@ -385,9 +395,9 @@ class RemoteChatModel:
 
     async def _counted(self, request: ChatRequest) -> tuple[dict[str, Any], int | None]:
         """(the upstream request's body, its tokens where the upstream counts them without generating)."""
-        await self.validate(request)
+        plan = self._plan(request)
         self._check_length(_texts(request), "input")
-        body = payload(self.model, request, plan_tools(request))
+        body = payload(self.model, request, plan)
         try:
             return body, await self._counter.count(body)
         except (httpx.HTTPError, ValueError) as err:

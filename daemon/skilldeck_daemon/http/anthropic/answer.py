@@ -93,7 +93,7 @@ class Made:
 
 def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
     """The content blocks of a run that has ended."""
-    asked = {id(item) for item in clients_calls(run)}
+    asked = {item["id"] for item in clients_calls(run)}
     blocks: list[Doc] = []
     for item in run.output.items:
         block: Doc | None = None
@@ -105,7 +105,7 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
             case "reasoning" if thinking:
                 text = "".join(part["text"] for part in item["content"])
                 block = {"type": "thinking", "thinking": text, "signature": seal(text)} if text else None
-            case "function_call" if id(item) in asked:
+            case "function_call" if item["id"] in asked:
                 block = {**tool_use(item), "input": arguments(item["arguments"])}
             case "shell_call":
                 block = {**command(item), "input": {"command": "\n".join(item["action"]["commands"])}}

@@ -44,8 +44,10 @@ def clients_calls(run: Run) -> list[Doc]:
 
 def hosted_items(run: Run) -> list[Doc]:
     """What was carried out here: calls and their outputs, in order."""
-    asked = {id(item) for item in clients_calls(run)}
-    return [item for item in run.output.items if id(item) not in asked and item["type"] not in ("message", "reasoning")]
+    asked = {item["id"] for item in clients_calls(run)}
+    return [
+        item for item in run.output.items if item["id"] not in asked and item["type"] not in ("message", "reasoning")
+    ]
 
 
 def tool_call(item: Doc, run: Run) -> Doc:
