@@ -21,10 +21,9 @@ from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted, numbered
 from skilldeck_daemon.libraries.secrets import names_of
 from skilldeck_daemon.tools.base import Tool
-from skilldeck_daemon.tools.code_interpreter import CodeInterpreterTool, Place, place_of
+from skilldeck_daemon.tools.code_interpreter import Place, place_of
 from skilldeck_daemon.tools.context import Placement, Surroundings
 from skilldeck_daemon.tools.products import hidden
-from skilldeck_daemon.tools.shell import ShellTool
 from skilldeck_daemon.wire.environment import EnvironmentSpec, Preloads
 from skilldeck_daemon.wire.item_kinds import Item, container_of
 from skilldeck_shared.errors import NotFound
@@ -32,13 +31,19 @@ from skilldeck_shared.errors import NotFound
 
 def hosted_auto(tools: Sequence[Tool]) -> bool:
     """Whether the request is given a container of its own, which may have further skills."""
-    return any(isinstance(tool, ShellTool) and tool.environment.kind == "container_auto" for tool in tools)
+    where = _commands_run(tools)
+    return where is not None and where.kind == "container_auto"
 
 
 def preload_of(tools: Sequence[Tool]) -> Preloads | None:
     """Which instructions the request itself wants to be opened for the model; None where it does not say."""
-    shell = next((tool for tool in tools if isinstance(tool, ShellTool)), None)
-    return shell.environment.skills_preload if shell is not None else None
+    where = _commands_run(tools)
+    return where.skills_preload if where is not None else None
+
+
+def _commands_run(tools: Sequence[Tool]) -> EnvironmentSpec | None:
+    """Where the request's commands run, on its client's machine too."""
+    return next((tool.where() for tool in tools if tool.runs == "commands"), None)
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,16 @@ class Placer:
     async def place(self, tools: Sequence[Tool], history: Sequence[Item]) -> Placement:
         """Raises NotFound, BadRequest naming the field, or why commands cannot be isolated on this machine."""
         attached = self.attachments.files
-        shell = next((tool for tool in tools if isinstance(tool, ShellTool)), None)
+        commands = _commands_run(tools)
+        shown = "" if commands is None else "local" if commands.kind == "local" else "hosted"
         place = place_of(tools)
         skills: tuple[tuple[str, str], ...] = ()
-        if shell is not None and not shell.hosted:
-            own = shell.environment.skills
+        if commands is not None and shown == "local":
+            own = commands.skills
             skills = tuple((skill["name"], f"{skill['description']} ({skill['path']})") for _, skill in own)
         if place is None:
             names = tuple(attachment.name for attachment in attached.values())
-            return Placement(Surroundings("local", skills, names)) if shell is not None else Placement()
+            return Placement(Surroundings(shown, skills, names)) if shown else Placement()
         if self.environments.unavailable is not None:
             raise self.environments.unavailable
         self.attachments.add_texts()
@@ -79,10 +85,9 @@ class Placer:
             beside = self.attachments.text_of(attachment)
             attachment.text_path = beside.path if beside is not None else ""
         names = tuple(attachment.name for attachment in attached.values())
-        shown = ("hosted" if shell.hosted else "local") if shell is not None else ""
         if shown == "hosted":
             skills = tuple((mount.name, mount.description) for mount in mounted)
-        python = any(isinstance(tool, CodeInterpreterTool) for tool in tools)
+        python = any(tool.runs == "python" for tool in tools)
         hosts = tuple(record["network_policy"].get("allowed_domains", ()))
         files = (*sorted(present - set(names)), *names)
         around = Surroundings(shown, skills, files, python, hosts, await self._programs())

@@ -181,7 +181,7 @@ class Plan:
     def _commands_tool(self) -> str:
         """The daemon's own shell, where there is something to work on: a block of commands is then no explanation."""
         there = self.context.place.around.skills or self.context.place.around.files
-        return next((tool.names[0] for tool in self.tools if tool.type == "shell" and tool.hosted and there), "")
+        return next((tool.names[0] for tool in self.tools if tool.runs == "commands" and tool.hosted and there), "")
 
 
 class PlanBuilder:

@@ -26,7 +26,7 @@ from skilldeck_daemon.agent.retries import ON, retry
 from skilldeck_daemon.agent.skill_options import Option
 from skilldeck_daemon.agent.skill_paths import FOLDER
 from skilldeck_daemon.engine.grammar.text import pattern
-from skilldeck_daemon.wire.item_kinds import Item
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
 _INLINE = re.compile(rf"`((?:[\w.+-]+ )?(?=[^`\n]*{re.escape(FOLDER)}/)[^`\n]+)`")
@@ -86,14 +86,14 @@ class NextTurn(NamedTuple):
 
 def commands_ran(output: Sequence[Item]) -> list[Ran]:
     """The shell's commands of a run, one for each call."""
-    calls = {item["call_id"]: item for item in output if item.get("type") == "shell_call"}
+    calls: dict[str, str] = {}
     ran = []
     for item in output:
-        if item.get("type") == "shell_call_output" and item["call_id"] in calls:
-            entries = item["output"]
-            command = "\n".join(calls[item["call_id"]]["action"]["commands"])
-            well = all(entry["outcome"].get("exit_code") == 0 for entry in entries)
-            ran.append(Ran(command, well, "\n".join(entry["stdout"] + entry["stderr"] for entry in entries)))
+        kind = item.get("type", "")
+        if kind in CALLS and (commands := CALLS[kind].commands(item)):
+            calls[call_key(item)] = "\n".join(commands)
+        elif kind in OUTPUTS and item["call_id"] in calls:
+            ran.append(Ran(calls[item["call_id"]], OUTPUTS[kind].well(item), OUTPUTS[kind].printed(item)))
     return ran
 
 

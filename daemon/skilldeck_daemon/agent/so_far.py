@@ -6,42 +6,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from skilldeck_daemon.events.log import Event
-from skilldeck_daemon.events.output import Item, text_part
-from skilldeck_daemon.tools.shell import KILLED_EXIT
+from skilldeck_daemon.events.output import Item
+from skilldeck_daemon.wire.item_kinds import KINDS
 
 
 def so_far(items: Sequence[Item], events: Sequence[Event]) -> list[Item]:
-    """Copies of the items in progress hold their text and their command's output until now; the others are as they are.
+    """Copies of the items in progress hold what was streamed of them until now; the others are as they are.
 
     Args:
         events: the log of the run that writes the items.
     """
+    found = list(items)
     wanted = {index for index, item in enumerate(items) if item.get("status") == "in_progress"}
-    texts: dict[int, list[str]] = defaultdict(list)
-    streams: dict[int, dict[str, list[str]]] = defaultdict(lambda: {"stdout": [], "stderr": []})
+    streamed: dict[int, list[Event]] = defaultdict(list)
     for event in reversed(events):
         if not wanted:
             break
         index = event.get("output_index", -1)
         if index not in wanted:
             continue
-        match event["type"]:
-            case "response.output_item.added":
-                wanted.discard(index)
-            case "response.output_text.delta":
-                texts[index].append(event["delta"])
-            case "response.shell_call_output_content.delta":
-                if event["command_index"] == len(items[index]["output"]):  # of the command that has not ended
-                    for name, text in event["delta"].items():
-                        streams[index][name].append(text)
-    return [_whole(item, texts.get(index), streams.get(index)) for index, item in enumerate(items)]
-
-
-def _whole(item: Item, text: list[str] | None, streams: dict[str, list[str]] | None) -> Item:
-    if text and not item["content"]:
-        return {**item, "content": [text_part("".join(reversed(text)))]}
-    if item.get("type") == "shell_call_output" and item.get("status") == "in_progress":
-        written = {name: "".join(reversed((streams or {}).get(name, []))) for name in ("stdout", "stderr")}
-        entry = {**written, "outcome": {"type": "exit", "exit_code": KILLED_EXIT}}
-        return {**item, "output": [*item["output"], entry]}
-    return item
+        streamed[index].append(event)
+        if event["type"] == "response.output_item.added":
+            wanted.discard(index)
+            found[index] = KINDS[items[index]["type"]].so_far(items[index], streamed[index][::-1])
+    return found

@@ -13,13 +13,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from skilldeck_daemon.engine.checks import CUT_OFF
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.context import Offer, ToolContext
+from skilldeck_daemon.wire.environment import EnvironmentSpec
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.item_kinds import CALLS, ItemKind
+
+Runs = Literal["", "commands", "python"]
+"""What calls of a tool hold that is run where files and skills lie; `agent/prompt.py` describes that to the model."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Tool(ABC):
     items: ClassVar[tuple[ItemKind, ...]] = ()  # the kinds of items that its calls make
     hosted: bool = False
     internal: bool = False  # no item of the response shows its calls, no limit counts them
+    runs: ClassVar[Runs] = ""
+    chosen_by: ClassVar[tuple[str, ...]] = ()  # what an entry of tool_choice names it by, beside its type
     dispensable: bool = False  # a request that has others goes on without it where `require` refuses it
     fault: str | None = None  # why no call of it can be carried out
 
@@ -103,9 +109,21 @@ class Tool(ABC):
         """The tool as it is among all tools of its request; refuses what contradicts another."""
         return self
 
+    def where(self) -> EnvironmentSpec | None:
+        """Where what it runs lies, of tools that run something; the hosted ones of a request share one container."""
+        return None
+
     def matches(self, choice: dict[str, Any]) -> bool:
         """Whether a tool_choice entry means this tool."""
         return bool(choice.get("type") == self.type)
+
+    def choice_name(self, choice: Fields) -> str | None:
+        """Of a tool_choice entry that means this tool: the name of the one function that is meant, None: all."""
+        return None
+
+    def choice_echo(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """A tool_choice entry that means this tool, as the Response shows it."""
+        return {name: choice[name] for name in ("type", *self.chosen_by, "name") if name in choice}
 
     def named(self, name: str) -> list[str]:
         """Those of its functions that a tool_choice with this name means."""

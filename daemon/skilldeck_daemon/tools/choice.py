@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skilldeck_daemon.tools import TOOLS
 from skilldeck_daemon.tools.base import Tool
-from skilldeck_daemon.tools.web_search import TYPES as WEB_TYPES
 from skilldeck_daemon.wire.fields import Fields, refuse
 
 
@@ -58,28 +58,19 @@ def parse_choice(fields: Fields, tools: Sequence[Tool]) -> ToolChoice:
     choice = fields.object("tool_choice")
     assert choice is not None
     if choice.needed("type") != "allowed_tools":
-        name = choice.string("name", minimum=1) if choice.value["type"] == "mcp" else None
-        return ToolChoice(_echo(choice), "required", (_find(choice, tools),), name)
+        tool = _find(choice, tools)
+        return ToolChoice(tool.choice_echo(choice.value), "required", (tool,), tool.choice_name(choice))
     mode = choice.needed("mode", choices=("auto", "required"))
     entries = choice.objects("tools", required=True, minimum=1)
     found = tuple(_find(entry, tools) for entry in entries)
-    return ToolChoice(
-        {"type": "allowed_tools", "mode": mode, "tools": [_echo(entry) for entry in entries]}, mode, found
-    )
-
-
-def _echo(entry: Fields) -> dict[str, Any]:
-    if entry.value["type"] in WEB_TYPES:
-        return {"type": "web_search_preview"}  # the one spelling that OpenAI's schema of a choice has
-    return {name: entry.value[name] for name in ("type", "server_label", "name") if name in entry.value}
+    shown = [tool.choice_echo(entry.value) for tool, entry in zip(found, entries, strict=True)]
+    return ToolChoice({"type": "allowed_tools", "mode": mode, "tools": shown}, mode, found)
 
 
 def _find(entry: Fields, tools: Sequence[Tool]) -> Tool:
-    entry.needed("type")
-    if entry.value["type"] in ("function", "custom"):
-        entry.needed("name")
-    if entry.value["type"] == "mcp":
-        entry.needed("server_label")
+    known = TOOLS.get(entry.needed("type"))
+    for field in known.chosen_by if known is not None else ():
+        entry.needed(field)
     for tool in tools:
         if tool.matches(entry.value):
             return tool

@@ -127,6 +127,7 @@ class CodeInterpreterTool(Tool):
 
     type = "code_interpreter"
     hosted = True
+    runs = "python"
     items = (PythonCallKind(),)
 
     @classmethod
@@ -156,6 +157,9 @@ class CodeInterpreterTool(Tool):
             echo={"container": shown},
         )
         return cls(spec, stated, fields.path)
+
+    def where(self) -> EnvironmentSpec:
+        return self.environment
 
     def beside(self, tools: Sequence[Tool]) -> Tool:
         place_of(tools)  # refuses what contradicts the shell's environment

@@ -55,6 +55,9 @@ class FunctionCallKind(CallKind):
     def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
         return function_call(item, full_name(item), item["arguments"])
 
+    def emptied(self, item: Item) -> Item:
+        return {**item, "arguments": "{}"}
+
 
 class CustomCallKind(CallKind):
     type = "custom_tool_call"
@@ -107,6 +110,7 @@ class FunctionTool(Tool):
 
     type = "function"
     items = (FunctionCallKind(), TextOutputKind("function_call_output", "fco", hosted=True))
+    chosen_by = ("name",)
 
     @classmethod
     def parse(cls, fields: Fields) -> FunctionTool:
@@ -144,7 +148,7 @@ class FunctionTool(Tool):
         return FunctionWriter(self, output, call_id, self.name, self.namespace)
 
     def matches(self, choice: dict[str, Any]) -> bool:
-        return choice.get("type") == "function" and means(choice, self.name, self.namespace)
+        return choice.get("type") == self.type and means(choice, self.name, self.namespace)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,7 @@ class CustomTool(Tool):
 
     type = "custom"
     items = (CustomCallKind(), TextOutputKind("custom_tool_call_output", "ctco"))
+    chosen_by = ("name",)
 
     @classmethod
     def parse(cls, fields: Fields) -> CustomTool:
@@ -183,7 +188,7 @@ class CustomTool(Tool):
         return CustomWriter(self, output, call_id)
 
     def matches(self, choice: dict[str, Any]) -> bool:
-        return choice.get("type") == "custom" and means(choice, self.name, self.namespace)
+        return choice.get("type") == self.type and means(choice, self.name, self.namespace)
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,13 @@ class McpTool(Tool):
             function["parameters"] = {"type": "object"}
         return function
 
+    chosen_by = ("server_label",)
+
+    def choice_name(self, choice: Fields) -> str | None:
+        return choice.string("name", minimum=1)
+
     def matches(self, choice: dict[str, Any]) -> bool:
-        return choice.get("type") == "mcp" and choice.get("server_label") == self.label
+        return choice.get("type") == self.type and choice.get("server_label") == self.label
 
     def named(self, name: str) -> list[str]:
         return [function for function, tool in self._tools.items() if tool["name"] == name]

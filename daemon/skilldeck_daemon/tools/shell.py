@@ -93,6 +93,10 @@ class ShellCallKind(CallKind):
         where = item.get("environment") or {}
         return str(where["container_id"]) if where.get("type") == "container_reference" else ""
 
+    def commands(self, item: Item) -> Sequence[str]:
+        commands: list[str] = item["action"]["commands"]
+        return commands
+
 
 class ShellOutputKind(OutputKind):
     type = "shell_call_output"
@@ -121,6 +125,28 @@ class ShellOutputKind(OutputKind):
         commands = [*action.get("commands", ()), *[""] * len(item["output"])]
         entries = [renderer.shown(entry, command) for entry, command in zip(item["output"], commands, strict=False)]
         return shell_text(entries, commands, action.get("timeout_ms"))
+
+    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+        """The command that has not ended is one that was killed."""
+        ended = len(item["output"])
+        written: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        for event in events:
+            if event["type"] in self.deltas and event["command_index"] == ended:
+                for name, text in event["delta"].items():
+                    written[name].append(text)
+        entry = {name: "".join(texts) for name, texts in written.items()}
+        outcome = {"type": "exit", "exit_code": KILLED_EXIT}
+        return {**item, "output": [*item["output"], {**entry, "outcome": outcome}]}
+
+    def well(self, item: Item) -> bool:
+        return all(entry["outcome"].get("exit_code") == 0 for entry in item["output"])
+
+    def printed(self, item: Item) -> str:
+        return "\n".join(entry["stdout"] + entry["stderr"] for entry in item["output"])
+
+    def replaced(self, item: Item, text: str) -> Item:
+        outcome = {"type": "exit", "exit_code": 0}
+        return {**item, "output": [{"stdout": text, "stderr": "", "outcome": outcome}]}
 
     def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
         codes = [entry["outcome"].get("exit_code") for entry in item["output"]]
@@ -160,10 +186,14 @@ class ShellTool(Tool):
 
     type = "shell"
     items = (ShellCallKind(), ShellOutputKind())
+    runs = "commands"
 
     @property
     def hosted(self) -> bool:  # type: ignore[override]
         return self.environment.kind != "local"
+
+    def where(self) -> EnvironmentSpec:
+        return self.environment
 
     @classmethod
     def parse(cls, fields: Fields) -> ShellTool:

@@ -116,6 +116,9 @@ class WebSearchTool(Tool):
     def matches(self, choice: dict[str, Any]) -> bool:
         return choice.get("type") in TYPES
 
+    def choice_echo(self, choice: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "web_search_preview"}  # the one spelling that OpenAI's schema of a choice has
+
     def declare(self) -> list[dict[str, Any]]:
         about = "Search the web." + CITE
         if self.domains:

@@ -60,6 +60,14 @@ class ItemKind:
         """The container it was made in, empty when in none."""
         return ""
 
+    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+        """An item in progress as it would be if its run ended now: a copy with what was streamed of it.
+
+        Args:
+            events: all events of the item so far.
+        """
+        return item
+
     def check(self, item: Item, param: str, items: Sequence[Item], tools: Sequence[Any]) -> None:
         """Refuse, by the field's name, an item of the input that means nothing here.
 
@@ -102,6 +110,14 @@ class CallKind(ItemKind):
         """The program it ran, when paths in its answer are to be written out."""
         return ""
 
+    def commands(self, item: Item) -> Sequence[str]:
+        """The shell commands it asks for, of a kind whose output says how they ended."""
+        return ()
+
+    def emptied(self, item: Item) -> Item:
+        """The call without its arguments, where a client clears its history of them."""
+        return item
+
 
 class OutputKind(ItemKind):
     """The output of a call, which has its `call_id`."""
@@ -109,6 +125,18 @@ class OutputKind(ItemKind):
     def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
         """The answer to `call` as the model reads it; the client decides which type of call it answers."""
         raise NotImplementedError
+
+    def well(self, item: Item) -> bool:
+        """Whether all that was called ended well, as far as the item says."""
+        return True
+
+    def printed(self, item: Item) -> str:
+        """What commands printed, of a kind that has it."""
+        return ""
+
+    def replaced(self, item: Item, text: str) -> Item:
+        """The output with a text in the place of all it says, where a client clears its history of it."""
+        return {**item, "output": text}
 
 
 KINDS: dict[str, ItemKind] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
@@ -213,6 +213,10 @@ class MessageKind(ItemKind):
 
     def read(self, fields: Fields) -> Item:
         return _message(fields)
+
+    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+        text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        return item if item["content"] or not text else {**item, "content": [_text_part("output_text", text)]}
 
 
 class ReasoningKind(ItemKind):

@@ -21,6 +21,7 @@ from skilldeck_tui import actions
 from skilldeck_tui.format import count, duration, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.skill_tests.ran import commands_ran
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
 from skilldeck_tui.widgets.options import Options
@@ -191,14 +192,8 @@ def _calls(trial: Object, run: Object | None) -> list[tuple[str, int | None, str
     if run is None:
         return [(str(entry["command"]), entry["exit_code"], "") for entry in trial["commands"]]
     found = []
-    output = run.get("output") or []
-    outcomes = {item["call_id"]: item["output"] for item in output if item["type"] == "shell_call_output"}
-    for item in output:
-        if item["type"] == "shell_call":
-            results = outcomes.get(item["call_id"]) or []
-            for at, command in enumerate(item["action"]["commands"]):
-                entry = results[at] if at < len(results) else {}
-                said = f"{entry.get('stdout') or ''}{entry.get('stderr') or ''}".rstrip()
-                said = said if len(said) <= SHOWN_OUTPUT else said[:SHOWN_OUTPUT] + "\n⋯"
-                found.append((str(command), (entry.get("outcome") or {}).get("exit_code"), said))
+    for one in commands_ran(run.get("output") or []):
+        said = (one.stdout + one.stderr).rstrip()
+        said = said if len(said) <= SHOWN_OUTPUT else said[:SHOWN_OUTPUT] + "\n⋯"
+        found.append((one.command, one.exit_code, said))
     return found

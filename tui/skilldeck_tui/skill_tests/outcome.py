@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skilldeck_tui.client.client import Client, read_all
+from skilldeck_tui.skill_tests.ran import commands_ran, containers_of
 
 READ_BYTES = 4 << 20
 ROOT = "/mnt/data/"
@@ -71,10 +72,7 @@ class Outcome:
 def read_outcome(client: Client, skill: str, prompt: str, response: Object, timeline: Object) -> Outcome:
     """What a Response that ended, and its timeline (see control.proto), say happened."""
     output: list[Object] = response.get("output") or []
-    commands = [c for item in output if item["type"] == "shell_call" for c in item["action"]["commands"]]
-    results = [c for item in output if item["type"] == "shell_call_output" for c in item["output"]]
-    codes: list[int | None] = [result["outcome"].get("exit_code") for result in results]
-    codes += [None] * (len(commands) - len(codes))
+    ran = commands_ran(output)
     reason = response.get("error") or response.get("incomplete_details") or {}
     usage = response.get("usage") or {}
     turns = [span for span in timeline.get("spans") or [] if span.get("kind") == "turn"]
@@ -85,8 +83,8 @@ def read_outcome(client: Client, skill: str, prompt: str, response: Object, time
         prompt=prompt,
         status=str(response.get("status")),
         why=str(reason.get("message") or reason.get("reason") or "no reason given"),
-        commands=list(zip(commands, codes, strict=False)),
-        outputs=[f"{result.get('stdout', '')}{result.get('stderr', '')}" for result in results],
+        commands=[(one.command, one.exit_code) for one in ran],
+        outputs=[one.stdout + one.stderr for one in ran if one.ended],
         answer=answer_of(output),
         input_tokens=int(usage.get("input_tokens") or 0),
         cached_tokens=int((usage.get("input_tokens_details") or {}).get("cached_tokens") or 0),
@@ -94,8 +92,8 @@ def read_outcome(client: Client, skill: str, prompt: str, response: Object, time
         turns=len(turns),
         seconds=max(0.0, times[-1] - times[0]) if times else 0.0,
         model_seconds=sum(float(span.get("prefill_s") or 0) + float(span.get("decode_s") or 0) for span in turns),
-        opened=frozenset(timeline.get("opened") or ()) | _named(commands),
-        containers=_containers(output),
+        opened=frozenset(timeline.get("opened") or ()) | _named([one.command for one in ran]),
+        containers=containers_of(output),
     )
 
 
@@ -108,15 +106,6 @@ def answer_of(output: list[Object]) -> str:
         for part in item["content"]
         if part["type"] == "output_text"
     )
-
-
-def _containers(output: list[Object]) -> tuple[str, ...]:
-    found = {
-        str(item["environment"]["container_id"])
-        for item in output
-        if item["type"] == "shell_call" and (item.get("environment") or {}).get("container_id")
-    }
-    return tuple(sorted(found))
 
 
 def _named(commands: list[str]) -> frozenset[str]:

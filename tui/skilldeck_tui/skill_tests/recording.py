@@ -22,6 +22,8 @@ import yaml
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.outcome import answer_of
+from skilldeck_tui.skill_tests.ran import commands_ran, containers_of
 
 RECORDED = "recorded.yaml"
 SKILLS, DATA = "/mnt/skills/", "/mnt/data/"
@@ -76,12 +78,12 @@ async def propose(client: Client, run_id: str) -> Proposal:
     if not prompt.strip():
         raise BadRequest(f"{run_id} has no prompt of a person.", "Name the run that answers one.", param="run")
     files = await _contents(client, response, attached)
-    calls = list(_calls(response))
+    calls = [(one.command, one.exit_code, one.stdout) for one in commands_ran(response.get("output") or [])]
     used = [part for command, _, _ in calls for part in re.findall(rf"{SKILLS}([\w.-]+)", command)]
     skill, folder = await _skill(client, response, used)
     names = [name for name, _ in files]
     checks = [*_triggered(skill, used), *_commands(calls, names), *await _made(client, response, set(names))]
-    checks += _facts(_answer(response), [stdout for _, _, stdout in calls])
+    checks += _facts(answer_of(response.get("output") or []), [stdout for _, _, stdout in calls])
     return Proposal(run_id, prompt, skill, folder, tuple(files), tuple(checks))
 
 
@@ -159,13 +161,8 @@ async def _contents(client: Client, response: Object, attached: Sequence[Object]
 
 async def _in_containers(client: Client, response: Object) -> dict[str, list[Object]]:
     """The files of the containers that the run's commands ran in, by path; a container that is gone has none."""
-    containers = {
-        str(item["environment"]["container_id"])
-        for item in response.get("output") or []
-        if item["type"] == "shell_call" and (item.get("environment") or {}).get("container_id")
-    }
     found: dict[str, list[Object]] = {}
-    for container in sorted(containers):
+    for container in containers_of(response.get("output") or []):
         with suppress(SkilldeckError):
             entries = (await client.container_files(container, limit=1000)).data
             found[container] = sorted(entries, key=lambda entry: str(entry["path"]))
@@ -187,24 +184,6 @@ async def _content(client: Client, part: Object) -> tuple[str, bytes]:
     if len(data) > FILE_BYTES:
         raise BadRequest(f"{name} has more than {FILE_BYTES >> 20} MiB.", "A sample has to be smaller.", param="run")
     return name, data
-
-
-def _calls(response: Object) -> Iterator[tuple[str, int | None, str]]:
-    """Each command with its exit code (None: it did not end by itself) and what it printed."""
-    output = response.get("output") or []
-    outcomes = {item["call_id"]: item["output"] for item in output if item["type"] == "shell_call_output"}
-    for item in output:
-        if item["type"] != "shell_call":
-            continue
-        results = outcomes.get(item["call_id"]) or []
-        for at, command in enumerate(item["action"]["commands"]):
-            entry = results[at] if at < len(results) else {}
-            yield command, (entry.get("outcome") or {}).get("exit_code"), str(entry.get("stdout") or "")
-
-
-def _answer(response: Object) -> str:
-    messages = [item for item in response.get("output") or [] if item["type"] == "message"]
-    return "\n".join(part["text"] for item in messages for part in item["content"] if part["type"] == "output_text")
 
 
 async def _skill(client: Client, response: Object, used: Sequence[str]) -> tuple[str, Path | None]:

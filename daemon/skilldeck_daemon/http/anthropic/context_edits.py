@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 
 Count = Callable[[list[Item]], Awaitable[int]]
 THINKING = "clear_thinking_20251015"
@@ -24,7 +24,6 @@ TRIGGER_TOKENS = 100_000
 KEPT_USES = 3
 KEPT_TURNS = 1
 CLEARED = "[cleared to make room]"
-_CALLS = ("function_call", "shell_call")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class ClearToolUses:
 
     async def apply(self, items: list[Item], count: Count) -> dict[str, Any] | None:
         """Clear in place; what to report, None when nothing was cleared."""
-        calls = {item["call_id"]: item for item in items if item["type"] in _CALLS}
+        calls = {call_key(item): item for item in items if _is_use(item)}
         old = {id for id in list(calls)[: max(0, len(calls) - self.keep)] if _name(calls[id]) not in self.excluded}
         kind, value = self.trigger
         if not old or (kind == "tool_uses" and len(calls) <= value):
@@ -72,14 +71,11 @@ class ClearToolUses:
         return {"type": TOOL_USES, "cleared_tool_uses": len(old), "cleared_input_tokens": max(0, saved)}
 
     def _cleared(self, item: Item) -> Item:
-        match item["type"]:
-            case "function_call_output":
-                return {**item, "output": CLEARED}
-            case "shell_call_output":
-                outcome = {"type": "exit", "exit_code": 0}
-                return {**item, "output": [{"stdout": CLEARED, "stderr": "", "outcome": outcome}]}
-            case "function_call" if self.inputs is True or (self.inputs and item["name"] in self.inputs):
-                return {**item, "arguments": "{}"}
+        type = item["type"]
+        if type in OUTPUTS:
+            return OUTPUTS[type].replaced(item, CLEARED)
+        if self.inputs is True or (self.inputs and _name(item) in self.inputs):
+            return CALLS[type].emptied(item)
         return item
 
 
@@ -179,6 +175,12 @@ def _thoughts(items: Sequence[Item]) -> dict[int, list[int]]:
         elif item["type"] == "reasoning":
             found.setdefault(turn, []).append(place)
     return found
+
+
+def _is_use(item: Item) -> bool:
+    """Whether it is a call that an output follows."""
+    kind = CALLS.get(item["type"])
+    return kind is not None and kind.answer(item) is None
 
 
 def _name(call: Item) -> str:

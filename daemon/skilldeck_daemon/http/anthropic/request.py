@@ -149,7 +149,7 @@ class MessagesBody:
             verify=verify_of(fields),
             **parse_compaction(fields),
         )
-        hosted = any(tool.hosted and tool.type == "shell" for tool in parsed)
+        hosted = any(tool.hosted and tool.runs == "commands" for tool in parsed)
         edits = parse_edits(fields) if fields.value.get("context_management") is not None else None
         known = ignored(fields, MESSAGES)
         return cls(request, names, container, hosted, fields.boolean("stream"), thinking, known, edits)

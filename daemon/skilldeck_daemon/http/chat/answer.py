@@ -16,7 +16,7 @@ from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.chat.messages import EXTRA
 from skilldeck_daemon.tools.base import is_clients
-from skilldeck_daemon.wire.item_kinds import CALLS
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 
 GAP = "\n\n"
@@ -37,7 +37,7 @@ def ended_badly(run: Run) -> SkilldeckError | None:
 
 def clients_calls(run: Run) -> list[Doc]:
     """The items of calls that the client has to carry out, in order."""
-    answered = {item["call_id"] for item in run.output.items if item["type"].endswith("_output")}
+    answered = {item["call_id"] for item in run.output.items if item["type"] in OUTPUTS}
     calls = [item for item in run.output.items if is_clients(item, run.request.tools)]
     return [call for call in calls if call["call_id"] not in answered]
 
