@@ -49,6 +49,9 @@ def test_client_and_daemon_stay_apart(package: str, banned: tuple[str, ...]) -> 
     for path in (ROOT / package).rglob("*.py"):
         for name in imported_modules(path):
             assert name.split(".")[0] not in banned, f"{path.relative_to(ROOT)} imports {name}"
+        text = path.read_text(encoding="utf-8")  # programs that are handed to an interpreter as text import, too
+        for name in banned:
+            assert f"from {name}" not in text, f"{path.relative_to(ROOT)} holds a program that imports {name}"
 
 
 def module_of(path: Path, base: Path) -> str:

@@ -11,28 +11,15 @@ import pytest
 
 from skilldeck_tui.screens.matrix import MatrixScreen
 from skilldeck_tui.screens.trials import TrialsScreen
+from support.counter_skill import counter, save, watching
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import Deck, deck
 
-FRONT = "---\nname: counter\ndescription: Counts the rows of tables. Use when somebody brings one.\n---\n# Steps\n"
-EVALS = """
-- name: counts lines
-  prompt: Count the lines.
-  expect: {answer: ['12']}
-- name: names the file
-  prompt: Which file?
-  expect: {answer: ['orders']}
-"""
-
 
 @pytest.fixture
 def skill(tmp_path: Path) -> Path:
-    folder = tmp_path / "counter"
-    (folder / "evals").mkdir(parents=True)
-    (folder / "SKILL.md").write_text(FRONT)
-    (folder / "evals/basic.yaml").write_text(EVALS)
-    return folder
+    return counter(tmp_path)
 
 
 def mounted(run: FakeRun) -> bool:
@@ -57,12 +44,6 @@ def answers(text: str) -> FakeDaemon:
 
     fake.on_run = play
     return fake
-
-
-async def watching(d: Deck, folder: Path) -> None:
-    d.app.watcher.add(folder)
-    await d.press("f3")
-    await d.shows("counter", "● watching ✓")
 
 
 async def ended(d: Deck, tries: int) -> None:
@@ -136,7 +117,7 @@ async def test_a_matrix_that_runs_can_be_stopped_and_an_older_one_shown(skill: P
             await never.wait()
 
         fake.on_run = waits
-        (skill / "SKILL.md").write_text(FRONT + "More.\n")
+        save(skill, "More.\n")
         await d.press("r")
         await d.shows("◌ ", "of 18 tries", "1 of 2")  # the baseline's were asked before
         await d.press("r")
@@ -156,10 +137,10 @@ async def test_a_save_says_what_it_gained_and_lost_and_versions_carry_their_rate
         await d.shows("✗ 1/2 tests", "50 % of 2")
         assert "+1" not in d.text()
         fake.on_run = answers("all in orders").on_run
-        (skill / "SKILL.md").write_text(FRONT + "Name the file.\n")
+        save(skill, "Name the file.\n")
         await d.shows("✗ 1/2 tests +1 −1", "50 % of 2 =")
         fake.on_run = answers("12 lines in orders").on_run
-        (skill / "SKILL.md").write_text(FRONT + "Name the file, count the lines.\n")
+        save(skill, "Name the file, count the lines.\n")
         await d.shows("✓ 2/2 tests +1", "100 % of 2 ▲50")
 
 
@@ -170,10 +151,11 @@ async def test_a_save_of_one_test_runs_that_one(skill: Path) -> None:
         await d.press("T")
         await d.shows("✓ 2/2 tests")
         assert len(fake.called("StartRun")) == 2
-        (skill / "evals/basic.yaml").write_text(EVALS.replace("'orders'", "'none of it'"))
+        evals = skill / "evals/basic.yaml"
+        evals.write_text(evals.read_text().replace("'orders'", "'none of it'"))
         await d.shows("✗ 1/2 tests", "does not match 'none of it'")
         assert len(fake.called("StartRun")) <= 3
-        (skill / "SKILL.md").write_text(FRONT + "Other.\n")
+        save(skill, "Other.\n")
         await d.until(lambda: len(fake.called("StartRun")) >= 4)
 
 

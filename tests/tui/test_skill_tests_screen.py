@@ -10,28 +10,15 @@ from pathlib import Path
 import pytest
 
 from skilldeck_tui.preferences import Memory
+from support.counter_skill import counter, save, watching
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
-from support.tui import Deck, deck
-
-FRONT = "---\nname: counter\ndescription: Counts things.\n---\n# Steps\n"
-EVALS = """
-- name: counts lines
-  prompt: Count the lines.
-  expect: {commands: ['^wc'], exit_codes: [0], answer: ['12']}
-- name: names the file
-  prompt: Which file?
-  expect: {answer: ['orders']}
-"""
+from support.tui import deck
 
 
 @pytest.fixture
 def skill(tmp_path: Path) -> Path:
-    folder = tmp_path / "counter"
-    (folder / "evals").mkdir(parents=True)
-    (folder / "SKILL.md").write_text(FRONT)
-    (folder / "evals/basic.yaml").write_text(EVALS)
-    return folder
+    return counter(tmp_path, "Counts things.", "commands: ['^wc'], exit_codes: [0], ")
 
 
 def _answers(text: str) -> Callable[[FakeRun], Awaitable[None]]:
@@ -44,17 +31,11 @@ def _answers(text: str) -> Callable[[FakeRun], Awaitable[None]]:
     return play
 
 
-async def _watching(d: Deck, folder: Path) -> None:
-    d.app.watcher.add(folder)
-    await d.press("f3")
-    await d.shows("counter", "● watching ✓")
-
-
 async def test_tests_run_from_the_list_and_a_failure_says_why_and_opens_its_run(skill: Path) -> None:
     fake = FakeDaemon()
     fake.on_run = _answers("12 lines.")
     async with deck(fake, size=(120, 40)) as d:
-        await _watching(d, skill)
+        await watching(d, skill)
         await d.press("t")
         await d.shows("1 of 2 tests failed", "✗ names the file", "does not match 'orders'", "✓ counts lines")
         await d.shows("✗ 1/2 tests", "t again · o run")
@@ -70,7 +51,7 @@ async def test_a_failed_test_is_what_o_opens(skill: Path) -> None:
     fake = FakeDaemon()
     fake.on_run = _answers("orders")
     async with deck(fake, size=(120, 40)) as d:
-        await _watching(d, skill)
+        await watching(d, skill)
         await d.press("o")
         await d.shows("No test of this skill has run yet")
         await d.press("t")
@@ -93,7 +74,7 @@ async def test_a_suite_shows_how_far_it_is_and_can_be_stopped(skill: Path) -> No
 
     fake.on_run = play
     async with deck(fake, size=(120, 40)) as d:
-        await _watching(d, skill)
+        await watching(d, skill)
         await d.press("t")
         await d.shows("Testing 1 of 2", "◌ names the file", "✓ counts lines", "t stops", "◌ 1/2 tests")
         await d.press("t")
@@ -105,12 +86,12 @@ async def test_every_save_runs_the_tests_again_when_asked_and_the_choice_is_kept
     fake, memory = FakeDaemon(), Memory(path=tmp_path / "tui.json")
     fake.on_run = _answers("12 lines")
     async with deck(fake, size=(120, 40), memory=memory) as d:
-        await _watching(d, skill)
+        await watching(d, skill)
         await d.press("T")
         await d.shows("1 of 2 tests failed", "T on save on")
         assert Memory.read(tmp_path / "tui.json").tested == [str(skill)]
         fake.on_run = _answers("12 lines in orders")
-        (skill / "SKILL.md").write_text(FRONT + "Say the file's name.\n")
+        save(skill, "Say the file's name.\n")
         await d.shows("2 tests passed", "v2")
         # They ran on the version that the save made, once, and their own upload made none.
         assert [len(versions) for versions in fake.versions.values()] == [2]
@@ -132,7 +113,7 @@ async def test_tests_that_cannot_run_say_what_is_wrong(skill: Path, text: str | 
     path.unlink() if text is None else path.write_text(text)
     fake = FakeDaemon()
     async with deck(fake, size=(120, 40)) as d:
-        await _watching(d, skill)
+        await watching(d, skill)
         await d.press("t")
         await d.shows("Tests cannot run", says, "✗ tests")
         assert not fake.called("StartRun")

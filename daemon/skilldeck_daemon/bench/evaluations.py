@@ -3,8 +3,9 @@
 The runner's share is what an evaluation takes beyond its runs: looking up, attaching files, reading what happened,
 keeping it. The model answers at an exact pace, three seconds a try, as a large one on a GPU would.
 
-The client is a program of its own, as `skilldeck` is; it reads 1,000 trials of ordinary size over the control socket
-until they are objects, which is what a screen has to wait for. Beside it the same bytes are read from a file.
+The client is a program of its own, as `skilldeck` is (`skilldeck_tui/measuring.py`); it reads 1,000 trials of ordinary
+size over the control socket until they are objects, which is what a screen has to wait for. The same bytes are read
+from a file beside it.
 """
 
 from __future__ import annotations
@@ -27,51 +28,7 @@ TRIALS = 1000
 GOAL = "200 ms"
 TESTS, PIECES, RATE = 4, 150, 50.0
 SHARE = "≤ 2 %"
-RUNNER = """
-import asyncio, json, sys, time
-from pathlib import Path
-from skilldeck_tui.client.client import Client
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
-from skilldeck_tui.skill_tests.reading import load_cases
-from skilldeck_tui.skill_tests.runner import evaluate
-
-async def main(socket, folder, rounds):
-    shares = []
-    async with await Client.connect(Path(socket)) as client:
-        for _ in range(rounds):
-            began = time.perf_counter()
-            plan = await make_plan(client, folder, load_cases(folder), Asked())
-            done = await evaluate(client, plan)
-            wall = time.perf_counter() - began
-            assert all(trial["status"] == "passed" for trial in done.trials), done.trials
-            runs = sum(trial["seconds"] for trial in done.trials)
-            shares.append(100 * (wall - runs) / sum(trial["model_seconds"] for trial in done.trials))
-    print(json.dumps(shares))
-
-asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
-"""
-PROGRAM = """
-import asyncio, json, sys, time
-from pathlib import Path
-from skilldeck_tui.client.client import Client
-
-async def main(socket, evaluation, copy, rounds):
-    samples = {"loaded": [], "file": []}
-    async with await Client.connect(Path(socket)) as client:
-        for number in range(rounds + 1):
-            began = time.perf_counter()
-            found = (await client.trials(evaluation)).data
-            loaded = time.perf_counter() - began
-            assert len(found) == int(sys.argv[5]), len(found)
-            began = time.perf_counter()
-            json.loads(Path(copy).read_bytes())
-            if number:  # the first one warms up
-                samples["loaded"].append(loaded)
-                samples["file"].append(time.perf_counter() - began)
-    print(json.dumps(samples))
-
-asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
-"""
+CLIENT = (sys.executable, "-m", "skilldeck_tui.measuring")
 
 
 async def measure(model: str, rounds: int) -> list[Measure]:
@@ -88,7 +45,7 @@ async def _overhead(rounds: int) -> list[Measure]:
             async with local.in_process(Path(folder), **remote) as (daemon, _):
                 answer: list[Answer] = [Command("wc -l orders.csv"), Paced(["word "] * PIECES, RATE, ready())]
                 paced.answers = answer * (TESTS * rounds)
-                out = await _program(RUNNER, str(daemon.settings.socket), str(skill), str(rounds))
+                out = await _program("runner", str(daemon.settings.socket), str(skill), str(rounds))
     shares = tuple(json.loads(out))
     note = f"{TESTS} tests of {PIECES / RATE:g} s, each with a file, a command and two checks"
     return [Measure(SUITE, "the runner beside the model", "%", shares, goal=SHARE, note=note)]
@@ -112,7 +69,7 @@ async def _loading(rounds: int) -> list[Measure]:
             kept = await daemon.services.evaluations.trials(TRIALS, evaluation=evaluation)
             copy.write_text(json.dumps(kept.data))
             arguments = (str(daemon.settings.socket), evaluation, str(copy), str(rounds), str(TRIALS))
-            out = await _program(PROGRAM, *arguments)
+            out = await _program("results", *arguments)
             size = copy.stat().st_size
     samples = {name: tuple(1000 * value for value in values) for name, values in json.loads(out).items()}
     return [
@@ -129,10 +86,10 @@ async def _loading(rounds: int) -> list[Measure]:
     ]
 
 
-async def _program(text: str, *arguments: str) -> bytes:
+async def _program(*arguments: str) -> bytes:
     """What a client prints. Raises Unavailable with what it said when it failed."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", text, *arguments, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(*CLIENT, *arguments, stdout=pipe, stderr=pipe)
     out, error = await process.communicate()
     if process.returncode:
         raise Unavailable(f"The client could not be measured: {error.decode(errors='replace')[-500:]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.bench import containers, neighbours, references, report, server, store, uploads
+from skilldeck_daemon.bench import containers, evaluations, neighbours, references, report, server, store, uploads
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
 from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine import registry
@@ -71,6 +71,12 @@ async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatc
         "the newest 20 runs",
     ]
     assert all(min(measure.ours) > 0 for measure in measured)
+
+
+async def test_results_of_tests_are_loaded_by_a_client_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluations, "TRIALS", 3)
+    (measured,) = await evaluations._loading(1)
+    assert (measured.name, len(measured.ours), len(measured.theirs)) == ("3 results loaded", 1, 1)
 
 
 async def test_the_server_is_measured_against_its_own_engine() -> None:
