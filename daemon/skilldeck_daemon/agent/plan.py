@@ -28,7 +28,8 @@ from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
 from skilldeck_daemon.attachments.listing import Attachments
-from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling, too_long
+from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling
+from skilldeck_daemon.engine.errors import too_long
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.libraries.approvals import Approvals
 from skilldeck_daemon.libraries.environments import Environments

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.engine.base import ChatRequest, Sampling, TooLong, Usage
+from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.tools import echo_tools
 from skilldeck_daemon.wire.caller import CLIENT
 from skilldeck_daemon.wire.items import Item

@@ -29,7 +29,8 @@ from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight,
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.attachments.url_files import Page
-from skilldeck_daemon.engine.base import ChatFinished, Spent, TooLong, Usage
+from skilldeck_daemon.engine.base import ChatFinished, Spent, Usage
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.events.log import Event, EventLog
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.base import Call

@@ -1,16 +1,19 @@
-"""Where one daemon keeps its containers, its hold on that place, and skills brought to where they can be read."""
+"""Where one daemon keeps its containers, its hold on that place, the directory of each; skills brought within reach."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 from skilldeck_daemon.containers import artifacts, bwrap
 from skilldeck_daemon.containers.errors import ContainerError
 
+PROBE_ID = "probe"
 STATE_DIR = Path("/var/lib/skilldeck")
 
 
@@ -101,3 +104,20 @@ def within_reach(mounts: list[tuple[str, Path]], copies: Path, uid: int) -> list
             path = copy
         result.append((name, path))
     return result
+
+
+def discard(home: Path) -> None:
+    """Removes a container's directory; what a crash interrupts is removed at the next start."""
+    trash = home.parent / f".trash-{os.urandom(8).hex()}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(home, trash)
+        artifacts.delete_tree(trash)
+
+
+def sweep_unfinished(base: Path) -> None:
+    """Removes what a crash left half made or half removed."""
+    old = time.time() - 3600  # a doctor that runs now is left alone
+    for item in base.iterdir():
+        ours = item.name.startswith((".trash-", f".{PROBE_ID}-"))
+        if ours or (item.name.startswith(".doctor-") and item.stat().st_mtime < old):
+            artifacts.delete_tree(item)

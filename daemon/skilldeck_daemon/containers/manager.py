@@ -32,7 +32,15 @@ from skilldeck_daemon.containers.errors import (
     SandboxUnavailable,
     TooManyContainers,
 )
-from skilldeck_daemon.containers.homes import RootLock, base_for, make_home, within_reach
+from skilldeck_daemon.containers.homes import (
+    PROBE_ID,
+    RootLock,
+    base_for,
+    discard,
+    make_home,
+    sweep_unfinished,
+    within_reach,
+)
 from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.inotify import Shares
 from skilldeck_daemon.containers.intercept import authority
@@ -47,7 +55,6 @@ from skilldeck_shared import private
 
 log = logging.getLogger(__name__)
 
-PROBE_ID = "probe"
 Sandbox = Literal["auto", "bwrap", "none"]
 
 
@@ -145,7 +152,7 @@ class Containers:
         self._lock = RootLock(self.base, own=self.base != self.root)
         try:
             await asyncio.to_thread(orphans.end, self.base)
-            await asyncio.to_thread(self._sweep_unfinished)
+            await asyncio.to_thread(sweep_unfinished, self.base)
             self.cgroups = await asyncio.to_thread(Cgroups.detect) if self.tools else self.cgroups
             self._watchdog = Watchdog(self.base, floor=self.disk_floor_bytes, quota=self.quota_bytes)
             if self.tools is not None:
@@ -272,7 +279,7 @@ class Containers:
             return True
         if not self.exists(container_id):
             return False
-        await asyncio.to_thread(self._discard, self.base / container_id)
+        await asyncio.to_thread(discard, self.base / container_id)
         return True
 
     async def sweep(self, keep: Collection[str]) -> list[str]:
@@ -284,7 +291,7 @@ class Containers:
             for item in sorted(self.base.iterdir()):
                 if item.name.startswith(".") or item.name in keep or item.name in self._open:
                     continue
-                self._discard(item)
+                discard(item)
                 gone.append(item.name)
             return gone
 
@@ -379,7 +386,7 @@ class Containers:
                 await asyncio.to_thread(monitor.group.remove)
             try:
                 if delete:
-                    await asyncio.to_thread(self._discard, home)
+                    await asyncio.to_thread(discard, home)
             finally:
                 self._open.pop(spec.id, None)
                 self._restarts += container.restarts
@@ -437,17 +444,3 @@ class Containers:
         if group is not None:
             group.adopt([pid for pid in (runtime.outer_pid, runtime.init_pid) if pid is not None])
         return group
-
-    def _discard(self, home: Path) -> None:
-        """Removes a container's directory; what a crash interrupts is removed at the next start."""
-        trash = self.base / f".trash-{os.urandom(8).hex()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(home, trash)
-            artifacts.delete_tree(trash)
-
-    def _sweep_unfinished(self) -> None:
-        old = time.time() - 3600  # a doctor that runs now is left alone
-        for item in self.base.iterdir():
-            ours = item.name.startswith((".trash-", f".{PROBE_ID}-"))
-            if ours or (item.name.startswith(".doctor-") and item.stat().st_mtime < old):
-                artifacts.delete_tree(item)

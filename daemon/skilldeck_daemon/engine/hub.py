@@ -20,19 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skilldeck_daemon.engine import engines, registry
-from skilldeck_daemon.engine.base import (
-    WAIT_S,
-    ChatModel,
-    Engine,
-    EngineStats,
-    ModelInfo,
-    ModelSpec,
-    NotLoaded,
-    Progress,
-)
+from skilldeck_daemon.engine.base import WAIT_S, ChatModel, Engine, EngineStats, ModelInfo, ModelSpec, Progress
 from skilldeck_daemon.engine.child import Child
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.idle import IdleEngine
-from skilldeck_daemon.engine.load_options import take_call_style, take_flag, take_tool_text
+from skilldeck_daemon.engine.load_options import remote_model, take_call_style, take_flag, take_template, take_tool_text
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
 
@@ -263,7 +255,7 @@ class ModelHub:
             if served in self._entries:
                 await self._close(served)
             if _elsewhere(engine, options):
-                entry = _Entry(await _remote(model, None if unnamed else served, options), None)
+                entry = _Entry(await remote_model(model, None if unnamed else served, options), None)
                 if unnamed and entry.model.info.name != DEFAULT:
                     served = entry.model.info.name
                     if served in self._entries:
@@ -362,7 +354,7 @@ class ModelHub:
                 error.param = "draft_model"
                 raise
             options["draft_model"] = str(draft)
-        template = await asyncio.to_thread(_template, options.pop("chat_template", None))
+        template = await asyncio.to_thread(take_template, options)
         tool_text = take_tool_text(options)
         call_style = take_call_style(options)
         spare = None
@@ -407,37 +399,6 @@ def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
 def _elsewhere(engine: str, options: Mapping[str, Any]) -> bool:
     """Whether another server is to run the model."""
     return engine == engines.REMOTE or (engine == engines.AUTO and bool(options.get("remote_url")))
-
-
-async def _remote(model: str, served: str | None, options: dict[str, Any]) -> ChatModel:
-    from skilldeck_daemon.engine.remote import replicas
-
-    url = options.get("remote_url")
-    if not url:
-        raise BadRequest("The remote engine needs the URL of its server.", "Give --remote-url.", param="remote_url")
-    if options.get("chat_template"):
-        raise BadRequest(
-            "A remote model is rendered by its own server.",
-            "Give that server the chat template.",
-            param="chat_template",
-        )
-    upstream = str(options.get("remote_model") or ("" if model in (registry.TINY, "", "remote") else model))
-    key = options.get("remote_api_key") or None
-    images = take_flag(options, "remote_images", False)
-    tool_text = take_tool_text(options)
-    return await replicas.connect(str(url), upstream, key, name=served, images=images, tool_text=tool_text)
-
-
-def _template(file: Any) -> str | None:
-    """The text of a chat template that stands in for the folder's; None when none is given."""
-    if not file:
-        return None
-    try:
-        return Path(str(file)).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(
-            f"The chat template {file} cannot be read: {error}.", "Give a Jinja file.", param="chat_template"
-        ) from None
 
 
 def _part(report: Progress, low: float, high: float) -> Progress:

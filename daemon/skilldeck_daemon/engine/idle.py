@@ -20,10 +20,10 @@ from skilldeck_daemon.engine.base import (
     GenRequest,
     ModelInfo,
     ModelSpec,
-    NotLoaded,
     Progress,
     RequestHandle,
 )
+from skilldeck_daemon.engine.errors import NotLoaded
 
 log = logging.getLogger(__name__)
 

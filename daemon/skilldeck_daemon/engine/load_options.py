@@ -1,9 +1,14 @@
-"""Options of a load that are the daemon's own: taken out before the engine sees the rest, which it checks itself."""
+"""Options of a load that are the daemon's own: taken out before the engine sees the rest, which it checks itself. Those
+of a remote model are all of them, and it is made here."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon.engine.base import ChatModel
+from skilldeck_daemon.engine.engines import REMOTE
+from skilldeck_daemon.engine.registry import TINY
 from skilldeck_shared.errors import BadRequest
 
 
@@ -29,3 +34,36 @@ def take_call_style(options: dict[str, Any]) -> str:
     if value not in ("auto", "json", "bash"):
         raise BadRequest(f"Option call_style is {value!r}, none of auto, json and bash.", param="call_style")
     return str(value)
+
+
+def take_template(options: dict[str, Any]) -> str | None:
+    """Take out of the options the text of the chat template that stands in for the model's own; blocks on the disk."""
+    file = options.pop("chat_template", None)
+    if not file:
+        return None
+    try:
+        return Path(str(file)).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"The chat template {file} cannot be read: {error}.", "Give a Jinja file.", param="chat_template"
+        ) from None
+
+
+async def remote_model(model: str, served: str | None, options: dict[str, Any]) -> ChatModel:
+    """The model of another server that the options name, connected to."""
+    from skilldeck_daemon.engine.remote import replicas
+
+    url = options.get("remote_url")
+    if not url:
+        raise BadRequest("The remote engine needs the URL of its server.", "Give --remote-url.", param="remote_url")
+    if options.get("chat_template"):
+        raise BadRequest(
+            "A remote model is rendered by its own server.",
+            "Give that server the chat template.",
+            param="chat_template",
+        )
+    upstream = str(options.get("remote_model") or ("" if model in (TINY, "", REMOTE) else model))
+    key = options.get("remote_api_key") or None
+    images = take_flag(options, "remote_images", False)
+    tool_text = take_tool_text(options)
+    return await replicas.connect(str(url), upstream, key, name=served, images=images, tool_text=tool_text)

@@ -18,18 +18,17 @@ from typing import Any
 from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import (
     Caps,
-    EngineDead,
     EngineStats,
     Finished,
     GenRequest,
     ModelInfo,
     ModelSpec,
-    NotLoaded,
     Prefill,
     Progress,
     Tokens,
 )
 from skilldeck_daemon.engine.child import Child, start
+from skilldeck_daemon.engine.errors import EngineDead, NotLoaded
 from skilldeck_daemon.engine.handle import Handle
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
-from skilldeck_daemon.engine.base import ChatModel, NotLoaded
+from skilldeck_daemon.engine.base import ChatModel
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.wire.included import check_includes
 from skilldeck_shared.errors import BadRequest, Unavailable

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from skilldeck_daemon.engine.base import NotLoaded, TooLong
+from skilldeck_daemon.engine.errors import NotLoaded, TooLong
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     ToolCallDone,
     ToolCallStart,
-    TooLong,
 )
 from skilldeck_daemon.engine.chat.model import StopStrings, TokenChatModel
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_shared.errors import BadRequest
 from support.token_engines import ScriptedEngine, model_folder
 

@@ -30,9 +30,9 @@ from skilldeck_daemon.engine.base import (
     ToolCallDelta,
     ToolCallDone,
     ToolCallStart,
-    TooLong,
 )
 from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from skilldeck_daemon.engine.remote.replicas import ReplicatedChatModel

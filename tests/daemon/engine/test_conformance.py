@@ -16,18 +16,16 @@ from daemon.engine.conftest import EXACT
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
 from skilldeck_daemon.engine.base import (
     Engine,
-    EngineBusy,
     Event,
     Finished,
     GenRequest,
     ModelSpec,
-    NotLoaded,
     Prefill,
     Sampling,
     Started,
     Tokens,
-    TooLong,
 )
+from skilldeck_daemon.engine.errors import EngineBusy, NotLoaded, TooLong
 from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_shared.errors import BadRequest
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.engine.base import ChatRequest, ModelInfo, TooLong
+from skilldeck_daemon.engine.base import ChatRequest, ModelInfo
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from support.daemon import Running, running
 from support.scripted_model import Fail, ScriptedModel, Turn, usage

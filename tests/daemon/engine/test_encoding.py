@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer, models, normalizers
 
-from skilldeck_daemon.engine.base import ChatRequest, TooLong
+from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.engine.chat.encoding import SLICE, Encoder, apart
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from support.daemon import Running, running

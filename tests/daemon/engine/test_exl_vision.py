@@ -13,7 +13,8 @@ import pytest
 
 from daemon.engine.conftest import make_chat_folder
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
-from skilldeck_daemon.engine.base import Event, Finished, GenRequest, ModelSpec, Sampling, Tokens, TooLong
+from skilldeck_daemon.engine.base import Event, Finished, GenRequest, ModelSpec, Sampling, Tokens
+from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.engine.exllama.engine import ExllamaEngine
 from skilldeck_daemon.engine.exllama.options import ExlOptions
 from skilldeck_daemon.engine.exllama.v2 import Exllamav2

@@ -16,15 +16,8 @@ from typing import Any
 import pytest
 
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
-from skilldeck_daemon.engine.base import (
-    EngineDead,
-    Finished,
-    GenRequest,
-    ModelSpec,
-    NotLoaded,
-    Sampling,
-    Tokens,
-)
+from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
+from skilldeck_daemon.engine.errors import EngineDead, NotLoaded
 from skilldeck_daemon.engine.exllama.engine import ExllamaEngine, is_fatal
 from skilldeck_daemon.engine.exllama.options import ExlOptions
 from skilldeck_daemon.engine.exllama.v2 import Exllamav2, clear_stale_lock, compatible_folder

@@ -22,17 +22,9 @@ import pytest
 import pytest_asyncio
 
 from skilldeck_daemon.engine import engines
-from skilldeck_daemon.engine.base import (
-    ChatFinished,
-    ChatRequest,
-    EngineDead,
-    Finished,
-    GenRequest,
-    Sampling,
-    TextDelta,
-    Tokens,
-)
+from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Finished, GenRequest, Sampling, TextDelta, Tokens
 from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.engine.errors import EngineDead
 from skilldeck_daemon.engine.hub import ModelHub
 from support.wait import until
 

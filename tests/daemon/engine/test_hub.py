@@ -18,7 +18,8 @@ from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
 from skilldeck_daemon.engine import engines, registry
 from skilldeck_daemon.engine import source as sources
-from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, NotLoaded, Sampling
+from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Sampling
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.remote.replicas import ReplicatedChatModel
 from skilldeck_daemon.engine.source import ModelSource

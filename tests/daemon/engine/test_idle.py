@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from daemon.engine.conftest import make_chat_folder
-from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Finished, GenRequest, NotLoaded, Sampling
+from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Finished, GenRequest, Sampling
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.idle import IdleEngine
 from skilldeck_shared.errors import NotFound

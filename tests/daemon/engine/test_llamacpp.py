@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from daemon.engine.conftest import EXACT
-from skilldeck_daemon.engine.base import EngineDead, Finished, GenRequest, ModelSpec, Sampling, Tokens
+from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
+from skilldeck_daemon.engine.errors import EngineDead
 from skilldeck_daemon.engine.llamacpp.engine import LlamaCppEngine
 from skilldeck_daemon.engine.llamacpp.lookup import KEPT, Answers, Lookup
 from skilldeck_daemon.engine.llamacpp.model import Aborted, LlamaModel

@@ -17,19 +17,16 @@ from skilldeck_daemon.engine.base import (
     ChatFinished,
     ChatModel,
     ChatRequest,
-    EngineBusy,
-    EngineDead,
-    NotLoaded,
     ReasoningDelta,
     Sampling,
     TextDelta,
     ToolCallDelta,
     ToolCallDone,
     ToolCallStart,
-    TooLong,
     Usage,
 )
 from skilldeck_daemon.engine.checks import InputField
+from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, TooLong
 from skilldeck_daemon.engine.remote import bounds
 from skilldeck_daemon.engine.remote.model import RemoteChatModel, UpstreamRefused
 from skilldeck_shared.errors import BadRequest

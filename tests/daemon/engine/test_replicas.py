@@ -7,7 +7,8 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from skilldeck_daemon.engine.base import ChatEvent, ChatFinished, ChatModel, ChatRequest, NotLoaded, TextDelta
+from skilldeck_daemon.engine.base import ChatEvent, ChatFinished, ChatModel, ChatRequest, TextDelta
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from skilldeck_daemon.engine.remote.replicas import FIRST_PAUSE_S, ReplicatedChatModel, connect
 from skilldeck_shared.errors import BadRequest, Unavailable

@@ -16,17 +16,9 @@ import pytest
 
 from daemon.engine.conftest import EXACT
 from skilldeck_daemon.engine import worker_messages as wire
-from skilldeck_daemon.engine.base import (
-    EngineDead,
-    Finished,
-    GenRequest,
-    ModelSpec,
-    NotLoaded,
-    Sampling,
-    Tokens,
-    TooLong,
-)
+from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.child import start
+from skilldeck_daemon.engine.errors import EngineDead, NotLoaded, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.worker import WorkerEngine
 from skilldeck_shared.errors import BadRequest

@@ -13,7 +13,7 @@ import pytest
 import websockets
 
 from skilldeck_daemon.engine import hub as hubs
-from skilldeck_daemon.engine.base import NotLoaded
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_tui.client.client import Client
 from support.daemon import Running, running

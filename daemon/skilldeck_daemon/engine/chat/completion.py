@@ -15,7 +15,6 @@ from skilldeck_daemon.engine.base import (
     Caps,
     ChatFinished,
     Engine,
-    EngineDead,
     Finished,
     GenRequest,
     Sampling,
@@ -23,12 +22,12 @@ from skilldeck_daemon.engine.base import (
     TextLogprob,
     Tokens,
     Usage,
-    too_long,
 )
 from skilldeck_daemon.engine.chat.encoding import Encoder
 from skilldeck_daemon.engine.chat.output import spelled_logprob
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
+from skilldeck_daemon.engine.errors import EngineDead, too_long
 from skilldeck_shared.errors import BadRequest
 
 

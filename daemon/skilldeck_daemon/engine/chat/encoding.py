@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from skilldeck_daemon.engine.base import too_long
 from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_daemon.engine.errors import too_long
 
 LONG_TEXT = 20_000  # characters above which encoding is worth a thread: about 5 ms
 SLICE = 64 * 1024  # characters

@@ -30,7 +30,6 @@ from skilldeck_daemon.engine.base import (
     ChatFinished,
     ChatRequest,
     Engine,
-    EngineDead,
     EngineStats,
     Finished,
     GenRequest,
@@ -40,7 +39,6 @@ from skilldeck_daemon.engine.base import (
     Sampling,
     TextDelta,
     Tokens,
-    too_long,
 )
 from skilldeck_daemon.engine.chat.begun import begun_answer, check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
@@ -60,6 +58,7 @@ from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose
 from skilldeck_daemon.engine.chat.turn import Prepared, Reading, Turn
 from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
+from skilldeck_daemon.engine.errors import EngineDead, too_long
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar.compiled import Grammars
 from skilldeck_daemon.engine.grammar.holding import Held

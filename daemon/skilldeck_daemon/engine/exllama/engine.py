@@ -22,19 +22,16 @@ from typing import Any, Protocol
 
 from skilldeck_daemon.engine.base import (
     Caps,
-    EngineBusy,
-    EngineDead,
     EngineStats,
     GenRequest,
     ModelInfo,
     ModelSpec,
-    NotLoaded,
     Prefill,
     Progress,
     Started,
     Tokens,
-    too_long,
 )
+from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, too_long
 from skilldeck_daemon.engine.exllama.options import ExlOptions
 from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.handle import Handle, Mailbox

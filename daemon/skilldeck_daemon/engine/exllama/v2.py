@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skilldeck_daemon.engine.base import NotLoaded, Progress
+from skilldeck_daemon.engine.base import Progress
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.exllama import attention
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted

@@ -19,22 +19,19 @@ from pathlib import Path
 
 from skilldeck_daemon.engine.base import (
     Caps,
-    EngineBusy,
-    EngineDead,
     EngineStats,
     Finished,
     FinishReason,
     GenRequest,
     ModelInfo,
     ModelSpec,
-    NotLoaded,
     Prefill,
     Progress,
     Started,
     TokenLogprob,
     Tokens,
-    too_long,
 )
+from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, too_long
 from skilldeck_daemon.engine.handle import Handle, Mailbox
 from skilldeck_daemon.engine.llamacpp import gguf, library
 from skilldeck_daemon.engine.llamacpp.lookup import GRAM, Answers, Lookup

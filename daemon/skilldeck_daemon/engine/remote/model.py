@@ -26,15 +26,10 @@ from skilldeck_daemon.engine.base import (
     ChatEvent,
     ChatFinished,
     ChatRequest,
-    EngineBusy,
-    EngineDead,
     EngineStats,
     ModelInfo,
-    NotLoaded,
     TextDelta,
-    TooLong,
     Usage,
-    too_long,
 )
 from skilldeck_daemon.engine.chat.begun import check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, read_logprobs
@@ -42,6 +37,7 @@ from skilldeck_daemon.engine.chat.deltas import joined, written
 from skilldeck_daemon.engine.chat.repetition import Repetition
 from skilldeck_daemon.engine.checks import ToolPlan, has_images, plan_tools
 from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest
+from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, TooLong, too_long
 from skilldeck_daemon.engine.parsing.text_call_events import TextCallFilter
 from skilldeck_daemon.engine.remote import embedding
 from skilldeck_daemon.engine.remote.bounds import LONGEST_TOKEN, Bounds, body_of, whole

@@ -23,10 +23,10 @@ from skilldeck_daemon.engine.base import (
     ChatRequest,
     EngineStats,
     ModelInfo,
-    NotLoaded,
     Usage,
 )
 from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest, Embeds
+from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.remote.model import RemoteChatModel
 from skilldeck_shared.errors import Busy, SkilldeckError, Unavailable
 

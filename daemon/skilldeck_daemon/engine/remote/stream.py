@@ -17,7 +17,6 @@ from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
     ChatEvent,
-    EngineDead,
     ReasoningDelta,
     TextDelta,
     TextLogprob,
@@ -27,6 +26,7 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.engine.checks import CUT_OFF, InputField, ToolPlan, call_problem
+from skilldeck_daemon.engine.errors import EngineDead
 from skilldeck_daemon.engine.remote.bounds import LINE_BYTES, TooMuch
 from skilldeck_shared.characters import Characters, clean
 
