@@ -11,7 +11,7 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.export import as_json, item_markdown, markdown, save
 from skilldeck_tui.chat.items import ShellItem, TextItem, UserItem
 from skilldeck_tui.chat.output import MAX_LINES, OutputBuffer
-from skilldeck_tui.chat.transcript import Span, Turn, spans
+from skilldeck_tui.chat.transcript import ShownRun, Span, spans
 from skilldeck_tui.client.client import RunDetail, RunEvent
 from skilldeck_tui.format import age, count, duration, size
 from skilldeck_tui.widgets.transcript.message import split
@@ -22,10 +22,10 @@ from support.fake_run import FakeRun
 
 async def test_a_run_reads_the_same_from_its_events_and_from_storage() -> None:
     run = _run()
-    live = Turn(run.id)
+    live = ShownRun(run.id)
     for number, (event, at) in enumerate(run.log):
         live.apply(RunEvent(run.id, number, event["type"], event, at))
-    stored = Turn.stored(RunDetail(run.response, [], {}))
+    stored = ShownRun.stored(RunDetail(run.response, [], {}))
     assert [type(item) for item in live.items] == [type(item) for item in stored.items]
     assert [item.plain() for item in live.items] == [item.plain() for item in stored.items]
     assert (live.status, live.usage) == (stored.status, stored.usage)
@@ -37,7 +37,7 @@ async def test_a_run_reads_the_same_from_its_events_and_from_storage() -> None:
 
 async def test_an_event_that_comes_twice_changes_nothing() -> None:
     run = _run()
-    turn = Turn(run.id)
+    turn = ShownRun(run.id)
     for _ in range(2):
         for number, (event, at) in enumerate(run.log):
             turn.apply(RunEvent(run.id, number, event["type"], event, at))
@@ -190,8 +190,8 @@ def _run() -> FakeRun:
     return run
 
 
-def _apply(run: FakeRun) -> Turn:
-    turn = Turn(run.id)
+def _apply(run: FakeRun) -> ShownRun:
+    turn = ShownRun(run.id)
     for number, (event, at) in enumerate(run.log):
         turn.apply(RunEvent(run.id, number, event["type"], event, at))
     return turn
@@ -217,7 +217,7 @@ async def test_of_a_daemon_that_died_the_next_ones_account_is_taken() -> None:
 
 
 def test_where_time_went_is_told_in_one_line_of_any_width() -> None:
-    turn = Turn("resp_1")
+    turn = ShownRun("resp_1")
     kinds = {"wait": 0.2, "prefill": 3.0, "generate": 12.0, "call": 70.0}
     at = 0.0
     for kind, seconds in kinds.items():

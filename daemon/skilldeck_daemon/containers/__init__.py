@@ -22,7 +22,7 @@ from skilldeck_daemon.containers.errors import (
     SandboxUnavailable,
     TooManyContainers,
 )
-from skilldeck_daemon.containers.kernels import CellResult
+from skilldeck_daemon.containers.interpreter import CellResult
 from skilldeck_daemon.containers.listeners import OnCommand, OnOutput
 from skilldeck_daemon.containers.manager import Containers
 from skilldeck_daemon.containers.spec import (
@@ -36,7 +36,7 @@ from skilldeck_daemon.containers.spec import (
     Entry,
     Mount,
     NetworkPolicy,
-    Output,
+    OutputPiece,
 )
 
 __all__ = [
@@ -61,7 +61,7 @@ __all__ = [
     "NetworkPolicy",
     "OnCommand",
     "OnOutput",
-    "Output",
+    "OutputPiece",
     "SandboxUnavailable",
     "TooManyContainers",
 ]

@@ -35,8 +35,8 @@ FSIZE = 2 * GIB
 PROXY_PORT = 3128
 SUPERVISOR_PATH = "/run/supervisor.py"
 SUPERVISOR_SOURCE = Path(__file__).with_name("supervisor.py")
-KERNEL_PATH = "/run/kernel.py"
-KERNEL_SOURCE = Path(__file__).with_name("kernel.py")
+INTERPRETER_PATH = "/run/interpreter.py"
+INTERPRETER_SOURCE = Path(__file__).with_name("interpreter_program.py")
 HOME = "/home/user"
 LOCAL = f"{HOME}/.local"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -365,7 +365,13 @@ def build(
             data("supervisor", SUPERVISOR_SOURCE.read_bytes()),
             SUPERVISOR_PATH,
         ]
-        argv += ["--perms", "0444", "--ro-bind-data", data("kernel", KERNEL_SOURCE.read_bytes()), KERNEL_PATH]
+        argv += [
+            "--perms",
+            "0444",
+            "--ro-bind-data",
+            data("interpreter", INTERPRETER_SOURCE.read_bytes()),
+            INTERPRETER_PATH,
+        ]
         for place in (TRUSTED, os.path.realpath(CERTIFICATES)) if trusted else ():
             if place == TRUSTED or place.startswith("/etc/ssl/certs/"):
                 argv += ["--perms", "0444", "--ro-bind-data", data("certificates", trusted), place]

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 from skilldeck_daemon.containers import artifacts
 from skilldeck_daemon.containers.errors import ContainerGone, InvalidContainerRequest, SandboxUnavailable
-from skilldeck_daemon.containers.kernels import CellResult, Interpreter
+from skilldeck_daemon.containers.interpreter import CellResult, Interpreter
 from skilldeck_daemon.containers.listeners import Listeners, OnCommand, OnOutput
 from skilldeck_daemon.containers.output import Capture, Drain, Pump
 from skilldeck_daemon.containers.reach import Reach
@@ -260,7 +260,7 @@ class Container:
         restart: bool = False,
         on_output: Callable[[str], None] | None = None,
     ) -> CellResult:
-        """Runs Python in the container's interpreter, whose variables last from call to call; see `kernels.py`.
+        """Runs Python in the container's interpreter, whose variables last from call to call; see `interpreter.py`.
 
         Cancelling interrupts the code and kills what it started.
 

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from skilldeck_daemon.containers.output import Pump
-from skilldeck_daemon.containers.spec import CommandResult, Output, Stream
+from skilldeck_daemon.containers.spec import CommandResult, OutputPiece, Stream
 
-OnOutput = Callable[[Output], Awaitable[None] | None]
+OnOutput = Callable[[OutputPiece], Awaitable[None] | None]
 OnCommand = Callable[[int, Literal["started", "done"], CommandResult | None], Awaitable[None] | None]
 
 BACKLOG_BYTES = 8 * 1024 * 1024
@@ -63,7 +63,7 @@ class Listeners:
     def output(self, index: int, stream: Stream, text: str) -> None:
         if self._on_output is None or self._task is None:
             return
-        delta = Output(index, stream, text)
+        delta = OutputPiece(index, stream, text)
         listener = self._on_output
         self._waiting += len(text)
         self._queue.put_nowait((lambda: listener(delta), len(text)))

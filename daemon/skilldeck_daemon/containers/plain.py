@@ -60,9 +60,9 @@ class PlainRuntime:
         self._alive = True
 
     @property
-    def kernel_command(self) -> str:
+    def interpreter_command(self) -> str:
         python = shutil.which("python3", path=self._path) or sys.executable
-        return f"exec {shlex.quote(python)} -B {shlex.quote(str(bwrap.KERNEL_SOURCE))}"
+        return f"exec {shlex.quote(python)} -B {shlex.quote(str(bwrap.INTERPRETER_SOURCE))}"
 
     def localized(self, text: str) -> str:
         return self._pattern.sub(lambda match: self._places[match[1]], text)

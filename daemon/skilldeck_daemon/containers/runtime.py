@@ -68,8 +68,8 @@ class Runtime(Protocol):
         ...
 
     @property
-    def kernel_command(self) -> str:
-        """The command that starts `kernel.py`."""
+    def interpreter_command(self) -> str:
+        """The command that starts `interpreter_program.py`."""
         ...
 
     def localized(self, text: str) -> str:
@@ -326,8 +326,8 @@ class BwrapRuntime:
         return bool(done) and self.alive
 
     @property
-    def kernel_command(self) -> str:
-        return f"exec python3 -B {bwrap.KERNEL_PATH}"
+    def interpreter_command(self) -> str:
+        return f"exec python3 -B {bwrap.INTERPRETER_PATH}"
 
     def localized(self, text: str) -> str:
         return text

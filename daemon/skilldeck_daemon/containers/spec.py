@@ -148,7 +148,7 @@ class CommandResult:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputPiece:
     """Text a command has just written. The deltas of a stream, joined, are exactly its final text."""
 
     command_index: int

@@ -22,7 +22,7 @@ CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown t
 
 
 @dataclass(frozen=True)
-class Tool:
+class ToolSpec:
     """One tool as the model may call it; `index` is its place in the request's list."""
 
     index: int
@@ -46,12 +46,12 @@ class ToolPlan:
     """The tools this turn may use. mode: none, auto (may), required (must); `tools` are only the allowed ones."""
 
     mode: Literal["none", "auto", "required"]
-    tools: tuple[Tool, ...]
-    every: tuple[Tool, ...]
+    tools: tuple[ToolSpec, ...]
+    every: tuple[ToolSpec, ...]
     named: str | None = None
     restricted: bool = False
 
-    def find(self, name: str) -> Tool | None:
+    def find(self, name: str) -> ToolSpec | None:
         return next((tool for tool in self.every if tool.name == name), None)
 
     def kind(self, name: str) -> Literal["function", "custom"]:
@@ -62,7 +62,7 @@ class ToolPlan:
 NO_TOOLS = ToolPlan("none", (), ())
 
 
-def read_tool(index: int, raw: dict[str, Any]) -> Tool:
+def read_tool(index: int, raw: dict[str, Any]) -> ToolSpec:
     """Read one entry of `tools`. Raises BadRequest naming it."""
     kind = raw.get("type", "function")
     body = raw.get(kind, raw)
@@ -72,7 +72,7 @@ def read_tool(index: int, raw: dict[str, Any]) -> Tool:
     description = body.get("description") or ""
     if kind == "function":
         parameters = body.get("parameters") or {"type": "object", "properties": {}}
-        return Tool(index, "function", name, description, parameters, bool(body.get("strict")))
+        return ToolSpec(index, "function", name, description, parameters, bool(body.get("strict")))
     grammar = body.get("format") if (body.get("format") or {}).get("type") == "grammar" else None
     if grammar:
         grammar = grammar.get("grammar", grammar)  # Chat nests it once more than Responses
@@ -83,7 +83,7 @@ def read_tool(index: int, raw: dict[str, Any]) -> Tool:
         "required": [CUSTOM_INPUT],
         "additionalProperties": False,
     }
-    return Tool(index, "custom", name, description, parameters, False, grammar)
+    return ToolSpec(index, "custom", name, description, parameters, False, grammar)
 
 
 def plan_tools(request: ChatRequest) -> ToolPlan:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skilldeck_daemon.containers.errors import ContainerError, InvalidContainerRequest
-from skilldeck_daemon.containers.spec import CommandResult
-from skilldeck_daemon.containers.spec import Output as Written
+from skilldeck_daemon.containers.spec import CommandResult, OutputPiece
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
@@ -377,7 +376,7 @@ class ShellOutputWriter:
     def _emit(self, kind: str, index: int, **fields: Any) -> None:
         self._output.emit(f"response.shell_call_output_content.{kind}", self._index, command_index=index, **fields)
 
-    def written(self, piece: Written) -> None:
+    def written(self, piece: OutputPiece) -> None:
         self._streams[piece.stream].append(piece.text)
         self._emit("delta", piece.command_index, delta={piece.stream: piece.text})
 

@@ -24,7 +24,7 @@ NAMES = [
     "test_exec.py",
     "test_files.py",
     "test_hostile_supervisor.py",
-    "test_kernel.py",
+    "test_interpreter.py",
     "test_lifecycle.py",
     "test_network.py",
     "test_orphans.py",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.containers.support import needs_bwrap, sh
-from skilldeck_daemon.containers import Container, Output
+from skilldeck_daemon.containers import Container, OutputPiece
 from skilldeck_daemon.containers.output import Capture
 from skilldeck_daemon.containers.spec import Stream
 from skilldeck_shared.output_limits import live_part
@@ -101,7 +101,7 @@ def test_a_note_is_the_last_line_of_stderr() -> None:
 async def test_a_flood_from_a_real_command_is_bounded(container: Container, limit: int | None) -> None:
     seen: list[str] = []
 
-    def on_output(delta: Output) -> None:
+    def on_output(delta: OutputPiece) -> None:
         seen.append(delta.text)
 
     result = await sh(
@@ -130,7 +130,7 @@ async def test_an_endless_flood_times_out_with_head_and_tail(container: Containe
 async def test_a_slow_listener_loses_nothing(container: Container) -> None:
     seen: list[str] = []
 
-    async def slow(delta: Output) -> None:
+    async def slow(delta: OutputPiece) -> None:
         await asyncio.sleep(0.01)
         seen.append(delta.text)
 

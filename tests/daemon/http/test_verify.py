@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skilldeck_daemon.agent.grounded import ASK
-from skilldeck_tui.chat.transcript import Turn as Shown
+from skilldeck_tui.chat.transcript import ShownRun
 from support.daemon import SHELL, running
 from support.scripted_model import Turn, shell
 
@@ -31,7 +31,7 @@ async def test_figures_that_no_output_holds_are_told_with_their_places(
             text = response["output"][place["output_index"]]["content"][place["content_index"]]["text"]
             assert text[place["start_index"] : place["end_index"]] == place["text"]
         assert (await daemon.http.get(f"/responses/{response['id']}")).json() == response
-        shown = Shown(response["id"])
+        shown = ShownRun(response["id"])
         shown.close(response, 1.0)
         assert shown.unsupported == told
 

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path, PurePath
 
 from skilldeck_tui.chat.items import Item, ReasoningItem, ShellItem, TextItem, UserItem
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import ShownRun
 
 
-def markdown(title: str, turns: Sequence[Turn]) -> str:
+def markdown(title: str, turns: Sequence[ShownRun]) -> str:
     parts = [f"# {title}"]
     for turn in turns:
         parts += [text for item in turn.all_items if (text := item_markdown(item))]
@@ -49,7 +49,7 @@ def _command(item: ShellItem, index: int) -> str:
     return f"{fence}console\n{body}\n{fence}{ended}"
 
 
-def as_json(turns: Sequence[Turn]) -> str:
+def as_json(turns: Sequence[ShownRun]) -> str:
     """A list of runs: `{id, status, model, input, output, usage, error, timeline}` with OpenAI's items."""
     runs = [
         {
@@ -67,7 +67,7 @@ def as_json(turns: Sequence[Turn]) -> str:
     return json.dumps(runs, indent=2, ensure_ascii=False) + "\n"
 
 
-def _items(turn: Turn) -> list[dict[str, object]]:
+def _items(turn: ShownRun) -> list[dict[str, object]]:
     items = []
     for item in turn.items:
         items.append(item.raw)

@@ -15,7 +15,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Object, Outgoing
 from skilldeck_tui.chat.items import Command, ShellItem
 from skilldeck_tui.chat.made import ChatMade
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.widgets.composer import Composer
 
 TOLD = 8_000
@@ -45,7 +45,7 @@ class ChatOwnCommands(ChatMade):
     async def _run(self, key: str, text: str) -> None:
         command = Command(text, started=self.deck.clock())
         item = ShellItem("", commands=[command], running=True)
-        turn = Turn("", items=[item], status="in_progress", started=command.started)
+        turn = ShownRun("", items=[item], status="in_progress", started=command.started)
         self.turns.append(turn)
         self.remove_class("-empty")
         await self.transcript.add(turn)

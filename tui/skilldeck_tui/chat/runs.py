@@ -15,7 +15,7 @@ from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Object
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.client.types import RunDetail
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.state import session_of
@@ -44,7 +44,7 @@ class ChatRuns(ModeScreen):
 
     def init_runs(self) -> None:
         self.current = ""
-        self.turns: list[Turn] = []
+        self.turns: list[ShownRun] = []
         self.loading_session = False
         self._more = False
         self._reading: set[str] = set()
@@ -55,7 +55,7 @@ class ChatRuns(ModeScreen):
     # ------------------------------------------------------------ what is shown
 
     @property
-    def live(self) -> list[Turn]:
+    def live(self) -> list[ShownRun]:
         return [turn for turn in self.turns if turn.live and turn.run_id]
 
     @property
@@ -77,7 +77,7 @@ class ChatRuns(ModeScreen):
 
     @work(exclusive=True, group="load")
     async def _load(self, key: str) -> None:
-        turns: list[Turn] = []
+        turns: list[ShownRun] = []
         self._more = False
         try:
             if key.startswith("session:"):
@@ -100,14 +100,14 @@ class ChatRuns(ModeScreen):
         self.show_state({"run"})
         self.animate_live(bool(self.live))
 
-    async def _session(self, session_id: str, after: str = "") -> tuple[list[Turn], bool]:
+    async def _session(self, session_id: str, after: str = "") -> tuple[list[ShownRun], bool]:
         page = await self.client.runs(session=session_id, limit=PAGE, after=after)
         details = await asyncio.gather(*(self.client.run(run["id"]) for run in reversed(page.data)))
-        return [Turn.stored(detail) for detail in details], page.has_more
+        return [ShownRun.stored(detail) for detail in details], page.has_more
 
-    async def _chain(self, run_id: str) -> list[Turn]:
+    async def _chain(self, run_id: str) -> list[ShownRun]:
         """A run and those it goes on from, oldest first."""
-        turns: list[Turn] = []
+        turns: list[ShownRun] = []
         next_: str | None = run_id
         while next_ and len(turns) < CHAIN:
             try:
@@ -117,7 +117,7 @@ class ChatRuns(ModeScreen):
                 if not turns:
                     raise
                 break
-            turns.insert(0, Turn.stored(detail))
+            turns.insert(0, ShownRun.stored(detail))
             next_ = detail.response.get("previous_response_id")
         return turns
 
@@ -153,7 +153,7 @@ class ChatRuns(ModeScreen):
     @work(group="adopt")
     async def _adopt(self, key: str, run_id: str) -> None:
         try:
-            turn = Turn.stored(await self.client.run(run_id))
+            turn = ShownRun.stored(await self.client.run(run_id))
         except SkilldeckError:
             return
         finally:
@@ -168,7 +168,7 @@ class ChatRuns(ModeScreen):
     # ------------------------------------------------------------ reading
 
     @work(group="read")
-    async def _read(self, turn: Turn) -> None:
+    async def _read(self, turn: ShownRun) -> None:
         """Follow a run to its end; resumes by itself when the daemon comes back."""
         if not turn.run_id or turn.run_id in self._reading:
             return
@@ -195,7 +195,7 @@ class ChatRuns(ModeScreen):
                 self.animate_live(bool(self._reading))
                 self.deck.touch({"run"})
 
-    async def stop_run(self, turn: Turn) -> None:
+    async def stop_run(self, turn: ShownRun) -> None:
         try:
             await self.client.cancel_run(turn.run_id)
         except SkilldeckError as error:

@@ -20,7 +20,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
 from skilldeck_tui.chat.mentions import Mention, excerpt, mentions, tell_lost
 from skilldeck_tui.chat.runs import ChatRuns
-from skilldeck_tui.chat.transcript import Turn, input_text
+from skilldeck_tui.chat.transcript import ShownRun, input_text
 from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
 from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY
@@ -124,7 +124,7 @@ class ChatSending(ChatRuns):
 
     @work(group="send")
     async def _send(self, key: str, message: Outgoing) -> None:
-        turn, draft = Turn(""), message.draft
+        turn, draft = ShownRun(""), message.draft
         try:
             text = await self._mentioned(key, message)
             if self._uploads:
@@ -238,7 +238,7 @@ class ChatSending(ChatRuns):
         if before in self.waiting:
             self.waiting[key] = self.waiting.pop(before)
 
-    async def _unsend(self, key: str, turn: Turn, message: Outgoing) -> None:
+    async def _unsend(self, key: str, turn: ShownRun, message: Outgoing) -> None:
         """Give a message that was not sent back to the composer, at once or when its session is opened again."""
         if turn in self.turns:
             self.turns.remove(turn)

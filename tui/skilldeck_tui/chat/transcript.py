@@ -1,8 +1,8 @@
 """What a run did, as items to show, built from its events or from its stored response.
 
-    turn = Turn(run_id)
+    turn = ShownRun(run_id)
     turn.apply(event)            # RunEvent, in order
-    turn = Turn.stored(detail)   # a run that has ended
+    turn = ShownRun.stored(detail)   # a run that has ended
 
 Nothing here draws. What is kept of each item is `items.py`'s.
 """
@@ -34,7 +34,7 @@ class Usage:
 
 
 @dataclass
-class Turn:
+class ShownRun:
     """One run: what was asked, what it did, how it ended."""
 
     run_id: str
@@ -73,7 +73,7 @@ class Turn:
     # ------------------------------------------------------------ from storage
 
     @classmethod
-    def stored(cls, detail: RunDetail) -> Turn:
+    def stored(cls, detail: RunDetail) -> ShownRun:
         """A turn from the response object; durations come from the timeline."""
         turn = cls(str(detail.response.get("id", "")))
         turn.ask(detail.input)

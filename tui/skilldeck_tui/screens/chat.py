@@ -1,8 +1,8 @@
 """Chat: the sessions, the transcript of one, the composer.
 
-One reader per visible live run applies events to its `Turn` as they come; one timer at 30 Hz paints what changed and
-stands still when nothing is live. Leaving a session ends its readers; the run goes on in the daemon, and coming back
-reads it from the beginning. A message that cannot be sent comes back to the composer.
+One reader per visible live run applies events to its `ShownRun` as they come; one timer at 30 Hz paints what changed
+and stands still when nothing is live. Leaving a session ends its readers; the run goes on in the daemon, and coming
+back reads it from the beginning. A message that cannot be sent comes back to the composer.
 """
 
 from __future__ import annotations

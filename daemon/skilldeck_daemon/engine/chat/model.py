@@ -56,8 +56,8 @@ from skilldeck_daemon.engine.chat.plain_tools import (
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose
-from skilldeck_daemon.engine.chat.turn import Prepared, Reading, Turn
-from skilldeck_daemon.engine.checks import Tool, ToolPlan, has_images, plan_tools, wrap_custom
+from skilldeck_daemon.engine.chat.turn import Prepared, Reading, TokenTurn
+from skilldeck_daemon.engine.checks import ToolPlan, ToolSpec, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.errors import EngineDead, too_long
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar.compiled import Grammars
@@ -230,7 +230,7 @@ class TokenChatModel:
         """Whether the model's turn begins inside its reasoning."""
         return bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
 
-    def _tool(self, tool: Tool) -> dict[str, Any]:
+    def _tool(self, tool: ToolSpec) -> dict[str, Any]:
         shown = tool.as_function()
         if tool.kind == "custom" and tool.format:
             form = f'{RAW_OPEN}{tool.name}">\nTEXT{RAW_CLOSE}'
@@ -331,7 +331,7 @@ class TokenChatModel:
         generation, spent = prepared.generation, request.spent
         spent.input_tokens, spent.prompt_known = len(generation.prompt_ids), time.time()
         handle = await self.engine.submit(generation)
-        turn = Turn(
+        turn = TokenTurn(
             prepared,
             request,
             self.family,

@@ -55,7 +55,7 @@ class Prepared:
     fenced: bool = False
 
 
-class Turn:
+class TokenTurn:
     """What is known of one turn while it is generated."""
 
     def __init__(

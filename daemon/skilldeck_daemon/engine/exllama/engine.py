@@ -32,8 +32,8 @@ from skilldeck_daemon.engine.base import (
     Tokens,
 )
 from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, too_long
+from skilldeck_daemon.engine.exllama.generation import Generation
 from skilldeck_daemon.engine.exllama.options import ExlOptions
-from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.handle import Handle, Mailbox
 from skilldeck_daemon.engine.rates import Rate
 from skilldeck_shared.errors import BadRequest, SkilldeckError
@@ -53,10 +53,10 @@ class Backend(Protocol):
 
     def load(self, folder: Path, options: ExlOptions, progress: Progress) -> None: ...
 
-    def expand(self, turn: Turn) -> None:
+    def expand(self, turn: Generation) -> None:
         """Put a turn's images into its prompt, once, before it starts."""
 
-    def start(self, turn: Turn, max_new: int) -> Any:
+    def start(self, turn: Generation, max_new: int) -> Any:
         """Queue a job that continues the turn's prompt and tokens by `max_new`; its logits go to `turn.sample`."""
 
     def step(self) -> list[dict[str, Any]]:
@@ -99,14 +99,14 @@ class ExllamaEngine:
         self._backend: Backend | None = None
         self._options = ExlOptions()
         self._wake = threading.Condition()
-        self._inbox: list[Turn] = []
+        self._inbox: list[Generation] = []
         self._cancelled: set[str] = set()
         self._known: set[str] = set()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._ready = False
         # The rest belongs to the thread.
-        self._turns: dict[int, Turn] = {}  # by identity of their job
+        self._turns: dict[int, Generation] = {}  # by identity of their job
         self._mail = Mailbox()
         self._decode_rate, self._prefill_rate = Rate(), Rate()
         self._observed = 0.0
@@ -169,7 +169,7 @@ class ExllamaEngine:
         if request.images and not backend.images:
             raise BadRequest(f"{self.name} has no vision tower loaded.", "Choose a model with one.", param="input")
         handle = Handle(request.id, asyncio.get_running_loop())
-        turn = Turn(request, handle, min(request.max_new, backend.context - len(prompt)), backend.vocab)
+        turn = Generation(request, handle, min(request.max_new, backend.context - len(prompt)), backend.vocab)
         with self._wake:
             if request.id in self._known:
                 raise BadRequest(f"Request {request.id} is already running.")
@@ -277,7 +277,7 @@ class ExllamaEngine:
             self._observe(backend)
             self._mail.flush()
 
-    def _begin(self, backend: Backend, turn: Turn) -> None:
+    def _begin(self, backend: Backend, turn: Generation) -> None:
         """Queue the turn's next slice in the generator."""
         try:
             if turn.request.images and not turn.embeddings:
@@ -289,7 +289,7 @@ class ExllamaEngine:
             self._end(turn)
 
     @staticmethod
-    def _expand(backend: Backend, turn: Turn) -> None:
+    def _expand(backend: Backend, turn: Generation) -> None:
         backend.expand(turn)
         room = backend.context - len(turn.prompt)
         if room < 1:
@@ -299,7 +299,7 @@ class ExllamaEngine:
 
     def _report(self, backend: Backend, results: list[dict[str, Any]], before: float) -> None:
         """Turn one iteration's results and samples into events; end what ended, continue what used up its slice."""
-        over: dict[int, Turn] = {}
+        over: dict[int, Generation] = {}
         for result in results:
             turn = self._turns.get(id(result["job"]))
             if turn is None:
@@ -323,7 +323,7 @@ class ExllamaEngine:
                 del self._turns[id(turn.job)]
                 self._begin(backend, turn)
 
-    def _tell(self, backend: Backend, turn: Turn) -> None:
+    def _tell(self, backend: Backend, turn: Generation) -> None:
         fresh, turn.fresh = turn.fresh, []
         if len(fresh) == len(turn.tokens):  # the first tokens: the prompt is done
             turn.cached = backend.cached(turn.job)
@@ -333,13 +333,13 @@ class ExllamaEngine:
         scores = tuple(score for _, score in fresh if score is not None)
         self._mail.post(turn.handle, Tokens(tuple(token for token, _ in fresh), scores))
 
-    def _drop(self, backend: Backend, turn: Turn) -> None:
+    def _drop(self, backend: Backend, turn: Generation) -> None:
         """Take an ended turn out of the generator, which gives no terminal event for that, and end it."""
         self._turns.pop(id(turn.job), None)
         backend.cancel(turn.job)
         self._end(turn)
 
-    def _end(self, turn: Turn) -> None:
+    def _end(self, turn: Generation) -> None:
         self._mail.post(turn.handle, turn.finished())
         with self._wake:
             self._known.discard(turn.request.id)

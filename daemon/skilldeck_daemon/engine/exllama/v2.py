@@ -23,9 +23,9 @@ from torch import Tensor
 from skilldeck_daemon.engine.base import Progress
 from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.exllama import attention
+from skilldeck_daemon.engine.exllama.generation import Generation
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted
-from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.exllama.vision import Vision
 from skilldeck_daemon.engine.folder import read_config
 from skilldeck_shared.errors import BadRequest, SkilldeckError
@@ -263,12 +263,12 @@ class Exllamav2:
 
     # ------------------------------------------------------------ running
 
-    def expand(self, turn: Turn) -> None:
+    def expand(self, turn: Generation) -> None:
         """Put the turn's images into its prompt, which grows by them."""
         assert self._vision is not None
         turn.prompt, turn.embeddings = self._vision.expand(turn.prompt, turn.request.images)
 
-    def start(self, turn: Turn, max_new: int) -> Any:
+    def start(self, turn: Generation, max_new: int) -> Any:
         ids = torch.tensor([turn.prompt + turn.tokens], dtype=torch.long)
         # The generator ends num_draft_tokens early, and reserves pages for prompt and answer at once.
         ahead = self._generator.num_draft_tokens

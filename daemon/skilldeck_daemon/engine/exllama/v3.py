@@ -13,9 +13,9 @@ from torch import Tensor
 
 from skilldeck_daemon.engine.base import Progress
 from skilldeck_daemon.engine.errors import NotLoaded
+from skilldeck_daemon.engine.exllama.generation import Generation
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted
-from skilldeck_daemon.engine.exllama.turn import Turn
 from skilldeck_daemon.engine.exllama.v2 import GIB, Exllamav2, IdTokenizer, library
 from skilldeck_shared.errors import BadRequest
 
@@ -143,7 +143,7 @@ class Exllamav3(Exllamav2):
         except (OSError, ValueError, AssertionError, KeyError) as error:
             raise BadRequest(f"An adapter cannot be loaded: {error}", param="lora") from error
 
-    def start(self, turn: Turn, max_new: int) -> Any:
+    def start(self, turn: Generation, max_new: int) -> Any:
         ids = torch.tensor([turn.prompt + turn.tokens], dtype=torch.long)
         room = self._generator.max_total_tokens - ids.shape[1] - 1 - self._ahead()
         if room < 1:
@@ -168,7 +168,7 @@ class Exllamav3(Exllamav2):
         self._make_generator(self._cache, self._draft_cache)
 
 
-def _sampler(turn: Turn, drafting: bool) -> Any:
+def _sampler(turn: Generation, drafting: bool) -> Any:
     """exllamav3's Sampler over the turn. Asking for past ids makes its drafting loop sample one token at a time."""
 
     def forward(_sampler: Any, logits: Tensor, *_: Any, **__: Any) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from skilldeck_daemon.engine.checks import Tool, ToolPlan
+from skilldeck_daemon.engine.checks import ToolPlan, ToolSpec
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.grammar.lark_size import too_large
 from skilldeck_daemon.engine.grammar.schema_form import Form, read_form, without
@@ -88,7 +88,7 @@ class Holder:
     async def hold(self, plan: ToolPlan, wanted: Mapping[str, Any]) -> Held:
         """The request as it is held. Raises BadRequest naming the tool and the path."""
         kept: list[_Kept] = []
-        tools: list[Tool] = []
+        tools: list[ToolSpec] = []
         loosened: list[str] = []
         plain = True
         for tool in plan.tools:
@@ -131,14 +131,14 @@ class Holder:
 
     # -- what is asked for
 
-    def _of_tool(self, tool: Tool) -> _Schema:
+    def _of_tool(self, tool: ToolSpec) -> _Schema:
         def grammar(schema: Any) -> str:
             return tool_grammar(self._family, replace(tool, parameters=schema))
 
         path = f"tools[{tool.index}].parameters"
         return _Schema(tool.parameters, tool.strict, path, f"tool {tool.name[:64]!r}", grammar)
 
-    async def _custom(self, tool: Tool, form: Mapping[str, Any]) -> None:
+    async def _custom(self, tool: ToolSpec, form: Mapping[str, Any]) -> None:
         path = f"tools[{tool.index}].format"
         if form.get("syntax") not in ("regex", "lark"):
             raise BadRequest("A grammar's syntax is lark or regex.", param=f"{path}.syntax")

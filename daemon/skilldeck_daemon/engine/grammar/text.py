@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skilldeck_daemon.engine.checks import Tool, ToolPlan
+from skilldeck_daemon.engine.checks import ToolPlan, ToolSpec
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN
 from skilldeck_daemon.engine.parsing.tags import schema_types
@@ -190,7 +190,7 @@ def _calls(lark: _Lark, family: Family, plan: ToolPlan, parallel: bool) -> str:
     return lark.rule("calls", f"{literal(write.get('before', ''))} {calls} {literal(write.get('after', ''))}")
 
 
-def _call(lark: _Lark, family: Family, tool: Tool, trigger: str) -> str:
+def _call(lark: _Lark, family: Family, tool: ToolSpec, trigger: str) -> str:
     """One call of a tool after its trigger, in the family's form; a free-text tool with a grammar in its own."""
     if tool.format:
         begin = literal(f'{RAW_OPEN}{tool.name}">\n'[len(trigger) :])
@@ -204,7 +204,7 @@ def _call(lark: _Lark, family: Family, tool: Tool, trigger: str) -> str:
     return f"{begin} {content} {literal(write['end'])}"
 
 
-def custom_content(lark: _Lark, tool: Tool) -> str:
+def custom_content(lark: _Lark, tool: ToolSpec) -> str:
     """A free-text tool's own grammar."""
     assert tool.format is not None
     if tool.format["syntax"] == "regex":
@@ -213,14 +213,14 @@ def custom_content(lark: _Lark, tool: Tool) -> str:
     return f"@custom_{tool.index}"
 
 
-def custom_grammar(tool: Tool) -> str:
+def custom_grammar(tool: ToolSpec) -> str:
     """A free-text tool's grammar alone, to see whether it compiles."""
     lark = _Lark()
     lark.rule("start", custom_content(lark, tool))
     return lark.text()
 
 
-def tool_grammar(family: Family, tool: Tool) -> str:
+def tool_grammar(family: Family, tool: ToolSpec) -> str:
     """One call of a function alone, in the family's form, to see whether it compiles."""
     lark = _Lark()
     lark.rule("start", _call(lark, family, tool, ""))
@@ -233,7 +233,7 @@ TAGS = {
 }
 
 
-def _tagged(lark: _Lark, tool: Tool, style: str) -> str:
+def _tagged(lark: _Lark, tool: ToolSpec, style: str) -> str:
     """Parameters in tags, in the order the schema declares them; those not required may be left out."""
     begin, end, between = TAGS[style]
     schema = tool.parameters

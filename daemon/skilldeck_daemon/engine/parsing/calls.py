@@ -63,7 +63,7 @@ def held_back(text: str, markers: Iterable[str]) -> int:
     return longest
 
 
-class CallWriter:
+class CallEvents:
     """The `CallSink` that makes events of what a body reports; one for the whole turn."""
 
     def __init__(self, plan: ToolPlan) -> None:

@@ -14,7 +14,7 @@ import re
 from skilldeck_daemon.engine.base import ChatEvent, ReasoningDelta, TextDelta
 from skilldeck_daemon.engine.checks import CUT_OFF, ToolPlan
 from skilldeck_daemon.engine.families import Family
-from skilldeck_daemon.engine.parsing.calls import CallWriter, held_back
+from skilldeck_daemon.engine.parsing.calls import CallEvents, held_back
 
 MESSAGE = "<|message|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")
@@ -27,7 +27,7 @@ class ChannelParser:
 
     def __init__(self, family: Family, plan: ToolPlan) -> None:
         self._namespace: str = family.calls["namespace"]
-        self._writer = CallWriter(plan)
+        self._writer = CallEvents(plan)
         self._plan = plan
         self._buffer = ""
         self._in_header = True

@@ -10,7 +10,7 @@ from skilldeck_daemon.engine.base import (
 from skilldeck_daemon.engine.checks import CUT_OFF, ToolPlan
 from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.parsing.bodies import body_for
-from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN, Body, CallWriter, held_back
+from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN, Body, CallEvents, held_back
 from skilldeck_daemon.engine.parsing.jsonscan import SPACE
 
 
@@ -22,7 +22,7 @@ class TextParser:
         self._family = family
         self._calls = family.calls
         self._parse_calls = plan.mode != "none"
-        self._writer = CallWriter(plan)
+        self._writer = CallEvents(plan)
         self._buffer = ""
         self._space = ""  # white space at the end of what was read: shown only if text follows
         self._lead = in_reasoning  # white space here belongs to the marker before it

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skilldeck_daemon.engine.checks import CUSTOM_INPUT, Tool
+from skilldeck_daemon.engine.checks import CUSTOM_INPUT, ToolSpec
 from skilldeck_daemon.engine.parsing.jsonscan import SPACE, At, JsonScan
 from skilldeck_daemon.engine.parsing.tags import cast, schema_types
 
@@ -38,7 +38,7 @@ class Candidate:
     """What may be a call, from its first character on. `step` gives True when it is one, False when it is none."""
 
     def __init__(
-        self, tools: Mapping[str, Tool], shell: str, unclosed: bool = False, like: Collection[str] = ()
+        self, tools: Mapping[str, ToolSpec], shell: str, unclosed: bool = False, like: Collection[str] = ()
     ) -> None:
         """
         Args:
@@ -254,7 +254,7 @@ class _Value:
     It looks at the keys and names of the outermost objects, so that other JSON is not held for long.
     """
 
-    def __init__(self, tools: Mapping[str, Tool], function: str) -> None:
+    def __init__(self, tools: Mapping[str, ToolSpec], function: str) -> None:
         self._tools = tools
         self._free = bool(function)  # the object is the arguments themselves
         self._chars: list[str] = []
@@ -329,7 +329,7 @@ class _Value:
         return True
 
 
-def read_calls(text: str, tools: Mapping[str, Tool], function: str = "") -> list[FoundCall] | None:
+def read_calls(text: str, tools: Mapping[str, ToolSpec], function: str = "") -> list[FoundCall] | None:
     """The calls that a JSON text is; None when it is none. `function`: the tool whose arguments it is."""
     try:
         value = json.loads(text, strict=False)
@@ -345,7 +345,7 @@ def read_calls(text: str, tools: Mapping[str, Tool], function: str = "") -> list
     return calls if calls and len(calls) == len(found) else None
 
 
-def _read_call(value: Any, tools: Mapping[str, Tool]) -> FoundCall | None:
+def _read_call(value: Any, tools: Mapping[str, ToolSpec]) -> FoundCall | None:
     if not isinstance(value, dict):
         return None
     nested = value.get("function")
@@ -365,7 +365,7 @@ def _read_call(value: Any, tools: Mapping[str, Tool]) -> FoundCall | None:
     return _made(tool, flat) if not set(flat) - set(own) else None
 
 
-def _made(tool: Tool, arguments: Any) -> FoundCall | None:
+def _made(tool: ToolSpec, arguments: Any) -> FoundCall | None:
     """The call of a tool with these arguments; None when they are none."""
     if tool.kind == "custom" and isinstance(arguments, str):
         return FoundCall(tool.name, arguments)

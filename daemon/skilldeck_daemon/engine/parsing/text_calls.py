@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 
-from skilldeck_daemon.engine.checks import Tool, ToolPlan
+from skilldeck_daemon.engine.checks import ToolPlan, ToolSpec
 from skilldeck_daemon.engine.parsing.text_call_candidate import Candidate, FoundCall
 
 UNFILLED = re.compile(r"\s<[a-z][\w .-]*>(?=\s|$)", re.MULTILINE)
@@ -48,7 +48,7 @@ class TextCalls:
                 block to show it.
             like: see `Candidate`.
         """
-        tools = [*(Tool(-1, "function", name, "", {}) for name in answered), *plan.tools]
+        tools = [*(ToolSpec(-1, "function", name, "", {}) for name in answered), *plan.tools]
         self._tools = {tool.name: tool for tool in tools} if plan.mode != "none" else {}
         self._shell = shell if shell in self._tools else ""
         self._all_blocks = fenced

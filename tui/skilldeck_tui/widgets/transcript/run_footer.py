@@ -8,7 +8,7 @@ from textual.content import Content
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import ShellItem
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.demonstration import CHAT
 from skilldeck_tui.format import SPINNER, duration, plural
 from skilldeck_tui.lines import in_lines
@@ -30,7 +30,7 @@ class RunFooter(Vertical):
     RunFooter .error { color: $error; }
     """
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: ShownRun) -> None:
         super().__init__()
         self.turn = turn
         self._painted = -1
@@ -118,7 +118,7 @@ class RunFooter(Vertical):
         return Content.assemble((f"{glyph} ", style), Content("\n  ").join(lines))
 
 
-def timeline(turn: Turn, width: int = 80) -> Content:
+def timeline(turn: ShownRun, width: int = 80) -> Content:
     """One line: a bar in the order things happened, and the seconds of each kind, the longest first where not all have
     room."""
     total = sum(span.end - span.start for span in turn.timeline)

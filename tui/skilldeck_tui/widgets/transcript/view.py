@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from skilldeck_tui import actions
 from skilldeck_tui.chat.items import Item
-from skilldeck_tui.chat.transcript import Turn
+from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.demonstration import BUNDLED
 from skilldeck_tui.format import plural
@@ -31,8 +31,8 @@ from skilldeck_tui.widgets.transcript.views import view_of
 MAX_LINES = 100_000
 
 
-class TurnView(Stack):
-    def __init__(self, turn: Turn, lines: int) -> None:
+class RunView(Stack):
+    def __init__(self, turn: ShownRun, lines: int) -> None:
         super().__init__()
         self.turn = turn
         self.views: list[ItemView] = []
@@ -119,7 +119,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
     def __init__(self, lines: int = 12) -> None:
         super().__init__()
         self.lines = lines
-        self.turn_views: list[TurnView] = []
+        self.turn_views: list[RunView] = []
         self.pruned = 0
         self.more = False
         self._cursor: ItemView | None = None
@@ -145,28 +145,28 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self.query_one(".mark").display = False
         self.anchor()
 
-    async def show(self, turns: Sequence[Turn], *, more: bool = False) -> None:
+    async def show(self, turns: Sequence[ShownRun], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
         self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
         self._demonstrated = False
         # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
         # app waits for those, and would end with them.
-        await asyncio.shield(self.query(TurnView).remove())
-        self.turn_views = [TurnView(turn, self.lines) for turn in turns]
+        await asyncio.shield(self.query(RunView).remove())
+        self.turn_views = [RunView(turn, self.lines) for turn in turns]
         await self._turns.mount_all(self.turn_views)
         self.more = more
         self._mark()
         self.anchor()
 
-    async def add(self, turn: Turn) -> TurnView:
-        view = TurnView(turn, self.lines)
+    async def add(self, turn: ShownRun) -> RunView:
+        view = RunView(turn, self.lines)
         self.turn_views.append(view)
         await self._turns.mount(view)
         self.anchor()
         return view
 
-    async def prepend(self, turns: Sequence[Turn], *, more: bool) -> None:
-        views = [TurnView(turn, self.lines) for turn in turns]
+    async def prepend(self, turns: Sequence[ShownRun], *, more: bool) -> None:
+        views = [RunView(turn, self.lines) for turn in turns]
         await self._turns.mount_all(views, after=self.query_one(".mark"))
         self.turn_views[:0] = views
         self.more = more

@@ -1,8 +1,8 @@
 """One request inside a generator of exllamav2 or exllamav3: its sampling, its counts, and why it ended.
 
-The generators call `sample` with a row of logits for every token; `Turn` decides the token with the one sampler all
-engines share, so that seeds, penalties, masks and log probabilities mean the same everywhere. It never raises into the
-generator, where one request's exception would end them all: it notes the error and ends.
+The generators call `sample` with a row of logits for every token; `Generation` decides the token with the one sampler
+all engines share, so that seeds, penalties, masks and log probabilities mean the same everywhere. It never raises into
+the generator, where one request's exception would end them all: it notes the error and ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Ahead:
         return limits
 
 
-class Turn:
+class Generation:
     """A request from its admission to its `Finished`. `reason` is None while it runs."""
 
     def __init__(self, request: GenRequest, handle: Handle, max_new: int, vocab: int) -> None:

@@ -1,4 +1,4 @@
-"""The daemon's side of a container's Python (`kernel.py`): starts it, gives it cells, interrupts it, replaces it.
+"""The daemon's side of a container's Python (`interpreter_program.py`): starts and replaces it, gives it cells.
 
 One interpreter a container, started with the first cell. It lives as long as the sandbox does; when it dies, by its own
 code or by a limit, the cell that ran says so and the next one starts a fresh one. A cell that a dying interpreter had
@@ -183,7 +183,7 @@ class Interpreter:
             self._runtime = runtime
             self._answer = self._loop.create_future()
             self._loop.add_reader(ours.fileno(), self._read)
-            self._job = job = runtime.run(runtime.kernel_command, theirs.fileno(), errors, lasting=True)
+            self._job = job = runtime.run(runtime.interpreter_command, theirs.fileno(), errors, lasting=True)
             theirs.close()
             try:
                 await self._wait(job, START_TIMEOUT_S)

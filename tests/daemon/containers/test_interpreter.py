@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from daemon.containers.support import needs_bwrap, sh, until
-from skilldeck_daemon.containers import CellResult, Container, Containers, ContainerSpec, kernels, proc
+from skilldeck_daemon.containers import CellResult, Container, Containers, ContainerSpec, interpreter, proc
 
 pytestmark = needs_bwrap
 
@@ -41,7 +41,7 @@ DEAF_MS = 1000
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take longer than a second to let an interrupted interpreter answer."""
-    monkeypatch.setattr(kernels, "INTERRUPT_GRACE_S", 30.0)
+    monkeypatch.setattr(interpreter, "INTERRUPT_GRACE_S", 30.0)
 
 
 async def py(container: Container, code: str, **options: Any) -> CellResult:
@@ -90,7 +90,7 @@ async def test_a_failure_is_a_traceback_and_the_interpreter_goes_on(
     assert expected in result.text
     assert not result.ok
     assert not result.lost
-    assert "kernel.py" not in result.text
+    assert "interpreter.py" not in result.text
     assert (await py(container, "'on'")).text == "'on'\n"
 
 
@@ -104,7 +104,7 @@ async def test_a_timeout_interrupts_keeps_what_was_written_and_the_variables(con
     assert result.text.startswith("before")
     assert result.text.endswith("[timed out after 1000 ms]\n")
     assert (result.ok, result.timed_out, result.lost) == (False, True, False)
-    assert "kernel.py" not in result.text
+    assert "interpreter.py" not in result.text
     assert (await py(container, "x")).text == "2\n"
     assert "sleep 100" not in (await sh(container, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")).stdout
 
@@ -112,7 +112,7 @@ async def test_a_timeout_interrupts_keeps_what_was_written_and_the_variables(con
 async def test_code_that_takes_no_interrupt_ends_with_its_interpreter(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "INTERRUPT_GRACE_S", 1.0)
+    monkeypatch.setattr(interpreter, "INTERRUPT_GRACE_S", 1.0)
     code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')\nwhile True: pass"
     result = await py(container, code, timeout_ms=DEAF_MS)
     assert result.text.startswith("deaf\n[timed out after 1000 ms]\n[the interpreter ended")
@@ -155,7 +155,7 @@ def interpreters(container: Container) -> list[int]:
     found = []
     for pid in proc.descendants(container.init_pid):
         with contextlib.suppress(OSError):
-            if b"/run/kernel.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"/run/interpreter.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

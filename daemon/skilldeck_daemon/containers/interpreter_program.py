@@ -1,7 +1,7 @@
 """The Python of a container's code interpreter: runs cells one after another, its variables live on between them.
 
-Runs inside the sandbox as `python3 kernel.py` with its control socket (SEQPACKET) as stdout, and imports the standard
-library only. It takes one kind of datagram from the daemon:
+Runs inside the sandbox as `python3 interpreter.py` with its control socket (SEQPACKET) as stdout, and imports the
+standard library only. It takes one kind of datagram from the daemon:
 
     cell ID                fds: a file with the source, and the pipe for all output of the cell
 
@@ -33,7 +33,7 @@ MAX_FIGURES = 20
 FLAGS = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
-class Kernel:
+class Cells:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.pid = os.getpid()
@@ -174,11 +174,11 @@ def main() -> None:
     # Only now: no file that a cell left in the work directory was imported by this program.
     sys.path[0] = ""
     sys.argv = [""]
-    kernel = Kernel(control)
-    signal.signal(signal.SIGINT, kernel.interrupt)
+    cells = Cells(control)
+    signal.signal(signal.SIGINT, cells.interrupt)
     control.send(b"ready")
-    os.dup2(kernel.null, 2)
-    kernel.serve()
+    os.dup2(cells.null, 2)
+    cells.serve()
 
 
 main()
