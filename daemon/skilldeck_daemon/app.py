@@ -57,7 +57,7 @@ class Daemon:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         services, settings = self.services, self.settings
-        # A daemon that runs already, or a port in use, is told at once, and nothing was touched then.
+        # A daemon that runs already, or a port in use, is reported at once, and nothing was touched then.
         self.core.own()
         for place in (paths.config_file().parent, paths.config_file(), paths.state_dir()):
             private.close(place)

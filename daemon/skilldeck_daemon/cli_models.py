@@ -92,15 +92,15 @@ class _Progress:
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._told = -1
+        self._shown = -1
         self._begun = time.monotonic()
 
     def __call__(self, fraction: float, stage: str) -> None:
         if self._live:
             seconds = time.monotonic() - self._begun
             live(f"{fraction:6.1%} {stage} ({seconds:.0f} s)", sys.stderr)
-        elif int(fraction * 10) > self._told:
-            self._told = int(fraction * 10)
+        elif int(fraction * 10) > self._shown:
+            self._shown = int(fraction * 10)
             say(f"{fraction:4.0%} {stage}", file=sys.stderr, flush=True)
 
     def end(self) -> None:

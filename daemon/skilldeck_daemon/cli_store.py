@@ -45,7 +45,7 @@ def backup(
     from skilldeck_daemon.store import backup as backups
 
     made = backups.make(_data(load_settings(data_dir=data_dir)), target.absolute(), overwrite=overwrite)
-    _tell(made, f"{target}: {made.blobs} blobs, {made.bytes:,} bytes of content", as_json, str(target))
+    _report(made, f"{target}: {made.blobs} blobs, {made.bytes:,} bytes of content", as_json, str(target))
 
 
 def restore(
@@ -59,7 +59,7 @@ def restore(
 
     data = _data(load_settings(data_dir=data_dir))
     made = backups.restore(source.absolute(), data, replace=replace)
-    _tell(made, f"{data}: {made.blobs} blobs, {made.bytes:,} bytes of content", as_json, str(source))
+    _report(made, f"{data}: {made.blobs} blobs, {made.bytes:,} bytes of content", as_json, str(source))
 
 
 def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
@@ -94,7 +94,7 @@ def _data(settings: Settings) -> Path:
     return settings.data_dir
 
 
-def _tell(made: Backup, line: str, as_json: bool, name: str) -> None:
+def _report(made: Backup, line: str, as_json: bool, name: str) -> None:
     say(json.dumps({"file": name, **asdict(made)}) if as_json else line)
     for sha in made.damaged:
         say(f"damaged when the backup was made, and not in it: {sha}", file=sys.stderr)

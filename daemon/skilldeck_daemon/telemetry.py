@@ -2,7 +2,7 @@
 
 Off unless one of OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_TRACES_EXPORTER is set; then
 the standard variables count (headers, timeout, certificates, sampler, resource, batch sizes, OTEL_SDK_DISABLED), and
-spans leave in batches from a thread of the SDK. What keeps traces from being written is told in the log and stops
+spans leave in batches from a thread of the SDK. What keeps traces from being written is written to the log and stops
 nothing else.
 """
 

@@ -17,7 +17,7 @@ from skilldeck_shared.errors import Busy
 
 BYTES_A_TOKEN = 4
 SHOWN = 6
-"""Characters of a caller's digest by which people tell keys apart."""
+"""Characters of a caller's digest by which people know keys apart."""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 The user's own messages stay word for word (the newest ones, within a budget); all the rest becomes a summary that the
 model writes. Both are in one `compaction` item, whose content is opaque to clients (OpenAI lists the messages beside
-it, which its own SDK's types do not allow). Sent back as input, the item is told to the model in place of all before
+it, which its own SDK's types do not allow). Sent back as input, the item stands for the model in place of all before
 it. POST /responses/compact stores nothing; a run that compacts (`context_management`) has the item in its output.
 """
 

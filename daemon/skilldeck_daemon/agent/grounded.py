@@ -1,7 +1,7 @@
 """What an answer says that stands in nothing its run has read: numbers, dates and names.
 
 Small models misread what a command printed ("quantity: 3 missing" where it says 1). What was read is known here, so
-what was not can be told: `ungrounded` gives the places. It says "unsupported", not "wrong": a sum that the model did
+what was not can be named: `ungrounded` gives the places. It says "unsupported", not "wrong": a sum that the model did
 itself stands in no output either. Only a run that read the output of a call is looked at, since what a model knows by
 itself stands nowhere.
 
@@ -38,7 +38,7 @@ _NO_NAMES = frozenset(
 )
 ASK = "(Nothing that was read holds: {places}. Answer once more, only with what was printed.)"
 SHOWN = 50
-"""Places that are told of one answer."""
+"""Places that are named of one answer."""
 
 
 class Place(NamedTuple):
@@ -72,8 +72,8 @@ def ungrounded(answer: str, read: Iterable[str]) -> list[Place]:
     return sorted(found)[:SHOWN]
 
 
-def told(items: Sequence[dict[str, Any]], messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The places in the messages among a run's items, as a response tells them.
+def places_of(items: Sequence[dict[str, Any]], messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The places in the messages among a run's items, as a response names them.
 
     Args:
         messages: what the model has read; without an output of a call among them nothing is looked at.
@@ -108,7 +108,7 @@ def _singular(word: str) -> Iterator[str]:
 
 
 def _dates(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """(month, day) of each date with its place; two with different years are told apart by the year as a number."""
+    """(month, day) of each date with its place; two with different years differ by the year as a number."""
     for pattern in _DATES:
         for match in pattern.finditer(text):
             groups = match.groupdict()

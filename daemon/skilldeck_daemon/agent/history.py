@@ -63,7 +63,7 @@ async def _chain(store: Store, id: str) -> History:
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    for response, given, extra in links:  # it ends where an earlier one was deleted: what is left is told
+    for response, given, extra in links:  # it ends where an earlier one was deleted: what is left is returned
         if response["status"] in UNFINISHED:  # another daemon of this store runs it
             raise _not_ready(response["id"])
         parts.append(given + woven(response["output"], extra.get("hidden", [])))
@@ -89,7 +89,7 @@ async def references(items: list[Item], history: list[Item], store: Store) -> li
     if not any(item.get("type") == "item_reference" for item in items):
         return list(items)
     known = {item["id"]: item for item in [*history, *items] if item.get("type") != "item_reference" and "id" in item}
-    told = {item["id"] for item in history if "id" in item}
+    known_ids = {item["id"] for item in history if "id" in item}
     resolved: list[Item] = []
     for index, item in enumerate(items):
         if item.get("type") != "item_reference":
@@ -98,8 +98,8 @@ async def references(items: list[Item], history: list[Item], store: Store) -> li
         found = known.get(item["id"]) or await _search(store, item["id"])
         if found is None:
             raise NotFound(f"Item with id {item['id'][:100]!r} not found.", param=f"input[{index}].id")
-        if item["id"] not in told:
-            told.add(item["id"])
+        if item["id"] not in known_ids:
+            known_ids.add(item["id"])
             resolved.append(found)
     return resolved
 

@@ -1,4 +1,4 @@
-"""Ends of runs that the store would not take: told from memory, and stored as soon as it takes them.
+"""Ends of runs that the store would not take: answered from memory, and stored as soon as it takes them.
 
 A full disk or a locked database must not leave a response running for ever. What is still here when the daemon dies is
 marked failed at its next start, like every run that it interrupted.

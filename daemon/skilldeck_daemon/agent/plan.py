@@ -153,7 +153,7 @@ class Plan:
             sampling=self.sampling,
             max_tokens=max_tokens,
             stop=request.stop,
-            tells_stop=request.tells_stop,
+            reports_stop=request.reports_stop,
             logprobs=request.top_logprobs if request.logprobs else None,
             reasoning_effort=request.effort,
             cache_key=self.cache_key,
@@ -336,8 +336,8 @@ def render(
 ) -> list[Message]:
     """Items as the messages a model reads, opened by the one system message."""
     instructions, rest = split_system(unfold(items))
-    told = to_messages(rest, raw, files, decided, skills, context)
-    messages = system_message([system, *instructions], around, context) + told
+    messages = system_message([system, *instructions], around, context)
+    messages += to_messages(rest, raw, files, decided, skills, context)
     return messages if preload is None else preload.opened(messages, around)
 
 
@@ -350,7 +350,7 @@ async def _check(plan: Plan, chat: ChatRequest) -> tuple[str, ...]:
     """Ask the model whether it can honour the request, before it is acknowledged; whose schemas it holds in part."""
     # The model counts the functions it is given, of which a tool of the request may be several.
     places = [index for index, tool in enumerate(plan.tools) for _function in tool.declare()]
-    with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").told():
+    with Names(tool=lambda index, rest: f"tools[{places[index]}].{rest}").renamed():
         loosened = await plan.model.validate(chat)
     context = plan.model.info.context
     # A token is at least a byte, so only what has more bytes than the context has tokens needs to be counted.

@@ -12,7 +12,7 @@ The paths in the instructions are written out. They take at most `SHARE` of the 
 named by its path. Each skill is put once into a conversation, where it was first meant, so that a history renders the
 same every time.
 
-A message that brings a file to one such skill with commands, or tells to use it by its name, asks for a run. A small
+A message that brings a file to one such skill with commands, or asks to use it by its name, asks for a run. A small
 model (`bare`) then begins inside its block of commands (`skill_commands.py`). It reads of the file only where it lies:
 with an invoice's text before it, a model of 0.5 G parameters filled the block with the invoice's last lines. And it
 reads last that it is to run the command: that alone took the same model from 4 to 13 right commands of 17. Where a
@@ -164,10 +164,10 @@ class Preload:
             return "", ""
         about = next(about for name, about in around.skills if name == meant[0])
         name = re.escape(meant[0])
-        told = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
+        named = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
         described = f"{meant[0]} {about}"
         like = _says(said, meant[0]) or stems(content_words(content)) & stems(described)
-        if not (told and not _QUESTION.match(said)) and not (mark and like):
+        if not (named and not _QUESTION.match(said)) and not (mark and like):
             return "", ""
         return meant[0], described
 

@@ -1,4 +1,4 @@
-"""What the model is told: items and files as chat messages.
+"""What the model reads: items and files as chat messages.
 
 One rendering for everything: a run's own rounds, stored histories and items a client sends back all become messages
 here, so a history renders the same every time and only its new end has to be computed again.
@@ -79,7 +79,7 @@ def system_message(instructions: Iterable[str], around: Surroundings, context: i
 
 
 def unfold(items: Sequence[Item]) -> list[Item]:
-    """What is told of a history: the newest compaction as the messages it stands for, and all after it.
+    """What is rendered of a history: the newest compaction as the messages it stands for, and all after it.
 
     Raises:
         BadRequest: it was made by another daemon, or the key it was sealed with is gone.
@@ -95,12 +95,12 @@ def unfold(items: Sequence[Item]) -> list[Item]:
             "Begin a new conversation.",
             param="input",
         ) from None
-    told = [*content["messages"], {"role": "user", "content": f"{SUMMARY}\n{content['summary']}"}]
-    messages = [
+    messages = [*content["messages"], {"role": "user", "content": f"{SUMMARY}\n{content['summary']}"}]
+    rendered = [
         {"type": "message", "role": message["role"], "content": [{"type": "input_text", "text": message["content"]}]}
-        for message in told
+        for message in messages
     ]
-    return [*messages, *items[places[-1] + 1 :]]
+    return [*rendered, *items[places[-1] + 1 :]]
 
 
 def split_system(items: Sequence[Item]) -> tuple[list[str], list[Item]]:
@@ -126,14 +126,14 @@ def to_messages(
 ) -> list[Message]:
     """Items as chat messages.
 
-    The output of a call is told behind its call, wherever it stands among the items: templates and servers know no
+    The output of a call is rendered behind its call, wherever it stands among the items: templates and servers know no
     other place for it. An output whose call is not there (it was deleted) is left out.
 
     Args:
         raw: each call's arguments as the model wrote them, by call id; others are written out anew.
         files: the files of the items.
         decided: what approval requests among the items came to in this run, see `decisions`.
-        skills: the skills whose instructions are told with their paths written out.
+        skills: the skills whose instructions are rendered with their paths written out.
         context: of the model, a share of which an output may take; 0: not known.
     """
     items = list(items)

@@ -65,7 +65,7 @@ class ResponseRequest:
     logit_bias: dict[int, float] = field(default_factory=dict)
     dry: dict[str, Any] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
-    tells_stop: bool = False  # whether the answer says which of them ended it
+    reports_stop: bool = False  # whether the answer says which of them ended it
     truncation: str = "disabled"
     compacts: bool = False  # whether a conversation beyond `compact_threshold` (tokens; None: most of the context) is
     compact_threshold: int | None = None

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
-from skilldeck_daemon.agent.grounded import asked_again, told
+from skilldeck_daemon.agent.grounded import asked_again, places_of
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message
 from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
@@ -124,7 +124,7 @@ class Run:
     @property
     def items(self) -> list[Item]:
         """The whole conversation including this run's output."""
-        return self._plan.items + self.output.told
+        return self._plan.items + self.output.for_model
 
     @property
     def new_items(self) -> list[Item]:
@@ -231,11 +231,11 @@ class Run:
             room = self._room()
             if room is not None and room <= 0:
                 return self._stop_at("max_output_tokens")
-            messages = plan.continued(base, self.output.told, self.output.raw) + doubted
+            messages = plan.continued(base, self.output.for_model, self.output.raw) + doubted
             if again:
                 messages = asked_differently(messages)
             if compacted:
-                messages = base = plan.messages(self.output.told, self.output.raw, decided)
+                messages = base = plan.messages(self.output.for_model, self.output.raw, decided)
             choice = self._tool_choice(last=number == MAX_ROUNDS - 1)
             if number == 0 and choice != "none":
                 plan.context.begin_container()
@@ -243,7 +243,7 @@ class Run:
                 if self.request.compact_pauses:
                     return "completed"
                 compacted = True
-                messages = base = plan.messages(self.output.told, self.output.raw, decided)
+                messages = base = plan.messages(self.output.for_model, self.output.raw, decided)
             first = len(self.output.items)
             turn, base = await self._turn(base, messages, choice, room)
             again = turn.finished.looped and may_retry(self.output.items[first:], plan.tools)
@@ -266,7 +266,7 @@ class Run:
                     await self._execute(call)
             if not any(call.hosted for call in turn.calls) or any(not call.hosted for call in turn.calls):
                 read = messages[: len(messages) - len(doubted)]
-                places = [] if turn.calls or plan.verify == "off" else told(self.output.items, read)
+                places = [] if turn.calls or plan.verify == "off" else places_of(self.output.items, read)
                 if places and plan.verify == "retry" and not doubted:
                     doubted = [asked_again(places)]
                     continue
@@ -286,12 +286,12 @@ class Run:
         # One beyond the context would never be reached: the prompt would be refused first.
         limits = (self.request.compact_threshold, int((plan.model.info.context or 0) * COMPACT_AT))
         threshold = min((limit for limit in limits if limit), default=0)
-        chat = plan.chat(messages, tool_choice=choice, max_tokens=self._room(), output=self.output.told)
+        chat = plan.chat(messages, tool_choice=choice, max_tokens=self._room(), output=self.output.for_model)
         if not threshold or text_bytes(chat) < threshold or (await plan.model.measure(chat))[0] < threshold:
             return False
         summary, usage = await summarise(plan, messages)
         self.usage = add_usage(self.usage, usage)
-        item = compaction_item([*plan.items, *self.output.told], summary)
+        item = compaction_item([*plan.items, *self.output.for_model], summary)
         self.output.done(self.output.add(item))
         return True
 
@@ -302,7 +302,7 @@ class Run:
         what was before gives way."""
         auto = self.request.truncation == "auto"
         while True:
-            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.told)
+            chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.for_model)
             if auto and await tight(self._plan.model, chat) and (shorter := shorter_history(base)) is not None:
                 messages, base = shorter + messages[len(base) :], shorter
                 self._tell(shortened=True)

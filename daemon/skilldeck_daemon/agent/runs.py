@@ -110,13 +110,13 @@ class Runs:
         """Store what live runs have so far: whoever kills the daemon loses seconds of them, not all that they did."""
         began = time.monotonic()
         for run in sorted(self._live.values(), key=lambda run: self._kept.get(run.id, (0, 0.0))[1]):
-            now, told = time.monotonic(), len(run.log.events)
+            now, count = time.monotonic(), len(run.log.events)
             if now - began > KEEP_BUDGET:
                 return  # those kept longest ago came first
-            if run.request.store and not run.abandoned and told > self._kept.get(run.id, (0, 0.0))[0]:
+            if run.request.store and not run.abandoned and count > self._kept.get(run.id, (0, 0.0))[0]:
                 await self._store.responses.update(run.partial, self._instance)
                 if run.id in self._live:
-                    self._kept[run.id] = (told, now)
+                    self._kept[run.id] = (count, now)
 
     async def settle(self) -> None:
         """Store the ends that the store refused."""
@@ -228,7 +228,7 @@ class Runs:
             )
         return run
 
-    # -- what runs tell
+    # -- what runs publish
 
     async def _save(self, run: Run) -> None:
         if run.request.store and not run.abandoned:
@@ -236,7 +236,7 @@ class Runs:
         self._publish(run)
 
     async def _ended(self, run: Run, event: Event) -> None:
-        """Store a run's end; its terminal event is told when this returns."""
+        """Store a run's end; its terminal event is published when this returns."""
         request = run.request
         try:
             turn: Items = []
@@ -260,7 +260,7 @@ class Runs:
                         self._unsettled.keep(end)
                     raise
                 if not taken and self._claims.shared:
-                    run.abandoned = True  # another daemon has it, and tells its end
+                    run.abandoned = True  # another daemon has it, and publishes its end
             elif request.conversation and not run.abandoned:
                 await self._store.conversations.add_items(request.conversation, turn)
         finally:

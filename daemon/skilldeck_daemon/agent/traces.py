@@ -111,10 +111,12 @@ def write(tracer: Tracer, account: Account) -> None:
             elif entry["finish"] not in ("cancelled", "error"):
                 written = max(begun, entry["end"] - entry["decode_s"])
                 read = max(begun, written - entry["prefill_s"])
-                told = {"gen_ai.usage.input_tokens": entry["input_tokens"], **_cached(entry["cached_tokens"])}
-                tracer.start_span("prefill", under(round), attributes=told, start_time=_ns(read)).end(_ns(written))
-                told = {"gen_ai.usage.output_tokens": entry["output_tokens"]}
-                span = tracer.start_span("decode", under(round), attributes=told, start_time=_ns(written))
+                attributes = {"gen_ai.usage.input_tokens": entry["input_tokens"], **_cached(entry["cached_tokens"])}
+                tracer.start_span("prefill", under(round), attributes=attributes, start_time=_ns(read)).end(
+                    _ns(written)
+                )
+                attributes = {"gen_ai.usage.output_tokens": entry["output_tokens"]}
+                span = tracer.start_span("decode", under(round), attributes=attributes, start_time=_ns(written))
                 span.end(_ns(entry["end"]))
         round.end(_ns(ended))
     run.end(_ns(account.ended))
@@ -138,7 +140,7 @@ def _cached(tokens: int) -> Attributes:
 
 
 def _of_run(account: Account) -> Attributes:
-    told: Attributes = {
+    attributes: Attributes = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": NAME,
         "gen_ai.agent.name": NAME,
@@ -153,12 +155,12 @@ def _of_run(account: Account) -> Attributes:
         "skilldeck.run.rounds": len(account.rounds),
     }
     if account.container_id:
-        told["skilldeck.container.id"] = account.container_id
+        attributes["skilldeck.container.id"] = account.container_id
     if account.skills:
-        told["skilldeck.skills"] = [f"{name}@{version}" for name, version in account.skills]
+        attributes["skilldeck.skills"] = [f"{name}@{version}" for name, version in account.skills]
     if account.error is not None:
-        told["error.type"] = account.error
-    return told
+        attributes["error.type"] = account.error
+    return attributes
 
 
 def _of_round(account: Account, number: int, turn: Entry) -> Attributes:
@@ -175,16 +177,18 @@ def _of_round(account: Account, number: int, turn: Entry) -> Attributes:
 
 
 def _of_call(entry: Entry) -> Attributes:
-    told: Attributes = {
+    attributes: Attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": entry["tool"],
         "gen_ai.tool.call.id": entry["call_id"],
         "skilldeck.tool.outcome": entry["outcome"],
     }
     if "asked_s" in entry:
-        told["skilldeck.approval.wait_seconds"] = entry["asked_s"]
+        attributes["skilldeck.approval.wait_seconds"] = entry["asked_s"]
     if "exit_codes" in entry:
-        told["skilldeck.shell.exit_codes"] = [TIMEOUT_CODE if code is None else code for code in entry["exit_codes"]]
+        attributes["skilldeck.shell.exit_codes"] = [
+            TIMEOUT_CODE if code is None else code for code in entry["exit_codes"]
+        ]
     if entry["outcome"] in FAULTS:
-        told["error.type"] = entry["outcome"]
-    return told
+        attributes["error.type"] = entry["outcome"]
+    return attributes

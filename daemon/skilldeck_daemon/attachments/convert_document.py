@@ -55,7 +55,7 @@ UNKNOWN = "The file is an archive, not a document."
 
 
 class NoText(Exception):
-    """There is no text; the message is the sentence to tell."""
+    """There is no text; the message is the sentence to show."""
 
 
 class Impatient(BaseException):

@@ -243,13 +243,13 @@ async def _outcome(container: Container, result: CommandResult) -> tuple[Convert
         return Converted(note=convert_document.TOO_LARGE), False
     try:
         content = await container.read("/mnt/data/result.json", _RESULT_BYTES)
-        told = await asyncio.to_thread(json.loads, content)
-        text, note, fault = told.get("text"), told.get("note"), told.get("fault")
+        converted = await asyncio.to_thread(json.loads, content)
+        text, note, fault = converted.get("text"), converted.get("note"), converted.get("fault")
     except (SkilldeckError, ValueError, AttributeError, RecursionError):
         log.warning("a conversion ended with exit code %s: %s", result.exit_code, result.stderr[-500:])
         return Converted(note=convert_document.DAMAGED), False
     if isinstance(text, str):
-        return Converted(_plain(text[: convert_document.TEXT_CHARS]), told.get("cut") is True), True
+        return Converted(_plain(text[: convert_document.TEXT_CHARS]), converted.get("cut") is True), True
     if isinstance(note, str):
         return Converted(note=_plain(note[:300])), True
     log.error("documents cannot be converted: %s", fault)

@@ -176,7 +176,7 @@ def _sent(part: dict[str, Any], param: str) -> Attachment:
 
 
 async def describe(key: str, name: str, source: Path | bytes, size: int, media_type: str, sha256: str) -> Attachment:
-    """A file as the model is told of it; the text of a document is not there yet."""
+    """A file as the model reads of it; the text of a document is not there yet."""
     return await asyncio.to_thread(_described, key, name, source, size, media_type, sha256)
 
 

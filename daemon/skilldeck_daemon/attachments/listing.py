@@ -1,4 +1,4 @@
-"""The files that messages bring, as the model is told of them: named apart, and previewed within a budget.
+"""The files that messages bring, as the model reads of them: named apart, and previewed within a budget.
 
 Base64 never reaches the prompt: text and documents show the beginning of their text, others only what they are. Every
 file is also put into the run's container under its own name, when there is one. The order of items decides names and

@@ -39,7 +39,7 @@ def encoding_of(head: bytes, more: bool) -> str | None:
         return None
     if _decodes(head, "utf-8", more):
         return "utf-8"
-    # Every byte means something in Windows-1252, so only what is never there tells it from noise.
+    # Every byte means something in Windows-1252, so only what is never there sets it apart from noise.
     return None if _NOT_1252.intersection(head) else "windows-1252"
 
 

@@ -95,7 +95,7 @@ def read(root: Path, path: str, max_bytes: int) -> bytes:
     """The content of a regular file of at most `max_bytes`. Raises `ArtifactNotFound`, `ArtifactTooLarge`."""
     file, size = open_file(root, path)
     with file:
-        # The file may grow between fstat and read: one byte more tells.
+        # The file may grow between fstat and read: one byte more shows it.
         data = file.read(max_bytes + 1) if size <= max_bytes else b""
     if size > max_bytes or len(data) > max_bytes:
         raise ArtifactTooLarge(

@@ -50,7 +50,7 @@ def version(executable: str) -> tuple[int, ...]:
         raise SandboxUnavailable(f"{executable} cannot be run: {error}.", OPT_OUT) from error
     found = re.search(r"(\d+(?:\.\d+)+)", run.stdout)
     if found is None:
-        raise SandboxUnavailable(f"{executable} does not tell its version: {run.stderr.strip()}", OPT_OUT)
+        raise SandboxUnavailable(f"{executable} does not say its version: {run.stderr.strip()}", OPT_OUT)
     return tuple(int(part) for part in found[1].split("."))
 
 

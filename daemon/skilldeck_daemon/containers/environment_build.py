@@ -47,7 +47,7 @@ _SETTINGS = {
     "NPM_CONFIG_CACHE": f"{WORKDIR}/cache/npm",
 }
 
-Tell = Callable[[str], None]
+OnLine = Callable[[str], None]
 
 
 class BuildFailed(SkilldeckError):
@@ -158,11 +158,11 @@ class EnvironmentBuilder:
         """What Python programs can import of it. Blocks: it lists a folder."""
         return frozenset(names_in(self._place() / digest / PYTHON)) - {"bin", "__pycache__"}
 
-    async def build(self, digest: str, wanted: Wanted, tell: Tell) -> Path:
+    async def build(self, digest: str, wanted: Wanted, on_line: OnLine) -> Path:
         """Make it, unless it is there; returns where it lies.
 
         Args:
-            tell: called with each line that uv and npm write.
+            on_line: called with each line that uv and npm write.
         Raises: `BuildFailed` with the whole log.
         """
         there = self.path(digest)
@@ -174,7 +174,7 @@ class EnvironmentBuilder:
 
         def heard(line: str) -> None:
             log.append(line)
-            tell(line)
+            on_line(line)
 
         started = time.monotonic()
         tools = await asyncio.to_thread(self._tools)
@@ -201,7 +201,7 @@ class EnvironmentBuilder:
         finally:
             await asyncio.shield(self._containers.delete(id))
 
-    async def _run(self, execute: Callable[..., Awaitable[Any]], command: str, heard: Tell, log: list[str]) -> None:
+    async def _run(self, execute: Callable[..., Awaitable[Any]], command: str, heard: OnLine, log: list[str]) -> None:
         rest = ""
 
         def output(piece: Any) -> None:

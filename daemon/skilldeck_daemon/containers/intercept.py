@@ -4,7 +4,7 @@ For a domain with secrets, and for no other, the proxy ends the container's TLS 
 authority that is made for this process, kept in memory and trusted in its containers alone; towards the domain it
 speaks TLS as any client, checked against what the host trusts. Each connection carries one request. A placeholder in
 its address or headers, also inside Basic authorization, becomes the value; in the answer the value becomes asterisks,
-so that a server which repeats what it was sent tells the container nothing. Bodies are left as they are, and plain
+so that a server which repeats what it was sent shows the container nothing. Bodies are left as they are, and plain
 HTTP carries no secret. Values are in memory and in what goes out: in no log, event or record.
 """
 
@@ -141,8 +141,8 @@ class Keeper:
         scheme, _, packed = value.strip().partition(" ")
         if scheme.lower() == "basic":
             with contextlib.suppress(binascii.Error, ValueError):
-                told = self._put(base64.b64decode(packed.strip(), validate=True).decode())
-                return f"{name}{colon} {scheme} {base64.b64encode(told.encode()).decode()}"
+                changed = self._put(base64.b64decode(packed.strip(), validate=True).decode())
+                return f"{name}{colon} {scheme} {base64.b64encode(changed.encode()).decode()}"
         return name + colon + self._put(value)
 
     def _put(self, text: str) -> str:

@@ -40,7 +40,7 @@ class CellResult:
     """How one cell ended.
 
     `text` is all it wrote, at most the call's `max_output_length` characters (head, omission marker, tail), with notes
-    in brackets as its last lines. `ok` is false after an exception. `figures` are absolute paths inside. `lost` tells
+    in brackets as its last lines. `ok` is false after an exception. `figures` are absolute paths inside. `lost` says
     that the interpreter ended with the cell.
     """
 
@@ -224,7 +224,7 @@ class Interpreter:
                 raise BrokenPipeError
             socket.send_fds(self._sock, [b"cell %d" % self._cells], [source, pipe])
         except OSError:
-            self._answer.set_result(None)  # it is gone: told like any other death
+            self._answer.set_result(None)  # it is gone: reported like any other death
         finally:
             os.close(source)
 

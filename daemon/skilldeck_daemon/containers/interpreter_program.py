@@ -91,13 +91,13 @@ class Cells:
         except BaseException as error:
             self.running = False
             ok = False
-            self.tell(error)
+            self.print_traceback(error)
         figures: list[str] = []
         if os.getpid() == self.pid and "matplotlib.pyplot" in sys.modules:
             try:
                 self.save_figures(sys.modules["matplotlib.pyplot"], figures)
             except Exception as error:
-                self.tell(error)
+                self.print_traceback(error)
         return {"ok": ok, "figures": figures}
 
     def execute(self, name: str, source: str) -> None:
@@ -134,16 +134,16 @@ class Cells:
                 raise
         return value
 
-    def tell(self, error: BaseException) -> None:
+    def print_traceback(self, error: BaseException) -> None:
         """The traceback from the cell on; the frames that lead there are not the reader's."""
         try:
             if isinstance(error, KeyboardInterrupt) and os.getpid() != self.pid:
                 return  # the interrupted cell's own traceback says it
-            told = traceback.TracebackException.from_exception(error)
-            names = [frame.filename for frame in told.stack]
+            trace = traceback.TracebackException.from_exception(error)
+            names = [frame.filename for frame in trace.stack]
             first = next((at for at, name in enumerate(names) if name.startswith("<cell ")), len(names))
-            told.stack[:] = [frame for frame in told.stack[first:] if frame.filename != __file__]
-            text = "".join(told.format())
+            trace.stack[:] = [frame for frame in trace.stack[first:] if frame.filename != __file__]
+            text = "".join(trace.format())
         except BaseException:
             text = f"{type(error).__name__} (its traceback could not be written)\n"
         try:

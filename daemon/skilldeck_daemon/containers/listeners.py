@@ -1,6 +1,6 @@
-"""The two listeners of a call: told in order from one task, so that a slow one never holds up a time limit.
+"""The two listeners of a call: called in order from one task, so that a slow one never holds up a time limit.
 
-A slow listener slows the command down: above a backlog its pipes are not read. Nothing it is told is ever lost.
+A slow listener slows the command down: above a backlog its pipes are not read. Nothing it is given is ever lost.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def proportional_memory(pid: int) -> int:
 
 
 def started(pid: int) -> int:
-    """When the process started, in clock ticks since boot: tells a pid from its later reuse. 0 when it is gone."""
+    """When the process started, in clock ticks since boot: sets a pid apart from its later reuse. 0 when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", 0) as file:
             return int(file.read().rpartition(b")")[2].split()[19])
@@ -85,7 +85,7 @@ def started(pid: int) -> int:
 
 
 def machine_memory(field: str) -> int:
-    """Bytes that /proc/meminfo tells under this name."""
+    """Bytes that /proc/meminfo has under this name."""
     with open("/proc/meminfo", "rb", 0) as file:
         for line in file.read().splitlines():
             if line.startswith(field.encode() + b":"):

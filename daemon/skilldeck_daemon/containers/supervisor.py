@@ -220,7 +220,7 @@ class Supervisor:
         else:
             job = self.numbers.get(int(words[1]))
             if words[0] == b"mark":
-                self.reap()  # a death that happened before this question is told before its answer
+                self.reap()  # a death that happened before this question is reported before its answer
                 if job is not None:
                     job.before = {pid: entry[1] for pid, entry in processes().items() if pid != job.pid}
                 self.say(f"marked {int(words[1])}")

@@ -264,8 +264,8 @@ class ChatRequest:
     an engine keeps (prefixes, remembered answers).
     continues: whether the last message, the assistant's and without calls, is the beginning of the answer.
     template: further variables for the model's chat template.
-    tells_stop: whether `ChatFinished` has to name the stop string that ended the answer, even at the price of an exact
-    usage where the model is served elsewhere.
+    reports_stop: whether `ChatFinished` has to name the stop string that ended the answer, even at the price of an
+    exact usage where the model is served elsewhere.
     response_format: None, {"type": "json_object"} or {"type": "json_schema", "name", "schema", "strict"}.
     spent: filled while the turn goes on.
     made: kept by the model, so that what it has validated and measured is not validated and rendered once more when it
@@ -292,7 +292,7 @@ class ChatRequest:
     answered: tuple[str, ...] = ()
     continues: bool = False
     template: Mapping[str, Any] = field(default_factory=dict)
-    tells_stop: bool = False
+    reports_stop: bool = False
     spent: Spent = field(default_factory=Spent, compare=False, repr=False)
     made: Made = field(default_factory=Made, init=False, compare=False, repr=False)
 
@@ -370,7 +370,7 @@ class ChatFinished:
     """The terminal event. reason: stop, length, tool_calls, cancelled, error (then `error` is set).
 
     `stop_sequence` is the stop string that ended the text, None when none did; where the model is served elsewhere it
-    is sure only for a request with `tells_stop`.
+    is sure only for a request with `reports_stop`.
     `looped`: the turn was ended (as length) because it only repeated itself.
     """
 

@@ -224,7 +224,7 @@ class ModelHub:
         over = False
 
         def report(fraction: float, stage: str) -> None:
-            if over:  # an engine that died and loads again: `status` tells its trouble until it is back
+            if over:  # an engine that died and loads again: `status` shows its trouble until it is back
                 return
             self._loading = now = HubStatus("loading", served, fraction, stage)
             if progress is not None:
@@ -345,7 +345,7 @@ class ModelHub:
         if source.path == registry.tiny_file():
             options = {**registry.TINY_OPTIONS, **options}
         if isinstance(options.get("draft_model"), str) and options["draft_model"]:
-            # A hub id, as the model itself may be; what is no model at all is told before the large one is read.
+            # A hub id, as the model itself may be; what is no model at all is refused before the large one is read.
             try:
                 draft = await asyncio.to_thread(
                     registry.resolve_model, options["draft_model"], _part(report, 0.5, 0.5), self._models

@@ -1,4 +1,4 @@
-"""The output of a response while it is being written: its items in the order they began, and the events that tell.
+"""The output of a response while it is being written: its items in the order they began, and their events.
 
 Every item goes through `Output.add` … `Output.done`, so that what is streamed, what is stored and what the terminal
 event holds cannot differ. Events hold copies: a reader never sees an item change under its hands.
@@ -53,16 +53,16 @@ class Output:
         self.log.append("response.output_item.done", output_index=index, item=copy.deepcopy(item))
 
     def hide(self, item: Item) -> None:
-        """Add an item that only the model is told of."""
+        """Add an item that only the model reads."""
         self.hidden.append((len(self.items), item))
 
     @property
-    def told(self) -> list[Item]:
-        """The items as the model is told of them."""
+    def for_model(self) -> list[Item]:
+        """The items as the model reads them, hidden ones among them."""
         return [item for item in woven(self.items, self.hidden) if not any(item is gone for gone in self._forgotten)]
 
     def forget(self, first: int) -> None:
-        """The items from `first` on are not told to the model: they would lead it astray."""
+        """The items from `first` on are kept from the model: they would lead it astray."""
         self._forgotten += self.items[first:]
 
     def abandon(self) -> None:
@@ -115,7 +115,7 @@ class TextWriter:
         return "".join(self._pieces)
 
     def close(self, annotations: list[dict[str, Any]] | None = None, status: str = "completed") -> None:
-        """End the message; citations are told before the text is done."""
+        """End the message; citations are published before the text is done."""
         text = self.so_far
         for number, annotation in enumerate(annotations or []):
             self._output.emit(

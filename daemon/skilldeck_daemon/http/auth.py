@@ -7,7 +7,7 @@
 - A web page of another origin may not call (it could run commands with a plain form post); configured origins may,
   and get CORS headers.
 - Of several keys none has more than its share under way (`agent/admission.py`).
-- A body's size is checked before it is read, and while it is read when the client does not tell its length.
+- A body's size is checked before it is read, and while it is read when the client does not say its length.
 - The key that let a request in keeps its cached prompts apart from those of others (`wire/caller.py`).
 - A `traceparent` makes the runs of the request part of the client's trace.
 - Every answer carries x-request-id, openai-version and openai-processing-ms.
@@ -70,33 +70,33 @@ class Gate:
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         allowed = origin is not None and ("*" in self._origins or origin in self._origins)
-        tell = _Teller(send, origin if allowed else None)
+        answer = _Answer(send, origin if allowed else None)
         try:
             self._check_origin(headers, origin, allowed)
             if scope["type"] == "http" and scope["method"] == "OPTIONS" and allowed:
-                return await _preflight(headers)(scope, receive, tell)
+                return await _preflight(headers)(scope, receive, answer)
             self._check_host(headers)
             caller = self._check_key(headers, scope["path"])
             CALLER.set(caller)
             limit = self._limit(headers)
             self._check_length(headers, limit)
         except SkilldeckError as error:
-            return await _refuse(error, scope, receive, tell)
+            return await _refuse(error, scope, receive, answer)
         PARENT.set(headers.get("traceparent", ""))
         CLIENT.set(client_of(headers.get("user-agent", "")))
         if scope["type"] == "http":
             try:
                 with self._admission.request(caller) as held:
                     memory = limit == self._body_limit  # forms go to the disk as they come
-                    await self._app(scope, _Counted(receive, limit, held.take if memory else None), tell)
+                    await self._app(scope, _Counted(receive, limit, held.take if memory else None), answer)
             except Busy as error:
-                if tell.told:
+                if answer.begun:
                     raise
-                await _refuse(error, scope, receive, tell)
+                await _refuse(error, scope, receive, answer)
             except asyncio.CancelledError:
                 # The daemon stops and has waited long enough for this request. Of a 503 clients know to try again.
-                if not tell.told:
-                    await _refuse(Unavailable("The daemon is shutting down."), scope, receive, tell)
+                if not answer.begun:
+                    await _refuse(Unavailable("The daemon is shutting down."), scope, receive, answer)
         else:
             await self._app(scope, receive, send)
 
@@ -129,7 +129,7 @@ class Gate:
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("You didn't provide an API key.", "Send it as 'Authorization: Bearer KEY'.")
         given = _digest(key.strip())
-        # All are compared, equal or not, so that time tells nothing.
+        # All are compared, equal or not, so that time shows nothing.
         if not sum(hmac.compare_digest(given, known) for known in self._keys):
             raise Unauthorized("Incorrect API key provided.", "Use one of the keys the daemon was started with.")
         return self._callers[given]
@@ -151,7 +151,7 @@ class _Counted:
     def __init__(self, receive: Receive, limit: int, take: Callable[[int], None] | None = None) -> None:
         self._receive = receive
         self._limit = limit
-        self._take = take  # told of each piece that stays in memory; may refuse it
+        self._take = take  # called with each piece that stays in memory; may refuse it
         self._seen = 0
         self._whole = False
 
@@ -174,18 +174,18 @@ class _Counted:
         return message
 
 
-class _Teller:
+class _Answer:
     """`send`, adding the headers every answer carries."""
 
     def __init__(self, send: Send, origin: str | None) -> None:
         self._send = send
         self._origin = origin
         self._begun = time.monotonic()
-        self.told = False  # the answer has begun
+        self.begun = False  # the answer has begun
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.told = True
+            self.begun = True
             headers = MutableHeaders(scope=message)
             headers.setdefault("x-request-id", f"req_{secrets.token_hex(16)}")
             headers["openai-version"] = API_VERSION

@@ -39,7 +39,7 @@ ENGINE = (
 def router(services: Services) -> Routes:
     """The route; it stands at the root, not under /v1."""
     api = Routes()
-    # Series that tell when a counter began would double the text.
+    # Series that say when a counter began would double the text.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     fixed = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=fixed)
@@ -49,14 +49,14 @@ def router(services: Services) -> Routes:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Now(services, await services.store.counts()))
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        told = _Joined(services.metrics.registry, registry, fixed)
-        return Response(encode(told), headers={"content-type": media_type})
+        joined = _Joined(services.metrics.registry, registry, fixed)
+        return Response(encode(joined), headers={"content-type": media_type})
 
     return api
 
 
 class _Joined(CollectorRegistry):
-    """Several registries told as one."""
+    """Several registries as one."""
 
     def __init__(self, *registries: CollectorRegistry) -> None:
         super().__init__(auto_describe=False)

@@ -27,7 +27,7 @@ class Notes:
     def of(cls, run: Run, *, ignored: Iterable[str] = (), model: str = "") -> Notes:
         return cls(run.left_out, run.loosened, tuple(ignored), model)
 
-    def told(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
         """What there is to say, by name."""
         said = {
             "left-out": ", ".join(dict.fromkeys(self.left_out)),
@@ -39,7 +39,7 @@ class Notes:
 
     def put(self, response: Response) -> None:
         """Add them to the response's headers."""
-        for name, text in self.told().items():
+        for name, text in self.headers().items():
             response.headers[PREFIX + name] = _ascii(text)[:LONGEST]
 
 

@@ -152,10 +152,10 @@ class Approvals:
         session: str,
         skills: Mapping[str, dict[str, str]] | None = None,
     ) -> str | None:
-        """None when the commands may run, else what the model is told. Waits for a person when it must ask.
+        """None when the commands may run, else what the model reads. Waits for a person when it must ask.
 
         Args:
-            skills: the mounted skills by their name there: {skill_id, version, path}, where `path` tells the content.
+            skills: the mounted skills by their name there: {skill_id, version, path}, where `path` names the content.
         """
         skills = skills or {}
         policy = strictest(self.permission, permission)
@@ -265,8 +265,8 @@ class Approvals:
                     known.append((rule["prefix"], rule["skills"]))
                     await self._store.rules.add(rule)
         if not pending.answer.done():
-            told = f"Permission denied by the user: {message.strip()}" if message.strip() else DENIED
-            pending.answer.set_result(None if approved else told)
+            refusal = f"Permission denied by the user: {message.strip()}" if message.strip() else DENIED
+            pending.answer.set_result(None if approved else refusal)
         return {**pending.object, "status": "approved" if approved else "denied"}
 
     async def rules(self) -> Objects:

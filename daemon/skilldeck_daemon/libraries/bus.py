@@ -2,8 +2,8 @@
 
 Contract: `publish` never blocks and never fails. A subscriber sees the newest state of every object that changed
 after it subscribed; intermediate states of one object are merged while it does not read. One that falls
-`CAPACITY` objects behind is told so (`SubscriberBehind`) and starts over with a snapshot. Nothing is kept for those who
-are not subscribed.
+`CAPACITY` objects behind gets an error (`SubscriberBehind`) and starts over with a snapshot. Nothing is kept for those
+who are not subscribed.
 """
 
 from __future__ import annotations

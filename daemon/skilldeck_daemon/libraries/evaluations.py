@@ -2,8 +2,8 @@
 
 An evaluation is one matrix: tests of a skill, on models, with versions of the skill. A trial is one try of one test in
 one of its cells. The client runs them (it has the skill's folder) and writes here what came out; the daemon keeps it,
-tells subscribers (topics `evaluation` and `trial`) and finds what was asked before by its key. What else stands in
-the two objects is the client's (docs/evals.md).
+publishes it (topics `evaluation` and `trial`) and finds what was asked before by its key. What else stands in the two
+objects is the client's (docs/evals.md).
 """
 
 from __future__ import annotations

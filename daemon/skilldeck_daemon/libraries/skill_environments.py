@@ -39,7 +39,7 @@ AGAIN_SECONDS = 600
 """How long a build that failed is left alone."""
 KEPT_SECONDS = 86_400
 """How long one that no version needs stays: skills on disk and in requests are no versions."""
-TOLD_SECONDS = 0.5
+SHOWN_SECONDS = 0.5
 """Between two words of how a build goes."""
 TOLD_LINES = 40
 """The last of a build's log that are told."""
@@ -258,7 +258,7 @@ class SkillEnvironments:
             work.status, work.detail = "building", "waiting"
             tell()
             async with self._one:
-                await self._builder.build(digest, work.wanted, _Teller(work, tell))
+                await self._builder.build(digest, work.wanted, _Log(work, tell))
             work.status, work.detail = "ready", ""
         except BuildFailed as error:
             work.status, work.detail = "failed", placed(error.title, work.needs)
@@ -306,21 +306,21 @@ class SkillEnvironments:
         return gone
 
 
-class _Teller:
+class _Log:
     """Takes the lines of a build; says so now and then."""
 
     def __init__(self, work: _Work, tell: Callable[[], None]) -> None:
         self._work = work
         self._tell = tell
-        self._told = 0.0
+        self._shown = 0.0
 
     def __call__(self, line: str) -> None:
         self._work.log.append(line)
         self._work.lines += 1
         del self._work.log[:-2000]
         self._work.detail = line.strip()[:200]
-        if time.monotonic() - self._told >= TOLD_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._shown >= SHOWN_SECONDS:
+            self._shown = time.monotonic()
             self._tell()
 
 

@@ -208,7 +208,7 @@ class SkillLibrary:
     def _environment_changed(self, digest: str) -> None:
         """Tell of the skills that are shown with it."""
 
-        async def tell() -> None:
+        async def publish() -> None:
             for skill_id in list(self._awaiting.get(digest, ())):
                 row = await self._store.skills.get(skill_id)
                 if row is None:
@@ -216,7 +216,7 @@ class SkillLibrary:
                 else:
                     self._published(row)
 
-        task = asyncio.create_task(tell())
+        task = asyncio.create_task(publish())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

@@ -1,6 +1,6 @@
 """What every call of the control service has around it: errors as statuses, requests parsed, calls counted.
 
-A `SkilldeckError` becomes the status that carries it. Anything else is a bug: logged here with its traceback, and told
+A `SkilldeckError` becomes the status that carries it. Anything else is a bug: logged here with its traceback, and shown
 to the client without its innards. A client that goes away ends its call silently.
 """
 

@@ -2,7 +2,7 @@
 
 `start` raises when a live daemon owns the socket. Only processes of the same user (and root) are served: file modes
 say so, and the kernel is asked again (SO_PEERCRED) at each connection. `stop` takes no new connections, gives calls
-that are under way `grace` seconds (a streaming call is told at once), then closes every connection: a client sees its
+that are under way `grace` seconds (a streaming call ends at once), then closes every connection: a client sees its
 streams end, and the socket file is gone before the lock is.
 """
 
@@ -72,7 +72,7 @@ class ControlServer:
 
 class _Server(Server):
     """grpclib's server, made to let go: its own `wait_closed` hangs on Python 3.12+ while a client is connected, and it
-    never tells open streams."""
+    never ends open streams."""
 
     def __init__(self, handlers: Any) -> None:
         super().__init__(handlers)
@@ -129,7 +129,7 @@ class _Protocol(LimitedProtocol):
 
 
 def _peer_uid(transport: BaseTransport) -> int | None:
-    """User id of the process at the other end; None where the system does not tell."""
+    """User id of the process at the other end; None where the system does not say."""
     sock = transport.get_extra_info("socket")
     if sock is None or not hasattr(socket, "SO_PEERCRED"):
         return None

@@ -4,7 +4,7 @@ Contract: `read_upload` writes only into the staging folder it is given and eith
 raises a 4xx that names the file and the fix. Sizes are counted while inflating, never believed. It blocks on disk and
 CPU; run it in a thread.
 
-Accepted, because clients send it: one zip under any field and file name (told by its magic), files with directories in
+Accepted, because clients send it: one zip under any field and file name (known by its magic), files with directories in
 their names, files with base names only, one top folder or none.
 """
 
@@ -169,7 +169,7 @@ def _is_manifest(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Found:
-    """A file before its top folder is known: path as sent, content, and the mode when the client could tell it."""
+    """A file before its top folder is known: path as sent, content, and the mode when the client could send it."""
 
     path: str
     staged: Path

@@ -156,7 +156,7 @@ class _Hashed:
 
     def read(self, count: int) -> bytes:
         data = self._file.read(min(count, self._left))
-        # A file cut short by a damaged disk: the archive stays readable, the digest tells.
+        # A file cut short by a damaged disk: the archive stays readable, the digest shows it.
         data = data or bytes(min(count, self._left))
         self._left -= len(data)
         self._hash.update(data)

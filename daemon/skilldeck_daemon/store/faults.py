@@ -42,7 +42,7 @@ class StoreDamaged(SkilldeckError):
 
 
 DAMAGED_HINT = (
-    "Stop the daemon; `skilldeckd fsck` tells what is damaged, `skilldeckd restore BACKUP` puts a backup in its place."
+    "Stop the daemon; `skilldeckd fsck` says what is damaged, `skilldeckd restore BACKUP` puts a backup in its place."
 )
 
 

@@ -123,10 +123,10 @@ async def _database(connection: AsyncConnection, report: Report, sqlite: bool) -
 
 
 def _differences(connection: Connection) -> list[str]:
-    return [_told(difference) for difference in compare_metadata(MigrationContext.configure(connection), metadata)]
+    return [_shown(difference) for difference in compare_metadata(MigrationContext.configure(connection), metadata)]
 
 
-def _told(difference: Any) -> str:
+def _shown(difference: Any) -> str:
     """One of Alembic's tuples in a few words: (operation, …, the table, column or index)."""
     first = difference[0] if isinstance(difference, list) else difference
     names = [str(getattr(part, "name", part)) for part in first[1:] if part is not None]
@@ -178,7 +178,7 @@ async def _named(connection: AsyncConnection) -> dict[str, str]:
             for entry in json.loads(files):
                 named.setdefault(entry["sha256"], f"{entry['path']} of skill {skill}, version {version}")
         except (ValueError, TypeError, KeyError):
-            continue  # told as an unreadable document
+            continue  # reported as an unreadable document
     return named
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Page:
-    """`data` in the asked order; `has_more` tells whether the same question after `data[-1]` finds more."""
+    """`data` in the asked order; `has_more`: whether the same question after `data[-1]` finds more."""
 
     data: list[dict[str, Any]] = field(default_factory=list)
     has_more: bool = False

@@ -24,7 +24,7 @@ FLOOR_SHARE = 50
 SPARE_BYTES = 1 << 20
 """With so much free a deletion needs no reserve."""
 EARLY = 4
-"""It is told from so many floors on."""
+"""It is reported from so many floors on."""
 
 
 class Room:

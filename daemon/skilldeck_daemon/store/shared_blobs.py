@@ -65,7 +65,7 @@ class SharedBlobs(Blobs):
         return super().require(sha256)
 
     def _obtain(self, sha256: str) -> None:
-        """Fetch it into the folder; an object that is not there leaves nothing, and `require` tells."""
+        """Fetch it into the folder; an object that is not there leaves nothing, and `require` raises."""
         self._connect()
         partial = self.temporary / secrets.token_hex(12)
         try:

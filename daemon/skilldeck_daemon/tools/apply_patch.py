@@ -2,7 +2,7 @@
 
 By itself it is the client's: the apply_patch_call ends the response, and apply_patch_call_output comes back as input.
 Beside a hosted shell the files are those of the container, and the patch is applied here: under /mnt/data only, through
-reads and writes that follow no link, whole or not at all. No event tells of the diff while it is written (OpenAI's SDKs
+reads and writes that follow no link, whole or not at all. No event brings the diff while it is written (OpenAI's SDKs
 know none), so the item appears when it is complete. A call that names no valid operation could not be shown as one: it
 is shown as a function call, answered with what is wrong.
 """

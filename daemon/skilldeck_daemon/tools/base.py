@@ -54,7 +54,7 @@ class CallWriter(ABC):
 
     @abstractmethod
     def show(self, delta: str) -> None:
-        """Tell of it."""
+        """Publish it."""
 
     @abstractmethod
     def close(self, arguments: str, problem: str | None) -> Call:
@@ -70,7 +70,7 @@ class CallWriter(ABC):
 
 
 class Tool(ABC):
-    """One tool of a request. `type` is its name on the wire; `hosted` tells whether its calls are executed here."""
+    """One tool of a request. `type` is its name on the wire; `hosted`: whether its calls are executed here."""
 
     type: str
     items: ClassVar[tuple[ItemKind, ...]] = ()  # the kinds of items that its calls make

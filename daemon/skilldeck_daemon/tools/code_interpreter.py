@@ -342,7 +342,7 @@ class PythonWriter(CallWriter):
         )
 
     def finish(self, status: str, text: str, images: Sequence[str] = ()) -> None:
-        """End the item. The model is told of the text whether or not the client asked for it."""
+        """End the item. The model reads the text whether or not the client asked for it."""
         outputs: list[dict[str, Any]] = [{"type": "logs", "logs": text}] if text else []
         outputs += [{"type": "image", "url": url} for url in images]
         code = "".join(self._code)

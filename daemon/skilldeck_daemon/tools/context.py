@@ -35,8 +35,8 @@ CITED_FILES = 100
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`
-    tells of the code interpreter, `hosts` what a hosted shell's network reaches (None: not known), `programs` what runs
+    """What the catalogue lists: skills as (name, description), file names; `shell` is hosted, local or none, `python`:
+    the code interpreter, `hosts` what a hosted shell's network reaches (None: not known), `programs` what runs
     scripts there ((): not known)."""
 
     shell: str = ""
@@ -186,7 +186,7 @@ class ToolContext:
             self.closing.append(partial(self.environments.early.give_up, self.container_id))
 
     def expect_container(self) -> None:
-        """The model has begun a call: get the container ready meanwhile. What goes wrong is told by `container`.
+        """The model has begun a call: get the container ready meanwhile. What goes wrong is raised by `container`.
 
         A new one takes 30 ms, which passes while the arguments are written. Under "ask" nothing starts unasked.
         """

@@ -195,7 +195,7 @@ class CustomTool(Tool):
 class UnknownTool(Tool):
     """A function the request does not declare: its call is answered here, with what there is instead.
 
-    No client could carry it out, so it is no item of the output: the model alone is told of it. `instructions` are
+    No client could carry it out, so it is no item of the output: the model alone reads it. `instructions` are
     those of the skill that has its name.
     """
 
@@ -274,7 +274,7 @@ class FunctionWriter(CallWriter):
 
 
 class HiddenWriter(CallWriter):
-    """A call that only the model is told of."""
+    """A call that only the model reads."""
 
     def __init__(self, tool: Tool, output: Output, call_id: str, name: str) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 class McpTool(Tool):
-    """One server of a request. `asks` tells whether some call of it may have to be approved by the client."""
+    """One server of a request. `asks`: whether some call of it may have to be approved by the client."""
 
     type = "mcp"
     hosted = True
@@ -310,13 +310,13 @@ class McpWriter(CallWriter):
     def stop(self) -> None:
         """The run ends before the call does."""
         self._item["arguments"] = self._item["arguments"] or "".join(self._written)
-        self.finish("incomplete", error={"type": "http_error", "code": 499, "message": STOPPED}, told=False)
+        self.finish("incomplete", error={"type": "http_error", "code": 499, "message": STOPPED}, shown=False)
 
     def finish(
-        self, status: str, text: str | None = None, *, error: dict[str, Any] | None = None, told: bool = True
+        self, status: str, text: str | None = None, *, error: dict[str, Any] | None = None, shown: bool = True
     ) -> None:
         """End the item with what came of it; the model reads the same."""
-        if told:
+        if shown:
             self._output.emit(f"response.mcp_call.{status}", self._index)
         self._output.done(self._index, status=status, output=text, error=error)
         if self.request_id is None:
@@ -340,7 +340,7 @@ class ApprovalWriter(CallWriter):
 
     def close(self, arguments: str, problem: str | None) -> Call:
         if problem or _problem(arguments):
-            # Nobody can approve what cannot be carried out: the model is told, and may mend it.
+            # Nobody can approve what cannot be carried out: the model reads why, and may mend it.
             writer = McpWriter(self._tool, self._output, self._call_id, self._name, self._tool_name)
             writer.write(arguments)
             return writer.close(arguments, problem)

@@ -32,7 +32,7 @@ def products(made: Sequence[dict[str, Any]], present: Sequence[dict[str, Any]], 
 
     Args:
         made: container.file records of what is new or changed.
-        present: those of all files of the container: what is beside a file tells where it came from.
+        present: those of all files of the container: what is beside a file says where it came from.
         text: the answer; what it mentions is a product wherever it lies.
     """
     brought = _brought([file["path"] for file in present])

@@ -2,7 +2,7 @@
 
 Declared by the daemon itself, when a request has such a file and no hosted shell to read it with. It reads only this
 request's files, by name, a page of characters at a time. OpenAI has no item for it, so its calls are no output items:
-they are kept beside the output (`Output.hidden`) and told to the model in this run and in those that continue it.
+they are kept beside the output (`Output.hidden`) and rendered for the model in this run and in those that continue it.
 """
 
 from __future__ import annotations

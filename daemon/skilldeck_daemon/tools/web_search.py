@@ -1,7 +1,7 @@
 """The `web_search` and `web_search_preview` tools: search the web, open a page, find words in it.
 
 The model sees three functions, `web_search`, `open_page` and `find_in_page`; each call is one web_search_call item,
-which appears with the complete arguments, since no event tells of them while they are written. What was found reaches
+which appears with the complete arguments, since no event brings them while they are written. What was found reaches
 the model beside the output (`Output.hidden`) as data between marks; clients see sources and results when they include
 `web_search_call.action.sources` or `web_search_call.results`, and as url_citation annotations on the answer. A call
 that is not valid, not allowed, or finds a dead end is a failed item, and says so to the model.
@@ -174,7 +174,7 @@ class WebSearchTool(Tool):
             return await self._search(given["query"], count, chars, context)
         url = given["url"]
         self._permit(url)
-        if not self.domains and not may_open(url, [*context.said, *output.told], context.instructions):
+        if not self.domains and not may_open(url, [*context.said, *output.for_model], context.instructions):
             raise FetchRefused(f"{url!r} is no URL of the results, of a page, or of the user. Search for it first.")
         page = context.pages.get(url)
         if page is None:
@@ -220,12 +220,12 @@ def _location(fields: Fields) -> dict[str, Any] | None:
     if given is None:
         return None
     given.string("type", choices=("approximate",))
-    told = {name: given.string(name, maximum=100) for name in ("city", "country", "region", "timezone")}
-    country = told["country"]
+    location = {name: given.string(name, maximum=100) for name in ("city", "country", "region", "timezone")}
+    country = location["country"]
     if country is not None and not re.fullmatch(r"[A-Za-z]{2}", country):
         name = given.name("country")
         refuse(name, f"'{name}' is {country!r}.", "Give a two-letter code like 'US'.", "invalid_value")
-    return {"type": "approximate", **told}
+    return {"type": "approximate", **location}
 
 
 def _piece(page: PageText, offset: int, limit: int) -> dict[str, Any]:
@@ -308,8 +308,8 @@ class WebWriter(CallWriter):
             given=given,
         )
 
-    def finish(self, status: str, told: str, results: Sequence[dict[str, Any]] = ()) -> None:
-        """End the item; the model is told in any case."""
+    def finish(self, status: str, text: str, results: Sequence[dict[str, Any]] = ()) -> None:
+        """End the item; the model reads the text in any case."""
         item = self._output.items[self._index]
         changes: dict[str, Any] = {}
         if SOURCES in self._include and item["action"]["type"] == "search":
@@ -324,7 +324,7 @@ class WebWriter(CallWriter):
                 "type": "function_call_output",
                 "status": "completed",
                 "call_id": item["id"],
-                "output": told,
+                "output": text,
                 "results": list(results),
             }
         )

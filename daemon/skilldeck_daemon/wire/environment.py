@@ -124,7 +124,7 @@ def _secret(fields: Fields) -> Secret:
         hint = "Use letters, digits and _; commands find it as a variable of that name, so none that the sandbox sets."
         refuse(fields.name("name"), f"'{fields.name('name')}' is {name[:64]!r}.", hint, "invalid_value")
     value = fields.needed("value", maximum=MAX_SECRET)
-    if not (value.isascii() and value.isprintable()):  # what it is must not be told, not even in part
+    if not (value.isascii() and value.isprintable()):  # what it is must not be shown, not even in part
         hint = "It is put into the headers of requests."
         refuse(fields.name("value"), f"'{fields.name('value')}' must be printable ASCII.", hint, "invalid_value")
     return Secret(fields.needed("domain", maximum=256), name, value)

@@ -1,6 +1,6 @@
 """Errors of a run under the field names of another API than Responses.
 
-Chat Completions and Messages requests become Responses requests; what is then found wrong is told of the field the
+Chat Completions and Messages requests become Responses requests; what is then found wrong is reported by the field the
 client really sent: `Names` knows where each input item and tool stood and rewrites `param` and the text.
 """
 
@@ -61,7 +61,7 @@ class Names:
         return error
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def renamed(self) -> Iterator[None]:
         """Translate what is raised inside."""
         try:
             yield

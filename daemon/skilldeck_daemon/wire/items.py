@@ -259,10 +259,10 @@ class CompactionKind(ItemKind):
     def read(self, fields: Fields) -> Item:
         content = fields.needed("encrypted_content", maximum=20_971_520)
         try:
-            told = json.loads(unseal(content))
-            valid = isinstance(told["summary"], str) and all(
+            content_read = json.loads(unseal(content))
+            valid = isinstance(content_read["summary"], str) and all(
                 message["role"] in ("user", "system", "developer") and isinstance(message["content"], str)
-                for message in told["messages"]
+                for message in content_read["messages"]
             )
         except (ValueError, KeyError, TypeError):
             valid = False

@@ -22,10 +22,10 @@ _RANGE = 1e300
 def annotation(fields: Fields) -> dict[str, Any]:
     kind = fields.needed("type", choices=tuple(_ANNOTATIONS))
     texts, indexes = _ANNOTATIONS[kind]
-    told: dict[str, Any] = {"type": kind}
-    told |= {name: fields.string(name, required=True) or "" for name in texts}
-    told |= {name: fields.integer(name, required=True, minimum=0) for name in indexes}
-    return told
+    found: dict[str, Any] = {"type": kind}
+    found |= {name: fields.string(name, required=True) or "" for name in texts}
+    found |= {name: fields.integer(name, required=True, minimum=0) for name in indexes}
+    return found
 
 
 def logprob(fields: Fields) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.grounded import ASK, SHOWN, asked_again, told, ungrounded
+from skilldeck_daemon.agent.grounded import ASK, SHOWN, asked_again, places_of, ungrounded
 
 READ = """rows: 12
 missing values: 3 (region 1, quantity 1, total 1)
@@ -47,8 +47,8 @@ def test_places_are_told_by_item_and_part_and_not_without_end() -> None:
     ]
     place = {"output_index": 1, "content_index": 0, "start_index": 7, "end_index": 9, "text": "13"}
     call = {"role": "assistant", "content": "I think 13."}
-    assert told(items, [call, {"role": "tool", "content": READ}]) == [place]
-    assert told(items, [call, {"role": "tool", "content": [{"type": "text", "text": "13 rows"}]}]) == []
-    assert told(items, [{"role": "user", "content": READ}]) == []  # what a model knows by itself stands nowhere
+    assert places_of(items, [call, {"role": "tool", "content": READ}]) == [place]
+    assert places_of(items, [call, {"role": "tool", "content": [{"type": "text", "text": "13 rows"}]}]) == []
+    assert places_of(items, [{"role": "user", "content": READ}]) == []  # what a model knows by itself stands nowhere
     assert asked_again([place, place])["content"] == ASK.format(places="13")
     assert len(ungrounded(" ".join(map(str, range(1000, 2000))), [""])) == SHOWN

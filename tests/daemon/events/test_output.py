@@ -76,9 +76,9 @@ def test_hidden_items_stand_where_they_were_made_and_forgotten_ones_are_not_told
     output.done(output.add(names[0]))
     output.hide(names[1])
     output.done(output.add(names[2]))
-    assert [item["id"] for item in output.told] == ["a", "b", "c"]
+    assert [item["id"] for item in output.for_model] == ["a", "b", "c"]
     output.done(output.add(names[3]))
     output.forget(2)
-    assert [item["id"] for item in output.told] == ["a", "b", "c"]
+    assert [item["id"] for item in output.for_model] == ["a", "b", "c"]
     assert [item["id"] for item in output.items] == ["a", "c", "d"]
     assert woven([1, 2], [(0, 0), (9, 3)]) == [0, 1, 2, 3]  # type: ignore[list-item, comparison-overlap]

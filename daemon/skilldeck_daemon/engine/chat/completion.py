@@ -92,7 +92,7 @@ async def complete(
     text = _Text(vocabulary, stop_ids, request.stop)
     handle = await engine.submit(generation)
     ended: Finished | None = None
-    told = False
+    cancelled = False
     try:
         async for event in handle:
             if isinstance(event, Finished):
@@ -100,8 +100,8 @@ async def complete(
             elif isinstance(event, Tokens):
                 for delta in text.tokens(event):
                     yield delta
-                if text.hit and not told:
-                    told = True
+                if text.hit and not cancelled:
+                    cancelled = True
                     engine.cancel(generation.id)
     finally:
         if ended is None:

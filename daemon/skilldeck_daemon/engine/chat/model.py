@@ -341,7 +341,7 @@ class TokenChatModel:
             tool_text=self.tool_text,
         )
         ended: Finished | None = None
-        told = False
+        cancelled = False
         try:
             async for event in handle:
                 if isinstance(event, Tokens):
@@ -349,8 +349,8 @@ class TokenChatModel:
                     for shown in joined(turn.tokens(event)):
                         spent.output_tokens = turn.count
                         yield shown
-                    if turn.over and not told:
-                        told = True
+                    if turn.over and not cancelled:
+                        cancelled = True
                         self.engine.cancel(generation.id)
                 elif isinstance(event, Prefill):
                     yield PrefillProgress(event.done, event.total)

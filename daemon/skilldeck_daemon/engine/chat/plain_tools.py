@@ -39,7 +39,7 @@ def calls_as_text(messages: list[Message], write: Mapping[str, Any]) -> list[Mes
     text of a user that follows.
     """
     out: list[Message] = []
-    told = False  # the last message is made of results
+    results = False  # the last message is made of results
     for message in messages:
         if message.get("tool_calls"):
             shown = [
@@ -54,11 +54,11 @@ def calls_as_text(messages: list[Message], write: Mapping[str, Any]) -> list[Mes
         is_result = message.get("role") == "tool"
         if is_result:
             message = {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}
-        if told and message.get("role") == "user" and isinstance(message["content"], str):
+        if results and message.get("role") == "user" and isinstance(message["content"], str):
             out[-1] = {"role": "user", "content": f"{out[-1]['content']}\n{message['content']}"}
         else:
             out.append(message)
-        told = is_result or (told and message.get("role") == "user")
+        results = is_result or (results and message.get("role") == "user")
     return out
 
 

@@ -4,7 +4,7 @@ A model may write a text in other tokens than the tokenizer would choose for it.
 would then differ from what the engine has in its cache, from that place on. So the ids of every finished turn are
 remembered with their text: a prompt that continues it takes those ids and only encodes what follows. What is
 remembered may be lost at any time; it only costs computing. It is found only under the salt that it was kept with: how
-a prompt is cut into tokens would tell others what was answered.
+a prompt is cut into tokens would show others what was answered.
 """
 
 from __future__ import annotations

@@ -316,14 +316,14 @@ class ExllamaEngine:
                 over[id(turn.job)] = turn
         for turn in list(self._turns.values()):
             if turn.fresh:
-                self._tell(backend, turn)
+                self._publish(backend, turn)
             if turn.reason is not None:
                 self._drop(backend, turn)
             elif id(turn.job) in over:
                 del self._turns[id(turn.job)]
                 self._begin(backend, turn)
 
-    def _tell(self, backend: Backend, turn: Generation) -> None:
+    def _publish(self, backend: Backend, turn: Generation) -> None:
         fresh, turn.fresh = turn.fresh, []
         if len(fresh) == len(turn.tokens):  # the first tokens: the prompt is done
             turn.cached = backend.cached(turn.job)

@@ -47,7 +47,7 @@ class Generation:
         self.started = 0.0
         self.first_token = 0.0
         self.tokens: list[int] = []
-        self.fresh: list[tuple[int, TokenLogprob | None]] = []  # sampled, not yet told
+        self.fresh: list[tuple[int, TokenLogprob | None]] = []  # sampled, not yet published
         self.embeddings: list[Any] = []  # of its images
         self.cached = 0
         self.reason: FinishReason | None = None

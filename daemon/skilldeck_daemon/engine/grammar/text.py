@@ -138,7 +138,7 @@ def _answer(lark: _Lark, family: Family, wanted: Mapping[str, Any]) -> str:
 
 
 def _free(lark: _Lark, family: Family, plan: ToolPlan, in_text: bool) -> None:
-    """Text and calls in any order. Reasoning is not told apart here: a call in it is well-formed too, and is not read
+    """Text and calls in any order. Reasoning is not set apart here: a call in it is well-formed too, and is not read
     as one. That a turn has at most one call, where it must, is the parser's business."""
     lark.rule("TEXT", ANY)
     calls = _in_text(lark, plan) if in_text else []

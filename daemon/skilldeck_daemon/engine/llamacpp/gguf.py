@@ -237,8 +237,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
 
 
 def _short(path: Path, size: int, needed: int | None) -> BadRequest:
-    told = f"it has {size:,} bytes and needs {needed:,}" if needed else f"its {size:,} bytes end inside its header"
-    return _wrong(path, f"is cut short or damaged: {told}", "Download it again.")
+    sizes = f"it has {size:,} bytes and needs {needed:,}" if needed else f"its {size:,} bytes end inside its header"
+    return _wrong(path, f"is cut short or damaged: {sizes}", "Download it again.")
 
 
 def _first(value: Any) -> int:

@@ -34,7 +34,7 @@ class _Answer(NamedTuple):
 
 class Answers:
     """What was written lately. An answer is looked up only for requests of its own `salt`: how fast a guess comes true
-    would tell others what it says."""
+    would show others what it says."""
 
     def __init__(self) -> None:
         self._kept: deque[_Answer] = deque(maxlen=KEPT)

@@ -27,7 +27,7 @@ class CallSink(Protocol):
 
 
 class Body(Protocol):
-    """`failed` says why it gave up; `unread` is what it holds and has not reported (None: the owner can tell)."""
+    """`failed` says why it gave up; `unread` is what it holds and has not reported (None: the owner knows)."""
 
     @property
     def failed(self) -> str: ...

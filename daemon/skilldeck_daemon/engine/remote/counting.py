@@ -17,7 +17,7 @@ from skilldeck_daemon.engine.remote.bounds import whole
 from skilldeck_shared.characters import clean
 
 BYTES_A_TOKEN = 4.0
-"""Of English and code, until the server has told of a prompt of its own."""
+"""Of English and code, until the server has counted a prompt of its own."""
 MESSAGE = 2000
 """Characters of an error that are passed on."""
 _WORDS = (
@@ -89,7 +89,7 @@ class Counter:
         return int(_size(body) / self._bytes_a_token)
 
     def learn(self, body: dict[str, Any], tokens: int) -> None:
-        """What a prompt came to, as the server told with its answer."""
+        """What a prompt came to, as the server said with its answer."""
         size = _size(body) if tokens > 0 else 0
         if size > 4096:  # of a short one the template is most
             self._bytes_a_token = min(max(size / tokens, 1.0), 8.0)
@@ -117,7 +117,7 @@ def error_text(answer: httpx.Response) -> tuple[str, str | None]:
 def token_counts(answer: httpx.Response, context: int) -> tuple[int, int] | None:
     """(tokens of the prompt, what the context holds) where an error answer says that the prompt is too long.
 
-    Both as the server tells them; else the context as it is known, and one token more.
+    Both as the server names them; else the context as it is known, and one token more.
     """
     message, code = error_text(answer)
     try:
@@ -134,9 +134,9 @@ def token_counts(answer: httpx.Response, context: int) -> tuple[int, int] | None
         and not any(w in words for w in _WORDS)
     ):
         return None
-    told = found.get("n_ctx") or (match[1] if (match := _MOST.search(message)) else 0)
-    most = int(told) if str(told).isdigit() else 0
+    number = found.get("n_ctx") or (match[1] if (match := _MOST.search(message)) else 0)
+    most = int(number) if str(number).isdigit() else 0
     most = most or context
-    told = found.get("n_prompt_tokens") or (match[1] if (match := _HAS.search(message)) else 0)
-    tokens = int(told) if str(told).isdigit() else 0
+    number = found.get("n_prompt_tokens") or (match[1] if (match := _HAS.search(message)) else 0)
+    tokens = int(number) if str(number).isdigit() else 0
     return max(tokens, most + 1), most

@@ -99,7 +99,7 @@ class RemoteChatModel:
         self._retries = retries
         self._client = connection(api_key, connect_s, idle_s)
         self._counter = Counter(self._client, self.url.removesuffix("/v1"))
-        self._tells_stops = False  # whether it says which stop string ended an answer
+        self._reports_stops = False  # whether it says which stop string ended an answer
         self._active = 0
         self._last = 0.0
         self._recent: deque[float] = deque(maxlen=4096)
@@ -194,7 +194,7 @@ class RemoteChatModel:
         """One try: raises _Failed (or the request's own error) only before its first event."""
         begun = time.monotonic()
         reader = StreamReader(plan)
-        stops = StopsHere(request.stop if request.tells_stop and not self._tells_stops else ())
+        stops = StopsHere(request.stop if request.reports_stop and not self._reports_stops else ())
         if stops:
             body = {name: value for name, value in body.items() if name != "stop"}
         calls = TextCallFilter(plan, request, on=self.tool_text)
@@ -244,7 +244,7 @@ class RemoteChatModel:
         now = time.monotonic()
         first = first or now
         self._counter.learn(body, reader.usage.input_tokens)
-        self._tells_stops = self._tells_stops or reader.tells_stops
+        self._reports_stops = self._reports_stops or reader.reports_stops
         usage = reader.usage if stops.found is None else await self._counted_usage(body, stops.pieces)
         reason: Any = "error" if error else reader.finish()
         if reason == "stop" and calls.calls:
@@ -254,7 +254,7 @@ class RemoteChatModel:
         )
 
     async def _counted_usage(self, body: dict[str, Any], pieces: int) -> Usage:
-        """The usage of an answer that was left before the upstream told it."""
+        """The usage of an answer that was left before the upstream sent it."""
         try:
             tokens = await self._counter.count(body)
         except (httpx.HTTPError, ValueError):
@@ -362,7 +362,7 @@ class RemoteChatModel:
 
     async def prompt_text(self, prompt: tuple[int, ...]) -> str:
         raise BadRequest(
-            "This model's server does not tell the text of token ids.", "Send 'prompt' as text.", param="echo"
+            "This model's server does not give the text of token ids.", "Send 'prompt' as text.", param="echo"
         )
 
     async def count_tokens(self, request: ChatRequest) -> int:

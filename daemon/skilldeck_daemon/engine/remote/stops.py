@@ -1,6 +1,6 @@
-"""Stop strings looked for here, for a server that does not tell which one ended its answer.
+"""Stop strings looked for here, for a server that does not say which one ended its answer.
 
-vLLM and SGLang tell it (`stop_reason`, `matched_stop`); llama.cpp, Ollama and OpenAI's own API end with the same "stop"
+vLLM and SGLang name it (`stop_reason`, `matched_stop`); llama.cpp, Ollama and OpenAI's own API end with the same "stop"
 as a finished answer. Whoever has to know (Anthropic's Messages) is then served without sending the strings: the text is
 cut here and the connection closed at the hit. The answer's usage, which would have come last, is counted instead.
 """

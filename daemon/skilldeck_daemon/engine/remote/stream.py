@@ -95,7 +95,7 @@ class StreamReader:
         self.reason: Reason | None = None
         self.error: Exception | None = None
         self.stop_sequence: str | None = None
-        self.tells_stops = False  # the server says what ended an answer, if only that no stop string did
+        self.reports_stops = False  # the server says what ended an answer, if only that no stop string did
         self.ended = False
         self._plan = plan
         self._call: _Call | None = None
@@ -131,8 +131,8 @@ class StreamReader:
         yield choice
         if choice.get("finish_reason"):
             self.reason = REASONS.get(str(choice["finish_reason"]), "stop")
-            # vLLM and SGLang tell which stop string it was; a number is a token id.
-            self.tells_stops = self.tells_stops or "stop_reason" in choice or "matched_stop" in choice
+            # vLLM and SGLang say which stop string it was; a number is a token id.
+            self.reports_stops = self.reports_stops or "stop_reason" in choice or "matched_stop" in choice
             matched = choice.get("stop_reason") or choice.get("matched_stop")
             self.stop_sequence = clean(matched) if isinstance(matched, str) else None
 

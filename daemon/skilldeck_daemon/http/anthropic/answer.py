@@ -1,4 +1,4 @@
-"""A run's output as Anthropic Messages tell it: content blocks, whole (`content`) or as stream events (`stream`).
+"""A run's output as Anthropic Messages show it: content blocks, whole (`content`) or as stream events (`stream`).
 
 Text, thinking (when it was asked for), tool_use for the client's tools; commands that were run here as server_tool_use
 and bash_code_execution_tool_result, one pair a call, which names the files the call made or changed (their content is
@@ -84,7 +84,7 @@ class Made:
             return
         try:
             now = {(file["id"], file["bytes"]) for file in await self._run.made()}
-        except SkilldeckError as error:  # the call's output is told all the same
+        except SkilldeckError as error:  # the call's output is returned all the same
             log.warning("what run %s made cannot be listed: %s", self._run.id, error)
             return
         self.ids[event["item"]["call_id"]] = sorted({id for id, _ in now - self._seen})
@@ -241,8 +241,8 @@ class BlockStream:
     async def follow(self) -> AsyncIterator[Doc]:
         async for event in self._run.events():
             await self._made.look(event)
-            for told in self._event(event):
-                yield told
+            for made in self._event(event):
+                yield made
 
     def _event(self, event: Event) -> Iterable[Doc]:
         index = event.get("output_index", -1)
@@ -264,8 +264,8 @@ class BlockStream:
     def _done(self, item: Doc, index: int) -> Iterator[Doc]:
         if item["type"] == "shell_call":
             yield from self._start(index, command(item))
-            told = json.dumps({"command": "\n".join(item["action"]["commands"])}, ensure_ascii=False)
-            yield self._delta(index, "input_json_delta", partial_json=told)
+            text = json.dumps({"command": "\n".join(item["action"]["commands"])}, ensure_ascii=False)
+            yield self._delta(index, "input_json_delta", partial_json=text)
         elif item["type"] == "shell_call_output":
             yield from self._start(index, command_result(item, self._made))
         elif item["type"] == "compaction":
@@ -274,8 +274,8 @@ class BlockStream:
             yield self._delta(index, "compaction_delta", **{name: whole[name] for name in whole if name != "type"})
         elif _is_search(item):
             yield from self._start(index, search(item))
-            told = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
-            yield self._delta(index, "input_json_delta", partial_json=told)
+            text = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
+            yield self._delta(index, "input_json_delta", partial_json=text)
             yield {"type": "content_block_stop", "index": self._open.pop(index)}
             yield from self._start(index, search_result(item))
         if index not in self._open:

@@ -1,7 +1,7 @@
 """The `messages` of an Anthropic Messages request as input items of a run.
 
 Blocks: text, image, document, search_result, container_upload, tool_use and tool_result, thinking, and the
-server_tool_use and its results with which an earlier answer told of commands and searches that were made here.
+server_tool_use and its results with which an earlier answer showed commands and searches that were made here.
 """
 
 from __future__ import annotations

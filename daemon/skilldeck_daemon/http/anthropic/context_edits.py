@@ -125,7 +125,7 @@ def parse_compaction(fields: Fields) -> dict[str, Any]:
 async def apply_edits(
     edits: Sequence[Edit], items: list[Item], count: Count
 ) -> tuple[list[Item], list[dict[str, Any]]]:
-    """(the items that are left to read, what was cleared). `count` tells how many tokens a request with items has."""
+    """(the items that are left to read, what was cleared). `count` counts the tokens of a request with items."""
     items = list(items)
     applied = [done for edit in edits if (done := await edit.apply(items, count)) is not None]
     return items, applied

@@ -1,6 +1,6 @@
 """Files, skills and models as Anthropic's SDK knows them: the same library under Anthropic's shapes.
 
-Anthropic's paths are OpenAI's (/v1/files, /v1/skills, /v1/models); its SDK tells itself apart by the header
+Anthropic's paths are OpenAI's (/v1/files, /v1/skills, /v1/models); its SDK is known by the header
 `anthropic-version`, and `AnthropicPaths` sends what bears it here. A version's id is its number; a skill is called what
 its SKILL.md says, whatever display name was sent. Files that code execution made (`cfile_…`) are read here as well.
 """
@@ -102,7 +102,7 @@ def _files(api: Routes, services: Services) -> None:
         if ids:
             found = [file for id in dict.fromkeys(ids) if (file := await _or_none(services, id)) is not None]
             return JSONResponse({"data": [await shown(file) for file in found], "next_page": None})
-        with Names(others={"after": "page"}).told():
+        with Names(others={"after": "page"}).renamed():
             page = await files.list(_limit(request), "desc", query.get("page") or "")
         return JSONResponse(await _paged(page, shown))
 
@@ -198,7 +198,7 @@ def _skills(api: Routes, services: Services) -> None:
         limit = _limit(request)
         if (request.query_params.get("source") or "custom") != "custom":
             return JSONResponse({"data": [], "next_page": None, "has_more": False})
-        with Names(others={"after": "page"}).told():
+        with Names(others={"after": "page"}).renamed():
             page = await skills.list(limit, "desc", request.query_params.get("page") or "")
         return JSONResponse(await _paged(page, shown))
 
@@ -223,12 +223,12 @@ def _skills(api: Routes, services: Services) -> None:
 
     @api.get("/skills/{skill_id}/versions")
     async def list_versions(skill_id: str, request: Request) -> Response:
-        async def told(version: Doc) -> Doc:
+        async def shown(version: Doc) -> Doc:
             return _version(version)
 
-        with Names(others={"after": "page"}).told():
+        with Names(others={"after": "page"}).renamed():
             page = await skills.versions(skill_id, _limit(request), "desc", request.query_params.get("page") or "")
-        return JSONResponse(await _paged(page, told))
+        return JSONResponse(await _paged(page, shown))
 
     @api.get("/skills/{skill_id}/versions/{version}")
     async def retrieve_version(skill_id: str, version: str) -> Response:

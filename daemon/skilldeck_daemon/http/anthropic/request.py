@@ -2,7 +2,7 @@
 
 Every field is honoured, or refused by name. Tools: the client's own (with `input_schema`), the client-side bash, text
 editor and memory in Anthropic's versions, web_search, and code_execution, which is the hosted shell; `container` names
-its container or the skills it has. A thinking budget is told to the model as effort: low, medium or high.
+its container or the skills it has. A thinking budget reaches the model as effort: low, medium or high.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Container:
 
 @dataclass(frozen=True)
 class MessagesBody:
-    """A valid request. `thinking` tells whether reasoning is shown."""
+    """A valid request. `thinking`: whether reasoning is shown."""
 
     request: ResponseRequest
     names: Names
@@ -122,7 +122,7 @@ class MessagesBody:
         tools, tool_name = _tools(fields, container)
         names = Names(reader.places, tool_name, NAMES, reader.parts)
         thinking, effort = _thinking(fields, limit)
-        with names.told():
+        with names.renamed():
             parsed = parse_tools(Fields({"tools": tools}))
         choice, parallel = _choice(fields, parsed)
         request = ResponseRequest(
@@ -140,7 +140,7 @@ class MessagesBody:
             top_p=fields.number("top_p", minimum=0, maximum=1),
             top_k=fields.integer("top_k", minimum=0),
             stop=_stops(fields),
-            tells_stop=True,
+            reports_stop=True,
             text_format=_format(fields),
             continues=reader.begun,
             template=template_options(fields),

@@ -56,7 +56,7 @@ def router(services: Services) -> Routes:
         # No model here is called as Anthropic's are: a program that names one means the model there is.
         foreign = named.startswith(ANTHROPICS)
         meant = models.meant(named, foreign=foreign)
-        with body.names.told():
+        with body.names.renamed():
             await body.check(services.environments)
             await served(request, models, meant)
         stand_in = models.stand_in(named, foreign=foreign)
@@ -65,7 +65,7 @@ def router(services: Services) -> Routes:
     @api.post("/messages")
     async def create_message(request: Request) -> Response:
         body, stand_in = await read(request)
-        with body.names.told():
+        with body.names.renamed():
             wanted, cleared = await body.edited(runs.count_tokens)
             run = await runs.start(wanted, request.headers.get("x-skilldeck-permission"))
         answer = Answer(services, body, run, cleared)
@@ -81,14 +81,14 @@ def router(services: Services) -> Routes:
     @api.post("/messages/count_tokens")
     async def count_tokens(request: Request) -> Response:
         body, stand_in = await read(request, counting=True)
-        with body.names.told():
+        with body.names.renamed():
             first = await unless_gone(request, runs.count_tokens(body.request))
-            told: dict[str, Any] = {"input_tokens": first}
+            shown: dict[str, Any] = {"input_tokens": first}
             if body.edits is not None:
                 wanted, cleared = await body.edited(runs.count_tokens)
                 left = await runs.count_tokens(wanted) if cleared else first
-                told = {"input_tokens": left, "context_management": {"original_input_tokens": first}}
-        response = JSONResponse(told)
+                shown = {"input_tokens": left, "context_management": {"original_input_tokens": first}}
+        response = JSONResponse(shown)
         Notes(ignored=body.ignored, model=stand_in).put(response)
         return response
 
@@ -137,7 +137,7 @@ class Answer:
             "stop_sequence": None,
             "stop_details": None,
             "container": None,
-            # The prompt is not counted yet; message_delta tells.
+            # The prompt is not counted yet; message_delta has its tokens.
             "usage": message_usage(run),
         }
         yield {"type": "message_start", "message": opening}

@@ -1,10 +1,10 @@
-"""A run's output as Chat Completions tell it: one choice whole (`choice_of`) or in chunks (`Choice`).
+"""A run's output as Chat Completions show it: one choice whole (`choice_of`) or in chunks (`Choice`).
 
 What the model wrote around the commands that were run here is joined with blank lines, whole and streamed alike; with a
 `response_format` only the last text counts, since two JSON documents are none. Calls of the client's tools are
-`tool_calls`; calls that were carried out here, their outputs and the citations are told under `skilldeck`, and, to a
+`tool_calls`; calls that were carried out here, their outputs and the citations stand under `skilldeck`, and, to a
 request that says `verify`, what of the text nothing holds that was read.
-Reasoning is told as `reasoning_content`, as most servers of open models do.
+Reasoning is returned as `reasoning_content`, as most servers of open models do.
 """
 
 from __future__ import annotations
@@ -170,14 +170,14 @@ def usage_of(runs: Iterable[Run]) -> Doc:
 
 
 class Choice:
-    """One run told in chunks. `follow` gives (delta, finish_reason, logprobs, extra) until the run has ended."""
+    """One run in chunks. `follow` gives (delta, finish_reason, logprobs, extra) until the run has ended."""
 
     def __init__(self, run: Run, index: int) -> None:
         self.run = run
         self.index = index
         self._clients = {name for tool in run.request.tools if not tool.hosted for name in tool.names}
         self._numbers: dict[int, int] = {}  # output_index → index among tool_calls
-        self._told: dict[str, bool] = {"content": False, "reasoning_content": False}
+        self._begun: dict[str, bool] = {"content": False, "reasoning_content": False}
         self._gap: dict[str, bool] = {"content": False, "reasoning_content": False}
         self._held: list[Doc] | None = [] if only_last(run) and any(tool.hosted for tool in run.request.tools) else None
 
@@ -228,9 +228,9 @@ class Choice:
                 yield from self._done(event["item"], event["output_index"])
 
     def _text(self, field: str, text: str, logprobs: Doc | None = None) -> Doc:
-        gap = GAP if self._gap[field] and self._told[field] else ""
+        gap = GAP if self._gap[field] and self._begun[field] else ""
         self._gap[field] = False
-        self._told[field] = True
+        self._begun[field] = True
         return self.chunk({field: gap + text}, logprobs=logprobs)
 
     def _added(self, item: Doc, index: int) -> Iterator[Doc]:

@@ -1,6 +1,6 @@
 """The `messages` of a Chat Completions request as input items of a run.
 
-Roles system, developer, user, assistant and tool; text, images and files. What an earlier answer told under
+Roles system, developer, user, assistant and tool; text, images and files. What an earlier answer held under
 `message.skilldeck.output` (the commands that were run here and what they gave) is read back when the client returns the
 message as it got it, so the model remembers its own work and its container is used again.
 """
@@ -139,7 +139,7 @@ class MessageReader:
                 f"'{message.path}' answers {id[:100]!r}, which no assistant message before it called.",
                 "Send the assistant message with its 'tool_calls' first, and answer each call once.",
             )
-        # Tools that return nothing are told as null by some programs, as an empty list by others.
+        # Tools that return nothing are sent as null by some programs, as an empty list by others.
         parts = self._parts(message, "tool") if message.value.get("content") not in (None, []) else []
         item = {"id": new_id("fco"), "type": f"{type}_output", "status": "completed", "call_id": id}
         plain = all(part["type"] == "input_text" for part in parts)

@@ -70,7 +70,7 @@ class ChatBody:
         tools, names = _tools(fields, reader.places)
         stream = fields.boolean("stream")
         count = fields.integer("n", minimum=1, maximum=128) or 1
-        with names.told():
+        with names.renamed():
             request = _request(fields, reader.items, tools)
         requests = [request]
         for number in range(1, count):
@@ -217,7 +217,7 @@ def _tools(fields: Fields, places: list[str]) -> tuple[list[Tool], Names]:
         return f"tools[{index}].{type}.{rest}"
 
     names = Names(places, named, {**NAMES, **_limit_name(fields)})
-    with names.told():
+    with names.renamed():
         tools = parse_tools(Fields({"tools": flat}))
         for index, tool in enumerate(tools):
             if isinstance(tool, McpTool) and tool.asks:

@@ -44,7 +44,7 @@ def router(services: Services) -> Routes:
     async def create_completion(request: Request) -> Response:
         body = ChatBody.parse(await read_object(request, services.settings.max_body_mb << 20))
         completion = Completion(services, body)
-        with body.names.told():
+        with body.names.renamed():
             await served(request, services.models, body.requests[0].model)
         stand_in = services.models.stand_in(body.requests[0].model)
         await completion.start(request.headers.get("x-skilldeck-permission"))
@@ -120,8 +120,8 @@ def stored_messages(id: str, messages: list[dict[str, Any]]) -> list[dict[str, A
         if parts is not None:
             content = "\n".join(part["text"] for part in parts if part.get("type") == "text")
         shown = {name: value for name, value in message.items() if value is not None}
-        told = [part for part in parts or [] if part.get("type") in ("text", "image_url")]
-        extra = {"content": content, "refusal": message.get("refusal"), "content_parts": told or None}
+        shown = [part for part in parts or [] if part.get("type") in ("text", "image_url")]
+        extra = {"content": content, "refusal": message.get("refusal"), "content_parts": shown or None}
         listed.append({**shown, **extra, "id": f"{id}-{number}"})
     return listed
 
@@ -138,7 +138,7 @@ class Completion:
 
     async def start(self, permission: str | None) -> None:
         """Begin all runs, or none: raises what is wrong, in Chat's names."""
-        with self._body.names.told():
+        with self._body.names.renamed():
             model = await self._services.models.ready(self._body.requests[0].model)
             gate = asyncio.Semaphore(max(1, model.caps.max_batch))
             try:
@@ -233,11 +233,11 @@ async def _merged(choices: list[Choice]) -> AsyncGenerator[tuple[Choice, dict[st
     try:
         left = len(choices)
         while left:
-            choice, told = await queue.get()
-            if isinstance(told, Exception):
-                raise told
-            left -= told is None
-            yield choice, told
+            choice, chunk = await queue.get()
+            if isinstance(chunk, Exception):
+                raise chunk
+            left -= chunk is None
+            yield choice, chunk
     finally:
         for task in tasks:
             task.cancel()

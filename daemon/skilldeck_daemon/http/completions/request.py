@@ -50,7 +50,9 @@ class CompletionBody:
         echo = fields.boolean("echo")
         logprobs = fields.integer("logprobs", minimum=0, maximum=5)
         if echo and logprobs is not None:
-            refuse("logprobs", "The log probabilities of the prompt are not told.", "Leave out 'echo' or 'logprobs'.")
+            refuse(
+                "logprobs", "The log probabilities of the prompt are not returned.", "Leave out 'echo' or 'logprobs'."
+            )
         stream = fields.boolean("stream")
         options = fields.object("stream_options")
         if options is not None and not stream:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 AHEAD = 64
 """Chunks of several choices that wait for a slow client."""
 NAMES = Names(others={"input": "prompt"})
-"""Engines tell of a chat's input."""
+"""Engines speak of a chat's input."""
 Doc = dict[str, Any]
 
 
@@ -77,7 +77,7 @@ class Choice:
     entries: list[TextLogprob] = field(default_factory=list)
     finished: ChatFinished | None = None
 
-    def told(self, text: str, entries: tuple[TextLogprob, ...], offset: int, finish: str | None) -> Doc:
+    def chunk(self, text: str, entries: tuple[TextLogprob, ...], offset: int, finish: str | None) -> Doc:
         logprobs = None if self.request.logprobs is None else _logprobs(entries, offset)
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
@@ -108,7 +108,7 @@ class Completion:
         if self._body.echo:
             for choice in self._choices:
                 prompt = choice.prompt
-                with NAMES.told():
+                with NAMES.renamed():
                     choice.echo = prompt if isinstance(prompt, str) else await self._model.prompt_text(prompt)
 
     def cancel(self) -> None:
@@ -116,7 +116,7 @@ class Completion:
             task.cancel()
 
     async def _generate(self, choice: Choice) -> AsyncGenerator[TextDelta, None]:
-        with NAMES.told():
+        with NAMES.renamed():
             async with self._room, aclosing(self._model.complete(choice.request)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if isinstance(event, TextDelta):
@@ -154,7 +154,7 @@ class Completion:
             self.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         choices = [
-            choice.told(choice.echo + choice.text, tuple(choice.entries), 0, choice.finish_reason)
+            choice.chunk(choice.echo + choice.text, tuple(choice.entries), 0, choice.finish_reason)
             for choice in self._choices
         ]
         return {**self._head, "choices": choices, "usage": self._usage()}
@@ -179,12 +179,12 @@ class Completion:
             offset = 0
             try:
                 if choice.echo:
-                    await queue.put(choice.told(choice.echo, (), 0, None))
+                    await queue.put(choice.chunk(choice.echo, (), 0, None))
                 async with aclosing(self._generate(choice)) as deltas:
                     async for delta in deltas:
-                        await queue.put(choice.told(delta.text, delta.logprobs, offset, None))
+                        await queue.put(choice.chunk(delta.text, delta.logprobs, offset, None))
                         offset += len(delta.text)
-                await queue.put(choice.told("", (), offset, choice.finish_reason))
+                await queue.put(choice.chunk("", (), offset, choice.finish_reason))
                 await queue.put(None)
             except Exception as error:
                 await queue.put(error)
@@ -193,13 +193,13 @@ class Completion:
         try:
             left = len(self._tasks)
             while left:
-                told = await queue.get()
-                if isinstance(told, Exception):
-                    raise told
-                if told is None:
+                made = await queue.get()
+                if isinstance(made, Exception):
+                    raise made
+                if made is None:
                     left -= 1
                 else:
-                    yield told
+                    yield made
         finally:
             self.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -90,8 +90,8 @@ class Download(FileResponse):
         error = BadRequest("The Range header names no part of this file.", "Ask for 'bytes=FIRST-LAST'.", param="range")
         error.status = refused["status"]
         answer = error_response(error)
-        if "content-range" in (told := Headers(raw=refused["headers"])):
-            answer.headers["content-range"] = told["content-range"]
+        if "content-range" in (given := Headers(raw=refused["headers"])):
+            answer.headers["content-range"] = given["content-range"]
         await answer(scope, receive, send)
 
 

@@ -149,9 +149,11 @@ class Connection:
             raise Gone from error
 
     async def _refuse(self, error: SkilldeckError) -> None:
-        told = responses_body(error)["error"]
+        shown = responses_body(error)["error"]
         # Here, other than over HTTP, the code is never null.
-        await self._send({"type": "error", "status": error.status, "error": {**told, "code": error.code or error.type}})
+        await self._send(
+            {"type": "error", "status": error.status, "error": {**shown, "code": error.code or error.type}}
+        )
 
     # -- responses
 
@@ -168,7 +170,7 @@ class Connection:
                 continue
             if self._gone:
                 raise Gone
-            said = Notes.of(self._run, model=self._stand_in).told()
+            said = Notes.of(self._run, model=self._stand_in).headers()
             async for event in self._run.events():
                 await self._send({**event, "skilldeck": said} if said else event)
                 said = {}

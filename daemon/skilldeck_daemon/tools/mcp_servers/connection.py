@@ -1,7 +1,7 @@
 """One connection to an MCP server: a task of its own holds it, any other task may use it.
 
 The `mcp` package's connection belongs to the task that opened it, and its failure cancels that task; so it lives in
-one here, and what fails is told to whoever asks as `McpFailed`, whose fields are those of an mcp_call's error.
+one here, and what fails is raised as `McpFailed`, whose fields are those of an mcp_call's error.
 Nothing is kept; a dead connection stays dead, and a new one is made.
 """
 
@@ -109,7 +109,7 @@ class McpConnection:
         return await self._within(walk(), min(self._server.timeout, LIST_SECONDS), "list its tools")
 
     async def call(self, name: str, arguments: dict[str, Any]) -> str:
-        """What the tool gave, as text. Raises McpFailed; cancelling tells the server to stop."""
+        """What the tool gave, as text. Raises McpFailed; cancelling has the server stop."""
         result = await self._within(
             self._client.result().call_tool(name, arguments), self._server.timeout, f"carry out {name!r}"
         )
@@ -149,16 +149,16 @@ class McpConnection:
         from mcp import MCPError
 
         cause = _innermost(error)
-        told = (cause.title if isinstance(cause, SkilldeckError) else str(cause)) if cause is not None else "it ended"
-        told = told[:MAX_MESSAGE] or type(cause).__name__
-        title = f"The MCP server '{self.label}' could not {what}: {told}"
+        reason = (cause.title if isinstance(cause, SkilldeckError) else str(cause)) if cause is not None else "it ended"
+        reason = reason[:MAX_MESSAGE] or type(cause).__name__
+        title = f"The MCP server '{self.label}' could not {what}: {reason}"
         if self._status >= 400:
-            title = f"The MCP server '{self.label}' could not {what}: it answered HTTP {self._status} ({told})."
+            title = f"The MCP server '{self.label}' could not {what}: it answered HTTP {self._status} ({reason})."
             return McpFailed(title, {"type": "http_error", "code": self._status, "message": title})
         if isinstance(cause, MCPError):
             if _closed(cause):
                 self.stop()  # its next call needs a new one
-            return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": told})
+            return McpFailed(title, {"type": "mcp_protocol_error", "code": cause.code, "message": reason})
         return McpFailed(title)
 
     def _note(self, status: int) -> None:
@@ -273,7 +273,7 @@ def _listed(tool: McpToolType) -> dict[str, Any]:
 
 
 def _text(content: list[dict[str, Any]], structured: Any) -> str:
-    """A result as one text; what is no text is told of by its type."""
+    """A result as one text; what is no text stands as its type."""
     parts = [_block(block) for block in content]
     text = "\n".join(parts) if parts else ("" if structured is None else json.dumps(structured, ensure_ascii=False))
     if len(text) > MAX_OUTPUT:

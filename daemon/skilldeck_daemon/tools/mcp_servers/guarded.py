@@ -60,7 +60,7 @@ class _Transport(httpx2.AsyncHTTPTransport):
 def client(
     headers: Mapping[str, str], exceptions: Collection[str], timeout: float, on_status: Callable[[int], None]
 ) -> httpx2.AsyncClient:
-    """The client of one connection; `on_status` is told the status of every answer to a message."""
+    """The client of one connection; `on_status` is given the status of every answer to a message."""
 
     async def note(response: httpx2.Response) -> None:
         if response.request.method == "POST":  # the others are the package's own, and may be refused

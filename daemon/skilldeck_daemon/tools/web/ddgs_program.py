@@ -32,7 +32,7 @@ def search(asked: dict[str, Any]) -> dict[str, Any]:
     plain = HttpClient.request
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """The library takes a refusal for a page without results; here it is told apart."""
+        """The library takes a refusal for a page without results; here it is an error."""
         response = plain(self, *args, **kwargs)
         statuses.add(response.status_code)
         return response

@@ -70,7 +70,7 @@ class Pages:
         if is_html(got.filename, got.media_type, head):
             charset = _known(got.charset)
             if charset is not None and texts.encoding_of(head[:4], True) not in ("utf-8-sig", "utf-16", "utf-32"):
-                # What the server says counts before what the page says; a mark of its own tells the converter so.
+                # What the server says counts before what the page says; a mark of its own says so to the converter.
                 content = codecs.BOM_UTF8 + content.decode(charset, "replace").encode("utf-8", "replace")
             found = _TITLE.search(content[:200_000].decode("utf-8", "replace"))
             title = " ".join(html.unescape(found.group(1)).split())[:300] if found else ""

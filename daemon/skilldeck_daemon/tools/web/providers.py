@@ -85,14 +85,14 @@ class SearXNG:
         url = f"{self._url}/search?" + urlencode({"q": query, "format": "json"})
         try:
             answer = await fetch(url, max_bytes=ANSWER_BYTES, exceptions=self._exceptions)
-            told = await asyncio.to_thread(json.loads, answer.content)
+            answered = await asyncio.to_thread(json.loads, answer.content)
         except FetchRefused as error:
             # SearXNG answers 403 while its settings do not list the format.
             hint = "Add 'json' to search.formats in its settings.yml." if "answered 403" in error.title else ""
             raise SearchFailed(f"The SearXNG server could not be asked: {error.title}", hint) from error
         except (ValueError, RecursionError):
             raise SearchFailed("The SearXNG server answered something that is not JSON.") from None
-        found = told.get("results") if isinstance(told, dict) else None
+        found = answered.get("results") if isinstance(answered, dict) else None
         if not isinstance(found, list):
             raise SearchFailed("The SearXNG server's answer has no results field.")
         named = ((entry.get("url"), entry.get("title"), entry.get("content")) for entry in found if _is_object(entry))
@@ -126,12 +126,12 @@ class Ddgs:
             "timeout": ENGINE_SECONDS,
         }
         try:
-            told = await self._run(json.dumps(asked).encode())
+            answered = await self._run(json.dumps(asked).encode())
         finally:
             await proxy.close()
-        if told.get("error"):
-            raise SearchFailed(f"No search engine answered: {str(told['error'])[:300]}")
-        found = told.get("results")
+        if answered.get("error"):
+            raise SearchFailed(f"No search engine answered: {str(answered['error'])[:300]}")
+        found = answered.get("results")
         named = found if isinstance(found, list) else []
         return _usable(
             ((entry.get("url"), entry.get("title"), entry.get("text")) for entry in named if _is_object(entry)), count
@@ -157,15 +157,15 @@ class Ddgs:
                     process.kill()
                 await process.wait()
         try:
-            told = json.loads(out)
+            answered = json.loads(out)
         except ValueError:
-            told = None
-        if not isinstance(told, dict):
+            answered = None
+        if not isinstance(answered, dict):
             log.warning(
                 "a search ended with exit code %s: %s", process.returncode, errors[-500:].decode(errors="replace")
             )
             raise SearchFailed("The search ended without an answer.", "The daemon's log says more.")
-        return told
+        return answered
 
 
 def _is_object(value: Any) -> bool:
