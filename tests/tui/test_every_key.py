@@ -262,7 +262,7 @@ async def matrix(d: Deck) -> None:
     folder = counter_folder()
     for number in (1, 2):
         (folder / "SKILL.md").write_text(f"---\nname: counter\ndescription: Counts {number} things.\n---\n")
-        d.app.tests.evaluate(folder, tell=d.app.tell)
+        d.app.tests.evaluate(folder, on_error=d.app.show_error)
         await d.until(lambda: not d.app.tests.evaluating(folder))
     await d.app.push_screen(MatrixScreen("counter", folder))
     await d.shows("1 of 2", "✓ 3/3")

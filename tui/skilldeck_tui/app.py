@@ -299,7 +299,7 @@ class SkilldeckApp(App[None]):
 
     # ------------------------------------------------------------ helpers of screens
 
-    def tell(self, error: SkilldeckError) -> None:
+    def show_error(self, error: SkilldeckError) -> None:
         """Show an error with its hint."""
         self.notify(error.hint or error.title, title=error.title if error.hint else "", severity="error", markup=False)
 
@@ -310,7 +310,7 @@ class SkilldeckApp(App[None]):
             try:
                 await call(value)
             except SkilldeckError as error:
-                self.tell(error)
+                self.show_error(error)
 
         return lambda value: (self.run_worker(run(value)), None)[1]
 
@@ -321,7 +321,7 @@ class SkilldeckApp(App[None]):
             try:
                 await call
             except SkilldeckError as error:
-                self.tell(error)
+                self.show_error(error)
 
         self.run_worker(run(), group=group, exclusive=exclusive)
 

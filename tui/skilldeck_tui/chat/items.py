@@ -22,7 +22,7 @@ _OMITTED = re.compile(
 
 @dataclass
 class Item:
-    """One entry of a turn. `raw` is the OpenAI item as last told; `waiting`: for a person's yes."""
+    """One entry of a turn. `raw` is the OpenAI item as last output; `waiting`: for a person's yes."""
 
     kind: ClassVar[str] = "item"
     joins: ClassVar[tuple[str, ...]] = ()
@@ -281,9 +281,9 @@ class AnsweredItem(OtherItem):
         self.touch()
 
     def plain(self) -> str:
-        told = self.output_raw.get("output")
-        told = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False) if told else ""
-        return "\n".join(part for part in (super().plain(), told) if part)
+        output = self.output_raw.get("output")
+        output = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False) if output else ""
+        return "\n".join(part for part in (super().plain(), output) if part)
 
 
 @dataclass

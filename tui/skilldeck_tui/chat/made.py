@@ -42,16 +42,16 @@ class ChatMade(ChatCommands):
     @on(MadeFiles.Asked)
     def _asked(self, event: MadeFiles.Asked) -> None:
         event.stop()
-        self._tell(event.widget, event.files)
+        self._show(event.widget, event.files)
 
     @work(group="made")
-    async def _tell(self, widget: MadeFiles, files: Iterable[Made]) -> None:
+    async def _show(self, widget: MadeFiles, files: Iterable[Made]) -> None:
         """Give the widget sizes, and the pictures among the first files."""
         pictures = 0
         for file in files:
             known = (await self._container(file.container_id)).get(file.file_id)
             size = int((known or {}).get("bytes") or 0)
-            widget.told(file, size if known is not None else None)
+            widget.show_size(file, size if known is not None else None)
             if known is not None and file.is_picture and size <= PICTURE_BYTES and pictures < PICTURES:
                 pictures += 1
                 with suppress(SkilldeckError):

@@ -105,7 +105,7 @@ def excerpt(mention: Mention) -> Path:
     return path
 
 
-def tell_lost(words: Sequence[str]) -> str:
+def describe_lost(words: Sequence[str]) -> str:
     """That what a message names is not there, in a sentence."""
     files, commands = ([word for word in words if word[0] == sign] for sign in "@/")
     said = [f"{' and '.join(files)} {'is no file' if len(files) == 1 else 'are no files'} here"] if files else []

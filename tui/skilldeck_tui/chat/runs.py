@@ -1,7 +1,7 @@
 """The runs behind the chat screen: opening a session, reading live runs (sending.py sends).
 
 A mixin of `ChatScreen`, apart from it because this half talks to the daemon and that half to the person. Every call
-that fails is told to the person; none ends the program.
+that fails is shown to the person; none ends the program.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ChatRuns(ModeScreen):
             elif key:
                 turns = await self._chain(key.removeprefix("run:"))
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         if self.current != key or not self.is_running:
             return
         self.turns = turns
@@ -130,7 +130,7 @@ class ChatRuns(ModeScreen):
         try:
             turns, more = await self._session(key.removeprefix("session:"), self.turns[0].run_id)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         if self.current == key:
             self._more = more
@@ -188,7 +188,7 @@ class ChatRuns(ModeScreen):
         except SkilldeckError as error:
             turn.error, turn.status = error.title, "failed"
             turn.revision += 1
-            self.deck.tell(error)
+            self.deck.show_error(error)
         finally:
             self._reading.discard(turn.run_id)
             if self.is_running:
@@ -199,4 +199,4 @@ class ChatRuns(ModeScreen):
         try:
             await self.client.cancel_run(turn.run_id)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)

@@ -18,7 +18,7 @@ from textual import work
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
-from skilldeck_tui.chat.mentions import Mention, excerpt, mentions, tell_lost
+from skilldeck_tui.chat.mentions import Mention, describe_lost, excerpt, mentions
 from skilldeck_tui.chat.runs import ChatRuns
 from skilldeck_tui.chat.transcript import ShownRun, input_text
 from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
@@ -77,7 +77,7 @@ class ChatSending(ChatRuns):
             file = await self.client.upload_file(part or path, progress=progress)
         except SkilldeckError as error:
             attachment.error = error.title
-            self.deck.tell(error)
+            self.deck.show_error(error)
         except (OSError, ValueError) as error:
             attachment.error = str(error)
             self.notify(attachment.error, severity="error", markup=False)
@@ -137,7 +137,7 @@ class ChatSending(ChatRuns):
             try:
                 body = self._body(key, message, text)
             except SkilldeckError as error:  # a variable that is not set
-                self.deck.tell(error)
+                self.deck.show_error(error)
                 await self._unsend(key, turn, message)
                 return
             names = [attachment.name for attachment in draft.attachments]
@@ -158,7 +158,7 @@ class ChatSending(ChatRuns):
                 body["conversation" if where == "session" else "previous_response_id"] = id_
                 response = await self._started(body, message.permission)
             except SkilldeckError as error:
-                self.deck.tell(error)
+                self.deck.show_error(error)
                 await self._unsend(key, turn, message)
                 return
             turn.run_id = str(response["id"])
@@ -228,7 +228,7 @@ class ChatSending(ChatRuns):
                 self.attach_path(mention.path, mention.lines, attachments)
             text = text.replace(f"@{mention.word}", mention.name)
         if lost:
-            self.notify(f"{tell_lost(lost)}.", severity="warning", markup=False)
+            self.notify(f"{describe_lost(lost)}.", severity="warning", markup=False)
         return text
 
     def _moved(self, before: str, key: str) -> None:

@@ -64,7 +64,7 @@ def choose(root: Path, source: Source, exact: str, every: bool, names: Sequence[
     """
     start = _start(root, source)
     found = [
-        Fetched(folder, _told(source, path, exact), path or folder.name, root)
+        Fetched(folder, _installed_from(source, path, exact), path or folder.name, root)
         for folder in sorted(_skills(start, root), key=lambda folder: (_hidden(root, folder), folder))
         for path in [_within(root, folder)]
     ]
@@ -167,7 +167,7 @@ def _within(root: Path, folder: Path) -> str:
     return "" if path == "." else path
 
 
-def _told(source: Source, path: str, exact: str) -> str:
+def _installed_from(source: Source, path: str, exact: str) -> str:
     """`git+URL@commit#path`, with the branch or tag that was asked for `git+URL@commit(REF)#path`, `URL@sha256:…#path`,
     or the folder."""
     if source.kind == "folder":

@@ -100,13 +100,13 @@ def show_evaluation(
             else:
                 found = await client.evaluation(evaluation)
             trials = await trials_of(client, found["id"])
-        told = summarise(found, trials, against=against)
+        summary = summarise(found, trials, against=against)
         for path in report or ():
-            write_report(path, told, trials)
+            write_report(path, summary, trials)
         if json:
-            out.data_json(told)
+            out.data_json(summary)
             return
-        for line in terminal(told):
+        for line in terminal(summary):
             out.data(out.safe(line))
         cell = Cell(trials)
         out.note(f"{found['skill']}: {cell.passed} of {cell.tried} passed ({percent(cell.rate)}), {found['status']}")

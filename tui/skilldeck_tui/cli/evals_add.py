@@ -22,7 +22,7 @@ def add(
     run: Annotated[str, typer.Argument(help="The run's id (resp_…).")],
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", metavar="DIR", help="The skill's folder, if the run does not tell it."),
+        typer.Option("--folder", metavar="DIR", help="The skill's folder, if the run does not name it."),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="What the test is called; its prompt when left out.")] = "",
     hold: Annotated[str, typer.Option("--hold", metavar="1,3-5", help="The checks that must hold, by number.")] = "",

@@ -121,7 +121,7 @@ def _count(number: int, noun: str) -> str:
 
 def _show_json(looked: Sequence[Looked]) -> None:
     """A list of skills, each with its findings and what was mended."""
-    told: list[Object] = [
+    shown: list[Object] = [
         {
             "folder": str(one.folder),
             "findings": [finding.as_json() for finding in one.findings],
@@ -129,7 +129,7 @@ def _show_json(looked: Sequence[Looked]) -> None:
         }
         for one in looked
     ]
-    out.data_json(told)
+    out.data_json(shown)
 
 
 def _list_rules(as_json: bool) -> None:

@@ -47,14 +47,14 @@ def upload(
                     if json:
                         out.data_json(uploaded(done))
                         continue
-                    out.data(_told(done))
+                    out.data(_line(done))
                     several.warn(done)
         return several.end()
 
     out.perform(work(), json)
 
 
-def _told(done: UploadedSkill) -> str:
+def _line(done: UploadedSkill) -> str:
     what = "unchanged" if done.unchanged else "uploaded"
     return f"{done.skill['name']} v{done.version['version']} {what} ({done.skill['id']})"
 

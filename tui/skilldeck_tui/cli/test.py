@@ -160,12 +160,12 @@ async def run_and_print(
             status: sum(t["status"] == status for t in trials) for status in ("passed", "failed", "not_judged", "error")
         }
         seconds = sum(trial["seconds"] for trial in trials if not trial["reused"])
-        told = f"{counts['passed']} passed, {counts['failed']} failed"
-        told += f", {counts['not_judged']} not judged" if counts["not_judged"] else ""
-        told += f", {counts['error']} could not be run" if counts["error"] else ""
+        line = f"{counts['passed']} passed, {counts['failed']} failed"
+        line += f", {counts['not_judged']} not judged" if counts["not_judged"] else ""
+        line += f", {counts['error']} could not be run" if counts["error"] else ""
         reused = sum(one.reused for one in done)
-        told += f" in {seconds:.1f} s" + (f"; {reused} were asked before" if reused else "")
-        out.note(told, "red" if counts["failed"] or counts["error"] else "green")
+        line += f" in {seconds:.1f} s" + (f"; {reused} were asked before" if reused else "")
+        out.note(line, "red" if counts["failed"] or counts["error"] else "green")
     return done
 
 

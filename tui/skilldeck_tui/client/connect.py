@@ -2,7 +2,7 @@
 
 Clients that start at the same moment agree through a lock file: one starts the daemon, the others wait for it. The
 daemon is a process of its own session and outlives its client; what it writes goes to a log file. Starting reports
-what it waits for, and a daemon that fails to start is told with the end of its log.
+what it waits for, and a daemon that fails to start is reported with the end of its log.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def connect(
     Args:
         start: start a daemon when none answers; else DaemonUnreachable.
         ready: return only when a model can answer.
-        report: told what is being waited for.
+        report: called with what is being waited for.
     Raises:
         DaemonUnreachable, DaemonNotInstalled, DaemonFailed, VersionMismatch; OpenToOthers where somebody else could
         answer in the daemon's place.

@@ -315,10 +315,10 @@ class ChatScreen(ChatExporting, ModeScreen):
                 prefix=event.prefix,
             )
         except BadRequest as error:  # it is still asked
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         # The daemon says so too; this is for an answer that comes before it does.
         self.state.objects["approval"].pop(id_, None)
         self.deck.touch({"approval"})

@@ -349,7 +349,7 @@ class DaemonScreen(DaemonLog, DaemonRules):
                     if step.model is not None:
                         self.notify(f"{step.model['id']} is ready, and answers from the next message on.", markup=False)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         finally:
             self.remove_class("-loading")
             self._models()

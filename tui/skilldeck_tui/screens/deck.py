@@ -64,7 +64,7 @@ class Deck(Protocol):
     def look_on_disk(self) -> Any:
         """Look for skills on disk, in the background."""
 
-    def tell(self, error: SkilldeckError) -> None:
+    def show_error(self, error: SkilldeckError) -> None:
         """Show an error with its hint."""
 
     def doing(self, call: Callable[[T | None], Awaitable[None]]) -> Callable[[T | None], None]:

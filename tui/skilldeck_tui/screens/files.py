@@ -144,7 +144,7 @@ class FilesScreen(ModeScreen):
                 path, progress=lambda done, all_: bar.update(total=all_, progress=done)
             )
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         else:
             self.notify(f"Uploaded {path.name}.", markup=False, timeout=3)
             self.call_after_refresh(self.query_one(DataRows).select, file["id"])

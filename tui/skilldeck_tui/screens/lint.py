@@ -132,7 +132,7 @@ class LintScreen(ModalScreen[None]):
         try:
             mended = await asyncio.to_thread(fixing.fix, self.folder, lambda: engine.lint(self.folder, others=others))
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         if is_open(self):
             self.notify(

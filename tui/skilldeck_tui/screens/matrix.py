@@ -89,7 +89,7 @@ class MatrixScreen(ModalScreen[None]):
             found = self.evaluation
             trials = await trials_of(self.deck.client, str(found["id"])) if found else []
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         # When the whole app ends, the screen is open to the last but its parts are gone.
         with suppress(NoMatches):
@@ -269,7 +269,7 @@ class MatrixScreen(ModalScreen[None]):
         if self.deck.tests.evaluating(self.folder):
             self.deck.tests.stop_evaluating(self.folder)
         else:
-            self.deck.tests.evaluate(self.folder, tell=self.deck.tell)
+            self.deck.tests.evaluate(self.folder, on_error=self.deck.show_error)
 
     @work(exclusive=True, group="report")
     async def action_report(self) -> None:

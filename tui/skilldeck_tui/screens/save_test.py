@@ -80,7 +80,7 @@ class SaveTest(ModalScreen[str | None]):
         except SkilldeckError as error:
             if is_open(self):
                 self.dismiss(None)
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         # When the whole app ends, the screen is open to the last but its parts are gone.
         with suppress(NoMatches):

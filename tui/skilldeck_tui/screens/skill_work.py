@@ -96,7 +96,7 @@ class SkillWork(ModeScreen):
         try:
             folder = await asyncio.to_thread(make, name, Path.cwd(), template=template)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         self.watch_folder(folder)
         self.notify(f"Made {folder}. e opens SKILL.md, t runs its tests.", timeout=5, markup=False)

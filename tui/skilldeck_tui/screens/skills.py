@@ -185,7 +185,7 @@ class SkillsScreen(SkillWork):
         try:
             page = await self.client.skill_versions(skill["id"])
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         kept = int(self.state.status.get("watched_versions") or 0)
         versions.show(str(skill["id"]), page.data, str(skill.get("default_version")), self.deck.clock(), kept)
@@ -324,7 +324,7 @@ class SkillsScreen(SkillWork):
                 bar.update(total=len(folders), progress=number)
                 await upload_folder(self.client, folder)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         else:
             self.notify(f"Uploaded {plural(len(folders), 'example skill')}.", timeout=3)
         finally:

@@ -179,14 +179,14 @@ class SkillTests:
         task = self._matrices.get(folder)
         return task is not None and not task.done()
 
-    def evaluate(self, folder: Path, *, tell: Callable[[SkilldeckError], None]) -> None:
-        """Run the matrix of the folder: this version, the one before, and none; `tell` hears why it cannot."""
+    def evaluate(self, folder: Path, *, on_error: Callable[[SkilldeckError], None]) -> None:
+        """Run the matrix of the folder: this version, the one before, and none; `on_error` hears why it cannot."""
 
         async def run() -> None:
             try:
                 await self._matrix(folder)
             except SkilldeckError as error:
-                tell(error)
+                on_error(error)
             finally:
                 self._changed()
 

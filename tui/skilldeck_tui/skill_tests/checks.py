@@ -113,8 +113,8 @@ async def _answer(spec: Spec, seen: Outcome) -> list[str]:
     elif "text" in spec:
         holds, what = spec["text"] in answer, repr(spec["text"])
     elif "words" in spec:
-        told = answer.casefold()
-        holds, what = any(text.casefold() in told for text in spec["words"]), f"any of {spec['words']!r}"
+        said = answer.casefold()
+        holds, what = any(text.casefold() in said for text in spec["words"]), f"any of {spec['words']!r}"
     else:
         holds, what = found(spec["regex"], answer), repr(spec["regex"])
         if not holds and not absent:
@@ -139,7 +139,7 @@ async def _file(spec: Spec, seen: Outcome) -> list[str]:
         return [f"there is a file {matching[0]!r}"] if matching else []
     if not matching:
         return [f"no file {spec['path']!r} (files: {', '.join(sorted(names)) or 'none'})"]
-    # A pattern asks that one of the files is right, so the reasons told are those of the one that comes closest.
+    # A pattern asks that one of the files is right, so the reasons given are those of the one that comes closest.
     return min([await _content(spec, name, await seen.read(name)) for name in matching], key=len)
 
 

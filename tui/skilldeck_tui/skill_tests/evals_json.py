@@ -94,7 +94,7 @@ def _case(folder: Path, path: Path, where: str, number: int, entry: Any) -> Case
     for name in TRIGGERS:
         if isinstance(entry.get(name), bool):
             checks.append(expect.triggered(entry[name]))
-    expected = next((_told(entry[name]) for name in EXPECTED if entry.get(name)), "")
+    expected = next((_sentence(entry[name]) for name in EXPECTED if entry.get(name)), "")
     if expected and not any(check.kind != "triggered" for check in checks):
         checks.append(sentence(f"The result is what was expected: {expected}"))
     if not checks:
@@ -206,13 +206,13 @@ def _statements(where: str, value: Any) -> list[Check]:
 
 
 def _statement(where: str, item: Object) -> list[Check]:
-    told = next((item[key] for key in TEXTS if isinstance(item.get(key), str) and item[key].strip()), "")
+    words = next((item[key] for key in TEXTS if isinstance(item.get(key), str) and item[key].strip()), "")
     longer = item.get("description")
-    if isinstance(longer, str) and len(longer) > len(told):
-        told = longer
+    if isinstance(longer, str) and len(longer) > len(words):
+        words = longer
     rule = item.get("check")
     if isinstance(rule, dict) and rule:
-        return [known if known is not None else _unknown(told, {key: value}) for key, value in rule.items()
+        return [known if known is not None else _unknown(words, {key: value}) for key, value in rule.items()
                 for known in [_rule(f"{where}.check.{key}", key, value)]]  # fmt: skip
     kind = item.get("type") or item.get("kind") or item.get("check")
     if isinstance(kind, str):
@@ -220,17 +220,17 @@ def _statement(where: str, item: Object) -> list[Check]:
         if check is not None:
             return [check]
         if kind.replace("-", "_").lower() not in _PROSE and not any(key in item for key in ("text", "description")):
-            return [_unknown(told or kind, item)]
-    if told:
-        return [sentence(told)]
+            return [_unknown(words or kind, item)]
+    if words:
+        return [sentence(words)]
     return [_unknown(json.dumps(item, ensure_ascii=False)[:200], item)]
 
 
 _PROSE = {"llm", "llm_judge", "llm_rubric", "judge", "rubric", "semantic", "manual", "quality", "behavior", "behaviour"}
 
 
-def _unknown(told: str, spec: Object) -> Check:
-    return Check("unknown", spec, told or "a check without words")
+def _unknown(words: str, spec: Object) -> Check:
+    return Check("unknown", spec, words or "a check without words")
 
 
 def _rule(where: str, key: str, value: Any) -> Check | None:
@@ -306,7 +306,7 @@ def _plain(where: str, value: Any) -> list[str]:
     return out
 
 
-def _told(value: Any) -> str:
+def _sentence(value: Any) -> str:
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

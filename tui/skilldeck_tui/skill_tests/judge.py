@@ -58,14 +58,14 @@ async def judge_sentences(model: str, case: Case, sentences: Sequence[Check], se
 async def _judged(model: str, case: Case, check: Check, seen: Outcome, work: str) -> Verdict:
     fence = secrets.token_hex(8)
     expected = f"\nA good result: {case.expected}\n" if case.expected else ""
-    told = (
+    question = (
         f"Task:\n{case.prompt}\n{expected}\nThe work, between two lines of {fence}:\n{fence}\n{work}\n{fence}\n\n"
         f"Statement: {check.text}"
     )
     request = {
         "model": model,
         "instructions": INSTRUCTIONS,
-        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": told}]}],
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": question}]}],
         "text": {"format": {"type": "json_schema", "name": "verdict", "schema": SCHEMA, "strict": True}},
         "temperature": 0,
         "seed": SEED,

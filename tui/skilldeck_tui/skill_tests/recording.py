@@ -209,12 +209,12 @@ def _triggered(skill: str, used: Sequence[str]) -> Iterator[Check]:
 
 
 def _commands(calls: Sequence[tuple[str, int | None, str]], files: Sequence[str]) -> Iterator[Check]:
-    told: set[str] = set()
+    seen: set[str] = set()
     work = [call for call in calls if not re.fullmatch(rf"\s*cat {SKILLS}[\w.-]+/SKILL\.md\s*", call[0])]
     for command, code, _ in work:
         pattern = _pattern(command, files)
-        if pattern and pattern not in told:
-            told.add(pattern)
+        if pattern and pattern not in seen:
+            seen.add(pattern)
             yield Check(f"a command matches {pattern}", {"commands": [pattern]}, code == 0)
     if work:
         codes = [code for _, code, _ in work]

@@ -22,8 +22,8 @@ from skilldeck_tui.skill_tests.statistics import Matrix
 from skilldeck_tui.skill_tests.trial import Attachments, judge_again, run_trial
 
 KEYS_AT_ONCE = 500
-TOLD_SECONDS = 2.0
-"""How often the evaluation's own count is written; each trial tells itself."""
+PUBLISHED_SECONDS = 2.0
+"""How often the evaluation's own count is written; each trial is published itself."""
 IDENTITY = ("id", "object", "created_at", "evaluation_id", "reused", "variant", "version", "source", "test")
 
 
@@ -66,8 +66,8 @@ async def evaluate(
         plan.seed = int(before["seed"])
     tries = await asyncio.to_thread(plan.tries)
     known = {} if again else await _known(client, [one.key for one in tries])
-    told = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner()}
-    done = Evaluated(await client.put_evaluation({**(before or {}), **told}), resumed=before is not None)
+    begun = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner()}
+    done = Evaluated(await client.put_evaluation({**(before or {}), **begun}), resumed=before is not None)
     run = _Run(client, plan, done, jobs, known, started, finished)
     status = "failed"
     try:
@@ -120,7 +120,7 @@ class _Run:
         self._client, self._plan, self._done, self._known = client, plan, done, known
         self._slots = asyncio.Semaphore(max(1, jobs))
         self._started, self._finished = started, finished
-        self._told = asyncio.get_running_loop().time()
+        self._published = asyncio.get_running_loop().time()
         self._asked: dict[tuple[str, str], asyncio.Future[Object]] = {}
         self._attachments = Attachments(client)
         self.ended = 0
@@ -142,7 +142,7 @@ class _Run:
             self.ended += 1
             if self._finished is not None:
                 self._finished(trial)
-            await self._tell()
+            await self._publish()
             return trial
 
     async def _answered(self, one: Try, slot: _Slot) -> Object:
@@ -189,10 +189,10 @@ class _Run:
                     return await judge_again(self._client, one, self._plan.skill, trial["run_id"], self._plan.judge)
         return None
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._told >= TOLD_SECONDS:
-            self._told = now
+        if now - self._published >= PUBLISHED_SECONDS:
+            self._published = now
             state = {**self._done.evaluation, "done": self.ended}
             with suppress(SkilldeckError):
                 self._done.evaluation = await self._client.put_evaluation(state)

@@ -130,7 +130,7 @@ def _equals(there: str, wanted: Any, tolerance: float) -> bool:
 
 
 def same(name: str, data: bytes, sample: Path, shown: str) -> list[str]:
-    """The same bytes as a sample in the bundle; the first line that differs is told."""
+    """The same bytes as a sample in the bundle; the first line that differs is shown."""
     try:
         expected = sample.read_bytes()
     except OSError as error:
@@ -140,8 +140,8 @@ def same(name: str, data: bytes, sample: Path, shown: str) -> list[str]:
     ours, theirs = data.splitlines(), expected.splitlines()
     for number, (one, other) in enumerate(zip(ours, theirs, strict=False), 1):
         if one != other:
-            told = f"{_text(one)}, expected {_text(other)}"
-            return [f"{name!r} differs from {shown} in line {number}: {told}"]
+            both = f"{_text(one)}, expected {_text(other)}"
+            return [f"{name!r} differs from {shown} in line {number}: {both}"]
     if len(ours) != len(theirs):
         return [f"{name!r} has {len(ours)} lines, {shown} has {len(theirs)}"]
     return [f"{name!r} differs from {shown} in how its lines end"]

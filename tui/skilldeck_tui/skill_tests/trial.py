@@ -65,7 +65,7 @@ async def run_trial(
         over: called when no model works for it any more: what follows is looking.
     """
     if one.case.problem:
-        return _told(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {one.case.problem}")])
+        return _result(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {one.case.problem}")])
     loop = asyncio.get_running_loop()
     began, run_id = loop.time(), ""
     uploads = attachments or Attachments(client)
@@ -89,11 +89,11 @@ async def run_trial(
         return await _held(one, skill, seen, run_id, judge)
     except TimeoutError:
         failed = Verdict(COMPLETED, "failed", f"the run did not end within {one.case.timeout:g} s")
-        return _told(one, skill, "failed", [failed], run_id=run_id, seconds=loop.time() - began)
+        return _result(one, skill, "failed", [failed], run_id=run_id, seconds=loop.time() - began)
     except SkilldeckError as error:
         # Nothing is known of what the model can: neither passed nor failed, and tried again the next time.
         failed = Verdict(COMPLETED, "failed", str(error))
-        return _told(one, skill, "error", [failed], run_id=run_id, seconds=loop.time() - began)
+        return _result(one, skill, "error", [failed], run_id=run_id, seconds=loop.time() - began)
     finally:
         if attachments is None:
             await uploads.close()
@@ -140,7 +140,7 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
     names: list[str] = []
     with suppress(SkilldeckError):
         names = sorted(await seen.files())[:KEPT_FILES]
-    return _told(
+    return _result(
         one,
         skill,
         # Without the skill, a test that only asks whether it was opened asks nothing.
@@ -160,7 +160,7 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
     )
 
 
-def _told(one: Try, skill: str, status: str, verdicts: list[Verdict], **more: Any) -> Object:
+def _result(one: Try, skill: str, status: str, verdicts: list[Verdict], **more: Any) -> Object:
     trial: Object = {
         "skill": skill,
         "source": one.case.source,

@@ -52,13 +52,13 @@ class Triggers:
     wrong: tuple[tuple[str, bool, tuple[str, ...]], ...]
 
     def as_json(self) -> Object:
-        def told(cell: Cell) -> Object:
+        def rate(cell: Cell) -> Object:
             low, high = cell.interval
             return {"right": cell.passed, "tried": cell.tried, "rate": cell.rate, "low": low, "high": high}
 
         return {
-            "object": "evaluation.triggers", "model": self.model, "should": told(self.should),
-            "should_not": told(self.should_not),
+            "object": "evaluation.triggers", "model": self.model, "should": rate(self.should),
+            "should_not": rate(self.should_not),
             "wrong": [{"test": name, "should": should, "opened": list(opened)} for name, should, opened in self.wrong],
         }  # fmt: skip
 

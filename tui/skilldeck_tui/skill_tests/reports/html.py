@@ -42,17 +42,17 @@ def page(report: Object, trials: Sequence[Object]) -> str:
     """The whole document."""
     evaluation = report["evaluation"]
     made = datetime.fromtimestamp(evaluation["created_at"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    told = [
+    shown = [
         made,
         ", ".join(evaluation["models"]),
         f"{evaluation['runs']} {'try' if evaluation['runs'] == 1 else 'tries'} of each test",
         f"seeds from {evaluation['seed']}",
     ]
-    told += [f"among {', '.join(evaluation['among'])}"] if evaluation.get("among") else []
-    told += [f"judged by {evaluation['judge']}"] if evaluation.get("judge") else []
+    shown += [f"among {', '.join(evaluation['among'])}"] if evaluation.get("among") else []
+    shown += [f"judged by {evaluation['judge']}"] if evaluation.get("judge") else []
     lines = findings(report)
     parts = [
-        f"<h1>Tests of {escape(evaluation['skill'])}</h1><p class=soft>{escape(' · '.join(told))}</p>",
+        f"<h1>Tests of {escape(evaluation['skill'])}</h1><p class=soft>{escape(' · '.join(shown))}</p>",
         f"<h2>Findings</h2><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else "",
         "<h2>Pass rate</h2><p class=soft>The line is the 95 % interval (Wilson).</p>" + rates(report),
     ]
@@ -121,7 +121,7 @@ def _chart(
     for value, label in marks:
         out.append(f'<line class="grid" x1="{x(value)}" x2="{x(value)}" y1="0" y2="{height - 22}"/>')
         out.append(f'<text class="soft" x="{x(value)}" y="{height - 6}" text-anchor="middle">{label}</text>')
-    for number, (label, value, low, high, told, colour) in enumerate(rows):
+    for number, (label, value, low, high, shown, colour) in enumerate(rows):
         top = ROW * number + 4
         start, end = sorted((x(0.0), x(value)))
         middle = top + (ROW - 8) / 2
@@ -133,7 +133,7 @@ def _chart(
             f'fill="var({colour})"/>',
             f'<path d="M{x(low)} {middle}H{x(high)}M{x(low)} {middle - 4}v8M{x(high)} {middle - 4}v8" '
             f'stroke="var(--ink)" stroke-width="1.5" fill="none"/>',
-            f'<text x="{LEFT + BAR + 12}" y="{middle + 4}">{escape(told)}</text>',
+            f'<text x="{LEFT + BAR + 12}" y="{middle + 4}">{escape(shown)}</text>',
         ]
     return f"<div class=wide>{''.join(out)}</svg></div>"
 

@@ -53,8 +53,8 @@ def _case(suite: ElementTree.Element, group: str, name: str, cell: Cell) -> None
     ]
     if cell.of("failed") or cell.of("error"):
         kind = "failure" if cell.of("failed") else "error"
-        told = ElementTree.SubElement(case, kind, message=_xml(reasons[0] if reasons else "it failed"))
-        told.text = _xml("\n".join(reasons))
+        element = ElementTree.SubElement(case, kind, message=_xml(reasons[0] if reasons else "it failed"))
+        element.text = _xml("\n".join(reasons))
     elif _skipped(cell):
         ElementTree.SubElement(case, "skipped", message="not judged")
     log = []

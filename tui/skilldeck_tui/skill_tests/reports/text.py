@@ -53,15 +53,15 @@ def findings(report: Object) -> list[str]:
     for found in report["flaky"]:
         lines.append(f"flaky: {found['test']} ({found['model']}, {found['variant']})")
     for column in report["columns"]:
-        told = column["sentences"]
-        if told["passed"] + told["failed"]:
+        counts = column["sentences"]
+        if counts["passed"] + counts["failed"]:
             lines.append(
-                f"sentences, {heading(column, models)}: {told['passed']} hold, {told['failed']} do not"
-                + (f", {told['not_judged']} not judged" if told["not_judged"] else "")
+                f"sentences, {heading(column, models)}: {counts['passed']} hold, {counts['failed']} do not"
+                + (f", {counts['not_judged']} not judged" if counts["not_judged"] else "")
             )
-        elif told["not_judged"]:
+        elif counts["not_judged"]:
             lines.append(
-                f"sentences, {heading(column, models)}: {told['not_judged']} not judged; --judge MODEL judges them"
+                f"sentences, {heading(column, models)}: {counts['not_judged']} not judged; --judge MODEL judges them"
             )
     return lines
 
@@ -106,9 +106,9 @@ def markdown(report: Object) -> str:
         ("seconds a try", [f"{c['seconds']:.1f}" for c in columns]),
     ):
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    told = findings(report)
-    if told:
-        lines += ["", *[f"- {_escaped(line)}" for line in told]]
+    noted = findings(report)
+    if noted:
+        lines += ["", *[f"- {_escaped(line)}" for line in noted]]
     return "\n".join([*lines, "", "Intervals are at 95 % (Wilson; lift: Newcombe).", ""])
 
 

@@ -68,7 +68,7 @@ class MadeFiles(Stack):
             # In its own name: of what its parent caused Textual tells the parent and nobody above.
             self.post_message(self.Asked(self, files).set_sender(self))
 
-    def told(self, file: Made, size: int | None) -> None:
+    def show_size(self, file: Made, size: int | None) -> None:
         """Its size in bytes; None: the container has it no more."""
         self._sizes[file] = size
         self._write()
