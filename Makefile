@@ -24,9 +24,7 @@ lint: .make/dev
 	$(BIN)/mypy $(PACKAGES)
 
 unit: .make/dev
-	@# What fails beside others on busy cores runs once more, alone; both results are shown. This goes when the marks below
-	@# have been seen to be all that depends on the clock.
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not timing" || $(BIN)/pytest -q -m "not timing" --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not timing"
 	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
 	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
 

@@ -55,6 +55,7 @@ class Client:
         await EventStream(events, gone=gone)({"type": "http"}, self.receive, self.send)
 
 
+@pytest.mark.timing("events come every 50 ms, silence is a second: busy cores that pause the test make one")
 async def test_a_silence_is_filled_with_comments_and_a_busy_stream_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "KEEP_ALIVE_S", 1.0)
     client = Client()
