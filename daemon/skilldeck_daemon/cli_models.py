@@ -112,7 +112,7 @@ def _tool_text(family_name: str) -> str:
     """Whether calls in the model's text would be read: auto or off."""
     from skilldeck_daemon.engine import families
 
-    reads = family_name not in (*families.ORDER, "generic") or families.family(family_name).text_calls
+    reads = family_name not in (*families.known(), families.GENERIC) or families.family(family_name).text_calls
     return load_settings().tool_text if reads else "off"
 
 

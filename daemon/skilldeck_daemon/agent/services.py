@@ -1,6 +1,6 @@
 """Everything a surface may call, in one object.
 
-`app.py` builds it; `http` and `rpc` receive it and translate. Methods take and return OpenAI objects as plain dicts,
+`core.py` builds it; `http` and `rpc` receive it and translate. Methods take and return OpenAI objects as plain dicts,
 raise `SkilldeckError`s, and publish what changed on the bus.
 """
 

@@ -19,7 +19,7 @@ from skilldeck_daemon.engine.base import (
     ToolCallStart,
 )
 from skilldeck_daemon.engine.checks import ToolPlan, plan_tools
-from skilldeck_daemon.engine.families import ORDER, detect, family
+from skilldeck_daemon.engine.families import detect, family, known
 from skilldeck_daemon.engine.parsing.parser import parser_for
 
 
@@ -113,7 +113,7 @@ def summary(events: list[ChatEvent]) -> list[tuple[Any, ...]]:
     return out
 
 
-@pytest.mark.parametrize("name", [*ORDER, "generic"])
+@pytest.mark.parametrize("name", [*known(), "generic"])
 def test_a_family_is_read_whole(name: str) -> None:
     found = summary(read(name, [two_calls(name)]))
     calls = [entry for entry in found if entry[0] == "call"]
@@ -126,7 +126,7 @@ def test_a_family_is_read_whole(name: str) -> None:
     assert len(found) == 2 + (name != "llama3") + (name not in ("llama3", "mistral"))
 
 
-@pytest.mark.parametrize("name", [*ORDER, "generic"])
+@pytest.mark.parametrize("name", [*known(), "generic"])
 def test_no_split_changes_what_is_read(name: str) -> None:
     text = two_calls(name)
     whole = summary(read(name, [text]))
@@ -144,7 +144,7 @@ MARKERS = [
 ]
 
 
-@given(st.sampled_from([*ORDER, "generic"]), st.lists(st.sampled_from(MARKERS), max_size=25), st.data())
+@given(st.sampled_from([*known(), "generic"]), st.lists(st.sampled_from(MARKERS), max_size=25), st.data())
 @settings(max_examples=400, deadline=None)
 def test_any_output_is_read_the_same_at_any_split_and_every_call_ends(name: str, parts: list[str], data: Any) -> None:
     text = "".join(parts)
@@ -215,7 +215,7 @@ def test_a_call_that_cannot_be_read_is_surfaced_and_what_follows_is_kept(name: s
         assert call[4]
 
 
-@pytest.mark.parametrize("name", [*ORDER, "generic"])
+@pytest.mark.parametrize("name", [*known(), "generic"])
 def test_an_output_cut_anywhere_ends_every_call_and_says_so(name: str) -> None:
     text = two_calls(name)
     problems = set()

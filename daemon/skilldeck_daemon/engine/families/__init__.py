@@ -1,11 +1,11 @@
 """Model families: how each writes reasoning and tool calls, as data beside this file.
 
-One JSON file per family. `detect` holds the strings that a family's chat template contains; `calls` says how the
-parser reads a call (`body` chooses the reader in `parsing_bodies.py`), `write` how the grammar makes the model write
-one. `variants` replace parts when their own `detect` strings are in the template too. `text_calls` says that models of
-the family write calls as plain JSON too (`text_calls.py`), with an empty `write.trigger` in no other form. A template
-of no known family is `generic`: what it shows of tools is in a form nobody here reads, so tools and calls are told as
-plain text.
+One JSON file per family. `detect` holds the strings that a family's chat template contains; families are tried by
+their `rank`, lowest first. `calls` says how the parser reads a call (`body` chooses the reader, `parsing/bodies.py`),
+`write` how the grammar makes the model write one. `variants` replace parts when their own `detect` strings are in the
+template too. `text_calls` says that models of the family write calls as plain JSON too (`parsing/text_calls.py`), with
+an empty `write.trigger` in no other form. A template of no known family is `generic`: what it shows of tools is in a
+form nobody here reads, so tools and calls are written as plain text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-ORDER = ("harmony", "deepseek", "glm", "qwen_coder", "mistral", "hermes", "llama3")
+GENERIC = "generic"
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,13 @@ def read(raw: Mapping[str, Any]) -> Family:
 
 
 @cache
+def known() -> tuple[str, ...]:
+    """The names of the families, in the order in which a template is compared with them."""
+    found = [entry.name.removesuffix(".json") for entry in files(__package__).iterdir() if entry.name.endswith(".json")]
+    return tuple(sorted((name for name in found if name != GENERIC), key=lambda name: (_raw(name)["rank"], name)))
+
+
+@cache
 def _raw(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((files(__package__) / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -78,7 +85,7 @@ def _raw(name: str) -> dict[str, Any]:
 
 def family(name: str, template: str = "") -> Family:
     """The family of that name, in the variant the template asks for. Raises KeyError."""
-    if name not in (*ORDER, "generic"):
+    if name not in (*known(), GENERIC):
         raise KeyError(name)
     raw = _raw(name)
     for variant in raw.get("variants", ()):
@@ -89,10 +96,10 @@ def family(name: str, template: str = "") -> Family:
 
 def detect(template: str, model_type: str = "") -> Family:
     """The family a chat template belongs to; the model's type decides where the template says nothing."""
-    for name in ORDER:
+    for name in known():
         if all(mark in template for mark in _raw(name)["detect"]):
             return family(name, template)
-    for name in ORDER:
+    for name in known():
         if model_type in _raw(name)["model_types"] and "tools" in template:
             return family(name, template)
-    return family("generic", template)
+    return family(GENERIC, template)
