@@ -148,7 +148,7 @@ def test_out_of_memory_passes_and_other_cuda_errors_do_not() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 @pytest.mark.parametrize("name", ["exllamav2", "exllamav3"])
 async def test_without_cuda_it_says_what_to_use_instead(name: str, llama: Path) -> None:
-    with pytest.raises(NotLoaded, match=r"CUDA device.*--engine cpu"):
+    with pytest.raises(NotLoaded, match=r"CUDA device.*--engine llamacpp"):
         await ExllamaEngine(name).load(ModelSpec(str(llama), "small"))
 
 

@@ -101,7 +101,7 @@ class Exllamav2:
                 "exllamav2 needs a CUDA device and a CUDA build of torch; neither is here."
                 if torch.version.cuda is None
                 else "exllamav2 needs a CUDA device; torch sees none.",
-                "Use --engine cpu, or --engine remote with a server that has one.",
+                "Serve a GGUF of it with --engine llamacpp, or use --engine remote with a server that has one.",
             )
         progress(0.0, "loading the exllamav2 extension; the first time compiles it, which takes minutes")
         if clear_stale_lock("exllamav2_ext"):
@@ -163,7 +163,7 @@ class Exllamav2:
         if not names or names[0] not in known:
             raise BadRequest(
                 f"exllamav2 does not know the architecture {names[0] if names else '(none named)'}.",
-                f"It knows {', '.join(sorted(known))}; try --engine exllamav3 or --engine cpu.",
+                f"It knows {', '.join(sorted(known))}; try --engine exllamav3, or a GGUF of it with --engine llamacpp.",
                 param="model",
             )
 
@@ -173,7 +173,7 @@ class Exllamav2:
         if settings.no_flash_attn:
             raise BadRequest(
                 f"exllamav2 computes {settings.arch.arch_string} only with unpaged attention, which cannot batch.",
-                "Use --engine exllamav3 or --engine cpu.",
+                "Use --engine exllamav3, or a GGUF of it with --engine llamacpp.",
                 param="model",
             )
         longest = settings.max_seq_len

@@ -44,7 +44,7 @@ class Exllamav3(Exllamav2):
         if not torch.cuda.is_available():
             raise NotLoaded(
                 "exllamav3 needs a CUDA device and a CUDA build of torch.",
-                "Use --engine cpu, or --engine remote with a server that has one.",
+                "Serve a GGUF of it with --engine llamacpp, or use --engine remote with a server that has one.",
             )
         progress(0.0, "loading the exllamav3 extension; the first time may compile it, which takes minutes")
         try:
