@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from skilldeck_daemon.wire.fields import refuse
-from skilldeck_daemon.wire.item_kinds import CALLS, KINDS, Item
+from skilldeck_daemon.wire.item_kinds import CALLS, KINDS, OUTPUTS, Item
 
 NOTHING_MORE = (
     "file_search_call.results",
@@ -42,7 +42,7 @@ def with_included(items: Iterable[Item], include: Collection[str], hidden: Itera
     Args:
         hidden: of `Output.hidden`: where the outputs are that the items do not show.
     """
-    answers = {item["call_id"]: item for _, item in hidden if item["type"] == "function_call_output"}
+    answers = {item["call_id"]: item for _, item in hidden if item["type"] in OUTPUTS}
     return [_with(item, include, answers) for item in items]
 
 

@@ -44,7 +44,6 @@ async def test_a_reference_becomes_its_item_once_and_one_of_the_history_is_there
     given = parse_input(
         [
             {"type": "item_reference", "id": "msg_1"},
-            {"type": "item_reference", "id": "msg_2"},
             own,
             {"type": "item_reference", "id": "msg_2"},
         ]

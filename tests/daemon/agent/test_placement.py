@@ -139,7 +139,7 @@ async def test_what_is_not_there_is_refused_by_its_field(core: Core, tool: dict[
     assert raised.value.param == param
 
 
-def test_only_a_container_of_its_own_takes_further_skills() -> None:
+async def test_only_a_container_of_its_own_takes_further_skills() -> None:
     auto = parse_tools(Fields({"tools": [_auto(skills_preload="all")]}))
     local = parse_tools(Fields({"tools": [{"type": "shell"}]}))
     assert (hosted_auto(auto), preload_of(auto)) == (True, "all")

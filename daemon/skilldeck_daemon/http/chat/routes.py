@@ -120,8 +120,8 @@ def stored_messages(id: str, messages: list[dict[str, Any]]) -> list[dict[str, A
         if parts is not None:
             content = "\n".join(part["text"] for part in parts if part.get("type") == "text")
         shown = {name: value for name, value in message.items() if value is not None}
-        shown = [part for part in parts or [] if part.get("type") in ("text", "image_url")]
-        extra = {"content": content, "refusal": message.get("refusal"), "content_parts": shown or None}
+        kept = [part for part in parts or [] if part.get("type") in ("text", "image_url")]
+        extra = {"content": content, "refusal": message.get("refusal"), "content_parts": kept or None}
         listed.append({**shown, **extra, "id": f"{id}-{number}"})
     return listed
 
@@ -233,11 +233,11 @@ async def _merged(choices: list[Choice]) -> AsyncGenerator[tuple[Choice, dict[st
     try:
         left = len(choices)
         while left:
-            choice, chunk = await queue.get()
-            if isinstance(chunk, Exception):
-                raise chunk
-            left -= chunk is None
-            yield choice, chunk
+            choice, came = await queue.get()
+            if isinstance(came, Exception):
+                raise came
+            left -= came is None
+            yield choice, came
     finally:
         for task in tasks:
             task.cancel()
