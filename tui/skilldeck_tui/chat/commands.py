@@ -57,7 +57,7 @@ class ChatCommands(ChatSending):
             try:
                 hits = await self.client.search(text)
             except SkilldeckError as error:
-                self.deck.tell(error)
+                self.deck.show_error(error)
                 return []
             titles = {row.key: row.title for row in known}
             keys = [f"session:{hit['session']}" if hit["session"] else f"run:{hit['run']}" for hit in hits]

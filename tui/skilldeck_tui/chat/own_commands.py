@@ -111,10 +111,10 @@ class ChatOwnCommands(ChatMade):
 
     async def _mentioned(self, key: str, message: Outgoing) -> str:
         text = await super()._mentioned(key, message)
-        return "\n\n".join([*map(told, self._done.pop(key, [])), text])
+        return "\n\n".join([*map(as_text, self._done.pop(key, [])), text])
 
 
-def told(command: Command) -> str:
+def as_text(command: Command) -> str:
     """A command and what it printed, for the model."""
     printed = command.output.text()
     if len(printed) > TOLD:

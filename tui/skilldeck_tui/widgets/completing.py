@@ -80,7 +80,7 @@ class Completing(Vertical):
             asked = completion.token(self._before())
             lost = [*mentions.lost_slash(text, self.names), *lost]
             lost = [word for word in lost if asked is None or word != asked[0] + asked[1]]  # it is still being written
-        parts = [Content.styled(mentions.tell_lost(lost), "$warning")] if lost else []
+        parts = [Content.styled(mentions.describe_lost(lost), "$warning")] if lost else []
         names = ", ".join(clean(mention.name) for mention in found)
         parts += [Content.styled(f"▤ goes with it: {names}", "$muted")] if found else []
         said = self.query_one(".lost", TextBlock)
