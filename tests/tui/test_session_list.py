@@ -95,3 +95,25 @@ async def test_a_session_is_found_by_what_was_said_in_it() -> None:
         await d.press("ctrl+k")
         await d.type("region")
         await d.shows("The store is busy.", "Nothing was said so.")
+
+
+async def test_runs_that_go_on_from_each_other_are_one_row_and_deleted_as_one() -> None:
+    fake = FakeDaemon()
+    links: list[str] = []
+    for said, before in (("first", -1), ("second", 0), ("third", 1), ("another way", 0)):
+        body = {"model": "default", "input": said} | ({"previous_response_id": links[before]} if before >= 0 else {})
+        run = fake._new_run(body)
+        run.complete()
+        links.append(run.id)
+    async with deck(fake) as d:
+        await d.shows("▸ 2 other runs")
+        d.chat.query_one(SessionList).focus()
+        await d.press("home", "enter", "down")
+        await d.until(lambda: d.text().count("○ first") == 2)
+        d.chat.open(f"run:{links[2]}")
+        await d.until(lambda: len(d.chat.turns) == 3)
+        d.chat.action_delete_session()
+        await d.shows("Delete “first”?")
+        await d.press("y")
+        # The beginning belongs to the other way, too.
+        await d.until(lambda: list(fake.objects["run"]) == [links[0], links[3]])

@@ -96,8 +96,12 @@ class ChatCommands(ChatSending):
 
         async def delete(yes: bool | None) -> None:
             for row in rows if yes else ():
-                with suppress(NotFound):  # somebody else was faster
-                    await (self.client.delete_run(row.id) if row.is_run else self.client.delete_session(row.id))
+                if not row.is_run:
+                    with suppress(NotFound):  # somebody else was faster
+                        await self.client.delete_session(row.id)
+                for run in (row.id, *row.earlier) if row.is_run else ():
+                    with suppress(NotFound):
+                        await self.client.delete_run(run)
             if yes and self.current in {row.key for row in rows}:
                 self.open("")
                 self.composer.text.focus()

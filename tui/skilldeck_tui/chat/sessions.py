@@ -6,6 +6,7 @@ A row's state is what a person would ask first: asking before busy before error 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +27,10 @@ ORIGINS = {"chat": "chat", "run": "skilldeck run", "test": "tests"}
 
 @dataclass(frozen=True)
 class Session:
-    """`key` is `session:ID` or `run:ID`; `at` the unix time of the last activity; `origin`, of a run, who asked."""
+    """`key` is `session:ID` or `run:ID`; `at` the unix time of the last activity; `origin`, of a run, who asked.
+
+    `earlier`: the runs that this one goes on from (previous_response_id), which belong to no other row.
+    """
 
     key: str
     title: str
@@ -34,6 +38,7 @@ class Session:
     at: float
     runs: int = 1
     origin: str = ""
+    earlier: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -63,10 +68,20 @@ def sessions(state: DaemonState) -> list[Session]:
         rows.append(
             Session(f"session:{session['id']}", one_line(title) or "New chat", _state(runs, asking), at, len(runs))
         )
+    by_id = {str(run["id"]): run for run in alone}
+    goes_on = Counter(str(run.get("previous_response_id") or "") for run in alone)
     for run in alone:
-        title = one_line(str(run.get("title") or "")) or "Untitled run"
+        if goes_on[str(run["id"])] and run.get("status") not in BUSY and run.get("id") not in asking:
+            continue  # it is shown with the one that goes on from it
+        first, earlier, own = run, [], True
+        while (before := by_id.get(str(first.get("previous_response_id") or ""))) is not None:
+            own = own and goes_on[str(before["id"])] == 1
+            earlier += [str(before["id"])] if own else []
+            first = before
+        title = one_line(str(first.get("title") or "")) or "Untitled run"
         origin = ORIGINS.get(str(run.get("origin") or ""), str(run.get("origin") or ""))
-        rows.append(Session(f"run:{run['id']}", title, _state([run], asking), _at(run.get("created_at")), 1, origin))
+        at, count = _at(run.get("created_at")), 1 + len(earlier)
+        rows.append(Session(f"run:{run['id']}", title, _state([run], asking), at, count, origin, tuple(earlier)))
     return sorted(rows, key=lambda row: (-row.at, row.key))
 
 

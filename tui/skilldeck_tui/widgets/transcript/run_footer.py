@@ -18,6 +18,8 @@ from skilldeck_tui.widgets.text_block import TextBlock
 KINDS = ("wait", "prefill", "generate", "call")
 STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
 LABELS = {"wait": "waiting", "prefill": "prefill", "generate": "generate", "call": "commands"}
+SHORT_SECONDS = 1.0
+"""Of a run that took less nobody asks where its time went."""
 BARS, GAP = (32, 16, 8), "   "
 """Cells of the bar: as many as leave room for what it says."""
 
@@ -122,7 +124,7 @@ def timeline(turn: ShownRun, width: int = 80) -> Content:
     """One line: a bar in the order things happened, and the seconds of each kind, the longest first where not all have
     room."""
     total = sum(span.end - span.start for span in turn.timeline)
-    if total <= 0:
+    if total < SHORT_SECONDS:
         return Content("")
     spent = {kind: sum(span.end - span.start for span in turn.timeline if span.kind == kind) for kind in KINDS}
     labels = {
