@@ -17,7 +17,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon import doctor_programs
 from skilldeck_daemon.containers import Containers, ContainerSpec, artifacts, bwrap, diagnose, seccomp
@@ -65,9 +64,6 @@ class Check:
     detail: str
     fix: str = ""
     status: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def exit_status(checks: list[Check]) -> int:
@@ -120,7 +116,7 @@ def run(as_json: bool) -> int:
     ]
     status = exit_status(checks)
     if as_json:
-        say(json.dumps({"ok": status == 0, "status": status, "checks": [c.as_dict() for c in checks]}, indent=2))
+        say(json.dumps({"ok": status == 0, "status": status, "checks": [asdict(check) for check in checks]}, indent=2))
         return status
     for check in checks:
         say(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}")

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from skilldeck_daemon import telemetry
@@ -350,7 +351,7 @@ def _remove(temporary: Path | None) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _event_types() -> dict[str, Any]:
+def _event_types() -> dict[str, type[BaseModel]]:
     union = typing.get_args(ResponseStreamEvent)[0]
     return {typing.get_args(kind.model_fields["type"].annotation)[0]: kind for kind in typing.get_args(union)}
 
@@ -359,5 +360,6 @@ _TYPES = _event_types()
 
 
 def _typed(event: Event) -> ResponseStreamEvent:
-    typed: ResponseStreamEvent = _TYPES[event["type"]].model_validate(event)
-    return typed
+    typed: Any = _TYPES[event["type"]].model_validate(event)
+    checked: ResponseStreamEvent = typed
+    return checked

@@ -17,6 +17,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.skills.needs import read_folder
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
 
 File = str | Path | tuple[str, bytes]
@@ -76,7 +77,7 @@ class Ask:
     fields: Mapping[str, Any]
 
 
-def body_of(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+def body_of(prompt: str | None, fields: Mapping[str, Any]) -> JsonObject:
     for name in fields.keys() - KNOWN:
         # Over HTTP unknown fields are ignored for newer clients' sake; in a program it is a misspelt argument.
         near = difflib.get_close_matches(name, KNOWN, 1)
@@ -92,7 +93,7 @@ def body_of(prompt: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def give_shell(body: dict[str, Any], *, needed: bool) -> None:
+def give_shell(body: JsonObject, *, needed: bool) -> None:
     tools = body.setdefault("tools", []) or []
     shells = [tool for tool in tools if isinstance(tool, dict) and tool.get("type") == "shell"]
     if not shells:
@@ -103,7 +104,7 @@ def give_shell(body: dict[str, Any], *, needed: bool) -> None:
         )
 
 
-def attach(body: dict[str, Any], ids: Sequence[str]) -> None:
+def attach(body: JsonObject, ids: Sequence[str]) -> None:
     """Files go with the user's last message."""
     parts: list[Any] = [{"type": "input_file", "file_id": id} for id in ids]
     items = body.get("input") or []

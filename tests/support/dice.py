@@ -13,12 +13,13 @@ import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired
 
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools import Call, CallWriter, Tool, register, unregister
@@ -26,6 +27,7 @@ from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.item_kinds import CallKind, Item, OutputKind, Renderer, function_call
 from skilldeck_daemon.wire.items import read_call_id, read_common
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 from support import contract, ordering
 
@@ -33,43 +35,55 @@ ODDS = "dice_call.odds"
 MAX_DICE = 100
 
 
-class DiceCallKind(CallKind):
+class DiceCall(Item):
+    """What an item of the call has beside what every call has."""
+
+    sides: int
+    arguments: str
+    odds: NotRequired[str]
+
+
+class DiceOutput(Item):
+    throws: list[int]
+
+
+class DiceCallKind(CallKind[DiceCall]):
     type = "dice_call"
     deltas = ("response.dice_call_arguments.delta",)
     includes = (ODDS,)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> DiceCall:
         return {
             **read_common(fields, "dice"),
             "call_id": read_call_id(fields),
-            "sides": fields.integer("sides", required=True, minimum=2, maximum=100),
-            "arguments": fields.string("arguments", required=True),
+            "sides": fields.integer("sides", required=True, minimum=2, maximum=100) or 6,
+            "arguments": fields.needed("arguments"),
         }
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: DiceCall, raw: Mapping[str, str]) -> MessageCall:
         return function_call(item, "throw_dice", raw.get(item["call_id"]) or item["arguments"])
 
-    def clients(self, item: Item) -> bool:
+    def clients(self, item: DiceCall) -> bool:
         return False
 
-    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+    def included(self, item: DiceCall, include: Collection[str], answer: Item | None) -> DiceCall:
         return {**item, "odds": f"1 in {item['sides']} each"} if ODDS in include else item
 
 
-class DiceOutputKind(OutputKind):
+class DiceOutputKind(OutputKind[DiceOutput]):
     type = "dice_call_output"
     deltas = ("response.dice_call_output_throws.delta",)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> DiceOutput:
         throws = fields.integers("throws", minimum=1, maximum=100)
         return {**read_common(fields, "diceo"), "call_id": read_call_id(fields), "throws": throws}
 
-    def render(self, item: Item, call: Item, renderer: Renderer) -> str:
+    def render(self, item: DiceOutput, call: Item, renderer: Renderer) -> str:
         return f"thrown: {' '.join(map(str, item['throws']))}" if item["throws"] else "nothing was thrown"
 
-    def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def account(self, item: DiceOutput) -> JsonObject:
         return {"throws": len(item["throws"])}
 
 
@@ -85,10 +99,10 @@ class DiceTool(Tool):
     def parse(cls, fields: Fields) -> DiceTool:
         return cls(fields.integer("sides", minimum=2, maximum=100) or 6)
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": "dice", "sides": self.sides}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         count = {"type": "integer", "description": "How many."}
         parameters = {"type": "object", "properties": {"count": count}, "required": ["count"]}
         about = f"Throw dice of {self.sides} sides."
@@ -99,9 +113,15 @@ class DiceTool(Tool):
         return DiceWriter(self, output, call_id)
 
     async def execute(self, call: Call, output: Output, context: ToolContext) -> None:
-        item: Item = {"id": new_id("diceo"), "type": "dice_call_output", "status": "in_progress", "throws": []}
         refusal = call.problem or await context.approve(self.type, [f"throw {call.arguments}"], call.call_id)
-        index = output.add({**item, "call_id": call.call_id})
+        item: DiceOutput = {
+            "id": new_id("diceo"),
+            "type": "dice_call_output",
+            "status": "in_progress",
+            "call_id": call.call_id,
+            "throws": [],
+        }
+        index = output.add(item)
         count = 0 if refusal else json.loads(call.arguments)["count"]
         throws = [number * 5 % self.sides + 1 for number in range(count)]
         for throw in throws:
@@ -113,8 +133,15 @@ class DiceWriter(CallWriter):
     def __init__(self, tool: DiceTool, output: Output, call_id: str) -> None:
         super().__init__()
         self._tool, self._output, self._call_id = tool, output, call_id
-        common = {"id": new_id("dice"), "type": "dice_call", "status": "in_progress", "call_id": call_id}
-        self._index = output.add({**common, "sides": tool.sides, "arguments": ""})
+        item: DiceCall = {
+            "id": new_id("dice"),
+            "type": "dice_call",
+            "status": "in_progress",
+            "call_id": call_id,
+            "sides": tool.sides,
+            "arguments": "",
+        }
+        self._index = output.add(item)
 
     def show(self, delta: str) -> None:
         self._output.emit("response.dice_call_arguments.delta", self._index, delta=delta)
@@ -205,6 +232,6 @@ def _published() -> Iterator[None]:
         contract._event_schemas.cache_clear()
 
 
-def _schema(type: str, **properties: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: {"type": kind} for name, kind in properties.items()}
+def _schema(type: str, **properties: str) -> JsonObject:
+    fields: JsonObject = {name: {"type": kind} for name, kind in properties.items()}
     return {"type": "object", "required": ["type", *fields], "properties": {"type": {"enum": [type]}, **fields}}

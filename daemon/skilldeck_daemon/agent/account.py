@@ -14,19 +14,20 @@ it wrong) or cancelled. `asked_s` is how long permission took. A call that was c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_daemon.engine.base import ChatFinished, Usage
-from skilldeck_daemon.wire.item_kinds import KINDS
+from skilldeck_daemon.store.run_records import CallEntry, ResponseObject, TurnEntry
+from skilldeck_daemon.wire.item_kinds import KINDS, Item
 from skilldeck_shared.errors import SkilldeckError
 
 if TYPE_CHECKING:
     from skilldeck_daemon.tools.base import Call
     from skilldeck_daemon.tools.context import ToolContext, Verdict
 
-Entry = dict[str, Any]
+Entry = TurnEntry | CallEntry
 Stopped = Literal["cancelled", "failed"]
 
 
@@ -50,7 +51,7 @@ class Account:
     @classmethod
     def of(
         cls,
-        response: Mapping[str, Any],
+        response: ResponseObject,
         usage: Usage,
         error: SkilldeckError | None,
         times: Sequence[float],
@@ -73,6 +74,11 @@ class Account:
         )
 
     @property
+    def turns(self) -> list[TurnEntry]:
+        """Those of the model."""
+        return [entry for entry in self.timeline if entry["kind"] == "turn"]
+
+    @property
     def rounds(self) -> list[list[Entry]]:
         """The timeline by rounds: each a turn of the model and the calls it made."""
         found: list[list[Entry]] = []
@@ -83,7 +89,7 @@ class Account:
         return found
 
 
-def turn_entry(begun: float, finished: ChatFinished) -> Entry:
+def turn_entry(begun: float, finished: ChatFinished) -> TurnEntry:
     return {
         "kind": "turn",
         "start": begun,
@@ -98,16 +104,16 @@ def turn_entry(begun: float, finished: ChatFinished) -> Entry:
 
 
 def call_entry(
-    call: Call, index: int, begun: float, verdict: Verdict | None, item: Mapping[str, Any], stopped: Stopped | None
-) -> Entry:
+    call: Call, index: int, begun: float, verdict: Verdict | None, item: Item | None, stopped: Stopped | None
+) -> CallEntry:
     """
     Args:
         index: of its output item, for tools whose calls are shown.
         item: the one its execution ended with, if any.
         stopped: how it ended before its time.
     """
-    kind = KINDS.get(item.get("type", ""))
-    figures = {} if kind is None else kind.account(item)
+    kind = KINDS.get(item["type"]) if item else None
+    figures = {} if not item or kind is None else kind.account(item)
     outcome: str = figures.pop("outcome", "completed")
     carried_out = False
     if stopped is not None:
@@ -116,18 +122,22 @@ def call_entry(
         outcome = "invalid"
     elif verdict is not None and not verdict.allowed:
         outcome = "denied"
-    elif item.get("status") in ("failed", "incomplete"):
+    elif item and item.get("status") in ("failed", "incomplete"):
         outcome = "failed"
     else:
         carried_out = True
-    return {
+    shown = {"name": call.name} if call.tool.internal else {"output_index": index}
+    asked = {"asked_s": verdict.asked_s} if verdict is not None and verdict.asked_s is not None else {}
+    entry: Any = {
         "kind": "call",
         "call_id": call.call_id,
-        **({"name": call.name} if call.tool.internal else {"output_index": index}),
+        **shown,
         "tool": call.name if call.tool.internal else call.tool.type,
         "outcome": outcome,
         "start": begun,
         "end": time.time(),
-        **({"asked_s": verdict.asked_s} if verdict is not None and verdict.asked_s is not None else {}),
-        **(figures if carried_out else {}),
+        **asked,
+        **(figures if carried_out else {}),  # whatever the tool counts
     }
+    made: CallEntry = entry
+    return made

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
+from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.settings import Settings
 from skilldeck_shared.errors import Busy
 
@@ -29,6 +30,17 @@ class Share:
     runs: int = 0
     tokens: int = 0
     refused: int = 0
+
+
+class CallerShare(TypedDict):
+    """A `Share` as it is shown, with the beginning of the key's digest."""
+
+    key: str
+    requests: int
+    bytes: int
+    runs: int
+    tokens: int
+    refused: int
 
 
 class Admission:
@@ -55,7 +67,7 @@ class Admission:
             share.requests -= 1
             share.bytes -= held.bytes
 
-    def run(self, caller: str, messages: Sequence[dict[str, Any]]) -> Run:
+    def run(self, caller: str, messages: Sequence[Message]) -> Run:
         """One run with this prompt; `end` it once. Raises Busy."""
         share, tokens = self._share(caller), _tokens(messages)
         if self._requests and share.runs >= self._requests:
@@ -84,10 +96,17 @@ class Admission:
     def refused(self) -> int:
         return sum(share.refused for share in self._shares.values())
 
-    def shown(self) -> list[dict[str, Any]]:
-        """The callers that have, or were refused, anything: {key, requests, bytes, runs, tokens, refused}."""
+    def shown(self) -> list[CallerShare]:
+        """The callers that have, or were refused, anything."""
         return [
-            {"key": caller[:SHOWN], **asdict(share)}
+            {
+                "key": caller[:SHOWN],
+                "requests": share.requests,
+                "bytes": share.bytes,
+                "runs": share.runs,
+                "tokens": share.tokens,
+                "refused": share.refused,
+            }
             for caller, share in self._shares.items()
             if caller and (share.requests or share.runs or share.refused)
         ]
@@ -118,7 +137,7 @@ class Run:
         self._share.tokens -= self._tokens
 
 
-def _tokens(messages: Sequence[dict[str, Any]]) -> int:
+def _tokens(messages: Sequence[Message]) -> int:
     size = 0
     for message in messages:
         content = message.get("content") or ""

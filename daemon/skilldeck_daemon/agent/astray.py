@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from skilldeck_daemon.agent.prompt import Message
-from skilldeck_daemon.events.output import Item, Output, TextWriter
+from skilldeck_daemon.events.output import Output, TextWriter
+from skilldeck_daemon.store.run_records import Item
 from skilldeck_daemon.tools.base import Tool, is_clients
 from skilldeck_daemon.tools.context import Surroundings
 

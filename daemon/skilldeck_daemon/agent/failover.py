@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from skilldeck_daemon.agent.live import LiveRun
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.leases import Claim
+from skilldeck_daemon.store.run_records import StoredResponse
 from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ AT_ONCE = 8
 """Runs taken over in one beat: the others are left to the other daemons."""
 GONE = "The daemon that ran this response stopped before it was finished."
 
-Again = Callable[[dict[str, Any]], Awaitable[None]]
+Again = Callable[[StoredResponse], Awaitable[None]]
 
 
 class Claims:

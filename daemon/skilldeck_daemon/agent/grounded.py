@@ -16,6 +16,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from skilldeck_daemon.engine.messages import Message
+from skilldeck_daemon.store.run_records import Item, Ungrounded
+
 Verify = Literal["off", "mark", "retry"]
 """What is done about them: nothing, they are told, or the model is asked once more before they are."""
 VERIFIES: tuple[Verify, ...] = get_args(Verify)
@@ -72,7 +75,7 @@ def ungrounded(answer: str, read: Iterable[str]) -> list[Place]:
     return sorted(found)[:SHOWN]
 
 
-def places_of(items: Sequence[dict[str, Any]], messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def places_of(items: Sequence[Item], messages: Sequence[Message]) -> list[Ungrounded]:
     """The places in the messages among a run's items, as a response names them.
 
     Args:
@@ -90,7 +93,7 @@ def places_of(items: Sequence[dict[str, Any]], messages: Sequence[dict[str, Any]
     ]
 
 
-def asked_again(places: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def asked_again(places: Sequence[Ungrounded]) -> Message:
     """The wish for an answer without them, as a message."""
     return {"role": "user", "content": ASK.format(places=", ".join(dict.fromkeys(place["text"] for place in places)))}
 

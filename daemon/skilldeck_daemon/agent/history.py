@@ -68,7 +68,7 @@ async def _chain(store: Store, id: str) -> History:
             raise _not_ready(response["id"])
         parts.append(given + woven(response["output"], extra.get("hidden", [])))
         raw = {**extra.get("raw", {}), **raw}
-        session = session or response.get("_session", "")
+        session = session or response.get("session", "")
         conversation = response.get("conversation")
         if conversation:
             # It was asked within a conversation: that holds all before it.
@@ -111,10 +111,10 @@ async def _search(store: Store, id: str) -> Item | None:
         for response in page.data:
             for item in response["output"]:
                 if item.get("id") == id:
-                    return dict(item)
+                    return item
             for item in await store.responses.input_items(response["id"]):
                 if item.get("id") == id and item.get("type") != "item_reference":
-                    return dict(item)
+                    return item
         searched += len(page.data)
         if not page.has_more:
             return None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from skilldeck_daemon.agent.account import Account, Entry
+from skilldeck_daemon.agent.account import Account
+from skilldeck_daemon.store.run_records import CallEntry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 ROUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 100)
@@ -46,7 +47,7 @@ class Metrics:
         model = account.model
         self._runs.labels(model, account.status).inc()
         self._run_seconds.labels(model).observe(account.ended - account.started)
-        turns = [entry for entry in account.timeline if entry["kind"] == "turn"]
+        turns = account.turns
         self._rounds.labels(model).observe(len(turns))
         used = account.usage
         for kind, tokens in (
@@ -56,17 +57,17 @@ class Metrics:
             ("reasoning", used.reasoning_tokens),
         ):
             self._tokens.labels(model, kind).inc(tokens)
-        for entry in turns:
-            if entry["finish"] not in ("cancelled", "error"):
-                self._prefill.labels(model).observe(entry["prefill_s"])
-                self._decode.labels(model).observe(entry["decode_s"])
+        for turn in turns:
+            if turn["finish"] not in ("cancelled", "error"):
+                self._prefill.labels(model).observe(turn["prefill_s"])
+                self._decode.labels(model).observe(turn["decode_s"])
         for entry in account.timeline:
             if entry["kind"] == "call":
                 self._call(entry)
         for name in {name for name, _ in account.skills}:
             self._skills.labels(name).inc()
 
-    def _call(self, entry: Entry) -> None:
+    def _call(self, entry: CallEntry) -> None:
         tool, asked = entry["tool"], entry.get("asked_s", 0.0)
         self._calls.labels(tool, entry["outcome"]).inc()
         self._call_seconds.labels(tool).observe(max(0.0, entry["end"] - entry["start"] - asked))

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any
 
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.containers import WORKDIR
+from skilldeck_daemon.wire.item_kinds import CommandOutput, Outcome
 
 SHARE = 0.25
 CHARS_PER_TOKEN = 3
@@ -43,9 +43,9 @@ class CommandOutputs:
         self._skills = skills or SkillPaths()
         self._files = {name.lower(): name for name in files}
         self._room = max(LEAST, int(context * SHARE * CHARS_PER_TOKEN)) if context and self._helps else 0
-        self._failed: tuple[str, Any] | None = None
+        self._failed: tuple[str, Outcome] | None = None
 
-    def shown(self, entry: dict[str, Any], command: str) -> dict[str, Any]:
+    def shown(self, entry: CommandOutput, command: str) -> CommandOutput:
         """An entry of a shell call's output as the model reads it."""
         hints = [*self._help(entry["stderr"], command), *self._again(entry, command)] if self._helps else []
         stderr = self._cut(entry["stderr"])
@@ -61,7 +61,7 @@ class CommandOutputs:
         note = f"\n[{left_out} characters left out; write the output to a file and read it in parts]\n"
         return text[:head] + note + text[-tail:]
 
-    def _again(self, entry: dict[str, Any], command: str) -> list[str]:
+    def _again(self, entry: CommandOutput, command: str) -> list[str]:
         if entry["outcome"].get("exit_code") == 0:
             self._failed = None
             return []

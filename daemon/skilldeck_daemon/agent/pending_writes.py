@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.run_records import Event, Extra, Item, StoredResponse
 from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)
-
-Doc = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class End:
     """What `Responses.finish` takes."""
 
-    response: Doc
-    events: list[Doc]
-    extra: Doc
-    turn: list[Doc]
+    response: StoredResponse
+    events: list[Event]
+    extra: Extra
+    turn: list[Item]
 
 
 class Unsettled:

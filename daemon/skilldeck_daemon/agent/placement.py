@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from skilldeck_daemon.attachments.gather import Sources, from_file_id
 from skilldeck_daemon.attachments.listing import Attachment, Attachments
@@ -20,6 +19,7 @@ from skilldeck_daemon.containers.errors import InvalidContainerRequest, SandboxU
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted, numbered
 from skilldeck_daemon.libraries.secrets import names_of
+from skilldeck_daemon.store.records import StoredContainer
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.code_interpreter import Place, place_of
 from skilldeck_daemon.tools.context import Placement, Surroundings
@@ -77,7 +77,7 @@ class Placer:
         for param, file_id in place.files:
             self.attachments.remember(("", param, file_id), await from_file_id(file_id, self.sources, param))
         record, new = await self._record(place, history)
-        mounted = tuple(Mounted(**mount) for mount in record["_mounts"])
+        mounted = tuple(map(Mounted.of, record["mounts"]))
         present = set() if new else await self._present(record["id"])
         for attachment in attached.values():
             attachment.path = f"{WORKDIR}/{attachment.name}"
@@ -103,7 +103,7 @@ class Placer:
         found = containers.importable
         return () if found is None else await asyncio.to_thread(programs, found)
 
-    async def _record(self, place: Place, history: Sequence[Item]) -> tuple[dict[str, Any], bool]:
+    async def _record(self, place: Place, history: Sequence[Item]) -> tuple[StoredContainer, bool]:
         """The container's record, and whether it is one that does not exist yet."""
         spec = place.spec
         if spec.kind == "container_reference":
@@ -136,8 +136,8 @@ class Placer:
         return record, True
 
     async def _fitting(
-        self, record: dict[str, Any], spec: EnvironmentSpec, mounts: list[Mounted]
-    ) -> dict[str, Any] | None:
+        self, record: StoredContainer, spec: EnvironmentSpec, mounts: list[Mounted]
+    ) -> StoredContainer | None:
         """The container's record when it has what is asked for: the same skills, memory and network.
 
         Skills from disk that the conversation came to mention later are added to the container it has.
@@ -145,9 +145,9 @@ class Placer:
         domains = tuple(record["network_policy"].get("allowed_domains", ()))
         if (record["memory_limit"], domains) != (spec.memory_limit, spec.allowed_domains):
             return None
-        if record.get("_secrets", []) != names_of(spec.secrets):
+        if record.get("secrets", []) != names_of(spec.secrets):
             return None
-        had = [Mounted(**mount) for mount in record["_mounts"]]
+        had = [Mounted.of(mount) for mount in record["mounts"]]
         if had == mounts:
             return record
         places = {mount.path for mount in had}
@@ -163,7 +163,7 @@ class Placer:
         """Which files a container that exists holds; the request's other files are named apart from those."""
         there = await self.environments.sync(container_id)
         names = {file["path"].removeprefix(WORKDIR + "/") for file in there}
-        by_key = {file["_key"]: file["path"].removeprefix(WORKDIR + "/") for file in there if file.get("_key")}
+        by_key = {file["key"]: file["path"].removeprefix(WORKDIR + "/") for file in there if file.get("key")}
         for attachment in self.attachments.files.values():
             if attachment.key in by_key:
                 attachment.name = by_key[attachment.key]

@@ -40,6 +40,7 @@ from skilldeck_daemon.skills.needs import read_folder
 from skilldeck_daemon.skills.scan import DiskSkill
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import StoredResponse
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.tools.context import Offer, Surroundings, ToolContext
 from skilldeck_daemon.tools.read_file import own_tools
@@ -47,6 +48,7 @@ from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.item_kinds import Item, check_input
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Plan:
     """
 
     request: ResponseRequest
-    response: dict[str, Any]
+    response: StoredResponse
     model: ChatModel
     sampling: Sampling
     items: list[Item]
@@ -277,7 +279,7 @@ class PlanBuilder:
         if bare and request.temperature is None and placed.around.skills:
             sampling = replace(sampling, temperature=0.0)  # a command is right or wrong; drawn ones were wrong
         response = new_response(id_, request, model.info.name, sampling)
-        response["_session"] = context.session
+        response["session"] = context.session
         if created_at is not None:
             response["created_at"] = created_at
         own = own_tools(request.tools, request.tool_choice, request.text_format, attachments, model.info)
@@ -363,7 +365,7 @@ async def _check(plan: Plan, chat: ChatRequest) -> tuple[str, ...]:
     return tuple(loosened)
 
 
-async def _fits(model: ChatModel, function: dict[str, Any]) -> bool:
+async def _fits(model: ChatModel, function: JsonObject) -> bool:
     """Whether the model's grammar can hold a function that no client has declared."""
     try:
         await model.validate(

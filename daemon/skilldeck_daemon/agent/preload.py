@@ -24,17 +24,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.agent.likeness import stems
 from skilldeck_daemon.agent.outlines import headings
 from skilldeck_daemon.agent.skill_commands import SkillCommands, filled
 from skilldeck_daemon.agent.skill_options import wanted
 from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
+from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.tools.context import Surroundings
 
 Mode = Literal["named", "none", "all"]
-Message = dict[str, Any]
 
 SHARE = 0.25
 CHARS_PER_TOKEN = 3  # of instructions with code in them, on the careful side

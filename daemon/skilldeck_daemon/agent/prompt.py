@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from skilldeck_daemon.agent.catalogue import catalogue
 from skilldeck_daemon.agent.outputs import CommandOutputs
 from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments, parts_of
+from skilldeck_daemon.engine.messages import Message as Message
+from skilldeck_daemon.engine.messages import MessagePart
 from skilldeck_daemon.tools.context import Surroundings
-from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Content, Item, call_key, decisions
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, CommandOutput, Content, Item, call_key, decisions
 from skilldeck_daemon.wire.sealed import unseal
 from skilldeck_shared.errors import BadRequest
-
-Message = dict[str, Any]
 
 HOSTED_GUIDE = (
     "You can run commands with the shell tool. Its working directory is /mnt/data: attached files are there under"
@@ -96,7 +95,7 @@ def unfold(items: Sequence[Item]) -> list[Item]:
             param="input",
         ) from None
     messages = [*content["messages"], {"role": "user", "content": f"{SUMMARY}\n{content['summary']}"}]
-    rendered = [
+    rendered: list[Item] = [
         {"type": "message", "role": message["role"], "content": [{"type": "input_text", "text": message["content"]}]}
         for message in messages
     ]
@@ -295,13 +294,14 @@ class _Builder:
         """What a command printed, with the paths of skills' instructions written out."""
         return self._skills.written_out(output, command)
 
-    def shown(self, entry: Mapping[str, Any], command: str) -> dict[str, Any]:
+    def shown(self, entry: CommandOutput, command: str) -> CommandOutput:
         """What one command printed, as the model reads it."""
-        return self._outputs.shown(dict(entry), command)
+        return self._outputs.shown(entry, command)
 
     def content(self, item: Item) -> Content:
         """The text of an item's parts with their files appended; a list of parts when there are images."""
-        text, blocks, images = [], [], []
+        text, blocks = [], []
+        images: list[MessagePart] = []
         for id, part in parts_of(item):
             if part["type"] == "input_image":
                 url = self._files.image(part)

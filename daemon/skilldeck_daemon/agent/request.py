@@ -14,10 +14,11 @@ from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreign
 from skilldeck_daemon.wire.included import check_includes
-from skilldeck_daemon.wire.items import REASONING, parse_input
+from skilldeck_daemon.wire.items import REASONING, Item, parse_input
 from skilldeck_daemon.wire.known_fields import refuse_unknown
 from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many, template_options
 from skilldeck_daemon.wire.schemas import check_schema
+from skilldeck_shared.json_types import JsonObject
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")
@@ -39,7 +40,7 @@ class ResponseRequest:
     """A valid request. `input` holds canonical items with ids; `text_format` and `echo` are shapes of the wire."""
 
     model: str
-    input: list[dict[str, Any]]
+    input: list[Item]
     tools: list[Tool]
     tool_choice: ToolChoice
     instructions: str | None = None
@@ -63,7 +64,7 @@ class ResponseRequest:
     min_p: float | None = None
     repetition_penalty: float | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
-    dry: dict[str, Any] = field(default_factory=dict)
+    dry: JsonObject = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     reports_stop: bool = False  # whether the answer says which of them ended it
     truncation: str = "disabled"
@@ -71,10 +72,10 @@ class ResponseRequest:
     compact_threshold: int | None = None
     compact_prompt: str | None = None  # asks for the summary in place of `compaction.PROMPT`
     compact_pauses: bool = False  # whether the run ends with a compaction, for the client to go on
-    text_format: dict[str, Any] = field(default_factory=lambda: {"type": "text"})
+    text_format: JsonObject = field(default_factory=lambda: {"type": "text"})
     verbosity: str = "medium"
     continues: bool = False  # whether the last message, the assistant's, is the beginning of the answer
-    template: dict[str, Any] = field(default_factory=dict)  # variables for the model's chat template
+    template: JsonObject = field(default_factory=dict)  # variables for the model's chat template
     effort: str | None = None
     summary: str | None = None
     prompt_cache_key: str | None = None
@@ -176,7 +177,7 @@ def _conversation(fields: Fields) -> str | None:
     return fields.string("conversation", minimum=1, maximum=256)
 
 
-def _text(fields: Fields) -> tuple[dict[str, Any], str]:
+def _text(fields: Fields) -> tuple[JsonObject, str]:
     text = fields.object("text")
     if text is None:
         return {"type": "text"}, "medium"
@@ -194,7 +195,7 @@ def _compaction(fields: Fields) -> tuple[bool, int | None]:
     return False, None
 
 
-def read_format(shape: Fields) -> dict[str, Any]:
+def read_format(shape: Fields) -> JsonObject:
     """{type: text | json_object} or {type: json_schema, name, schema, description?, strict?}."""
     kind = shape.needed("type", choices=("text", "json_object", "json_schema"))
     if kind != "json_schema":

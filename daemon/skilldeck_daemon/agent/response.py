@@ -4,37 +4,58 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
 from skilldeck_daemon.engine.errors import TooLong
+from skilldeck_daemon.store.run_records import (
+    CallEntry,
+    Extra,
+    ResponseError,
+    ResponseObject,
+    ResponseUsage,
+    RunSummary,
+    StoredResponse,
+    TurnEntry,
+)
 from skilldeck_daemon.tools import echo_tools
 from skilldeck_daemon.wire.caller import CLIENT
 from skilldeck_daemon.wire.items import Item
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 
 TITLE_CHARS = 80
-SUMMARY_FIELDS = (
-    "id",
-    "object",
-    "created_at",
-    "completed_at",
-    "status",
-    "model",
-    "background",
-    "conversation",
-    "previous_response_id",
-    "error",
-    "incomplete_details",
-    "usage",
-    "metadata",
-)
 
 
-def new_response(id: str, request: ResponseRequest, model: str, sampling: Sampling) -> dict[str, Any]:
+class Timeline(TypedDict):
+    """Of each event its time, what the run's turns and calls took (`account.py`), and the skills that were opened."""
+
+    times: list[float]
+    spans: list[TurnEntry | CallEntry]
+    opened: list[str]
+
+
+class Detail(TypedDict):
+    """A run with what it was asked and where its time went."""
+
+    response: ResponseObject
+    input: list[Item]
+    timeline: Timeline
+
+
+class CompactedResponse(TypedDict):
+    """The response.compaction object."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[Item]
+    usage: ResponseUsage
+
+
+def new_response(id: str, request: ResponseRequest, model: str, sampling: Sampling) -> StoredResponse:
     """A Response that has not begun. `model` is the served name, `sampling` what is really used."""
-    response = {
+    response: StoredResponse = {
         "id": id,
         "object": "response",
         "created_at": int(time.time()),
@@ -68,23 +89,33 @@ def new_response(id: str, request: ResponseRequest, model: str, sampling: Sampli
         "usage": usage_of(Usage()),
         "metadata": request.metadata,
         "conversation": {"id": request.conversation} if request.conversation else None,
-        "_title": title(request.input),
-        "_origin": CLIENT.get(),
+        "title": title(request.input),
+        "origin": CLIENT.get(),
     }
     if request.user is not None:  # null would break the schema
         response["user"] = request.user
     return response
 
 
-def public(response: dict[str, Any]) -> dict[str, Any]:
-    """Without what stays inside."""
-    return {name: value for name, value in response.items() if not name.startswith("_")}
-
-
-def summary(response: dict[str, Any]) -> dict[str, Any]:
-    """A Response without its input and output, with a `title` and its `origin`, for lists of runs."""
-    own = {name: response.get(f"_{name}", "") for name in ("title", "origin")}
-    return {**{name: response.get(name) for name in SUMMARY_FIELDS}, **own}
+def summary(response: StoredResponse) -> RunSummary:
+    """What lists of runs show of a Response."""
+    return {
+        "id": response["id"],
+        "object": response["object"],
+        "created_at": response["created_at"],
+        "completed_at": response.get("completed_at"),
+        "status": response["status"],
+        "model": response["model"],
+        "background": response["background"],
+        "conversation": response.get("conversation"),
+        "previous_response_id": response.get("previous_response_id"),
+        "error": response.get("error"),
+        "incomplete_details": response.get("incomplete_details"),
+        "usage": response.get("usage"),
+        "metadata": response["metadata"],
+        "title": response.get("title", ""),
+        "origin": response.get("origin", ""),
+    }
 
 
 def title(items: Sequence[Item]) -> str:
@@ -96,7 +127,16 @@ def title(items: Sequence[Item]) -> str:
     return ""
 
 
-def usage_of(total: Usage) -> dict[str, Any]:
+def timeline(extra: Extra) -> Timeline:
+    """What is kept of a run beside its log, as far as it tells where the time went; copies."""
+    return {
+        "times": list(extra.get("times", [])),
+        "spans": list(extra.get("timeline", [])),
+        "opened": list(extra.get("opened", [])),
+    }
+
+
+def usage_of(total: Usage) -> ResponseUsage:
     return {
         "input_tokens": total.input_tokens,
         "input_tokens_details": {"cached_tokens": total.cached_tokens, "cache_write_tokens": 0},
@@ -115,7 +155,7 @@ def add_usage(one: Usage, other: Usage) -> Usage:
     )
 
 
-def error_of(error: SkilldeckError) -> dict[str, Any]:
+def error_of(error: SkilldeckError) -> ResponseError:
     """The error of a failed Response: its code is one of OpenAI's short list, or says that the prompt is too long."""
     code = "server_error"
     if isinstance(error, Busy):

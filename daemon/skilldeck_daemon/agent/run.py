@@ -16,15 +16,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from skilldeck_daemon.agent.account import Account, Stopped, call_entry, turn_entry
+from skilldeck_daemon.agent.account import Account, Entry, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, places_of
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message
-from skilldeck_daemon.agent.response import add_usage, error_of, public, text_bytes, usage_of
+from skilldeck_daemon.agent.response import add_usage, error_of, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight, took_room
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
@@ -33,6 +33,8 @@ from skilldeck_daemon.engine.base import ChatFinished, Spent, Usage
 from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.events.log import Event, EventLog
 from skilldeck_daemon.events.output import Output
+from skilldeck_daemon.store.records import ContainerFileObject
+from skilldeck_daemon.store.run_records import Beside, ResponseError, ResponseObject, StoredResponse, public_response
 from skilldeck_daemon.tools.base import Call
 from skilldeck_daemon.wire.item_kinds import Item, decisions
 from skilldeck_shared.errors import SkilldeckError
@@ -54,6 +56,14 @@ TERMINAL: dict[str, str] = {
     "failed": "response.failed",
     "cancelled": "response.incomplete",
 }
+
+
+class _End(TypedDict):
+    """What the end of a run changes in its response."""
+
+    status: Ending
+    error: ResponseError | None
+    completed_at: int | None
 
 
 Save = Callable[["Run"], Awaitable[None]]
@@ -81,14 +91,14 @@ class Run:
         self.request = plan.request
         self.log = EventLog()
         self.output = Output(self.log)
-        self.timeline: list[dict[str, Any]] = []
+        self.timeline: list[Entry] = []
         self.usage = Usage()
         self.error: SkilldeckError | None = None  # why it failed
         self.stop_sequence: str | None = None  # the stop string that ended the last turn
         self._plan = plan
         self.chosen = plan.chosen
         self._response = plan.response
-        self._last: dict[str, Any] = {}  # the end, until it is stored: it is not published before
+        self._last: _End | None = None  # the end, until it is stored: it is not published before
         self._begun = begun
         self._ended = ended
         self._over = over
@@ -102,17 +112,18 @@ class Run:
     # -- as surfaces see it
 
     @property
-    def response(self) -> dict[str, Any]:
+    def response(self) -> ResponseObject:
         """The Response as it is now; a copy."""
-        return {**public(self._response), "output": copy.deepcopy(self.output.items)}
+        return {**public_response(self._response), "output": copy.deepcopy(self.output.items)}
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> StoredResponse:
         """The same with what stays inside, as it is stored; ahead of `response` while its end is being stored."""
-        return {**self._response, **self._last, "output": copy.deepcopy(self.output.items)}
+        record: StoredResponse = {**self._response, "output": copy.deepcopy(self.output.items)}
+        return record if self._last is None else {**record, **self._last}
 
     @property
-    def partial(self) -> dict[str, Any]:
+    def partial(self) -> StoredResponse:
         """The record with what was streamed of the items in progress."""
         return {**self._response, "output": so_far(copy.deepcopy(self.output.items), self.log.events)}
 
@@ -141,7 +152,7 @@ class Run:
         """What URLs of the conversation led to, when it is not stored."""
         return self._plan.files.unsaved
 
-    async def made(self) -> list[dict[str, Any]]:
+    async def made(self) -> list[ContainerFileObject]:
         """container.file objects of what its calls made or changed so far."""
         return await self._plan.context.produced()
 
@@ -163,7 +174,7 @@ class Run:
         """The log from `after` on, to its terminal event."""
         return self.log.follow(after)
 
-    async def finished(self) -> dict[str, Any]:
+    async def finished(self) -> ResponseObject:
         """The Response once the run has ended."""
         async for _ in self.log.follow(len(self.log.events)):
             pass
@@ -271,7 +282,7 @@ class Run:
                     doubted = [asked_again(places)]
                     continue
                 if places:
-                    self._tell(ungrounded=places)
+                    self._tell({"ungrounded": places})
                 return "completed"
             if self._leaving:
                 return "cancelled"
@@ -305,7 +316,7 @@ class Run:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.for_model)
             if auto and await tight(self._plan.model, chat) and (shorter := shorter_history(base)) is not None:
                 messages, base = shorter + messages[len(base) :], shorter
-                self._tell(shortened=True)
+                self._tell({"shortened": True})
                 continue
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
@@ -322,7 +333,7 @@ class Run:
                     error.hint = f"{error.hint} {took_room(messages)}".strip()
                     raise
                 messages, base = shorter + messages[len(base) :], shorter
-                self._tell(shortened=True)
+                self._tell({"shortened": True})
                 continue
             except asyncio.CancelledError:
                 self._account(begun, _stopped(chat.spent))
@@ -346,8 +357,8 @@ class Run:
             raise
         finally:
             verdict = self._plan.context.verdicts.get(call.call_id)
-            event = self.log.events[-1] if len(self.log.events) > before else {}
-            self.timeline.append(call_entry(call, first, begun, verdict, event.get("item") or {}, stopped))
+            item = self.log.events[-1].get("item") if len(self.log.events) > before else None
+            self.timeline.append(call_entry(call, first, begun, verdict, item, stopped))
 
     def _account(self, begun: float, finished: ChatFinished) -> None:
         self.usage = add_usage(self.usage, finished.usage)
@@ -355,7 +366,7 @@ class Run:
         self._response["usage"] = usage_of(self.usage)
         self.timeline.append(turn_entry(begun, finished))
 
-    def _tell(self, **more: Any) -> None:
+    def _tell(self, more: Beside) -> None:
         """What a response has no field for, beside it."""
         self._response["skilldeck"] = {**self._response.get("skilldeck", {}), **more}
 
@@ -395,7 +406,7 @@ class Run:
             log.warning("run %s failed: %s", self.id, error)
         # The end is stored before it is published; a second cancellation (shutdown) does not interrupt that.
         while True:
-            event = self.log.make(TERMINAL[ending], response=public(self.record))
+            event = self.log.make(TERMINAL[ending], response=public_response(self.record))
             saving = asyncio.ensure_future(self._ended(self, event))
             try:
                 while not saving.done():
@@ -411,7 +422,7 @@ class Run:
                     continue
             break
         if not self.abandoned:
-            self._response.update(self._last)
+            self._response = {**self._response, **self._last}
             self.log.add(event)
         self.log.close()
         if not self.abandoned:

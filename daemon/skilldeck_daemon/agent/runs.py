@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from skilldeck_daemon.agent.account import Account
 from skilldeck_daemon.agent.admission import Admission
@@ -22,7 +21,7 @@ from skilldeck_daemon.agent.failover import Claims
 from skilldeck_daemon.agent.pending_writes import End, Unsettled
 from skilldeck_daemon.agent.plan import Nearby, Plan, PlanBuilder
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.response import public, summary, usage_of
+from skilldeck_daemon.agent.response import CompactedResponse, Detail, summary, timeline, usage_of
 from skilldeck_daemon.agent.run import Gate, Run
 from skilldeck_daemon.attachments.url_files import keep
 from skilldeck_daemon.engine.hub import ModelHub
@@ -31,14 +30,25 @@ from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.records import Deleted
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
+from skilldeck_daemon.store.run_records import (
+    Again,
+    Extra,
+    Item,
+    ResponseObject,
+    RunSummary,
+    StoredResponse,
+    public_response,
+)
 from skilldeck_daemon.wire.caller import CALLER
 from skilldeck_daemon.wire.included import of_calls, with_included
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
-Items = list[dict[str, Any]]
+Items = list[Item]
 Times = list[float]
 Ids = list[str]
 ELSEWHERE_SECONDS = 0.5
@@ -136,7 +146,7 @@ class Runs:
         *,
         after: Run | None = None,
         nearby: Nearby | None = None,
-        body: dict[str, Any] | None = None,
+        body: JsonObject | None = None,
         gate: Gate | None = None,
     ) -> Run:
         """Begin a run; it is stored (unless `store` is false) when this returns.
@@ -156,7 +166,7 @@ class Runs:
         try:
             plan = await self._plans.build(request, wanted, live=self._live, after=after, nearby=nearby)
             self._accepting()  # fetching what the request names can take long
-            again = None
+            again: Again | None = None
             if body is not None and request.background and self._claims.shared:
                 again = {"body": body, "permission": permission}
             return await self._begin(plan, again, gate=gate)
@@ -176,7 +186,7 @@ class Runs:
             raise conversation_locked(conversation)
         self._busy_conversations.add(conversation)
 
-    async def _again(self, response: dict[str, Any]) -> None:
+    async def _again(self, response: StoredResponse) -> None:
         """Run a claimed background response from its beginning."""
         kept = await self._store.responses.request(response["id"])
         if kept is None:
@@ -200,7 +210,7 @@ class Runs:
             raise
 
     async def _begin(
-        self, plan: Plan, again: dict[str, Any] | None = None, *, stored: bool = False, gate: Gate | None = None
+        self, plan: Plan, again: Again | None = None, *, stored: bool = False, gate: Gate | None = None
     ) -> Run:
         admitted = self._admission.run(CALLER.get(), plan.opening) if self._admission and not stored else None
         try:
@@ -216,7 +226,7 @@ class Runs:
         self._publish(run)
         return run
 
-    async def _acknowledged(self, plan: Plan, again: dict[str, Any] | None, *, stored: bool, gate: Gate | None) -> Run:
+    async def _acknowledged(self, plan: Plan, again: Again | None, *, stored: bool, gate: Gate | None) -> Run:
         request = plan.request
         run = Run(plan, begun=self._save, ended=self._ended, over=self._over, gate=gate)
         if request.store:
@@ -244,10 +254,10 @@ class Runs:
                 # A conversation keeps nothing beside its items.
                 turn = run.new_items + with_included(run.output.items, of_calls(), run.output.hidden)
             if request.store and not run.abandoned:
-                extra = {
+                extra: Extra = {
                     "times": run.times,
                     "timeline": run.timeline,
-                    "opened": run.chosen,
+                    "opened": list(run.chosen),
                     "raw": run.output.raw,
                     "hidden": run.output.hidden,
                 }
@@ -287,27 +297,27 @@ class Runs:
         """The run, while it has not ended."""
         return self._live.get(response_id)
 
-    async def get(self, response_id: str, include: Collection[str] = ()) -> dict[str, Any]:
+    async def get(self, response_id: str, include: Collection[str] = ()) -> ResponseObject:
         """The Response as it is now, with what `include` asks for beside that."""
         run = self._live.get(response_id)
         if run is not None and run.request.store:
             response, hidden = run.response, run.output.hidden
         else:
-            response, hidden = public(await self._stored(response_id)), []
+            response, hidden = public_response(await self._stored(response_id)), []
             if include:
                 hidden = (await self._store.responses.extra(response_id)).get("hidden", [])
         return {**response, "output": with_included(response["output"], include, hidden)} if include else response
 
     async def list(
         self, limit: int = 20, order: str = "desc", after: str = "", conversation: str | None = None
-    ) -> Page:
+    ) -> Page[RunSummary]:
         """Summaries of stored runs (see `response.summary`)."""
         page = await self._store.responses.list(limit, order, after, conversation)
         return page.map(summary)
 
     async def input_items(
         self, response_id: str, limit: int = 20, order: str = "desc", after: str = "", include: Collection[str] = ()
-    ) -> Page:
+    ) -> Page[Item]:
         """The items the response was asked with."""
         await self._stored(response_id)
         items = await self._store.responses.input_items(response_id)
@@ -322,23 +332,17 @@ class Runs:
             first = places[0] + 1
         return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
 
-    async def detail(self, response_id: str) -> dict[str, Any]:
-        """{"response", "input": items, "timeline": {"times", "spans", "opened"}} of a live or stored run; its calls
-        hold all that came of them, whatever the request included."""
+    async def detail(self, response_id: str) -> Detail:
+        """A live or stored run; its calls hold all that came of them, whatever the request included."""
         run = self._live.get(response_id)
         if run is not None:
-            timeline = {"times": list(run.times), "spans": list(run.timeline), "opened": list(run.chosen)}
-            return {"response": run.response, "input": list(run.request.input), "timeline": timeline}
-        response = public(await self._stored(response_id))
+            kept: Extra = {"times": run.times, "timeline": run.timeline, "opened": list(run.chosen)}
+            return {"response": run.response, "input": list(run.request.input), "timeline": timeline(kept)}
+        response = public_response(await self._stored(response_id))
         extra = await self._store.responses.extra(response_id)
         response["output"] = with_included(response["output"], of_calls(), extra.get("hidden", []))
         items = await self._store.responses.input_items(response_id)
-        timeline = {
-            "times": extra.get("times", []),
-            "spans": extra.get("timeline", []),
-            "opened": extra.get("opened", []),
-        }
-        return {"response": response, "input": items, "timeline": timeline}
+        return {"response": response, "input": items, "timeline": timeline(extra)}
 
     async def times(self, response_id: str) -> Times:
         """Unix seconds of each event of a stored or live run, by sequence number."""
@@ -360,14 +364,14 @@ class Runs:
             if event["sequence_number"] > after:
                 yield event
 
-    async def _stored(self, response_id: str) -> dict[str, Any]:
+    async def _stored(self, response_id: str) -> StoredResponse:
         end = self._unsettled.get(response_id)
         response = end.response if end else await self._store.responses.get(response_id)
         if response is None:
             raise NotFound(f"Response with id {response_id[:100]!r} not found.", param="response_id")
         return response
 
-    async def _elsewhere(self, response: dict[str, Any], *, cancel: bool = False) -> dict[str, Any]:
+    async def _elsewhere(self, response: StoredResponse, *, cancel: bool = False) -> StoredResponse:
         """The Response once it has ended, when another daemon runs it; `cancel` asks that one to cancel it."""
         if not self._claims.shared or response["status"] not in UNFINISHED:
             return response
@@ -380,7 +384,7 @@ class Runs:
 
     # -- ending
 
-    async def cancel(self, response_id: str, *, background_only: bool = False) -> dict[str, Any]:
+    async def cancel(self, response_id: str, *, background_only: bool = False) -> ResponseObject:
         """Stop a run; returns the Response it ended with. One that has ended is returned as it is.
 
         Args:
@@ -391,21 +395,21 @@ class Runs:
             response = await self._stored(response_id)
             if background_only and not response["background"]:
                 raise _not_background()
-            return public(await self._elsewhere(response, cancel=True))
+            return public_response(await self._elsewhere(response, cancel=True))
         if background_only and not run.request.background:
             raise _not_background()
         run.cancel()
         return await run.finished()
 
-    async def cancel_after_turn(self, response_id: str) -> dict[str, Any]:
+    async def cancel_after_turn(self, response_id: str) -> ResponseObject:
         """Have a run end before the model's next turn; returns the Response as it is now."""
         run = self._live.get(response_id)
         if run is None:
-            return public(await self._stored(response_id))
+            return public_response(await self._stored(response_id))
         run.cancel_after_turn()
         return run.response
 
-    async def delete(self, response_id: str) -> dict[str, Any]:
+    async def delete(self, response_id: str) -> Deleted:
         """Delete a stored response; a live one is cancelled first."""
         run = self._live.get(response_id)
         if run is not None:
@@ -421,7 +425,7 @@ class Runs:
 
     # -- what no run is needed for
 
-    async def compact(self, request: ResponseRequest) -> dict[str, Any]:
+    async def compact(self, request: ResponseRequest) -> CompactedResponse:
         """The response.compaction object of a conversation; nothing is stored. Raises the error of the engine."""
         plan = await self._plans.build(request, live=self._live)
         summary, usage = await summarise(plan, plan.opening)

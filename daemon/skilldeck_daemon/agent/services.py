@@ -1,7 +1,7 @@
 """Everything a surface may call, in one object.
 
-`core.py` builds it; `http` and `rpc` receive it and translate. Methods take and return OpenAI objects as plain dicts,
-raise `SkilldeckError`s, and publish what changed on the bus.
+`core.py` builds it; `http` and `rpc` receive it and translate. Methods take and return records (`store/records.py`,
+`libraries/records.py`), raise `SkilldeckError`s, and publish what changed on the bus.
 """
 
 from __future__ import annotations

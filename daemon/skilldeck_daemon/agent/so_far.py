@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from skilldeck_daemon.events.log import Event
-from skilldeck_daemon.events.output import Item
+from skilldeck_daemon.store.run_records import Item
 from skilldeck_daemon.wire.item_kinds import KINDS
 
 

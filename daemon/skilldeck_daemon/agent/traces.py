@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.agent.account import Account, Entry
+from skilldeck_daemon.store.run_records import CallEntry
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -176,7 +177,7 @@ def _of_round(account: Account, number: int, turn: Entry) -> Attributes:
     }
 
 
-def _of_call(entry: Entry) -> Attributes:
+def _of_call(entry: CallEntry) -> Attributes:
     attributes: Attributes = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": entry["tool"],

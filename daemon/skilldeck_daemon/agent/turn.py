@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.engine.base import (
@@ -20,6 +19,7 @@ from skilldeck_daemon.engine.base import (
 )
 from skilldeck_daemon.events.output import Output, ReasoningWriter, TextWriter
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Annotation
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.citations import citations, url_citations
 from skilldeck_daemon.tools.context import ToolContext
@@ -152,7 +152,7 @@ class Turn:
             self._text.close(self._urls(self._text))
             self._text = None
 
-    def _urls(self, text: TextWriter) -> list[dict[str, Any]]:
+    def _urls(self, text: TextWriter) -> list[Annotation]:
         return url_citations(text.so_far, self._context.sources)
 
     def _close_reasoning(self) -> None:

@@ -13,7 +13,6 @@ import mimetypes
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.attachments import texts
 from skilldeck_daemon.attachments.documents import Documents, is_document, is_html
@@ -22,6 +21,8 @@ from skilldeck_daemon.attachments.listing import FILE_CHARS, Attachment, Attachm
 from skilldeck_daemon.attachments.url_files import Fetcher, Page, key_of
 from skilldeck_daemon.libraries.files import FileLibrary
 from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.records import FileRow
+from skilldeck_daemon.store.run_records import Part
 from skilldeck_daemon.wire.fields import refuse
 from skilldeck_daemon.wire.items import Item, decode_file_data
 from skilldeck_shared.errors import NotFound
@@ -66,7 +67,7 @@ class _Place:
     """One part of an item. `new`: it is the request's own; `asked`: it is in a message of the user's that nothing has
     answered yet."""
 
-    part: dict[str, Any]
+    part: Part
     id: PartId
     where: str
     new: bool
@@ -102,7 +103,7 @@ async def gather(items: list[Item], sources: Sources, known: int, paths: Mapping
                 if place.new:
                     raise
                 if place.part["type"] == "input_image":
-                    found.images[place.part.get("file_id") or place.part["image_url"]] = ""
+                    found.images[place.part.get("file_id") or place.part.get("image_url") or ""] = ""
     finally:
         await fetcher.close()
     found.unsaved.update(fetcher.pages)
@@ -120,19 +121,19 @@ def _places(items: list[Item], known: int, paths: Mapping[str, str]) -> Iterator
                 yield _Place(part, id, f"{path or 'input'}.{id[1]}", path is not None, asked)
 
 
-def _url_field(part: dict[str, Any]) -> str:
+def _url_field(part: Part) -> str:
     return "file_url" if part["type"] == "input_file" else "image_url"
 
 
-def _url_of(part: dict[str, Any], sources: Sources) -> str:
+def _url_of(part: Part, sources: Sources) -> str:
     """The URL to fetch, empty when there is none."""
     if part["type"] == "input_image" and not sources.images:
         return ""
-    url: str = part.get(_url_field(part)) or ""
+    url = (part.get("file_url") if part["type"] == "input_file" else part.get("image_url")) or ""
     return "" if url.startswith("data:") or part.get("file_id") or part.get("file_data") else url
 
 
-def _limit(part: dict[str, Any]) -> int:
+def _limit(part: Part) -> int:
     return URL_BYTES if part["type"] == "input_file" else IMAGE_BYTES
 
 
@@ -153,8 +154,8 @@ async def from_file_id(file_id: str, sources: Sources, param: str) -> Attachment
 
 async def _attachment(place: _Place, sources: Sources, fetcher: Fetcher) -> Attachment:
     part = place.part
-    if part.get("file_id"):
-        attachment = await from_file_id(part["file_id"], sources, f"{place.where}.file_id")
+    if file_id := part.get("file_id"):
+        attachment = await from_file_id(file_id, sources, f"{place.where}.file_id")
         if part.get("filename"):
             attachment.name = safe_name(part["filename"], attachment.name)
         return attachment
@@ -166,7 +167,7 @@ async def _attachment(place: _Place, sources: Sources, fetcher: Fetcher) -> Atta
     return await describe(digest, name, page.content, page.size, page.media_type, digest)
 
 
-def _sent(part: dict[str, Any], param: str) -> Attachment:
+def _sent(part: Part, param: str) -> Attachment:
     data, media = decode_file_data(part["file_data"], param)
     media = _media(media, part.get("filename") or "", data)
     fallback = "file" + (mimetypes.guess_extension(media) or "")
@@ -217,7 +218,7 @@ def _digest(content: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-async def _stored(file_id: str, sources: Sources, param: str) -> tuple[Path, dict[str, Any]]:
+async def _stored(file_id: str, sources: Sources, param: str) -> tuple[Path, FileRow]:
     try:
         await sources.files.get(file_id)
     except NotFound as error:
@@ -266,11 +267,11 @@ async def _read_document(attachment: Attachment, documents: Documents) -> None:
 
 async def _image(place: _Place, sources: Sources, fetcher: Fetcher, found: Attachments) -> None:
     part = place.part
-    if part.get("file_id"):
+    if file_id := part.get("file_id"):
         param = f"{place.where}.file_id"
-        path, record = await _stored(part["file_id"], sources, param)
-        name = f"File {part['file_id']!r}"
-        found.images[part["file_id"]] = await _data_url(path, record["bytes"], record["mime_type"], name, param)
+        path, record = await _stored(file_id, sources, param)
+        name = f"File {file_id!r}"
+        found.images[file_id] = await _data_url(path, record["bytes"], record["mime_type"], name, param)
     elif url := _url_of(part, sources):
         param = f"{place.where}.image_url"
         page = await _fetched(place, url, fetcher)

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+from skilldeck_daemon.attachments.url_files import Page
+from skilldeck_daemon.store.run_records import Part
 from skilldeck_daemon.wire.item_kinds import Item
 
 FILE_CHARS = 4_096
@@ -71,7 +73,7 @@ class Attachments:
 
     files: dict[str, Attachment] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
-    unsaved: dict[str, Any] = field(default_factory=dict)
+    unsaved: dict[str, Page] = field(default_factory=dict)
     _unshown: set[PartId] = field(default_factory=set)
     _parts: dict[PartId, Attachment] = field(default_factory=dict)
 
@@ -79,9 +81,9 @@ class Attachments:
         """The attachment of an input_file part."""
         return self._parts.get(part)
 
-    def image(self, part: dict[str, Any]) -> str:
+    def image(self, part: Part) -> str:
         """URL of an input_image part, as the model takes it; empty when the image is gone."""
-        source: str = part.get("file_id") or part["image_url"]
+        source = part.get("file_id") or part.get("image_url") or ""
         return self.images.get(source, source)
 
     def hide(self, part: PartId) -> None:
@@ -130,10 +132,10 @@ class Attachments:
         return free_name(attachment.name, taken)
 
 
-def parts_of(item: Item) -> Iterator[tuple[PartId, dict[str, Any]]]:
+def parts_of(item: Item) -> Iterator[tuple[PartId, Part]]:
     """The parts of a message's content, or of an output, each with what it is known by."""
     name = "content" if item.get("type", "message") == "message" else "output"
-    parts = item.get(name)
+    parts: Any = item.get(name)
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
         source = next((part[field] for field in _SOURCES if part.get(field)), "")
         yield (str(item.get("id", "")), f"{name}[{index}]", source), part

@@ -16,6 +16,7 @@ from pathlib import Path
 from skilldeck_daemon.attachments.fetch import FetchRefused, fetch
 from skilldeck_daemon.store import Store, now
 from skilldeck_daemon.store.files import FETCHED
+from skilldeck_daemon.store.records import FileRow
 
 SECONDS = 90 * 24 * 3600
 AT_ONCE = 4
@@ -106,7 +107,7 @@ async def keep(store: Store, pages: Mapping[str, Page]) -> None:
     for key, page in pages.items():
         blob = await store.blobs.put(page.content)
         at = now()
-        row = {
+        row: FileRow = {
             "id": key,
             "created_at": at,
             "filename": page.filename,

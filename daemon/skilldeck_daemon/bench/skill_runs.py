@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
@@ -22,8 +22,10 @@ from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.runner_request import SkillMount
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.wire.item_kinds import FunctionCall, container_of
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 MAX_CALLS = 8
 MAX_TOKENS = 700
@@ -100,12 +102,12 @@ class Bench:
         run = await self._core.services.runs.start(_request(body), nearby=Nearby(mounts=mounts))
         response = await run.finished()
         _count(response, deed)
-        calls = {item["call_id"]: item for item in response["output"] if item["type"] == "shell_call"}
-        containers = [call["environment"].get("container_id") for call in calls.values()]
+        calls = {item["call_id"]: cast(ShellCall, item) for item in response["output"] if item["type"] == "shell_call"}
+        containers = [container_of(call) for call in calls.values()]
         for item in response["output"]:
             if item["type"] == "shell_call_output" and item["call_id"] in calls:
                 commands = calls[item["call_id"]]["action"]["commands"]
-                for command, entry in zip(commands, item["output"], strict=False):
+                for command, entry in zip(commands, cast(ShellOutput, item)["output"], strict=False):
                     deed.commands.append((command, entry["outcome"].get("exit_code")))
                     deed.printed = f"{entry['stdout']}{entry['stderr']}"[:PRINTED]
         deed.turns = sum(entry["kind"] == "turn" for entry in run.timeline)
@@ -133,16 +135,16 @@ class Bench:
         )
         names = ", ".join(f"{WORKDIR}/{path.name}" for path in task.files)
         asked = f"{task.prompt}\n\nAttached: {names}" if names else task.prompt
-        items: list[Item] = [{"type": "message", "role": "user", "content": asked}]
+        items: list[JsonObject] = [{"type": "message", "role": "user", "content": asked}]
         for _turn in range(MAX_CALLS + 1):
             body = {"input": items, "instructions": PLAIN + listed, "tools": [SHELL]}
             response = await (await self._core.services.runs.start(_request(body))).finished()
             deed.turns += 1
             _count(response, deed)
-            calls = [item for item in response["output"] if item["type"] == "function_call"]
+            calls = [cast(FunctionCall, item) for item in response["output"] if item["type"] == "function_call"]
             if not calls:
                 break
-            items += response["output"]
+            items += map(dict, response["output"])
             for call in calls:
                 text = await _run(container, call["arguments"], deed)
                 items.append({"type": "function_call_output", "call_id": call["call_id"], "output": text})

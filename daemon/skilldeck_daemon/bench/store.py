@@ -19,12 +19,13 @@ import httpx
 from sqlalchemy import Table, insert, select
 
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.response import new_response, public
+from skilldeck_daemon.agent.response import new_response
 from skilldeck_daemon.app import Daemon
 from skilldeck_daemon.bench import local
 from skilldeck_daemon.bench.measure import Measure, interleaved, timed
 from skilldeck_daemon.engine.base import Sampling
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Item, StoredResponse
 from skilldeck_daemon.store.schema import response_parts, responses, skill_versions, skills
 
 SUITE = "Store at size"
@@ -168,13 +169,16 @@ async def _write(daemon: Daemon, table: Table, rows: Any) -> None:
             await connection.execute(insert(table), chunk)
 
 
-def _response() -> dict[str, Any]:
+def _response() -> StoredResponse:
     """A stored response of ordinary size (about 2 KB)."""
-    part = {"type": "output_text", "text": "x" * 1000, "annotations": [], "logprobs": []}
-    message = {"id": new_id("msg"), "type": "message", "role": "assistant", "status": "completed", "content": [part]}
-    made = public(
-        new_response(new_id("resp"), ResponseRequest.parse({"input": "Write."}), "skilldeck-tiny", Sampling())
-    )
+    message: Item = {
+        "id": new_id("msg"),
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": "x" * 1000, "annotations": [], "logprobs": []}],
+    }
+    made = new_response(new_id("resp"), ResponseRequest.parse({"input": "Write."}), "skilldeck-tiny", Sampling())
     return {**made, "status": "completed", "completed_at": made["created_at"], "output": [message]}
 
 

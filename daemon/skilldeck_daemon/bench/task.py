@@ -30,6 +30,7 @@ from skilldeck_daemon.bench.measure import Measure, interleaved, prepared
 from skilldeck_daemon.bench.references import Absent, transformers_serve, wheel
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.store.run_records import Item
 from skilldeck_shared.errors import Unavailable
 from skilldeck_shared.paths import examples_dir
 
@@ -144,7 +145,7 @@ class Task:
         """The same loop with the other's text: render, complete, run what was called, until it answers."""
         model = plan.model
         assert isinstance(model, TokenChatModel)
-        items: list[dict[str, Any]] = []
+        items: list[Item] = []
         raw: dict[str, str] = {}
         results: list[str] = []
         for number in range(MAX_TURNS):
@@ -158,8 +159,11 @@ class Task:
             outputs = [await self._run(command) for command in call["arguments"]["commands"]]
             results.append(outputs[-1]["stdout"])
             action = {"commands": call["arguments"]["commands"], "timeout_ms": None, "max_output_length": None}
-            items.append({"type": "shell_call", "id": f"sh_{number}", "call_id": call_id, "action": action})
-            items.append({"type": "shell_call_output", "call_id": call_id, "output": outputs})
+            made: list[Any] = [
+                {"type": "shell_call", "id": f"sh_{number}", "call_id": call_id, "action": action},
+                {"type": "shell_call_output", "call_id": call_id, "output": outputs},
+            ]
+            items += made
         raise NotDone(f"{other.name} was still calling after {MAX_TURNS} turns.")
 
     async def _run(self, command: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from skilldeck_daemon.containers.spec import MEMORY_TIERS, WORKDIR, Bind, Contai
 from skilldeck_daemon.containers.wants import Wanted
 from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 FOLDER = "environments"
 TIMEOUT_MS = 900_000
@@ -146,10 +147,10 @@ class EnvironmentBuilder:
         place = self.path(digest)
         return Environment(digest, place, tuple(skills), tuple(node)) if place is not None else None
 
-    def notes(self, digest: str) -> dict[str, Any]:
+    def notes(self, digest: str) -> JsonObject:
         """What was written down of a built one: {packages, bytes, seconds, log}. Blocks."""
         try:
-            kept: dict[str, Any] = json.loads((self._place() / f"{digest}.json").read_text("utf-8"))
+            kept: JsonObject = json.loads((self._place() / f"{digest}.json").read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         return kept
@@ -236,7 +237,7 @@ class EnvironmentBuilder:
             begun.rename(place)
         return Bind(folder, _TOOLS)
 
-    def _take(self, made: Path, digest: str, kept: dict[str, Any], started: float) -> Path:
+    def _take(self, made: Path, digest: str, kept: JsonObject, started: float) -> Path:
         """Move what a container that has ended left behind to its place."""
         if not stat.S_ISDIR(os.lstat(made).st_mode):
             raise BuildFailed("The build left no environment.")

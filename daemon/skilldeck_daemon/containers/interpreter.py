@@ -25,6 +25,7 @@ from skilldeck_daemon.containers.errors import ContainerError
 from skilldeck_daemon.containers.output import Capture, Pump
 from skilldeck_daemon.containers.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import WORKDIR
+from skilldeck_shared.json_types import JsonObject
 
 START_TIMEOUT_S = 20.0
 INTERRUPT_GRACE_S = 1.0
@@ -128,7 +129,7 @@ class Interpreter:
 
     async def _attempt(
         self, runtime: Runtime, job: Job, code: str, limit_s: float, pipe: int
-    ) -> tuple[dict[str, Any] | None, bool]:
+    ) -> tuple[JsonObject | None, bool]:
         """Gives the cell to the interpreter. Returns its answer, None when it died, and whether the time was over."""
         answer = None
         self._send(runtime.localized(code), pipe)
@@ -252,7 +253,7 @@ class Interpreter:
             self._answer.set_result(value)
         return True
 
-    async def _wait(self, job: Job, limit_s: float) -> dict[str, Any] | None:
+    async def _wait(self, job: Job, limit_s: float) -> JsonObject | None:
         """The answer, or None when the time is over or it died."""
         await asyncio.wait({self._answer, job.exited}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         # It may have answered just before it ended.
@@ -262,7 +263,7 @@ class Interpreter:
 
     # -- ends
 
-    async def _end(self, runtime: Runtime, job: Job) -> dict[str, Any] | None:
+    async def _end(self, runtime: Runtime, job: Job) -> JsonObject | None:
         """Ends the running cell: by interrupt when it reacts, else with its interpreter, or with the sandbox."""
         answer = None
         if self._alive(job):
@@ -280,7 +281,7 @@ class Interpreter:
         return None
 
 
-def _parsed(data: bytes, cell: int) -> dict[str, Any] | None:
+def _parsed(data: bytes, cell: int) -> JsonObject | None:
     """A valid answer; None for anything else."""
     if data == b"ready":
         return {}

@@ -19,7 +19,7 @@ import time
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.containers import artifacts, bwrap, diagnose, orphans
 from skilldeck_daemon.containers.bases import Bases, modules, packages_of
@@ -49,7 +49,7 @@ from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
 from skilldeck_daemon.containers.reach import Reach
 from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
-from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec
+from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec, Stats
 from skilldeck_daemon.containers.watchdog import Monitor, Watchdog
 from skilldeck_shared import private
 
@@ -302,7 +302,7 @@ class Containers:
         """Whether `max_containers` are open."""
         return len(self._open) >= self.max_containers
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Numbers for /metrics and `doctor`."""
         containers = list(self._open.values())
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
 
@@ -22,6 +22,21 @@ Stream = Literal["stdout", "stderr"]
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class Stats(TypedDict):
+    """Numbers of all containers: `open` have a sandbox, `running` one that is not parked, `busy` a command."""
+
+    sandbox: str
+    cgroup: str
+    open: int
+    running: int
+    busy: int
+    starts: int
+    restarts: int
+    max_containers: int
+    max_memory: str
+    disk_free_bytes: int
 
 
 @dataclass(frozen=True)

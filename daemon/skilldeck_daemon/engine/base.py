@@ -15,6 +15,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from skilldeck_daemon.engine.messages import Message
+from skilldeck_shared.json_types import JsonObject
+
 WAIT_S = 600.0
 """Seconds that a request waits for its model to be loaded."""
 
@@ -137,7 +140,7 @@ class ModelSpec:
 
     path: str
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,9 +249,7 @@ class Made:
 class ChatRequest:
     """One model turn, in Chat Completions shapes.
 
-    messages: dicts with role system|user|assistant|tool; assistant messages may hold `tool_calls`
-    (arguments as the JSON string the model wrote) and `reasoning_content`; user content is a string or a list of
-    {"type": "text"} and {"type": "image_url", "image_url": {"url": data URL}} parts.
+    messages: see `messages.py`; the arguments of calls are the JSON text that the model wrote.
     tools: [{"type": "function", "function": {name, description, parameters, strict}}] and
     [{"type": "custom", "custom": {name, description, format}}].
     tool_choice: "auto", "none", "required", {"type": "function", "name": …}, or
@@ -272,11 +273,11 @@ class ChatRequest:
     is streamed; a changed copy of the request begins anew.
     """
 
-    messages: Sequence[dict[str, Any]]
-    tools: Sequence[dict[str, Any]] = ()
-    tool_choice: str | dict[str, Any] = "auto"
+    messages: Sequence[Message]
+    tools: Sequence[JsonObject] = ()
+    tool_choice: str | JsonObject = "auto"
     parallel_tool_calls: bool = True
-    response_format: dict[str, Any] | None = None
+    response_format: JsonObject | None = None
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.json_strings import JsonString
+from skilldeck_shared.json_types import JsonObject
 
 CUT_OFF = "The call was cut off: the output limit was reached before it was complete."
 CUSTOM_INPUT = "input"  # the one parameter by which a free-text tool is shown to models that only know functions
@@ -29,11 +30,11 @@ class ToolSpec:
     kind: Literal["function", "custom"]
     name: str
     description: str
-    parameters: dict[str, Any]
+    parameters: JsonObject
     strict: bool = False
-    format: dict[str, Any] | None = None
+    format: JsonObject | None = None
 
-    def as_function(self) -> dict[str, Any]:
+    def as_function(self) -> JsonObject:
         """The tool in Chat Completions' function shape, which chat templates and every server read."""
         return {
             "type": "function",
@@ -62,7 +63,7 @@ class ToolPlan:
 NO_TOOLS = ToolPlan("none", (), ())
 
 
-def read_tool(index: int, raw: dict[str, Any]) -> ToolSpec:
+def read_tool(index: int, raw: JsonObject) -> ToolSpec:
     """Read one entry of `tools`. Raises BadRequest naming it."""
     kind = raw.get("type", "function")
     body = raw.get(kind, raw)
@@ -123,7 +124,7 @@ def plan_tools(request: ChatRequest) -> ToolPlan:
     raise BadRequest(f"Unknown tool_choice type {kind!r}.", param="tool_choice.type")
 
 
-def has_images(messages: Sequence[dict[str, Any]]) -> bool:
+def has_images(messages: Sequence[JsonObject]) -> bool:
     return any(
         isinstance(message.get("content"), list) and any(part.get("type") == "image_url" for part in message["content"])
         for message in messages
@@ -146,7 +147,7 @@ def call_problem(plan: ToolPlan, name: str, arguments: str, kind: str = "functio
     return None
 
 
-def wrap_custom(call: dict[str, Any]) -> dict[str, Any]:
+def wrap_custom(call: JsonObject) -> JsonObject:
     """A call of the history in function shape: a free-text call becomes one with the parameter `input`."""
     if call.get("type") != "custom":
         return call

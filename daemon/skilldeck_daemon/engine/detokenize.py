@@ -13,11 +13,11 @@ import re
 from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 
 class TokenizerMissing(SkilldeckError):
@@ -36,7 +36,7 @@ def byte_alphabet() -> dict[str, int]:
 COMPOSING = ("NFC", "NFD", "NFKC", "NFKD")
 
 
-def _steps(normalizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _steps(normalizer: JsonObject | None) -> list[JsonObject]:
     """A tokenizer's normalizers, one by one."""
     if not normalizer:
         return []
@@ -51,7 +51,7 @@ class Vocabulary:
     begin: tuple[int, ...] = ()
     """Ids that a text must begin with that no chat template wrote."""
 
-    def __init__(self, tokenizer: Tokenizer, spec: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: Tokenizer, spec: JsonObject) -> None:
         self.tokenizer = tokenizer
         self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         self.added: dict[int, str] = {entry["id"]: entry["content"] for entry in spec.get("added_tokens") or []}

@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.source import PROJECTOR, quantisation
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 HUGGING_FACE, OLLAMA, LM_STUDIO = "Hugging Face cache", "Ollama", "LM Studio"
 _OLLAMA_HOST, _OLLAMA_OWN, _OLLAMA_TAG = "registry.ollama.ai", "library", "latest"
@@ -149,7 +149,7 @@ def _ollama() -> Iterator[Kept]:
             yield Kept((f"{name}:{tag}", *([name] if tag == _OLLAMA_TAG else [])), blob, OLLAMA)
 
 
-def _blob(root: Path, manifest: dict[str, Any]) -> Path | None:
+def _blob(root: Path, manifest: JsonObject) -> Path | None:
     layers = manifest.get("layers")
     for layer in layers if isinstance(layers, list) else []:
         if isinstance(layer, dict) and layer.get("mediaType") == _OLLAMA_MODEL:
@@ -178,7 +178,7 @@ def _matches(root: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> JsonObject:
     try:
         if path.stat().st_size > _LARGEST:
             return {}

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> JsonObject:
     """config.json of a model folder; NotFound or BadRequest say what is missing."""
     try:
         text = (folder / "config.json").read_text("utf-8")

@@ -27,6 +27,7 @@ from skilldeck_daemon.engine.idle import IdleEngine
 from skilldeck_daemon.engine.load_options import remote_model, take_call_style, take_flag, take_template, take_tool_text
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class ModelHub:
         model: str = registry.TINY,
         name: str | None = None,
         engine: str = "auto",
-        options: dict[str, Any] | None = None,
+        options: JsonObject | None = None,
         progress: Progress | None = None,
     ) -> ModelInfo:
         """Load `model` and serve it as `name`; one of the same name is replaced, after its memory is freed. Without a
@@ -247,7 +248,7 @@ class ModelHub:
             coming.done.set_result(failed)
 
     async def _load(
-        self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress, *, unnamed: bool
+        self, model: str, served: str, engine: str, options: JsonObject, report: Progress, *, unnamed: bool
     ) -> ModelInfo:
         self._begun = time.monotonic()  # what waited for another model's loading is not this one's
         report(0.0, "starting")
@@ -335,7 +336,7 @@ class ModelHub:
         quiet = now - max(self._busy_since.setdefault(name, now), stats.last_token_at)
         return f"{stats.active} requests are running and no token came for {quiet:.0f} s." if quiet > STALLED_S else ""
 
-    async def _local(self, model: str, served: str, engine: str, options: dict[str, Any], report: Progress) -> _Entry:
+    async def _local(self, model: str, served: str, engine: str, options: JsonObject, report: Progress) -> _Entry:
         path = await asyncio.to_thread(
             registry.resolve_model, model, _part(report, 0.0, 0.5), self._models, engine == engines.AUTO
         )

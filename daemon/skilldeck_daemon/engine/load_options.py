@@ -4,15 +4,15 @@ of a remote model are all of them, and it is made here."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.engine.base import ChatModel
 from skilldeck_daemon.engine.engines import REMOTE
 from skilldeck_daemon.engine.registry import TINY
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
-def take_flag(options: dict[str, Any], name: str, default: bool) -> bool:
+def take_flag(options: JsonObject, name: str, default: bool) -> bool:
     """Take a yes or no out of the options."""
     value = options.pop(name, default)
     if not isinstance(value, bool):
@@ -20,7 +20,7 @@ def take_flag(options: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def take_tool_text(options: dict[str, Any]) -> bool:
+def take_tool_text(options: JsonObject) -> bool:
     """Take out of the options whether calls in the text are read: auto (yes) or off."""
     value = options.pop("tool_text", "auto")
     if value not in ("auto", "off"):
@@ -28,7 +28,7 @@ def take_tool_text(options: dict[str, Any]) -> bool:
     return bool(value == "auto")
 
 
-def take_call_style(options: dict[str, Any]) -> str:
+def take_call_style(options: JsonObject) -> str:
     """Take out of the options how the model calls the shell."""
     value = options.pop("call_style", "auto")
     if value not in ("auto", "json", "bash"):
@@ -36,7 +36,7 @@ def take_call_style(options: dict[str, Any]) -> str:
     return str(value)
 
 
-def take_template(options: dict[str, Any]) -> str | None:
+def take_template(options: JsonObject) -> str | None:
     """Take out of the options the text of the chat template that stands in for the model's own; blocks on the disk."""
     file = options.pop("chat_template", None)
     if not file:
@@ -49,7 +49,7 @@ def take_template(options: dict[str, Any]) -> str | None:
         ) from None
 
 
-async def remote_model(model: str, served: str | None, options: dict[str, Any]) -> ChatModel:
+async def remote_model(model: str, served: str | None, options: JsonObject) -> ChatModel:
     """The model of another server that the options name, connected to."""
     from skilldeck_daemon.engine.remote import replicas
 

@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.engine import elsewhere, engines
 from skilldeck_daemon.engine import source as sources
@@ -29,6 +28,7 @@ from skilldeck_daemon.engine.base import Progress
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.paths import data_dir
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def info(model: str, models: Path | None = None) -> StoredModel:
     return _describe(folder)
 
 
-def stored_object(model: StoredModel) -> dict[str, Any]:
+def stored_object(model: StoredModel) -> JsonObject:
     """A stored model as JSON, with the engine that would serve it, or "" and the `trouble` with it."""
     described = {"description": TINY_DESCRIPTION} if model.path == tiny_file() else {}
     try:
@@ -212,7 +212,7 @@ def _pull(model: str, folder: Path, report: Progress, served: bool) -> Path:
 
     repository, revision, quantisation = _parts(model)
     folder.mkdir(exist_ok=True)
-    arguments: dict[str, Any] = {
+    arguments: JsonObject = {
         "repo_id": repository,
         "revision": revision or None,
         "local_dir": folder,
@@ -278,7 +278,7 @@ def _parts(model: str) -> tuple[str, str, str]:
     return (found[1], found[2] or "", found[3] or "") if found else (model, "", "")
 
 
-def _mark(folder: Path) -> dict[str, Any] | None:
+def _mark(folder: Path) -> JsonObject | None:
     try:
         mark = json.loads((folder / _MARK).read_text("utf-8"))
     except (OSError, ValueError):
@@ -317,7 +317,7 @@ def _describe(folder: Path) -> StoredModel:
     )
 
 
-def _describe_gguf(path: Path, mark: dict[str, Any]) -> StoredModel:
+def _describe_gguf(path: Path, mark: JsonObject) -> StoredModel:
     file = gguf.read(path)
     return StoredModel(
         id=TINY_NAME if path == tiny_file() else str(mark.get("id") or path),

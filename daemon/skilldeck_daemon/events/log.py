@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-Event = dict[str, Any]
+from skilldeck_daemon.store.run_records import Event as Event
 
 
 class EventLog:
@@ -32,7 +32,9 @@ class EventLog:
 
     def make(self, type: str, **fields: Any) -> Event:
         """The event that would come next; `add` it before any other."""
-        return {"type": type, "sequence_number": len(self.events), **fields}
+        event: Any = {"type": type, "sequence_number": len(self.events), **fields}
+        made: Event = event
+        return made
 
     def add(self, event: Event) -> None:
         assert not self.closed, "an event after the terminal event"

@@ -13,9 +13,8 @@ from typing import Any
 from skilldeck_daemon.engine.base import TextLogprob
 from skilldeck_daemon.events.log import EventLog
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Annotation, Item, Logprob, Part, TopLogprob
 from skilldeck_daemon.wire.sealed import seal
-
-Item = dict[str, Any]
 
 
 class Output:
@@ -47,8 +46,8 @@ class Output:
 
     def done(self, index: int, **changes: Any) -> None:
         """End an item, with its last changes."""
-        item = self.items[index]
-        item.update(changes)
+        item: Any = self.items[index]
+        item.update(changes)  # fields of the item's own type
         self._open.pop(index, None)
         self.log.append("response.output_item.done", output_index=index, item=copy.deepcopy(item))
 
@@ -75,7 +74,7 @@ class Output:
                 self.done(index, status="incomplete")
 
 
-def woven(items: Sequence[Item], hidden: Iterable[Sequence[Any]]) -> list[Item]:
+def woven(items: Sequence[Item], hidden: Iterable[tuple[int, Item]]) -> list[Item]:
     """The items with the hidden ones where they belong: pairs of (how many items stand before it, item), in order."""
     result: list[Item] = []
     at = 0
@@ -93,8 +92,14 @@ class TextWriter:
         self._output = output
         self._wants_logprobs = logprobs
         self._pieces: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []
-        item = {"id": new_id("msg"), "type": "message", "status": "in_progress", "role": "assistant", "content": []}
+        self._logprobs: list[Logprob] = []
+        item: Item = {
+            "id": new_id("msg"),
+            "type": "message",
+            "status": "in_progress",
+            "role": "assistant",
+            "content": [],
+        }
         self._index = output.add(item, lambda: self.close(status="incomplete"))
         output.emit("response.content_part.added", self._index, content_index=0, part=text_part(""))
 
@@ -114,7 +119,7 @@ class TextWriter:
     def so_far(self) -> str:
         return "".join(self._pieces)
 
-    def close(self, annotations: list[dict[str, Any]] | None = None, status: str = "completed") -> None:
+    def close(self, annotations: list[Annotation] | None = None, status: str = "completed") -> None:
         """End the message; citations are published before the text is done."""
         text = self.so_far
         for number, annotation in enumerate(annotations or []):
@@ -139,9 +144,15 @@ class ReasoningWriter:
         self._output = output
         self._encrypted = encrypted
         self._pieces: list[str] = []
-        item = {"id": new_id("rs"), "type": "reasoning", "status": "in_progress", "summary": [], "content": []}
+        item: Item = {
+            "id": new_id("rs"),
+            "type": "reasoning",
+            "status": "in_progress",
+            "summary": [],
+            "content": [],
+        }
         self._index = output.add(item, lambda: self.close(status="incomplete"))
-        part = {"type": "reasoning_text", "text": ""}
+        part: Part = {"type": "reasoning_text", "text": ""}
         output.emit("response.content_part.added", self._index, content_index=0, part=part)
 
     def write(self, delta: str) -> None:
@@ -150,20 +161,18 @@ class ReasoningWriter:
 
     def close(self, status: str = "completed") -> None:
         text = "".join(self._pieces)
-        part = {"type": "reasoning_text", "text": text}
+        part: Part = {"type": "reasoning_text", "text": text}
         self._output.emit("response.reasoning_text.done", self._index, content_index=0, text=text)
         self._output.emit("response.content_part.done", self._index, content_index=0, part=part)
         extra = {"encrypted_content": seal(text)} if self._encrypted else {}
         self._output.done(self._index, status=status, content=[part], **extra)
 
 
-def text_part(
-    text: str, annotations: list[dict[str, Any]] | None = None, logprobs: list[dict[str, Any]] | None = None
-) -> dict[str, Any]:
+def text_part(text: str, annotations: list[Annotation] | None = None, logprobs: list[Logprob] | None = None) -> Part:
     return {"type": "output_text", "text": text, "annotations": annotations or [], "logprobs": list(logprobs or [])}
 
 
-def logprob_entry(entry: TextLogprob) -> dict[str, Any]:
+def logprob_entry(entry: TextLogprob) -> Logprob:
     """A token's probabilities as items hold them."""
     return {
         "token": entry.token,
@@ -173,7 +182,7 @@ def logprob_entry(entry: TextLogprob) -> dict[str, Any]:
     }
 
 
-def event_logprob(entry: dict[str, Any]) -> dict[str, Any]:
+def event_logprob(entry: Logprob) -> Logprob:
     """The same as events hold it: without bytes."""
-    top = [{"token": other["token"], "logprob": other["logprob"]} for other in entry["top_logprobs"]]
+    top: list[TopLogprob] = [{"token": other["token"], "logprob": other["logprob"]} for other in entry["top_logprobs"]]
     return {"token": entry["token"], "logprob": entry["logprob"], "top_logprobs": top}

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from skilldeck_daemon.engine.errors import NotLoaded, TooLong
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ ABSENT = {
 """APIs that are not here, by the beginnings of their paths below /v1: what they are called, and what to do instead."""
 
 
-def responses_body(error: SkilldeckError) -> dict[str, Any]:
+def responses_body(error: SkilldeckError) -> JsonObject:
     """The four-key body; of a prompt that is too long it names `truncation`, which only Responses have."""
     body = error.body()
     if isinstance(error, TooLong):
@@ -72,7 +73,7 @@ def anthropic_message(error: SkilldeckError) -> str:
     return f"prompt is too long: {error.tokens} tokens > {most} maximum. {error.hint}".strip()
 
 
-def anthropic_body(error: SkilldeckError) -> dict[str, Any]:
+def anthropic_body(error: SkilldeckError) -> JsonObject:
     """`{"type": "error", "error": {type, message}}`, with `param` and `code` (and `details`, if any) beside them."""
     fallback = "api_error" if error.status >= 500 else "invalid_request_error"
     type = ANTHROPIC_TYPES.get(error.status, fallback)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.http.routing import Routes
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def router(services: Services) -> Routes:
     return api
 
 
-def _engine(stats: EngineStats) -> dict[str, Any]:
+def _engine(stats: EngineStats) -> JsonObject:
     """How one engine gets on: `token_age_s` seconds ago it made its last token or read a piece of a prompt."""
     age = round(time.monotonic() - stats.last_token_at, 1) if stats.last_token_at else None
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from starlette.requests import Request
 
@@ -37,7 +37,17 @@ def paging(request: Request, *, limit: int = 20, minimum: int = 1, maximum: int 
     return Paging(int(asked), direction, query.get("after") or "")
 
 
-def envelope(page: Page, empty: str | None = None) -> dict[str, Any]:
+class ListObject(TypedDict):
+    """A page on the wire."""
+
+    object: Literal["list"]
+    data: list[Any]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def envelope(page: Page[Any], empty: str | None = None) -> ListObject:
     """The list object around a page.
 
     Args:

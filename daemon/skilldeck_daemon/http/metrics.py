@@ -109,11 +109,8 @@ class _Now(Collector):
         yield _gauge("containers_busy", "Containers in which a call runs.", stats["busy"])
         yield _gauge("containers_limit", "Containers that may be open at once.", stats["max_containers"])
         yield _gauge("disk_free_bytes", "Free disk where containers live.", stats["disk_free_bytes"])
-        for name, about in (
-            ("starts", "Sandboxes that were started."),
-            ("restarts", "Sandboxes that died and were started again."),
-        ):
-            yield _counter(f"container_{name}", about, stats[name])
+        yield _counter("container_starts", "Sandboxes that were started.", stats["starts"])
+        yield _counter("container_restarts", "Sandboxes that died and were started again.", stats["restarts"])
 
 
 def _counter(name: str, about: str, value: float) -> CounterMetricFamily:

@@ -25,6 +25,7 @@ from skilldeck_daemon.skills.reader import ZIP_MAGIC, UploadPart
 from skilldeck_daemon.wire.json_text import parse_json
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
+from skilldeck_shared.json_types import JsonObject
 
 JSON_BYTES = 128 * MIB
 FIELD_BYTES = 64 * 1024
@@ -132,7 +133,7 @@ async def _feed(request: Request, sink: _Sink, limits: FormLimits) -> None:
             await asyncio.wait({writing})
 
 
-async def read_object(request: Request, limit: int = JSON_BYTES) -> dict[str, Any]:
+async def read_object(request: Request, limit: int = JSON_BYTES) -> JsonObject:
     """The body as a JSON object; an empty body is an empty object.
 
     Raises:

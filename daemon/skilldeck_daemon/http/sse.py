@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 from pydantic_core import to_json
@@ -29,7 +29,7 @@ HEADERS = {
 }
 
 
-def encode(event: dict[str, Any], named: bool = True) -> bytes:
+def encode(event: Mapping[str, Any], named: bool = True) -> bytes:
     """One event as it goes over the wire; `named` adds the `event:` line (Responses do, Chat Completions do not)."""
     try:
         data = to_json(event)  # 3 µs where the standard library takes 19
@@ -53,7 +53,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncIterator[dict[str, Any]],
+        events: AsyncIterator[Mapping[str, Any]],
         *,
         gone: Callable[[], None] | None = None,
         named: bool = True,

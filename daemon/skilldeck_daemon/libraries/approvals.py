@@ -15,21 +15,24 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.records import ApprovalObject
 from skilldeck_daemon.libraries.spelled import spells_out
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.records import Deleted, MountedSkill, NamedSkill, NewRule, Rule
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound
 
 Permission = Literal["auto", "ask", "deny"]
 PERMISSIONS: tuple[Permission, ...] = ("auto", "ask", "deny")
 TIMEOUT_S = 300.0
 DENIED = "Permission denied by the user."
-Objects = list[dict[str, Any]]
+ApprovalList = list[ApprovalObject]
+RuleList = list[Rule]
 LONG_TEXT = 64 * 1024
 """Characters of commands, once for each skill, from which reading them takes more than 5 ms and is done in a thread."""
 LONGEST_PREFIX = 4096
@@ -102,7 +105,7 @@ def _wind(arguments: str) -> bool:
     return any(_winds(part) for word in words for part in word.split("="))
 
 
-def named_skills(command: str, skills: Mapping[str, dict[str, str]], kind: str = "shell") -> dict[str, dict[str, str]]:
+def named_skills(command: str, skills: Mapping[str, MountedSkill], kind: str = "shell") -> dict[str, MountedSkill]:
     """The mounted skills whose content decides what the command does: those whose folder it names where it spells out
     all that it runs, else all. `kind`: shell, code_interpreter, or what runs nothing in a container."""
     if kind in _CODE:
@@ -125,8 +128,8 @@ def named_skills(command: str, skills: Mapping[str, dict[str, str]], kind: str =
 
 @dataclass
 class _Pending:
-    object: dict[str, Any]
-    skills: Mapping[str, dict[str, str]]
+    object: ApprovalObject
+    skills: Mapping[str, MountedSkill]
     answer: asyncio.Future[str | None]
 
 
@@ -139,7 +142,7 @@ class Approvals:
         self._bus = bus
         self._timeout_s = timeout_s
         self._pending: dict[str, _Pending] = {}
-        self._sessions: dict[str, Objects] = {}
+        self._sessions: dict[str, list[NewRule]] = {}
 
     async def check(
         self,
@@ -150,7 +153,7 @@ class Approvals:
         run_id: str,
         call_id: str,
         session: str,
-        skills: Mapping[str, dict[str, str]] | None = None,
+        skills: Mapping[str, MountedSkill] | None = None,
     ) -> str | None:
         """None when the commands may run, else what the model reads. Waits for a person when it must ask.
 
@@ -163,9 +166,9 @@ class Approvals:
             return None
         if policy == "deny":
             return "Permission denied: commands may not be run here. Answer without running any."
-        rules = [*self._sessions.get(session, []), *await self._store.rules.list()]
+        rules: list[NewRule] = [*self._sessions.get(session, []), *await self._store.rules.list()]
 
-        def read() -> tuple[bool, dict[str, dict[str, str]]]:
+        def read() -> tuple[bool, dict[str, MountedSkill]]:
             known = all(self._covers(rules, kind, command, skills) for command in commands)
             return known, {} if known else named_skills("\n".join(commands), skills, kind)
 
@@ -176,7 +179,7 @@ class Approvals:
         return await self._ask(kind, commands, run_id, call_id, session, skills, named)
 
     @staticmethod
-    def _covers(rules: Objects, kind: str, command: str, skills: Mapping[str, dict[str, str]]) -> bool:
+    def _covers(rules: Sequence[NewRule], kind: str, command: str, skills: Mapping[str, MountedSkill]) -> bool:
         named = named_skills(command, skills, kind)
         for rule in rules:
             if rule.get("kind") != kind or not covered(command, [rule["prefix"]], kind):
@@ -194,8 +197,8 @@ class Approvals:
         run_id: str,
         call_id: str,
         session: str,
-        skills: Mapping[str, dict[str, str]],
-        named: Mapping[str, dict[str, str]],
+        skills: Mapping[str, MountedSkill],
+        named: Mapping[str, MountedSkill],
     ) -> str | None:
         now = time.time()
         pending = _Pending(
@@ -217,7 +220,7 @@ class Approvals:
         )
         id = pending.object["id"]
         self._pending[id] = pending
-        self._bus.publish("approval", "put", id, dict(pending.object))
+        self._bus.publish("approval", "put", id, pending.object.copy())
         try:
             return await asyncio.wait_for(pending.answer, self._timeout_s)
         except TimeoutError:
@@ -226,9 +229,9 @@ class Approvals:
             del self._pending[id]
             self._bus.publish("approval", "delete", id, None)
 
-    def list(self) -> Objects:
+    def list(self) -> ApprovalList:
         """The pending approvals, oldest first."""
-        return [dict(pending.object) for pending in self._pending.values()]
+        return [pending.object.copy() for pending in self._pending.values()]
 
     async def decide(
         self,
@@ -239,7 +242,7 @@ class Approvals:
         remember_always: bool = False,
         message: str = "",
         prefix: str = "",
-    ) -> dict[str, Any]:
+    ) -> ApprovalObject:
         """Answer a pending approval with "approve" or "deny"; returns it with its new status.
 
         Remembering (only what was approved): these commands, also with more plain arguments, are not asked again in
@@ -269,11 +272,11 @@ class Approvals:
             pending.answer.set_result(None if approved else refusal)
         return {**pending.object, "status": "approved" if approved else "denied"}
 
-    async def rules(self) -> Objects:
+    async def rules(self) -> RuleList:
         """Stored rules, oldest first: {id, object, kind, prefix, skills, created_at}."""
         return await self._store.rules.list()
 
-    async def change(self, id: str, prefix: object) -> dict[str, Any]:
+    async def change(self, id: str, prefix: object) -> Rule:
         """Give a stored rule another prefix, of any command; what it vouches for of skills stays as it was approved."""
         rule = next((rule for rule in await self._store.rules.list() if rule["id"] == id), None)
         if rule is None:
@@ -284,22 +287,22 @@ class Approvals:
         if not wanted or len(wanted) > LONGEST_PREFIX or (wanted != rule["prefix"] and _SHELL_SYNTAX.search(wanted)):
             hint = "Give the first words of a command, or a folder with its slash; nothing the shell acts on."
             raise BadRequest(f"'prefix' is {str(prefix)[:100]!r}.", hint, param="prefix")
-        changed = {**rule, "prefix": wanted}
+        changed: Rule = {**rule, "prefix": wanted}
         await self._store.rules.put(changed)
         return changed
 
-    async def revoke(self, id: str) -> dict[str, Any]:
+    async def revoke(self, id: str) -> Deleted:
         """Forget a stored rule."""
         if not await self._store.rules.delete(id):
             raise NotFound(f"No rule {id!r}.")
         return {"id": id, "object": "rule.deleted", "deleted": True}
 
 
-def _listed(named: Mapping[str, dict[str, str]]) -> Objects:
+def _listed(named: Mapping[str, MountedSkill]) -> list[NamedSkill]:
     return [{"name": name, **skill} for name, skill in sorted(named.items())]
 
 
-def _rule(pending: _Pending, command: str, prefix: str) -> dict[str, Any]:
+def _rule(pending: _Pending, command: str, prefix: str) -> NewRule:
     """What remembering the command means."""
     if prefix and pending.object["kind"] != "shell":
         raise BadRequest("'prefix' is for shell commands only.", "Leave it out.", param="prefix")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Change:
     topic: str
     action: str
     id: str
-    object: dict[str, Any] | None
+    object: Mapping[str, Any] | None
 
 
 class SubscriberBehind(Busy):
@@ -80,7 +80,7 @@ class Bus:
         """Whether anybody is subscribed."""
         return bool(self._subscriptions)
 
-    def publish(self, topic: str, action: str, id: str, obj: dict[str, Any] | None = None) -> None:
+    def publish(self, topic: str, action: str, id: str, obj: Mapping[str, Any] | None = None) -> None:
         """Tell every subscriber that the object is now so ("put") or gone ("delete")."""
         change = Change(topic, action, id, obj if action == "put" else None)
         for subscription in self._subscriptions:

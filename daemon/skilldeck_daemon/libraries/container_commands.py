@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skilldeck_daemon.containers import CommandResult
 from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.records import CommandResultObject
 from skilldeck_shared.errors import BadRequest
 
 SECONDS = 60
@@ -13,7 +12,9 @@ LONGEST_SECONDS = 600
 OUTPUT_CHARACTERS = 65_536
 
 
-async def exec_command(environments: Environments, container_id: str, command: str, timeout_ms: int) -> dict[str, Any]:
+async def exec_command(
+    environments: Environments, container_id: str, command: str, timeout_ms: int
+) -> CommandResultObject:
     """Run `command` in /mnt/data of a container, as the model's commands run; {stdout, stderr, exit_code, timed_out}.
 
     Args:
@@ -26,7 +27,7 @@ async def exec_command(environments: Environments, container_id: str, command: s
         raise BadRequest("There is no command.", param="command")
     if not 0 <= timeout_ms <= LONGEST_SECONDS * 1000:
         raise BadRequest(f"timeout_ms is {timeout_ms}; it must be 0 to {LONGEST_SECONDS * 1000}.", param="timeout_ms")
-    made = "" if container_id else str((await environments.create({"name": "check"}))["id"])
+    made = "" if container_id else (await environments.create({"name": "check"}))["id"]
     try:
         container = await environments.open(container_id or made)
         limit = timeout_ms or SECONDS * 1000
@@ -37,7 +38,7 @@ async def exec_command(environments: Environments, container_id: str, command: s
     return _shown(results[0])
 
 
-def _shown(result: CommandResult) -> dict[str, Any]:
+def _shown(result: CommandResult) -> CommandResultObject:
     return {
         "stdout": result.stdout,
         "stderr": result.stderr,

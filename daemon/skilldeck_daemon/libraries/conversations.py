@@ -7,15 +7,17 @@ items or none.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.records import SearchHit
 from skilldeck_daemon.store import Page, Store, new_id, now
 from skilldeck_daemon.store.ids import storable
+from skilldeck_daemon.store.records import ConversationObject, Deleted
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
 from skilldeck_daemon.wire.included import with_included
-from skilldeck_daemon.wire.items import parse_item
+from skilldeck_daemon.wire.items import Item, parse_item
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 MAX_ITEMS = 20
 MAX_SOUGHT = 200
@@ -28,11 +30,11 @@ class Conversations:
         self._store = store
         self._bus = bus
 
-    async def create(self, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def create(self, body: JsonObject | None = None) -> ConversationObject:
         """A new Conversation from the body {items? (≤ 20), metadata?}."""
         fields = Fields(body or {})
         items = _read_items(fields) if fields.value.get("items") is not None else []
-        conversation: dict[str, Any] = {
+        conversation: ConversationObject = {
             "id": new_id("conv"),
             "object": "conversation",
             "created_at": now(),
@@ -42,20 +44,20 @@ class Conversations:
         self._bus.publish("session", "put", conversation["id"], conversation)
         return conversation
 
-    async def get(self, conversation_id: str, param: str = "conversation_id") -> dict[str, Any]:
+    async def get(self, conversation_id: str, param: str = "conversation_id") -> ConversationObject:
         """The Conversation. Raises `NotFound` with `param`."""
         conversation = await self._store.conversations.get(conversation_id)
         if conversation is None:
             raise NotFound(f"There is no conversation {str(conversation_id)[:80]!r}.", param=param)
         return conversation
 
-    async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+    async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page[ConversationObject]:
         """One page of Conversations."""
         return await self._store.conversations.list(limit, order, after)
 
-    async def find(self, text: str, limit: int = 50) -> Items:
+    async def find(self, text: str, limit: int = 50) -> Hits:
         """Conversations, and runs that belong to none, in which somebody said `text` (`store/search.py`): at most
-        `limit` of {"object": "search.hit", "session", "run", "excerpt"}, of whose ids one is empty."""
+        `limit`."""
         text = " ".join(text.split())
         if not 2 <= len(text) <= MAX_SOUGHT:
             raise BadRequest(f"The text to find must have 2 to {MAX_SOUGHT} characters.", param="text")
@@ -65,7 +67,7 @@ class Conversations:
             for hit in hits
         ]
 
-    async def update(self, conversation_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def update(self, conversation_id: str, body: JsonObject) -> ConversationObject:
         """Replace its metadata; body {metadata}."""
         conversation = await self.get(conversation_id)
         fields = Fields(body)
@@ -77,7 +79,7 @@ class Conversations:
         self._bus.publish("session", "put", conversation_id, conversation)
         return conversation
 
-    async def delete(self, conversation_id: str) -> dict[str, Any]:
+    async def delete(self, conversation_id: str) -> Deleted:
         """Delete it with its items; responses that were part of it stay."""
         if not await self._store.conversations.delete(conversation_id):
             await self.get(conversation_id)
@@ -86,7 +88,7 @@ class Conversations:
 
     async def items(
         self, conversation_id: str, limit: int = 20, order: str = "desc", after: str = "", include: Collection[str] = ()
-    ) -> Page:
+    ) -> Page[Item]:
         """One page of its items, with what `include` asks for beside what they hold."""
         await self.get(conversation_id)
         page = await self._store.conversations.items(conversation_id, limit, order, after)
@@ -97,7 +99,7 @@ class Conversations:
         await self.get(conversation_id, param)
         return await self._store.conversations.all_items(conversation_id)
 
-    async def add_items(self, conversation_id: str, body: dict[str, Any], include: Collection[str] = ()) -> Page:
+    async def add_items(self, conversation_id: str, body: JsonObject, include: Collection[str] = ()) -> Page[Item]:
         """Append the items of the body {items (≤ 20)}; returns them as stored."""
         await self.get(conversation_id)
         items = _read_items(Fields(body))
@@ -109,7 +111,7 @@ class Conversations:
         if not await self._store.conversations.add_items(conversation_id, items):
             await self.get(conversation_id)
 
-    async def item(self, conversation_id: str, item_id: str, include: Collection[str] = ()) -> dict[str, Any]:
+    async def item(self, conversation_id: str, item_id: str, include: Collection[str] = ()) -> Item:
         """One item. Raises `NotFound`."""
         await self.get(conversation_id)
         item = await self._store.conversations.item(conversation_id, item_id)
@@ -117,7 +119,7 @@ class Conversations:
             raise NotFound(f"The conversation has no item {item_id[:80]!r}.", param="item_id")
         return with_included([item], include)[0]
 
-    async def delete_item(self, conversation_id: str, item_id: str) -> dict[str, Any]:
+    async def delete_item(self, conversation_id: str, item_id: str) -> ConversationObject:
         """Delete one item; returns the Conversation."""
         conversation = await self.get(conversation_id)
         if not await self._store.conversations.delete_item(conversation_id, item_id):
@@ -126,11 +128,12 @@ class Conversations:
 
 
 # Inside the class `list` is a method.
-Items = list[dict[str, Any]]
+Items = list[Item]
+Hits = list[SearchHit]
 
 
 def _read_items(fields: Fields) -> Items:
-    items = []
+    items: Items = []
     for given in fields.objects("items", required=True, maximum=MAX_ITEMS):
         item = parse_item(given)
         if item["type"] == "item_reference":

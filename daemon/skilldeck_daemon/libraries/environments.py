@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from skilldeck_daemon.containers import Container, Containers, ContainerSpec
@@ -27,14 +27,24 @@ from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.ids import new_id, steady
-from skilldeck_daemon.wire.environment import container_contents, shown_policy
+from skilldeck_daemon.store.records import (
+    ContainerFileObject,
+    ContainerObject,
+    Deleted,
+    StoredContainer,
+    StoredContainerFile,
+    public_container,
+    public_file,
+)
+from skilldeck_daemon.wire.environment import container_contents, idle_minutes, shown_policy
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_shared.errors import NotFound, Unavailable
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
-Doc = dict[str, Any]
-Docs = list[Doc]
+Records = list[StoredContainer]
+FileRecords = list[StoredContainerFile]
 Ids = list[str]
 EXPIRES_MINUTES = 20
 ORPHANED_SECONDS = 3600
@@ -90,7 +100,7 @@ class Environments:
             return
         await self.packages.start()
         await self.expire()
-        mine = [record["id"] for record in await self._running() if record.get("_home", "") == home]
+        mine = [record["id"] for record in await self._running() if record.get("home", "") == home]
         await self.containers.sweep(mine)
 
     async def close(self) -> None:
@@ -105,7 +115,7 @@ class Environments:
             container = self.containers.get(record["id"])
             if container is not None and container.busy:
                 continue
-            if record.get("_home", "") != self._home:
+            if record.get("home", "") != self._home:
                 # Its own daemon does this; when that is gone for good the record is all that is left.
                 record = {**record, "last_active_at": record["last_active_at"] + ORPHANED_SECONDS}
             active = max(record["last_active_at"], container.last_active if container else 0)
@@ -116,8 +126,8 @@ class Environments:
                 expired.append(record["id"])
         return expired
 
-    async def _running(self) -> Docs:
-        found: Docs = []
+    async def _running(self) -> Records:
+        found: Records = []
         after = ""
         while True:
             page = await self._store.containers.list(500, "asc", after, status="running")
@@ -128,16 +138,12 @@ class Environments:
 
     # -- records
 
-    async def create(self, body: Any) -> Doc:
+    async def create(self, body: JsonObject) -> ContainerObject:
         """POST /containers."""
         fields = Fields(body)
         name = fields.needed("name", maximum=256)
         contents = container_contents(fields)
-        minutes = EXPIRES_MINUTES
-        expires = fields.object("expires_after")
-        if expires is not None:
-            expires.needed("anchor", choices=("last_active_at",))
-            minutes = expires.integer("minutes", required=True, minimum=1, maximum=60 * 24 * 30) or EXPIRES_MINUTES
+        minutes = idle_minutes(fields) or EXPIRES_MINUTES
         mounts = await self.resolve(contents.skills)
         sources = [await self._source(id, f"file_ids[{index}]") for index, id in enumerate(contents.file_ids)]
         record = self.new_record(
@@ -150,9 +156,9 @@ class Environments:
         except BaseException:
             await self.delete(record["id"])
             raise
-        return public(record)
+        return public_container(record)
 
-    def validate(self, record: Doc) -> None:
+    def validate(self, record: StoredContainer) -> None:
         """Whether a container may be made of a record: raises `InvalidContainerRequest` naming its field."""
         self.containers.validate(self._spec(record))
 
@@ -165,13 +171,13 @@ class Environments:
         minutes: int = EXPIRES_MINUTES,
         *,
         secrets: Sequence[Secret] = (),
-    ) -> Doc:
-        """A container's record before it exists. Keys with an underscore stay inside; secrets' values are in none."""
+    ) -> StoredContainer:
+        """A container's record before it exists. Secrets' values are not in it."""
         now = int(time.time())
         id = new_id("cntr")
         if secrets:
             self._secrets.keep(id, secrets)
-        return {
+        record: StoredContainer = {
             "id": id,
             "object": "container",
             "created_at": now,
@@ -181,25 +187,28 @@ class Environments:
             "memory_limit": memory,
             "name": name,
             "network_policy": shown_policy(domains),
-            "_mounts": [vars(mount) for mount in mounts],
-            **({"_secrets": names_of(secrets)} if secrets else {}),
-            **({"_home": self._home} if self._home else {}),
+            "mounts": [mount.kept() for mount in mounts],
         }
+        if secrets:
+            record["secrets"] = names_of(secrets)
+        if self._home:
+            record["home"] = self._home
+        return record
 
     def renew(self, id: str, secrets: Sequence[Secret]) -> None:
         """The values that a container's secrets have from now on."""
         self._secrets.keep(id, secrets)
 
-    def give_up(self, record: Doc) -> None:
+    def give_up(self, record: StoredContainer) -> None:
         """A record that will not become a container."""
         self._secrets.forget(record["id"])
 
-    def begin(self, record: Doc) -> None:
+    def begin(self, record: StoredContainer) -> None:
         """Start the sandbox of a new record ahead, while there is room: `open_new` takes it, or `early` gives it up."""
         if self.unavailable is None:
             self.early.begin(self._spec(record))
 
-    async def open_new(self, record: Doc) -> Container:
+    async def open_new(self, record: StoredContainer) -> Container:
         """Make the container of a new record, unless it was begun, then store the record."""
         self._available()
         container = await self.early.take(record["id"])
@@ -218,16 +227,18 @@ class Environments:
             raise
         return container
 
-    async def get(self, id: str) -> Doc:
+    async def get(self, id: str) -> ContainerObject:
         """The container object; counts as use."""
         record = await self.record(id)
-        return public(await self._touch(record) if record["status"] == "running" else record)
+        return public_container(await self._touch(record) if record["status"] == "running" else record)
 
-    async def list(self, limit: int = 20, order: str = "desc", after: str = "", name: str | None = None) -> Page:
+    async def list(
+        self, limit: int = 20, order: str = "desc", after: str = "", name: str | None = None
+    ) -> Page[ContainerObject]:
         page = await self._store.containers.list(limit, order, after, name=name)
-        return page.map(public)
+        return page.map(public_container)
 
-    async def delete(self, id: str) -> Doc:
+    async def delete(self, id: str) -> Deleted:
         await self.record(id)
         await self.containers.delete(id)
         self._secrets.forget(id)
@@ -235,7 +246,7 @@ class Environments:
         self._bus.publish("container", "delete", id, None)
         return {"id": id, "object": "container.deleted", "deleted": True}
 
-    async def record(self, id: str) -> Doc:
+    async def record(self, id: str) -> StoredContainer:
         """The stored record, with what stays inside."""
         record = await self._store.containers.get(id)
         if record is None:
@@ -248,7 +259,7 @@ class Environments:
         record = await self.record(id)
         if record["status"] != "running":
             raise ContainerGone(f"Container {id!r} has expired: its data is gone.", "Create a new container.")
-        if record.get("_home", "") != self._home:
+        if record.get("home", "") != self._home:
             raise ContainerElsewhere(
                 f"Container {id!r} is on another daemon of this store.",
                 "Send all requests that use one container to one daemon (session affinity), or create a new one.",
@@ -271,7 +282,9 @@ class Environments:
         await self._touch(record)
         return container
 
-    async def remount(self, record: Doc, mounts: Sequence[Mounted], *, reopen: bool) -> Doc | None:
+    async def remount(
+        self, record: StoredContainer, mounts: Sequence[Mounted], *, reopen: bool
+    ) -> StoredContainer | None:
         """Give a container further skills: it is opened anew with them at its next use, its data stays.
 
         Returns its record, or None when it is in use and has to be left as it is.
@@ -284,7 +297,7 @@ class Environments:
                     return None
                 self._opened.discard(id)
                 await container.close(delete=False)
-            record = {**record, "_mounts": [vars(mount) for mount in mounts]}
+            record = {**record, "mounts": [mount.kept() for mount in mounts]}
             await self._save(record)
         return record
 
@@ -301,27 +314,27 @@ class Environments:
             self._opened.discard(container.spec.id)
             await container.close(delete=False)
 
-    def _spec(self, record: Doc) -> ContainerSpec:
+    def _spec(self, record: StoredContainer) -> ContainerSpec:
         return spec_of(record, self.packages, self._secrets.of(record["id"]))
 
     def _available(self) -> None:
         if self.unavailable is not None:
             raise self.unavailable
 
-    async def _touch(self, record: Doc) -> Doc:
+    async def _touch(self, record: StoredContainer) -> StoredContainer:
         now = int(time.time())
         if now - record["last_active_at"] >= TOUCH_SECONDS:
             record = {**record, "last_active_at": now}
             await self._save(record)
         return record
 
-    async def _save(self, record: Doc) -> None:
+    async def _save(self, record: StoredContainer) -> None:
         await self._store.containers.put(record)
-        self._bus.publish("container", "put", record["id"], public(record))
+        self._bus.publish("container", "put", record["id"], public_container(record))
 
     # -- skills and files to put in
 
-    async def resolve(self, skills: Sequence[tuple[str, Doc]]) -> Mounts:
+    async def resolve(self, skills: Sequence[tuple[str, JsonObject]]) -> Mounts:
         """Skill references and inline skills, each with the path it stood at; a second of one name gets `-2`."""
         mounts: Mounts = []
         for path, reference in skills:
@@ -349,39 +362,39 @@ class Environments:
 
     # -- files inside
 
-    async def add(self, id: str, name: str, source: Path | bytes, origin: str = "user", key: str = "") -> Doc:
+    async def add(
+        self, id: str, name: str, source: Path | bytes, origin: str = "user", key: str = ""
+    ) -> ContainerFileObject:
         """Copy a file in; returns its container.file object. `key` names the content: it is copied once."""
         container = await self.open(id)
         path = await container.put(name, source)
         for file in await self.sync(id, container):
             if file["path"] == path:
-                file = {**file, "source": origin, "_key": key}
+                file = {**file, "source": origin, "key": key}
                 await self._store.container_files.put(file)
-                return public(file)
+                return public_file(file)
         raise ArtifactNotFound(f"The file {name!r} was removed while it was being added.")
 
-    async def add_from(self, id: str, body: Any) -> Doc:
+    async def add_from(self, id: str, body: JsonObject) -> ContainerFileObject:
         """POST /containers/{id}/files with JSON {file_id}."""
         file_id = Fields(body).needed("file_id", maximum=256)
         name, path = await self._source(file_id, "file_id")
         return await self.add(id, name, path)
 
-    async def sync(self, id: str, container: Container | None = None) -> Docs:
-        """Give every file inside a record; returns all records, those new or changed since the last time marked.
-
-        A record carries `_changed` (True) in the returned list only.
-        """
+    async def sync(self, id: str, container: Container | None = None) -> FileRecords:
+        """Give every file inside a record; returns all records."""
         container = container or await self.open(id)
         async with self._locks.setdefault(f"{id}/files", asyncio.Lock()):
             entries = await container.entries()
-            known = {file["path"]: file for file in await self._records(id)}
-            current: Docs = []
+            kept = await self._store.container_files.list(id, 20_000, "asc")
+            known = {file["path"]: file for file in kept.data}
+            current: FileRecords = []
             for entry in entries:
                 old = known.pop(entry.path, None)
-                if old is not None and (old["_mtime_ns"], old["bytes"]) == (entry.mtime_ns, entry.bytes):
+                if old is not None and (old["mtime_ns"], old["bytes"]) == (entry.mtime_ns, entry.bytes):
                     current.append(old)
                     continue
-                file = {
+                file: StoredContainerFile = {
                     "id": old["id"] if old else new_id("cfile"),
                     "object": "container.file",
                     "created_at": old["created_at"] if old else int(time.time()),
@@ -389,34 +402,33 @@ class Environments:
                     "container_id": id,
                     "path": entry.path,
                     "source": old["source"] if old else "assistant",
-                    "_mtime_ns": entry.mtime_ns,
+                    "mtime_ns": entry.mtime_ns,
                 }
                 await self._store.container_files.put(file)
-                current.append({**file, "_changed": True})
+                current.append(file)
             for gone in known.values():
                 await self._store.container_files.delete(id, gone["id"])
         return current
 
-    async def _records(self, id: str) -> Docs:
-        return (await self._store.container_files.list(id, 20_000, "asc")).data
-
-    async def list_files(self, id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+    async def list_files(
+        self, id: str, limit: int = 20, order: str = "desc", after: str = ""
+    ) -> Page[ContainerFileObject]:
         await self.sync(id)
         page = await self._store.container_files.list(id, limit, order, after)
-        return page.map(public)
+        return page.map(public_file)
 
-    async def get_file(self, id: str, file_id: str) -> Doc:
+    async def get_file(self, id: str, file_id: str) -> ContainerFileObject:
         await self.open(id)
-        return public(await self._file(id, file_id))
+        return public_file(await self._file(id, file_id))
 
-    async def find_file(self, file_id: str) -> Doc:
+    async def find_file(self, file_id: str) -> ContainerFileObject:
         """The file, in whichever container it is."""
         file = await self._store.container_files.find(file_id)
         if file is None:
             raise NotFound(f"There is no file {file_id[:100]!r}.", param="file_id")
-        return public(file)
+        return public_file(file)
 
-    async def _file(self, id: str, file_id: str) -> Doc:
+    async def _file(self, id: str, file_id: str) -> StoredContainerFile:
         file = await self._store.container_files.get(id, file_id)
         if file is None:
             raise NotFound(f"No file {file_id[:100]!r} in container {id!r}.", param="file_id")
@@ -429,7 +441,7 @@ class Environments:
         file, size = await container.open_file(record["path"])
         return file, size, record["path"].rsplit("/", 1)[-1]
 
-    async def delete_file(self, id: str, file_id: str) -> Doc:
+    async def delete_file(self, id: str, file_id: str) -> Deleted:
         container = await self.open(id)
         file = await self._file(id, file_id)
         try:
@@ -438,8 +450,3 @@ class Environments:
             pass
         await self._store.container_files.delete(id, file_id)
         return {"id": file_id, "object": "container.file.deleted", "deleted": True}
-
-
-def public(record: Doc) -> Doc:
-    """Without what stays inside."""
-    return {name: value for name, value in record.items() if not name.startswith("_")}

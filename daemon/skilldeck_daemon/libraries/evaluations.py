@@ -15,15 +15,15 @@ from typing import Any
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store, new_id, now
 from skilldeck_daemon.store.ids import storable
+from skilldeck_daemon.store.records import Deleted, Evaluation, Trial
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.errors import NotFound, TooLarge
+from skilldeck_shared.json_types import JsonObject
 
 MAX_BYTES = 1 << 18
 """Of one object; a trial with its checks, commands and answer has about 3 KiB."""
 MAX_KEYS = 1000
 STATUSES = ("running", "completed", "cancelled", "failed")
-
-Doc = dict[str, Any]
 
 
 class Evaluations:
@@ -33,7 +33,7 @@ class Evaluations:
         self._store = store.evaluations
         self._bus = bus
 
-    async def put(self, body: Doc) -> Doc:
+    async def put(self, body: JsonObject) -> Evaluation:
         """A new evaluation {skill, status, …}, or with an `id` its new state as a whole."""
         fields = Fields(body)
         skill = fields.needed("skill", maximum=256)
@@ -41,44 +41,46 @@ class Evaluations:
         _bounded(body, "evaluation")
         given = body.get("id")
         if given is None:
-            evaluation = {**body, "id": new_id("eval"), "object": "evaluation", "created_at": now()}
-            await self._store.create({**evaluation, "updated_at": evaluation["created_at"]})
+            made = {**body, "id": new_id("eval"), "object": "evaluation", "created_at": now()}
+            evaluation = _evaluation({**made, "updated_at": made["created_at"]})
+            await self._store.create(evaluation)
         else:
             before = await self.get(given)
             if before["skill"] != skill:
                 refuse("skill", "The skill of an evaluation cannot be changed.", "Make another evaluation.")
-            evaluation = {**body, **{name: before[name] for name in ("id", "object", "created_at")}}
-        evaluation["updated_at"] = now()
+            kept = {"id": before["id"], "object": before["object"], "created_at": before["created_at"]}
+            evaluation = _evaluation({**body, **kept, "updated_at": now()})
         if not await self._store.update(evaluation):
             raise _missing(evaluation["id"])
         self._bus.publish("evaluation", "put", evaluation["id"], evaluation)
         return evaluation
 
-    async def get(self, id: str) -> Doc:
+    async def get(self, id: str) -> Evaluation:
         evaluation = await self._store.get(id)
         if evaluation is None:
             raise _missing(id)
         return evaluation
 
-    async def list(self, limit: int = 20, order: str = "desc", after: str = "", skill: str = "") -> Page:
+    async def list(self, limit: int = 20, order: str = "desc", after: str = "", skill: str = "") -> Page[Evaluation]:
         """One page, of all skills or of one."""
         return await self._store.list(limit, order, after, skill=skill)
 
-    async def delete(self, id: str) -> Doc:
+    async def delete(self, id: str) -> Deleted:
         """Delete it with its trials; the runs stay."""
         if not (storable(id) and await self._store.delete(id)):
             raise _missing(id)
         self._bus.publish("evaluation", "delete", id)
         return {"id": id, "object": "evaluation.deleted", "deleted": True}
 
-    async def add_trial(self, body: Doc) -> Doc:
+    async def add_trial(self, body: JsonObject) -> Trial:
         """A new trial {evaluation_id, skill, key, …}."""
         fields = Fields(body)
         for name, maximum in (("evaluation_id", 256), ("skill", 256), ("key", 64)):
             fields.needed(name, maximum=maximum)
         _bounded(body, "trial")
         await self.get(body["evaluation_id"])
-        trial = {**body, "id": new_id("trial"), "object": "evaluation.trial", "created_at": now()}
+        made: Any = {**body, "id": new_id("trial"), "object": "evaluation.trial", "created_at": now()}
+        trial: Trial = made
         await self._store.add_trial(trial)
         self._bus.publish("trial", "put", trial["id"], trial)
         return trial
@@ -92,18 +94,24 @@ class Evaluations:
         evaluation: str = "",
         skill: str = "",
         keys: Sequence[str] = (),
-    ) -> Page:
+    ) -> Page[Trial]:
         """One page of the trials of an evaluation, of a skill, or of these keys."""
         if len(keys) > MAX_KEYS:
             refuse("keys", f"{len(keys):,} keys were given; at most {MAX_KEYS:,} are looked up at once.")
         return await self._store.trials(limit, order, after, evaluation=evaluation, skill=skill, keys=keys)
 
 
+def _evaluation(checked: Any) -> Evaluation:
+    """A body whose own fields were read."""
+    evaluation: Evaluation = checked
+    return evaluation
+
+
 def _missing(id: str) -> NotFound:
     return NotFound(f"There is no evaluation {str(id)[:80]!r}.", param="id")
 
 
-def _bounded(body: Doc, what: str) -> None:
+def _bounded(body: JsonObject, what: str) -> None:
     size = len(json.dumps(body))
     if size > MAX_BYTES:
         raise TooLarge(f"The {what} has {size:,} bytes; at most {MAX_BYTES:,} are kept.", param=what)

@@ -12,13 +12,14 @@ import hashlib
 import mimetypes
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.records import FileObject, UploadObject, UploadPartObject
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.store import Blob, Page, Store, new_id, now
 from skilldeck_daemon.store.files import FETCHED
 from skilldeck_daemon.store.ids import steady
+from skilldeck_daemon.store.records import Deleted, FileRow, PartRow, UploadRow
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.characters import clean
@@ -51,7 +52,7 @@ class FileLibrary:
         filename: str,
         purpose: str = "user_data",
         expires_seconds: int | None = None,
-    ) -> dict[str, Any]:
+    ) -> FileObject:
         """Store a file.
 
         Args:
@@ -91,13 +92,13 @@ class FileLibrary:
 
         return await self._store.blobs.put(limited())
 
-    async def get(self, file_id: str, param: str = "file_id") -> dict[str, Any]:
+    async def get(self, file_id: str, param: str = "file_id") -> FileObject:
         """The File. Raises `NotFound` with `param`."""
         return _file(await self._row(file_id, param))
 
     async def list(
         self, limit: int = 10_000, order: str = "desc", after: str = "", *, purpose: str | None = None
-    ) -> Page:
+    ) -> Page[FileObject]:
         """One page of Files."""
         if purpose is not None and purpose not in PURPOSES:
             # No file was ever uploaded for it; the hosted service answers an empty list, too.
@@ -114,7 +115,7 @@ class FileLibrary:
         """The content's media type, by the file's name or as the upload said."""
         return str((await self._row(file_id, "file_id"))["mime_type"])
 
-    async def delete(self, file_id: str) -> dict[str, Any]:
+    async def delete(self, file_id: str) -> Deleted:
         """Delete it. Containers that have a copy keep it."""
         await self._row(file_id, "file_id")
         await self._store.files.delete(file_id)
@@ -133,26 +134,26 @@ class FileLibrary:
                 await self._store.uploads.drop_parts(upload_id)
         return swept
 
-    async def _row(self, file_id: str, param: str) -> dict[str, Any]:
+    async def _row(self, file_id: str, param: str) -> FileRow:
         row = await self._store.files.get(file_id)
         if row is None or row["purpose"] == FETCHED or _expired(row, now()):
             raise NotFound(f"There is no file {str(file_id)[:80]!r}.", "List the files to see their ids.", param=param)
         return row
 
-    def _published(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _published(self, row: FileRow) -> FileObject:
         file = _file(row)
         self._bus.publish("file", "put", file["id"], file)
         return file
 
     # Uploads in parts
 
-    async def create_upload(self, fields: Fields) -> dict[str, Any]:
+    async def create_upload(self, fields: Fields) -> UploadObject:
         """A pending Upload from the body {filename, purpose, bytes, mime_type, expires_after?}."""
         filename = clean_filename(fields.needed("filename", maximum=1024), "filename")
         purpose = fields.needed("purpose", choices=PURPOSES)
-        size = fields.integer("bytes", required=True, minimum=0, maximum=UPLOAD_BYTES)
+        size = fields.integer("bytes", required=True, minimum=0, maximum=UPLOAD_BYTES) or 0
         mime_type = fields.needed("mime_type", maximum=255)
-        upload = {
+        upload: UploadRow = {
             "id": new_id("upload"),
             "created_at": now(),
             "expires_at": now() + UPLOAD_SECONDS,
@@ -167,13 +168,13 @@ class FileLibrary:
         await self._store.uploads.add(upload)
         return _upload(upload, None)
 
-    async def get_upload(self, upload_id: str) -> dict[str, Any]:
+    async def get_upload(self, upload_id: str) -> UploadObject:
         """The Upload, with its File once completed."""
         row = await self._upload_row(upload_id)
         file = await self._store.files.get(row["file_id"]) if row["file_id"] else None
         return _upload(row, file)
 
-    async def add_part(self, upload_id: str, content: UploadPart) -> dict[str, Any]:
+    async def add_part(self, upload_id: str, content: UploadPart) -> UploadPartObject:
         """Add a staged part (≤ 64 MiB)."""
         await self._pending(upload_id)
         if content.size > PART_BYTES:
@@ -183,7 +184,7 @@ class FileLibrary:
                 param="data",
             )
         blob = await self._take(content)
-        part = {
+        part: PartRow = {
             "id": new_id("part"),
             "upload_id": upload_id,
             "created_at": now(),
@@ -194,7 +195,7 @@ class FileLibrary:
             await self._pending(upload_id)
         return {"id": part["id"], "object": "upload.part", "created_at": part["created_at"], "upload_id": upload_id}
 
-    async def complete(self, upload_id: str, part_ids: Ids, md5: str | None = None) -> dict[str, Any]:
+    async def complete(self, upload_id: str, part_ids: Ids, md5: str | None = None) -> UploadObject:
         """Join the parts in this order into a File; the upload stays pending when anything is wrong."""
         upload = await self._pending(upload_id)
         parts = {part["id"]: part for part in await self._store.uploads.parts(upload_id)}
@@ -236,7 +237,7 @@ class FileLibrary:
                         await writer.write(chunk)
             return await writer.commit(), digest.hexdigest()
 
-    async def cancel(self, upload_id: str) -> dict[str, Any]:
+    async def cancel(self, upload_id: str) -> UploadObject:
         """Give an upload up; its parts go."""
         upload = await self._pending(upload_id)
         if not await self._store.uploads.settle(upload_id, "cancelled"):
@@ -244,7 +245,7 @@ class FileLibrary:
         await self._store.uploads.drop_parts(upload_id)
         return _upload({**upload, "status": "cancelled"}, None)
 
-    async def _upload_row(self, upload_id: str) -> dict[str, Any]:
+    async def _upload_row(self, upload_id: str) -> UploadRow:
         row = await self._store.uploads.get(upload_id)
         if row is None:
             raise NotFound(f"There is no upload {str(upload_id)[:80]!r}.", param="upload_id")
@@ -252,7 +253,7 @@ class FileLibrary:
             row = {**row, "status": "expired"}
         return row
 
-    async def _pending(self, upload_id: str) -> dict[str, Any]:
+    async def _pending(self, upload_id: str) -> UploadRow:
         row = await self._upload_row(upload_id)
         if row["status"] != "pending":
             raise Conflict(f"The upload is {row['status']}.", "Create a new one.", param="upload_id")
@@ -302,7 +303,7 @@ def _check_file_size(size: int) -> None:
         )
 
 
-def _row(name: str, purpose: str, blob: Blob, expires_seconds: int | None, mime_type: str | None) -> dict[str, Any]:
+def _row(name: str, purpose: str, blob: Blob, expires_seconds: int | None, mime_type: str | None) -> FileRow:
     at = now()
     seconds = expires_seconds if expires_seconds is not None else BATCH_SECONDS if purpose == "batch" else None
     return {
@@ -318,12 +319,12 @@ def _row(name: str, purpose: str, blob: Blob, expires_seconds: int | None, mime_
     }
 
 
-def _expired(row: dict[str, Any], at: int) -> bool:
+def _expired(row: FileRow, at: int) -> bool:
     return row["expires_at"] is not None and row["expires_at"] <= at
 
 
-def _file(row: dict[str, Any]) -> dict[str, Any]:
-    file = {
+def _file(row: FileRow) -> FileObject:
+    file: FileObject = {
         "id": row["id"],
         "object": "file",
         "bytes": row["bytes"],
@@ -339,9 +340,17 @@ def _file(row: dict[str, Any]) -> dict[str, Any]:
     return file
 
 
-def _upload(row: dict[str, Any], file: dict[str, Any] | None) -> dict[str, Any]:
-    keys = ("id", "created_at", "expires_at", "filename", "purpose", "bytes", "status")
-    upload = {"object": "upload", **{key: row[key] for key in keys}}
+def _upload(row: UploadRow, file: FileRow | None) -> UploadObject:
+    upload: UploadObject = {
+        "object": "upload",
+        "id": row["id"],
+        "created_at": row["created_at"],
+        "expires_at": row["expires_at"],
+        "filename": row["filename"],
+        "purpose": row["purpose"],
+        "bytes": row["bytes"],
+        "status": row["status"],
+    }
     if file is not None:
         upload["file"] = _file(file)
     return upload

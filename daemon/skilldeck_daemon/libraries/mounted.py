@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.containers.spec import ContainerSpec, Mount, NetworkPolicy, Secret
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.skills.needs import Needs
+from skilldeck_daemon.store.records import KeptMount, KeptNeeds, StoredContainer
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,23 @@ class Mounted:
     path: str
     skill_id: str
     version: str
-    needs: dict[str, Any] = field(default_factory=dict)
+    needs: KeptNeeds = field(default_factory=dict)
     """What it says it needs, as `Needs.kept`."""
+
+    @classmethod
+    def of(cls, kept: KeptMount) -> Mounted:
+        return cls(**kept)
+
+    def kept(self) -> KeptMount:
+        """As a container's record keeps it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "path": self.path,
+            "skill_id": self.skill_id,
+            "version": self.version,
+            "needs": self.needs,
+        }
 
 
 Mounts = list[Mounted]
@@ -39,13 +54,13 @@ def numbered(mounts: Sequence[Mounted]) -> Mounts:
     return result
 
 
-def spec_of(record: dict[str, Any], packages: SkillEnvironments, secrets: tuple[Secret, ...]) -> ContainerSpec:
+def spec_of(record: StoredContainer, packages: SkillEnvironments, secrets: tuple[Secret, ...]) -> ContainerSpec:
     """The container of a record, as it can be now."""
-    needs = [(mount["name"], Needs.of(mount.get("needs"))) for mount in record["_mounts"]]
+    needs = [(mount["name"], Needs.of(mount.get("needs"))) for mount in record["mounts"]]
     domains = tuple(record["network_policy"].get("allowed_domains", ()))
     return ContainerSpec(
         id=record["id"],
-        mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["_mounts"]),
+        mounts=tuple(Mount(mount["name"], Path(mount["path"])) for mount in record["mounts"]),
         memory_limit=record["memory_limit"],
         network=NetworkPolicy(domains, secrets=secrets),
         environments=packages.mounted(needs),

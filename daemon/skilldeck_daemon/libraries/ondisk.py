@@ -13,14 +13,15 @@ import re
 import time
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from skilldeck_daemon.libraries.records import DiskSkillObject
 from skilldeck_daemon.skills.scan import DiskSkill, Found, discover, project_of, roots
 from skilldeck_daemon.skills.trust import Trust
+from skilldeck_daemon.store.run_records import Item
 from skilldeck_shared.errors import BadRequest, NotFound
 
 Mode = Literal["named", "auto", "off"]
-Doc = dict[str, Any]
 
 FRESH_SECONDS = 1.0
 # Not inside a word, a path or a variable: `/usr/bin` and `a/b` name no skill, `run /report, please` does.
@@ -70,7 +71,7 @@ class DiskSkills:
         return known[1]
 
     async def wanted(
-        self, items: Iterable[Doc], project: Path | None = None, names: Sequence[str] = ()
+        self, items: Iterable[Item], project: Path | None = None, names: Sequence[str] = ()
     ) -> list[DiskSkill]:
         """The skills a request with these items is given, by name.
 
@@ -93,7 +94,7 @@ class DiskSkills:
                 raise _not_offered(name, found.skills, project)
         return [offered[name] for name in sorted(offered) if self.mode == "auto" or name in asked]
 
-    async def list(self, folder: str = "") -> list[Doc]:
+    async def list(self, folder: str = "") -> list[DiskSkillObject]:
         """Every skill on disk as an object: {id, object: "skill.disk", source: "disk", name, description, path, scope,
         project, trusted, offered, warnings}. `offered` is false for what an untrusted project or another skill of
         the name hides."""
@@ -108,7 +109,7 @@ class DiskSkills:
         return (await self.find(self.project(folder))).warnings
 
 
-def mentions(items: Iterable[Doc]) -> set[str]:
+def mentions(items: Iterable[Item]) -> set[str]:
     """The names after `/` or `$` in the text of user messages."""
     names: set[str] = set()
     for item in items:
@@ -137,7 +138,7 @@ def _not_offered(name: str, skills: Collection[DiskSkill], project: Path | None)
     return NotFound(f"There is no skill {name!r} on disk.", "List them: skilldeck skills --disk", param="disk_skills")
 
 
-def _object(skill: DiskSkill, project: Path | None, trusted: bool, offered: bool) -> Doc:
+def _object(skill: DiskSkill, project: Path | None, trusted: bool, offered: bool) -> DiskSkillObject:
     mine = skill.scope == "project"
     return {
         "id": f"disk:{skill.path}",

@@ -17,24 +17,25 @@ import asyncio
 import logging
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder
 from skilldeck_daemon.containers.spec import Environment
 from skilldeck_daemon.containers.wants import Wanted, split
 from skilldeck_daemon.libraries.approvals import Approvals, strictest
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.records import EnvironmentAccount, EnvironmentState
 from skilldeck_daemon.skills.needs import Need, Needs
+from skilldeck_daemon.store.records import KeptNeeds
 from skilldeck_shared.base_packages import distribution
 from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["off", "ask", "on"]
-Doc = dict[str, Any]
 AGAIN_SECONDS = 600
 """How long a build that failed is left alone."""
 KEPT_SECONDS = 86_400
@@ -136,7 +137,7 @@ class SkillEnvironments:
             there |= {split(need.text)[0] for need in needs.node}
         return there.__contains__
 
-    def state(self, needs: Needs) -> Doc | None:
+    def state(self, needs: Needs) -> EnvironmentState | None:
         """{status, python, node, detail} of what a skill needs; None when it says of nothing.
 
         `status` is provided (by the base), ready, building, asked, wanted (to be built at the first use), denied,
@@ -145,8 +146,12 @@ class SkillEnvironments:
         if not needs:
             return None
         status, detail = self._status(needs)
-        listed = {"python": [need.text for need in needs.python], "node": [need.text for need in needs.node]}
-        return {"status": status, **listed, "detail": detail}
+        return {
+            "status": status,
+            "python": [need.text for need in needs.python],
+            "node": [need.text for need in needs.node],
+            "detail": detail,
+        }
 
     def _status(self, needs: Needs) -> tuple[str, str]:
         if not self._builder.possible:
@@ -161,9 +166,9 @@ class SkillEnvironments:
         work = self._work.get(digest)
         return (work.status, work.detail) if work is not None else ("wanted", "")
 
-    def account(self, needs: Needs) -> Doc:
+    def account(self, needs: Needs) -> EnvironmentAccount:
         """`state` with {packages, bytes, seconds, log} of its building. Blocks: it reads a file."""
-        state = self.state(needs) or {"status": "none", "python": [], "node": [], "detail": ""}
+        state: EnvironmentState = self.state(needs) or {"status": "none", "python": [], "node": [], "detail": ""}
         digest = self.digest(needs)
         notes = self._builder.notes(digest) if digest is not None and state["status"] == "ready" else {}
         work = self._work.get(digest or "")
@@ -172,7 +177,9 @@ class SkillEnvironments:
             "object": "skill.environment",
             **state,
             "refused": list(needs.refused),
-            **{name: notes.get(name) for name in ("packages", "bytes", "seconds")},
+            "packages": notes.get("packages"),
+            "bytes": notes.get("bytes"),
+            "seconds": notes.get("seconds"),
             "log": said,
         }
 
@@ -291,7 +298,7 @@ class SkillEnvironments:
         }
         self._bus.publish("environment", "put", id, told)
 
-    async def collect(self, kept: Iterable[Mapping[str, Any]], unused_seconds: float = KEPT_SECONDS) -> int:
+    async def collect(self, kept: Iterable[KeptNeeds], unused_seconds: float = KEPT_SECONDS) -> int:
         """Remove those that no version needs and nothing used for a while.
 
         Args:

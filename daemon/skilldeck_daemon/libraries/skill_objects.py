@@ -11,12 +11,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from skilldeck_daemon.libraries.records import EnvironmentState, SkillObject, VersionObject
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.skills.needs import Needs, read_needs
 from skilldeck_daemon.skills.reader import Bundle
 from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.records import Findings, NewVersion, SkillRow, VersionRow
 from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
 from skilldeck_shared.errors import SkilldeckError
@@ -29,7 +30,7 @@ LATE_BYTES = 1024 * 1024
 """A larger file says nothing of what a skill needs."""
 
 
-def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
+def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> NewVersion:
     """The row of a version. Blocks: it reads what its files import and need."""
     placed = [(file.entry.path, file.staged) for file in bundle.files]
     return {
@@ -51,13 +52,13 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> dict
     }
 
 
-def read(placed: Sequence[tuple[str, Path]]) -> dict[str, Any]:
+def read(placed: Sequence[tuple[str, Path]]) -> Findings:
     """What a version's `doc` says of what its files (path in it, place on disk) import and need. Blocks."""
     imports, node = third_party(placed), node_packages(placed)
     return {"imports": imports, "node": node, "needs": read_needs(placed, imports, node).kept()}
 
 
-async def read_late(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+async def read_late(store: Store, row: VersionRow) -> VersionRow:
     """The row of a version that was stored before its files were read for that, with what they say, now kept."""
     small = [file for file in row["files"] if file["bytes"] <= LATE_BYTES]
     try:
@@ -73,7 +74,7 @@ async def read_late(store: Store, row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def entries(row: dict[str, Any]) -> list[Entry]:
+def entries(row: VersionRow) -> list[Entry]:
     return [Entry(f["path"], f["bytes"], f["sha256"], f["executable"]) for f in row["files"]]
 
 
@@ -89,7 +90,7 @@ class Sandbox:
     importable: frozenset[str] | None = None
     environments: SkillEnvironments | None = None
 
-    def warnings(self, row: dict[str, Any]) -> list[str]:
+    def warnings(self, row: VersionRow) -> list[str]:
         """What SKILL.md was found to have, and what is lacking by now. Versions of before know of no imports."""
         doc, needs = row["doc"], needs_of(row)
         said = list(doc["warnings"])
@@ -104,7 +105,7 @@ class Sandbox:
                 said += node_warnings(doc.get("node", {}), self.environments.requirable(needs))
         return said
 
-    def environment(self, row: dict[str, Any]) -> dict[str, Any] | None:
+    def environment(self, row: VersionRow) -> EnvironmentState | None:
         return self.environments.state(needs_of(row)) if self.environments is not None else None
 
 
@@ -112,11 +113,11 @@ def _cure(package: str) -> str:
     return f"add it to requirements.txt or {bring(package)}"
 
 
-def needs_of(row: dict[str, Any]) -> Needs:
+def needs_of(row: NewVersion | VersionRow) -> Needs:
     return Needs.of(row["doc"].get("needs"))
 
 
-def skill_object(row: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
+def skill_object(row: SkillRow, sandbox: Sandbox) -> SkillObject:
     """A Skill."""
     default, latest = row["default"], row["latest"]
     return {
@@ -135,7 +136,7 @@ def skill_object(row: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def version_object(row: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
+def version_object(row: VersionRow, sandbox: Sandbox) -> VersionObject:
     return {
         "id": row["id"],
         "object": "skill.version",

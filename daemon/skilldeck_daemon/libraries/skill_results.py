@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from skilldeck_daemon.libraries.records import SkillObject, VersionObject
 from skilldeck_daemon.skills.needs import Needs
 from skilldeck_shared.errors import NotFound
 
@@ -32,8 +33,8 @@ class ResolvedSkill:
 class Uploaded:
     """The answer to `upload`: `unchanged` when the latest version already had this content."""
 
-    skill: dict[str, Any]
-    version: dict[str, Any]
+    skill: SkillObject
+    version: VersionObject
     unchanged: bool
 
 

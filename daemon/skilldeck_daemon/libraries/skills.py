@@ -13,10 +13,11 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from skilldeck_daemon.containers import Containers, SandboxUnavailable
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.records import EnvironmentAccount, SkillObject, VersionObject
 from skilldeck_daemon.libraries.skill_environments import SkillEnvironments
 from skilldeck_daemon.libraries.skill_objects import (
     Sandbox,
@@ -41,13 +42,15 @@ from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.skills.needs import read_needs
 from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
 from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.records import Deleted, DeletedVersion, FileEntry, NewVersion, SkillRow, VersionRow
 from skilldeck_daemon.store.skills import DefaultVersionInUse
 from skilldeck_shared.bundle import BundleError, Entry
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Inside the class `list` is a method.
-Files = list[dict[str, Any]]
+Files = list[FileEntry]
 Names = list[str]
 
 
@@ -84,7 +87,7 @@ class SkillLibrary:
 
     # Uploading
 
-    async def create(self, parts: list[UploadPart], *, source: str = "") -> dict[str, Any]:
+    async def create(self, parts: list[UploadPart], *, source: str = "") -> SkillObject:
         """A new skill from an upload. Raises `BadRequest` naming file, line and fix."""
         async with self._store.blobs.staging() as staging:
             bundle = await asyncio.to_thread(read_upload, parts, staging)
@@ -96,7 +99,7 @@ class SkillLibrary:
 
     async def add_version(
         self, skill_id: str, parts: list[UploadPart], *, default: bool = False, source: str = ""
-    ) -> dict[str, Any]:
+    ) -> VersionObject:
         """The next version of a skill; the default stays unless `default`."""
         await self._row(skill_id)
         async with self._store.blobs.staging() as staging:
@@ -185,20 +188,20 @@ class SkillLibrary:
         path = self._store.blobs.path(sha256) if SHA256.fullmatch(sha256) else None
         return path if path is not None and path.is_file() else None
 
-    async def _new_version(self, bundle: Bundle, origin: str, source: str, watched: bool) -> dict[str, Any]:
+    async def _new_version(self, bundle: Bundle, origin: str, source: str, watched: bool) -> NewVersion:
         """To be made before the bundle is kept, which moves its files."""
         if self._containers is not None:
             with contextlib.suppress(SandboxUnavailable):  # then there is nothing to compare imports with
                 await self._containers.packages()
         return await asyncio.to_thread(new_version, bundle, origin, source, watched)
 
-    def _skill_object(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _skill_object(self, row: SkillRow) -> SkillObject:
         digest = self._environments.digest(needs_of(row["latest"])) if self._environments is not None else None
         if digest is not None:
             self._awaiting.setdefault(digest, set()).add(row["id"])
         return skill_object(row, self._sandbox)
 
-    def _version_object(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _version_object(self, row: VersionRow) -> VersionObject:
         return version_object(row, self._sandbox)
 
     @property
@@ -220,12 +223,12 @@ class SkillLibrary:
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _made(self, version: dict[str, Any]) -> None:
+    async def _made(self, version: NewVersion) -> None:
         """A version is stored: what it needs may be built."""
         if self._environments is not None:
             await self._environments.uploaded(version["name"], needs_of(version))
 
-    async def environment(self, skill_id: str, version: str | int) -> dict[str, Any]:
+    async def environment(self, skill_id: str, version: str | int) -> EnvironmentAccount:
         """How it stands with what a version needs; see `SkillEnvironments.account`."""
         row = await self._version_row(await self._row(skill_id), version, "version")
         if self._environments is None:
@@ -235,9 +238,7 @@ class SkillLibrary:
     async def _keep(self, bundle: Bundle) -> None:
         await self._store.blobs.put_staged((file.staged, file.entry.sha256) for file in bundle.files)
 
-    async def _add(
-        self, skill_id: str, version: dict[str, Any], default: bool
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def _add(self, skill_id: str, version: NewVersion, default: bool) -> tuple[SkillRow, VersionRow]:
         added = await self._store.skills.add_version(skill_id, version, default)
         if added is None:
             raise no_skill(skill_id)
@@ -246,33 +247,34 @@ class SkillLibrary:
 
     # Looking
 
-    async def get(self, skill_id: str) -> dict[str, Any]:
+    async def get(self, skill_id: str) -> SkillObject:
         """The Skill. Raises `NotFound`."""
         return self._skill_object(await self._row(skill_id))
 
-    async def by_name(self, name: str) -> dict[str, Any] | None:
+    async def by_name(self, name: str) -> SkillObject | None:
         """The newest skill of this name, None when there is none."""
         row = await self._store.skills.by_name(name)
         return self._skill_object(row) if row is not None else None
 
-    async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+    async def list(self, limit: int = 20, order: str = "desc", after: str = "") -> Page[SkillObject]:
         """One page of Skills."""
         return (await self._store.skills.list(limit, order, after)).map(self._skill_object)
 
-    async def versions(self, skill_id: str, limit: int = 20, order: str = "desc", after: str = "") -> Page:
+    async def versions(
+        self, skill_id: str, limit: int = 20, order: str = "desc", after: str = ""
+    ) -> Page[VersionObject]:
         """One page of a skill's SkillVersions."""
         await self._row(skill_id)
         return (await self._store.skills.versions(skill_id, limit, order, after)).map(self._version_object)
 
-    async def version(self, skill_id: str, version: str | int) -> dict[str, Any]:
+    async def version(self, skill_id: str, version: str | int) -> VersionObject:
         """One SkillVersion; `version` is a number or "latest"."""
         return self._version_object(await self._version_row(await self._row(skill_id), version, "version"))
 
     async def tree(self, skill_id: str, version: str | int = "") -> Files:
         """The files of a version ("" for the default): {path, bytes, sha256, executable}, sorted."""
         row = await self._version_row(await self._row(skill_id), version, "version")
-        files: Files = row["files"]
-        return files
+        return row["files"]
 
     async def read_file(self, skill_id: str, version: str | int, path: str) -> Path:
         """Where the content of one file of a version lies; read-only."""
@@ -301,7 +303,7 @@ class SkillLibrary:
 
     # Changing
 
-    async def set_default(self, skill_id: str, version: str | int) -> dict[str, Any]:
+    async def set_default(self, skill_id: str, version: str | int) -> SkillObject:
         """Make a version the one that serves when none is named. Returns the Skill."""
         row = await self._row(skill_id)
         number = self._named_number(row, version, "default_version")
@@ -310,7 +312,7 @@ class SkillLibrary:
             raise no_version(version, "default_version")
         return self._published(changed)
 
-    async def delete(self, skill_id: str) -> dict[str, Any]:
+    async def delete(self, skill_id: str) -> Deleted:
         """Delete a skill with all versions. Running containers keep what they have mounted."""
         if not await self._store.skills.delete(skill_id):
             raise no_skill(skill_id)
@@ -321,7 +323,7 @@ class SkillLibrary:
         """Delete a skill that went with its last version, once: whether it was one."""
         return await self._store.skills.delete_emptied(skill_id)
 
-    async def delete_version(self, skill_id: str, version: str | int) -> dict[str, Any]:
+    async def delete_version(self, skill_id: str, version: str | int) -> DeletedVersion:
         """Delete one version; the last one takes the skill with it. The default goes last (`Conflict`)."""
         number = self._named_number(await self._row(skill_id), version, "version")
         try:
@@ -365,7 +367,7 @@ class SkillLibrary:
 
     # Running
 
-    async def resolve(self, reference: dict[str, Any], param: str = "skills") -> ResolvedSkill:
+    async def resolve(self, reference: JsonObject, param: str = "skills") -> ResolvedSkill:
         """The folder behind a `skill_reference` or `inline` skill of a request.
 
         Args:
@@ -385,7 +387,7 @@ class SkillLibrary:
             param=f"{param}.type",
         )
 
-    async def _resolve_reference(self, reference: dict[str, Any], param: str) -> ResolvedSkill:
+    async def _resolve_reference(self, reference: JsonObject, param: str) -> ResolvedSkill:
         skill_id = reference.get("skill_id")
         if not isinstance(skill_id, str) or not 1 <= len(skill_id) <= 64:
             raise BadRequest("skill_id must be a text of 1 to 64 characters.", param=f"{param}.skill_id")
@@ -409,7 +411,7 @@ class SkillLibrary:
             needs_of(row),
         )
 
-    async def _resolve_inline(self, reference: dict[str, Any], param: str) -> ResolvedSkill:
+    async def _resolve_inline(self, reference: JsonObject, param: str) -> ResolvedSkill:
         data = inline_data(reference, param)
         async with self._store.blobs.staging() as staging:
             bundle = await asyncio.to_thread(read_inline, reference, data, staging, param)
@@ -423,37 +425,37 @@ class SkillLibrary:
 
     # Rows
 
-    async def _row(self, skill_id: str, param: str = "skill_id") -> dict[str, Any]:
+    async def _row(self, skill_id: str, param: str = "skill_id") -> SkillRow:
         row = await self._store.skills.get(skill_id)
         if row is None:
             raise no_skill(skill_id, param)
         return row
 
-    def _number(self, skill: dict[str, Any], version: object, param: str) -> int:
+    def _number(self, skill: SkillRow, version: object, param: str) -> int:
         """The number meant by "" (default), "latest", an integer or a numeric text."""
         if version == "":
-            return int(skill["default_version"])
+            return skill["default_version"]
         if version == "latest":
-            return int(skill["latest_version"])
+            return skill["latest_version"]
         if isinstance(version, int) and not isinstance(version, bool):
             return version
         if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
             return int(version)
         raise no_version(version, param)
 
-    def _named_number(self, skill: dict[str, Any], version: object, param: str) -> int:
+    def _named_number(self, skill: SkillRow, version: object, param: str) -> int:
         """The same for changes, which must not fall on the default by an empty field."""
         if version == "":
             raise no_version(version, param)
         return self._number(skill, version, param)
 
-    async def _version_row(self, skill: dict[str, Any], version: object, param: str) -> dict[str, Any]:
+    async def _version_row(self, skill: SkillRow, version: object, param: str) -> VersionRow:
         row = await self._store.skills.version(skill["id"], self._number(skill, version, param))
         if row is None:
             raise no_version(version, param)
         return row
 
-    def _published(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _published(self, row: SkillRow) -> SkillObject:
         skill = self._skill_object(row)
         self._bus.publish("skill", "put", skill["id"], skill)
         return skill

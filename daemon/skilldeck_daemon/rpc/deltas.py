@@ -8,11 +8,9 @@ are. Which events are deltas is said by the kinds of items (`wire/item_kinds.py`
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
+from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.wire.item_kinds import DELTAS
-
-Event = dict[str, Any]
 
 _PLACE = ("content_index", "summary_index", "command_index")
 
@@ -34,7 +32,7 @@ def merged(events: list[Event]) -> Event:
     last = events[-1]
     if isinstance(last["delta"], dict):
         return {**last, "delta": {name: "".join(event["delta"][name] for event in events) for name in last["delta"]}}
-    whole = {**last, "delta": "".join(event["delta"] for event in events)}
+    whole: Event = {**last, "delta": "".join(event["delta"] for event in events)}
     if isinstance(last.get("logprobs"), list):
         whole["logprobs"] = [logprob for event in events for logprob in event["logprobs"]]
     return whole

@@ -10,9 +10,9 @@ import asyncio
 import functools
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
@@ -20,13 +20,13 @@ from h2.exceptions import H2Error
 from skilldeck_daemon.wire.json_text import parse_json
 from skilldeck_shared.control import CHUNK, to_grpc
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.proto import control_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 MAX_PAGE = 1000
 
-Object = dict[str, Any]
 Handler = Callable[[Any, Any], Coroutine[Any, Any, None]]
 
 
@@ -116,7 +116,7 @@ class _errors:
         raise to_grpc(SkilldeckError("The daemon failed inside.", hint)) from error
 
 
-def parse(text: str, param: str) -> Object:
+def parse(text: str, param: str) -> JsonObject:
     """A JSON object of a request, read as an HTTP body is. Raises BadRequest or TooLarge naming the field."""
     value = parse_json(text.encode("utf-8", "replace") or b"{}", param, param)
     if not isinstance(value, dict):
@@ -124,7 +124,15 @@ def parse(text: str, param: str) -> Object:
     return value
 
 
-def page_of(request: pb.ListRequest) -> dict[str, Any]:
+class PageOf(TypedDict):
+    """The arguments of a library's `list`."""
+
+    limit: int
+    order: str
+    after: str
+
+
+def page_of(request: pb.ListRequest) -> PageOf:
     """The arguments of a library's `list`."""
     limit = request.limit or 20
     if not 1 <= limit <= MAX_PAGE:
@@ -140,11 +148,11 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def one(value: Object) -> pb.Json:
+def one(value: Mapping[str, Any]) -> pb.Json:
     return pb.Json(json=dump(value))
 
 
-def many(values: list[Object], has_more: bool = False) -> pb.JsonList:
+def many(values: Sequence[Mapping[str, Any]], has_more: bool = False) -> pb.JsonList:
     return pb.JsonList(json=[dump(value) for value in values], has_more=has_more)
 
 

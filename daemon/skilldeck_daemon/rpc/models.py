@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skilldeck_daemon.engine import registry
-from skilldeck_daemon.rpc.handling import Object, dump, many, one, parse, reply, streaming
+from skilldeck_daemon.rpc.handling import dump, many, one, parse, reply, streaming
 from skilldeck_daemon.rpc.state import State, model_object
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.proto import control_pb2 as pb
 
 if TYPE_CHECKING:
@@ -65,5 +66,5 @@ class ModelCalls:
         return one({"id": request.id, "object": "model", "deleted": True})
 
 
-def _stored_models(folder: Path) -> list[Object]:
+def _stored_models(folder: Path) -> list[JsonObject]:
     return [registry.stored_object(model) for model in registry.ls(folder)]

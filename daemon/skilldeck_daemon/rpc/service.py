@@ -22,7 +22,6 @@ from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.deltas import merged, place
 from skilldeck_daemon.rpc.handling import (
     Calls,
-    Object,
     dump,
     many,
     one,
@@ -403,4 +402,4 @@ def _record(entry: Any) -> pb.LogRecord:
     return pb.LogRecord(time=entry.time, level=entry.level, logger=entry.logger, message=entry.message)
 
 
-__all__ = ["ControlService", "Object"]
+__all__ = ["ControlService"]

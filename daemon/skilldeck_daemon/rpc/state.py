@@ -11,12 +11,14 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from skilldeck_daemon.agent.admission import CallerShare
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.libraries.bus import Change, SubscriberBehind, Subscription
 from skilldeck_daemon.rpc.coalesce import Coalescer
-from skilldeck_daemon.rpc.handling import Object, dump
+from skilldeck_daemon.rpc.handling import dump
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.version import __version__
 
@@ -26,6 +28,47 @@ if TYPE_CHECKING:
 STATUS_SECONDS = 1.0
 SHOWN = 1000
 SHOWN_RUNS = 50
+
+
+class ModelObject(TypedDict):
+    """The Model of HTTP with what a person wants to know of it."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    engine: str
+    state: str
+    family: str
+    context: int
+    parameters: int
+    quantization: str
+    size: int
+    licence: str
+    path: str
+    description: str
+
+
+class DaemonStatus(TypedDict):
+    """The daemon at one moment. `models` are {name, engine, state} with the figures of `EngineStats`."""
+
+    version: str
+    instance: str
+    pid: int
+    started_at: int
+    http_url: str
+    data_dir: str
+    state: str
+    detail: str
+    fraction: float
+    sandbox: str
+    permission: str
+    runs_active: int
+    callers: list[CallerShare]
+    approvals_pending: int
+    watched_versions: int
+    default_model: str
+    models: list[JsonObject]
 
 
 class State:
@@ -94,11 +137,11 @@ class State:
             disk_skills_json=[dump(skill) for skill in await services.disk.list()],
         )
 
-    def models(self) -> list[Object]:
+    def models(self) -> list[ModelObject]:
         """The loaded models, the default one first."""
         return [model_object(info) for info in self._services.models.list()]
 
-    def status(self) -> Object:
+    def status(self) -> DaemonStatus:
         """The daemon at this moment, without rates that change while nothing happens."""
         services, hub = self._services, self._services.models
         health, stats, states = hub.status(), hub.stats(), hub.states()
@@ -133,7 +176,7 @@ class State:
 
     async def _tick(self) -> None:
         publish = self._services.bus.publish
-        last: Object = {}
+        last: DaemonStatus | None = None
         known = {model["id"]: model for model in self.models()}
         while True:
             # The engines know nothing of subscribers, so a model that was loaded or died is noticed here.
@@ -151,8 +194,7 @@ class State:
             await asyncio.sleep(STATUS_SECONDS)
 
 
-def model_object(info: ModelInfo) -> Object:
-    """The Model of HTTP with what a person wants to know of it."""
+def model_object(info: ModelInfo) -> ModelObject:
     return {
         "id": info.name,
         "object": "model",

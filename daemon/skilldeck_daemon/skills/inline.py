@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.skills.reader import Bundle, UploadPart, read_upload
 from skilldeck_shared.bundle import LIMITS
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.zipnames import KIND_BYTES, other_archive
 
 
-def inline_data(skill: dict[str, Any], param: str) -> str:
+def inline_data(skill: JsonObject, param: str) -> str:
     """The base64 text of an inline skill {type, name, description, source{type, media_type, data}}.
 
     Args:
@@ -44,7 +44,7 @@ def inline_data(skill: dict[str, Any], param: str) -> str:
     return data
 
 
-def read_inline(skill: dict[str, Any], data: str, staging: Path, param: str) -> Bundle:
+def read_inline(skill: JsonObject, data: str, staging: Path, param: str) -> Bundle:
     """Decode and read it; its name and description must be those of its SKILL.md. Blocks: run it in a thread.
 
     Raises:

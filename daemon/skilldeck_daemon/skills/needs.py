@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from skilldeck_daemon.skills.install_lines import InstallLines
 from skilldeck_shared.base_packages import distribution
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.node_imports import node_packages
 from skilldeck_shared.python_imports import third_party
 
@@ -70,7 +71,7 @@ class Needs:
     def __bool__(self) -> bool:
         return bool(self.python or self.node)
 
-    def kept(self) -> dict[str, Any]:
+    def kept(self) -> JsonObject:
         """As a version keeps it."""
         return {
             "python": [[need.text, need.path, need.line] for need in self.python],
@@ -79,7 +80,7 @@ class Needs:
         }
 
     @classmethod
-    def of(cls, kept: Mapping[str, Any] | None) -> Needs:
+    def of(cls, kept: JsonObject | None) -> Needs:
         """Versions of before these were read have none."""
         kept = kept or {}
         python, node = (tuple(Need(*need) for need in kept.get(name, ())) for name in ("python", "node"))
@@ -165,7 +166,7 @@ class _Reading:
         self._elsewhere(table, text, path)
         self._listed(table.get("dependencies"), text, path)
 
-    def _elsewhere(self, table: dict[str, Any], text: str, path: str) -> None:
+    def _elsewhere(self, table: JsonObject, text: str, path: str) -> None:
         """Where uv itself would look: its packages come from the index all the same."""
         tool = table.get("tool")
         settings = tool.get("uv") if isinstance(tool, dict) else None

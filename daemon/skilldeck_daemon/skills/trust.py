@@ -12,14 +12,14 @@ import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any
 
 from skilldeck_shared import private
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
-Doc = dict[str, Any]
+Doc = JsonObject
 
 
 class Trust:

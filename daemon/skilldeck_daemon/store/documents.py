@@ -6,8 +6,8 @@ import asyncio
 import json
 import re
 import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic
 
 from sqlalchemy import ColumnElement, Select, Table, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
@@ -16,14 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.faults import DAMAGED_HINT, StoreDamaged, malformed
 from skilldeck_daemon.store.ids import storable
-from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.page import Page, Record
 from skilldeck_daemon.store.schema import tombstones
 from skilldeck_shared.characters import clean_json
 from skilldeck_shared.errors import BadRequest
 
-Doc = dict[str, Any]
+Row = dict[str, Any]
+"""A row of a table, by column."""
 # Classes with a method named `list` cannot say list[...] in their annotations.
-Docs = list[Doc]
+RowList = list[Row]
 Ids = list[str]
 
 # Below this, compressing on the event loop (about 10 ms a MB) is cheaper than a thread.
@@ -43,6 +44,14 @@ def loads(text: str | bytes) -> Any:
         return json.loads(clean_json(found) if _HALF.search(found) else found)
     except ValueError as error:
         raise StoreDamaged(f"A document of the store cannot be read: {error}.", DAMAGED_HINT) from error
+
+
+def loads_stored(text: str | bytes) -> Any:
+    """`loads` of an object with what stays inside. Older ones have those keys with an underscore before them."""
+    found = loads(text)
+    for name in [name for name in found if name.startswith("_")]:
+        found[name.removeprefix("_")] = found.pop(name)
+    return found
 
 
 async def pack(value: Any) -> bytes:
@@ -71,19 +80,19 @@ def unpack_now(data: bytes) -> Any:
     return loads(text)
 
 
-def documents(db: Database, page: Page) -> Page:
+def documents(db: Database, page: Page[Row], read: Callable[[str], Record]) -> Page[Record]:
     """The page's rows as their documents. One that cannot be read is left out, and noted: the others are whole."""
-    found: list[Doc] = []
+    found: list[Record] = []
     for row in page.data:
         try:
-            found.append(loads(row["doc"]))
+            found.append(read(row["doc"]))
         except StoreDamaged as error:
             db.note(error.title)
     return Page(found, page.has_more)
 
 
-class Rows:
-    """One table whose rows are found by id and listed by `seq`.
+class Rows(Generic[Record]):
+    """One table whose rows are found by id and listed by `seq`; `Record` says what columns they have.
 
     Args:
         db: the database.
@@ -102,7 +111,7 @@ class Rows:
             clause = clause & (self.table.c[self.parent] == parent)
         return clause
 
-    async def insert(self, values: Doc, connection: AsyncConnection | None = None) -> None:
+    async def insert(self, values: Mapping[str, Any], connection: AsyncConnection | None = None) -> None:
         statement = insert(self.table).values(**values)
         if connection is not None:
             await connection.execute(statement)
@@ -110,20 +119,22 @@ class Rows:
         async with self.db.write() as connection:
             await connection.execute(statement)
 
-    async def update(self, id: str, values: Doc, parent: str = "") -> bool:
+    async def update(self, id: str, values: Mapping[str, Any], parent: str = "") -> bool:
         """Whether there was such a row."""
         async with self.db.write() as connection:
             result = await connection.execute(update(self.table).where(self.where(id, parent)).values(**values))
             return result.rowcount > 0
 
-    async def get(self, id: str, parent: str = "", *columns: str) -> Doc | None:
-        """The row as a dict (all columns, or those named), None when there is none."""
+    async def get(self, id: str, parent: str = "", *columns: str) -> Record | None:
+        """The row (all columns, or those named), None when there is none."""
         if not storable(id):
             return None
         chosen = [self.table.c[name] for name in columns] if columns else [self.table]
         async with self.db.read() as connection:
             row = (await connection.execute(select(*chosen).where(self.where(id, parent)))).mappings().first()
-        return dict(row) if row is not None else None
+        found: Any = None if row is None else dict(row)
+        record: Record | None = found
+        return record
 
     async def delete(self, id: str, parent: str = "", connection: AsyncConnection | None = None) -> bool:
         """Delete and leave a tombstone for those who page by this id. Whether there was such a row."""
@@ -154,7 +165,7 @@ class Rows:
         *filters: ColumnElement[bool],
         parent: str = "",
         columns: Sequence[str] = (),
-    ) -> Page:
+    ) -> Page[Record]:
         """One page of rows.
 
         Args:
@@ -178,7 +189,7 @@ class Rows:
                 query = query.where(table.c.seq > seq if order == "asc" else table.c.seq < seq)
             ordered = query.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc()).limit(limit + 1)
             try:
-                rows = [dict(row) for row in (await connection.execute(ordered)).mappings()]
+                rows: list[Any] = [dict(row) for row in (await connection.execute(ordered)).mappings()]
             except DBAPIError as error:
                 if not malformed(error):
                     raise
@@ -186,10 +197,10 @@ class Rows:
                 rows = await self._around_damage(connection, query, order, limit + 1)
         return Page(rows[:limit], len(rows) > limit)
 
-    async def _around_damage(self, connection: AsyncConnection, query: Select[Any], order: str, most: int) -> Docs:
+    async def _around_damage(self, connection: AsyncConnection, query: Select[Any], order: str, most: int) -> RowList:
         """The rows that can still be read, each by itself; their keys come from an index, which has its own pages."""
         seq = self.table.c.seq
-        rows: Docs = []
+        rows: RowList = []
         for key in sorted((await connection.execute(select(seq))).scalars(), reverse=order == "desc"):
             try:
                 row = (await connection.execute(query.where(seq == key))).mappings().first()

@@ -8,7 +8,6 @@ matter. PostgreSQL only: a SQLite store has one daemon.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,9 @@ from sqlalchemy import BigInteger, ColumnElement, cast, func, insert, select, up
 from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc
+from skilldeck_daemon.store.documents import loads_stored
 from skilldeck_daemon.store.responses import UNFINISHED
+from skilldeck_daemon.store.run_records import StoredResponse
 from skilldeck_daemon.store.schema import responses, shared_values
 
 
@@ -30,7 +30,7 @@ def _now() -> ColumnElement[int]:
 class Claim:
     """A run whose owner is gone. `attempts` is how often it was claimed, this time included."""
 
-    response: Doc
+    response: StoredResponse
     background: bool
     attempts: int
     cancel_asked: bool
@@ -84,7 +84,7 @@ class Leases:
         )
         async with self._db.write() as connection:
             rows = (await connection.execute(statement)).all()
-        return [Claim(json.loads(row[0]), *row[1:]) for row in rows]
+        return [Claim(loads_stored(row[0]), *row[1:]) for row in rows]
 
     async def release(self, instance: str, ids: Collection[str]) -> None:
         """Give runs up; whoever asks next may claim them."""

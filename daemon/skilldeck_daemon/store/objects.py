@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Rows, documents, dumps, loads, pack, unpack
+from skilldeck_daemon.store.documents import Row, Rows, documents, dumps, loads, loads_stored, pack, unpack
 from skilldeck_daemon.store.ids import new_id, now, storable
 from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.records import ConversationObject, NewRule, Rule, StoredContainer, StoredContainerFile
+from skilldeck_daemon.store.run_records import Item
 from skilldeck_daemon.store.schema import (
     approval_rules,
     chat_completions,
@@ -19,10 +21,12 @@ from skilldeck_daemon.store.schema import (
     conversation_items,
     conversations,
 )
+from skilldeck_shared.json_types import JsonObject
 
-
-def _doc(row: Doc | None) -> Doc | None:
-    return loads(row["doc"]) if row is not None else None
+# Classes with a method named `list` cannot say list[...] in their annotations.
+Items = list[Item]
+Messages = list[JsonObject]
+RuleList = list[Rule]
 
 
 class Containers:
@@ -30,10 +34,10 @@ class Containers:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, containers)
+        self._rows = Rows[Row](db, containers)
 
-    async def put(self, container: Doc) -> None:
-        """Insert or replace; keys beyond the wire's are kept."""
+    async def put(self, container: StoredContainer) -> None:
+        """Insert or replace."""
         values = {"status": str(container.get("status") or ""), "doc": dumps(container)}
         async with self._db.write() as connection:
             result = await connection.execute(
@@ -43,19 +47,20 @@ class Containers:
                 created_at = int(container.get("created_at") or now())
                 await self._rows.insert({"id": container["id"], "created_at": created_at, **values}, connection)
 
-    async def get(self, id: str) -> Doc | None:
-        return _doc(await self._rows.get(id, "", "doc"))
+    async def get(self, id: str) -> StoredContainer | None:
+        row = await self._rows.get(id, "", "doc")
+        return None if row is None else loads_stored(row["doc"])
 
     async def list(
         self, limit: int, order: str = "desc", after: str = "", *, status: str | None = None, name: str | None = None
-    ) -> Page:
+    ) -> Page[StoredContainer]:
         """One page; `name` is compared with the stored object, so it reads on until the page is full."""
         filters: list[ColumnElement[bool]] = [] if status is None else [containers.c.status == status]
         if name is None:
-            return documents(self._rows.db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
-        found: Docs = []
+            return await self._page(limit, order, after, *filters)
+        found: list[StoredContainer] = []
         while True:
-            page = documents(self._rows.db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            page = await self._page(500, order, after, *filters)
             for container in page.data:
                 if container.get("name") == name:
                     if len(found) == limit:
@@ -64,6 +69,10 @@ class Containers:
             if not page.has_more:
                 return Page(found, False)
             after = page.data[-1]["id"]
+
+    async def _page(self, limit: int, order: str, after: str, *filters: ColumnElement[bool]) -> Page[StoredContainer]:
+        page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
+        return documents(self._db, page, loads_stored)
 
     async def delete(self, id: str) -> bool:
         return await self._rows.delete(id)
@@ -74,9 +83,9 @@ class ContainerFiles:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, container_files)
+        self._rows = Rows[Row](db, container_files)
 
-    async def put(self, file: Doc, sha256: str | None = None) -> None:
+    async def put(self, file: StoredContainerFile, sha256: str | None = None) -> None:
         """`file` has id, container_id, path. `sha256` keeps a blob alive as long as the record."""
         same_path = (container_files.c.container_id == file["container_id"]) & (container_files.c.path == file["path"])
         values = {"path": file["path"], "sha256": sha256, "doc": dumps(file)}
@@ -86,23 +95,26 @@ class ContainerFiles:
                 update(container_files).where(container_files.c.id == file["id"]).values(**values)
             )
             if result.rowcount == 0:
-                keys = {key: file[key] for key in ("id", "container_id")}
+                keys = {"id": file["id"], "container_id": file["container_id"]}
                 await self._rows.insert(
                     {**keys, "created_at": int(file.get("created_at") or now()), **values}, connection
                 )
 
-    async def get(self, container_id: str, id: str) -> Doc | None:
+    async def get(self, container_id: str, id: str) -> StoredContainerFile | None:
         row = await self._rows.get(id, "", "container_id", "doc")
-        return _doc(row) if row is not None and row["container_id"] == container_id else None
+        return loads_stored(row["doc"]) if row is not None and row["container_id"] == container_id else None
 
-    async def find(self, id: str) -> Doc | None:
+    async def find(self, id: str) -> StoredContainerFile | None:
         """The file, in whichever container it is."""
         row = await self._rows.get(id, "", "doc")
-        return _doc(row) if row is not None else None
+        return None if row is None else loads_stored(row["doc"])
 
-    async def list(self, container_id: str, limit: int, order: str = "desc", after: str = "") -> Page:
+    async def list(
+        self, container_id: str, limit: int, order: str = "desc", after: str = ""
+    ) -> Page[StoredContainerFile]:
         mine = container_files.c.container_id == container_id
-        return documents(self._rows.db, await self._rows.list(limit, order, after, mine, columns=("doc",)))
+        page = await self._rows.list(limit, order, after, mine, columns=("doc",))
+        return documents(self._db, page, loads_stored)
 
     async def delete(self, container_id: str, id: str) -> bool:
         if await self.get(container_id, id) is None:
@@ -115,9 +127,9 @@ class ChatCompletions:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, chat_completions)
+        self._rows = Rows[Row](db, chat_completions)
 
-    async def create(self, completion: Doc, messages: Docs) -> None:
+    async def create(self, completion: JsonObject, messages: Messages) -> None:
         await self._rows.insert(
             {
                 "id": completion["id"],
@@ -128,15 +140,16 @@ class ChatCompletions:
             }
         )
 
-    async def get(self, id: str) -> Doc | None:
-        return _doc(await self._rows.get(id, "", "doc"))
+    async def get(self, id: str) -> JsonObject | None:
+        row = await self._rows.get(id, "", "doc")
+        return None if row is None else loads(row["doc"])
 
-    async def messages(self, id: str) -> Docs:
+    async def messages(self, id: str) -> Messages:
         row = await self._rows.get(id, "", "messages")
-        messages: Docs = await unpack(row["messages"]) if row is not None else []
+        messages: Messages = await unpack(row["messages"]) if row is not None else []
         return messages
 
-    async def update(self, completion: Doc) -> bool:
+    async def update(self, completion: JsonObject) -> bool:
         return await self._rows.update(completion["id"], {"doc": dumps(completion)})
 
     async def list(
@@ -147,14 +160,14 @@ class ChatCompletions:
         *,
         model: str | None = None,
         metadata: dict[str, str] | None = None,
-    ) -> Page:
+    ) -> Page[JsonObject]:
         """One page; `metadata` keeps those that have all these pairs, reading on until the page is full."""
         filters: list[ColumnElement[bool]] = [] if model is None else [chat_completions.c.model == model]
         if not metadata:
-            return documents(self._rows.db, await self._rows.list(limit, order, after, *filters, columns=("doc",)))
-        found: Docs = []
+            return await self._page(limit, order, after, *filters)
+        found: Messages = []
         while True:
-            page = documents(self._rows.db, await self._rows.list(500, order, after, *filters, columns=("doc",)))
+            page = await self._page(500, order, after, *filters)
             for completion in page.data:
                 if metadata.items() <= (completion.get("metadata") or {}).items():
                     if len(found) == limit:
@@ -163,6 +176,10 @@ class ChatCompletions:
             if not page.has_more:
                 return Page(found, False)
             after = page.data[-1]["id"]
+
+    async def _page(self, limit: int, order: str, after: str, *filters: ColumnElement[bool]) -> Page[JsonObject]:
+        page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
+        return documents(self._db, page, loads)
 
     async def delete(self, id: str) -> bool:
         return await self._rows.delete(id)
@@ -173,21 +190,19 @@ class Rules:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, approval_rules)
+        self._rows = Rows[Row](db, approval_rules)
 
-    async def add(self, rule: Doc) -> Doc:
-        """Store it, with an `id` and `created_at` when it brings none; returns it complete."""
-        complete = {"id": rule.get("id") or new_id("rule"), "created_at": rule.get("created_at") or now(), **rule}
-        await self._rows.insert(
-            {"id": complete["id"], "created_at": int(complete["created_at"]), "doc": dumps(complete)}
-        )
+    async def add(self, rule: NewRule) -> Rule:
+        """Store it; returns it complete."""
+        complete: Rule = {"id": new_id("rule"), "created_at": now(), **rule}
+        await self._rows.insert({"id": complete["id"], "created_at": complete["created_at"], "doc": dumps(complete)})
         return complete
 
-    async def list(self) -> Docs:
+    async def list(self) -> RuleList:
         """All rules, oldest first."""
-        return documents(self._rows.db, await self._rows.list(100_000, "asc", columns=("doc",))).data
+        return documents(self._db, await self._rows.list(100_000, "asc", columns=("doc",)), loads).data
 
-    async def put(self, rule: Doc) -> None:
+    async def put(self, rule: Rule) -> None:
         """Replace the rule of its id, if it is still there."""
         async with self._db.write() as connection:
             change = update(approval_rules).where(approval_rules.c.id == rule["id"])
@@ -202,10 +217,10 @@ class ConversationStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, conversations)
-        self._items = Rows(db, conversation_items, parent="conversation_id")
+        self._rows = Rows[Row](db, conversations)
+        self._items = Rows[Row](db, conversation_items, parent="conversation_id")
 
-    async def create(self, conversation: Doc, items: Docs) -> None:
+    async def create(self, conversation: ConversationObject, items: Items) -> None:
         async with self._db.write() as connection:
             await self._rows.insert(
                 {
@@ -218,45 +233,47 @@ class ConversationStore:
             if items:
                 await connection.execute(insert(conversation_items), _item_rows(conversation["id"], items))
 
-    async def get(self, id: str) -> Doc | None:
-        return _doc(await self._rows.get(id, "", "doc"))
+    async def get(self, id: str) -> ConversationObject | None:
+        row = await self._rows.get(id, "", "doc")
+        return None if row is None else loads(row["doc"])
 
-    async def update(self, conversation: Doc) -> bool:
+    async def update(self, conversation: ConversationObject) -> bool:
         return await self._rows.update(conversation["id"], {"doc": dumps(conversation)})
 
     async def delete(self, id: str) -> bool:
         return await self._rows.delete(id)
 
-    async def list(self, limit: int, order: str = "desc", after: str = "") -> Page:
-        return documents(self._rows.db, await self._rows.list(limit, order, after, columns=("doc",)))
+    async def list(self, limit: int, order: str = "desc", after: str = "") -> Page[ConversationObject]:
+        return documents(self._db, await self._rows.list(limit, order, after, columns=("doc",)), loads)
 
-    async def add_items(self, id: str, items: Docs) -> bool:
+    async def add_items(self, id: str, items: Items) -> bool:
         """Append all or none. False when there is no such conversation; an item id it already has is replaced."""
         if not storable(id):
             return False
         async with self._db.write() as connection:
             return await append_items(connection, id, items)
 
-    async def items(self, id: str, limit: int, order: str = "desc", after: str = "") -> Page:
-        return documents(self._rows.db, await self._items.list(limit, order, after, parent=id, columns=("doc",)))
+    async def items(self, id: str, limit: int, order: str = "desc", after: str = "") -> Page[Item]:
+        return documents(self._db, await self._items.list(limit, order, after, parent=id, columns=("doc",)), loads)
 
-    async def all_items(self, id: str) -> Docs:
+    async def all_items(self, id: str) -> Items:
         """Every item, oldest first."""
         if not storable(id):
             return []
         query = select(conversation_items.c.doc).where(conversation_items.c.conversation_id == id)
         async with self._db.read() as connection:
             docs = (await connection.execute(query.order_by(conversation_items.c.seq))).scalars().all()
-        return documents(self._rows.db, Page([{"doc": doc} for doc in docs])).data
+        return documents(self._db, Page([{"doc": doc} for doc in docs]), loads).data
 
-    async def item(self, id: str, item_id: str) -> Doc | None:
-        return _doc(await self._items.get(item_id, id, "doc"))
+    async def item(self, id: str, item_id: str) -> Item | None:
+        row = await self._items.get(item_id, id, "doc")
+        return None if row is None else loads(row["doc"])
 
     async def delete_item(self, id: str, item_id: str) -> bool:
         return await self._items.delete(item_id, id)
 
 
-async def append_items(connection: AsyncConnection, conversation: str, items: Docs) -> bool:
+async def append_items(connection: AsyncConnection, conversation: str, items: Sequence[Item]) -> bool:
     """`ConversationStore.add_items` inside a transaction."""
     # Locked: two daemons that append at once do it one after the other.
     there = select(conversations.c.seq).where(conversations.c.id == conversation).with_for_update()
@@ -273,5 +290,5 @@ async def append_items(connection: AsyncConnection, conversation: str, items: Do
     return True
 
 
-def _item_rows(id: str, items: Docs) -> list[dict[str, Any]]:
+def _item_rows(id: str, items: Sequence[Item]) -> list[Row]:
     return [{"conversation_id": id, "id": item["id"], "doc": dumps(item)} for item in items]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
+
+Record = TypeVar("Record")
+Other = TypeVar("Other")
 
 
 @dataclass(slots=True)
-class Page:
+class Page(Generic[Record]):
     """`data` in the asked order; `has_more`: whether the same question after `data[-1]` finds more."""
 
-    data: list[dict[str, Any]] = field(default_factory=list)
+    data: list[Record] = field(default_factory=list)
     has_more: bool = False
 
-    def map(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Page:
+    def map(self, change: Callable[[Record], Other]) -> Page[Other]:
         """The same page with every object changed."""
         return Page([change(item) for item in self.data], self.has_more)

@@ -7,31 +7,36 @@ the daemon keeps its last stored object, marked failed at the next start, with a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, cast, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import Doc, Docs, Ids, Rows, documents, dumps, loads, pack, unpack, unpack_now
+from skilldeck_daemon.store.documents import Ids, Row, Rows, documents, dumps, loads_stored, pack, unpack, unpack_now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.objects import append_items
 from skilldeck_daemon.store.page import Page
+from skilldeck_daemon.store.run_records import Again, Event, Extra, Item, ResponseError, StoredResponse, public_response
 from skilldeck_daemon.store.schema import conversations, response_parts, responses
 from skilldeck_shared.errors import BadRequest
 
 UNFINISHED = ("queued", "in_progress")
+# Classes with a method named `list` cannot say list[...] in their annotations.
+Items = list[Item]
+Events = list[Event]
 
 
 class Link(NamedTuple):
     """One response of a chain, with the items it was asked with and what `finish` was given beside its log."""
 
-    response: Doc
-    input: Docs
-    extra: Doc
+    response: StoredResponse
+    input: Items
+    extra: Extra
 
 
-def _columns(response: Doc) -> Doc:
+def _columns(response: StoredResponse) -> Row:
     return {
         "status": str(response.get("status") or ""),
         "model": str(response.get("model") or ""),
@@ -44,7 +49,7 @@ def _owned(id: str, instance: str | None) -> ColumnElement[bool]:
     return mine if instance is None else mine & (responses.c.instance == instance)
 
 
-def _conversation(response: Doc) -> str | None:
+def _conversation(response: StoredResponse) -> str | None:
     conversation = response.get("conversation")
     return conversation.get("id") if isinstance(conversation, dict) else None
 
@@ -54,16 +59,16 @@ class Responses:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._rows = Rows(db, responses)
+        self._rows = Rows[Row](db, responses)
 
     async def create(
         self,
-        response: Doc,
-        input_items: Docs,
+        response: StoredResponse,
+        input_items: Items,
         background: bool = False,
         instance: str = "",
         *,
-        request: Doc | None = None,
+        request: Again | None = None,
         lease: int = 0,
     ) -> None:
         """Store a new response and the items it was asked with.
@@ -93,7 +98,7 @@ class Responses:
             await connection.execute(insert(responses).values(**values))
             await connection.execute(insert(response_parts), _part_rows(response["id"], parts))
 
-    async def update(self, response: Doc, instance: str | None = None) -> bool:
+    async def update(self, response: StoredResponse, instance: str | None = None) -> bool:
         """Replace the stored object of an unfinished response. False when it was deleted or ended meanwhile, or is no
         longer run by `instance`."""
         async with self._db.write() as connection:
@@ -103,11 +108,11 @@ class Responses:
 
     async def finish(
         self,
-        response: Doc,
-        events: Docs,
-        extra: Doc | None = None,
+        response: StoredResponse,
+        events: Sequence[Event],
+        extra: Extra | None = None,
         instance: str | None = None,
-        turn: Docs | None = None,
+        turn: Sequence[Item] | None = None,
     ) -> bool:
         """Replace the object, store its log and `extra`, and add `turn` to its conversation, in one transaction.
 
@@ -128,10 +133,10 @@ class Responses:
                 await append_items(connection, conversation, turn)  # one that was deleted meanwhile stays deleted
         return True
 
-    async def get(self, id: str) -> Doc | None:
+    async def get(self, id: str) -> StoredResponse | None:
         """The Response object as last stored."""
         row = await self._rows.get(id, "", "doc")
-        return loads(row["doc"]) if row is not None else None
+        return loads_stored(row["doc"]) if row is not None else None
 
     async def chain(self, id: str, limit: int) -> list[Link]:
         """The response and those before it by previous_response_id, newest first, by one query.
@@ -164,32 +169,35 @@ class Responses:
         row = await self._rows.get(id, "", "background")
         return bool(row and row["background"])
 
-    async def events(self, id: str) -> Docs:
+    async def events(self, id: str) -> Events:
         """The event log; empty while the run goes on and for an unknown id."""
         return await self._part(id, "events") or []
 
-    async def extra(self, id: str) -> Doc:
+    async def extra(self, id: str) -> Extra:
         """What `finish` was given beside the log."""
-        return await self._part(id, "extra") or {}
+        found: Extra | None = await self._part(id, "extra")
+        return found or {}
 
-    async def input_items(self, id: str) -> Docs:
+    async def input_items(self, id: str) -> Items:
         """The items of the request, in order."""
         return await self._part(id, "input") or []
 
-    async def request(self, id: str) -> Doc | None:
+    async def request(self, id: str) -> Again | None:
         """What `create` was given to run it anew."""
-        found: Doc | None = await self._part(id, "request")
+        found: Again | None = await self._part(id, "request")
         return found
 
     async def delete(self, id: str) -> bool:
         """Delete it with its log. Whether there was one."""
         return await self._rows.delete(id)
 
-    async def list(self, limit: int, order: str = "desc", after: str = "", conversation: str | None = None) -> Page:
+    async def list(
+        self, limit: int, order: str = "desc", after: str = "", conversation: str | None = None
+    ) -> Page[StoredResponse]:
         """One page of Response objects."""
         filters = [] if conversation is None else [responses.c.conversation_id == conversation]
         page = await self._rows.list(limit, order, after, *filters, columns=("doc",))
-        return documents(self._rows.db, page)
+        return documents(self._db, page, loads_stored)
 
     async def fail_interrupted(self, instance: str) -> Ids:
         """Mark what other starts of the daemon left unfinished as failed; returns the ids.
@@ -201,22 +209,29 @@ class Responses:
         )
         async with self._db.read() as connection:
             rows = (await connection.execute(query.order_by(responses.c.seq))).all()
-        begun = documents(self._rows.db, Page([{"doc": doc} for _, doc in rows])).data
-        for response in begun:
+        page: Page[StoredResponse] = documents(self._db, Page([{"doc": doc} for _, doc in rows]), loads_stored)
+        for response in page.data:
             await self.fail(response, "The daemon stopped before this response was finished.")
-        return [response["id"] for response in begun]
+        return [response["id"] for response in page.data]
 
-    async def fail(self, begun: Doc, message: str, instance: str | None = None, status: str = "failed") -> bool:
+    async def fail(
+        self, begun: StoredResponse, message: str, instance: str | None = None, status: str = "failed"
+    ) -> bool:
         """End an unfinished response whose log is lost, with one that a replay can be made of."""
-        error = {"code": "server_error", "message": message} if status == "failed" else None
-        shown = {name: value for name, value in begun.items() if not name.startswith("_")}
-        ended = {**begun, "status": status, "error": error, "output": _settled(begun.get("output") or [])}
-        last = {
+        error: ResponseError | None = {"code": "server_error", "message": message} if status == "failed" else None
+        shown = public_response(begun)
+        ended: StoredResponse = {
+            **begun,
+            "status": status,
+            "error": error,
+            "output": _settled(begun.get("output") or []),
+        }
+        last: Event = {
             "type": "response.failed" if status == "failed" else "response.incomplete",
             "sequence_number": 1 + 2 * len(ended["output"]),
-            "response": {**shown, **{name: ended[name] for name in ("status", "error", "output")}},
+            "response": {**shown, "status": status, "error": error, "output": ended["output"]},
         }
-        first = {"type": "response.created", "sequence_number": 0, "response": {**shown, "output": []}}
+        first: Event = {"type": "response.created", "sequence_number": 0, "response": {**shown, "output": []}}
         return await self.finish(ended, [first, *_replay_items(ended["output"]), last], None, instance)
 
     async def _part(self, id: str, kind: str) -> Any:
@@ -229,7 +244,7 @@ class Responses:
 
 
 def _link(doc: str, given: bytes | None, beside: bytes | None) -> Link:
-    return Link(loads(doc), unpack_now(given) if given else [], unpack_now(beside) if beside else {})
+    return Link(loads_stored(doc), unpack_now(given) if given else [], unpack_now(beside) if beside else {})
 
 
 def conversation_locked(conversation: str) -> BadRequest:
@@ -251,14 +266,14 @@ async def _lock_conversation(connection: AsyncConnection, conversation: str | No
         raise conversation_locked(conversation)
 
 
-def _settled(output: Docs) -> Docs:
+def _settled(output: Items) -> Items:
     """No item of an ended response is still in progress."""
     return [{**item, "status": "incomplete"} if item.get("status") == "in_progress" else item for item in output]
 
 
-def _replay_items(output: Docs) -> Docs:
+def _replay_items(output: Items) -> Events:
     """Added and done of each item that had been stored: a terminal event holds only items that were added."""
-    events = []
+    events: Events = []
     for index, item in enumerate(output):
         for offset, kind in enumerate(("added", "done")):
             events.append(
@@ -272,5 +287,5 @@ def _replay_items(output: Docs) -> Docs:
     return events
 
 
-def _part_rows(id: str, parts: dict[str, bytes]) -> list[Doc]:
+def _part_rows(id: str, parts: dict[str, bytes]) -> list[Row]:
     return [{"response_id": id, "kind": kind, "data": data} for kind, data in parts.items()]

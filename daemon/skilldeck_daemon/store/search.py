@@ -16,7 +16,8 @@ from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skilldeck_daemon.store.database import Database
-from skilldeck_daemon.store.documents import loads, unpack_now
+from skilldeck_daemon.store.documents import loads, loads_stored, unpack_now
+from skilldeck_daemon.store.run_records import StoredResponse
 from skilldeck_daemon.store.schema import conversation_items, conversations, response_parts, responses
 
 ITEMS, RUNS, SESSIONS = 50_000, 1_000, 10_000
@@ -132,8 +133,8 @@ def _excerpts(rows: Sequence[Any], wanted: re.Pattern[str]) -> list[tuple[int, s
 def _excerpts_of_runs(rows: Sequence[Any], wanted: re.Pattern[str]) -> list[tuple[int, str, str | None, str]]:
     found = []
     for seq, id, conversation, doc, given in rows:
-        response = loads(doc)
-        items = [*(unpack_now(given) if given else [{"text": response.get("_title")}]), *(response.get("output") or [])]
+        response: StoredResponse = loads_stored(doc)
+        items = [*(unpack_now(given) if given else [{"text": response.get("title")}]), *(response.get("output") or [])]
         found.append((seq, id, conversation, _excerpt(said(items), wanted)))
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from skilldeck_daemon.tools.absent import ABSENT, AbsentTool
 from skilldeck_daemon.tools.apply_patch import ApplyPatchTool
@@ -18,6 +17,7 @@ from skilldeck_daemon.tools.web_search import TYPES as WEB_TYPES
 from skilldeck_daemon.tools.web_search import WebSearchTool
 from skilldeck_daemon.wire import item_kinds
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_shared.json_types import JsonObject
 
 TOOLS: dict[str, type[Tool]] = {}
 
@@ -84,7 +84,7 @@ def _each(entries: Iterable[Fields]) -> Iterator[tuple[Fields, Tool]]:
             refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
 
 
-def echo_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+def echo_tools(tools: Sequence[Tool]) -> list[JsonObject]:
     """The tools as a Response shows them."""
     return grouped([(getattr(tool, "namespace", None), tool.echo()) for tool in tools])
 

@@ -7,12 +7,12 @@ without one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.base import CallWriter, Tool
 from skilldeck_daemon.tools.context import Offer, ToolContext
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_shared.json_types import JsonObject
 
 ABSENT = {
     "file_search": "Give files as 'input_file', or let the shell search them.",
@@ -44,10 +44,10 @@ class AbsentTool(Tool):
         message = f"Tools of type {self.type!r} are not served here."
         refuse(f"{self.path}.type", message, ABSENT[self.type], "unsupported_tool")
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": self.type}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return []
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:

@@ -13,7 +13,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from skilldeck_daemon.containers.errors import (
     ArtifactNotFound,
@@ -23,6 +23,7 @@ from skilldeck_daemon.containers.errors import (
 )
 from skilldeck_daemon.containers.spec import WORKDIR
 from skilldeck_daemon.engine.checks import CUT_OFF
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools import patching
@@ -30,9 +31,10 @@ from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.shell import ShellTool
 from skilldeck_daemon.wire.fields import Fields, item_id
-from skilldeck_daemon.wire.item_kinds import CallKind, Item, OutputKind, Renderer, function_call
+from skilldeck_daemon.wire.item_kinds import Answer, CallKind, FunctionCall, Item, OutputKind, Renderer, function_call
 from skilldeck_daemon.wire.items import read_call_id
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 OPERATIONS = ("create_file", "update_file", "delete_file")
 MAX_FILE = 10 * 1024 * 1024
@@ -61,16 +63,32 @@ FUNCTION = {
 }
 
 
-class PatchCallKind(CallKind):
+class PatchOperation(TypedDict):
+    """What is to be done with a file; deleting needs no diff."""
+
+    type: str
+    path: str
+    diff: NotRequired[str]
+
+
+class PatchCallItem(Item):
+    operation: PatchOperation
+
+
+class PatchOutput(Item):
+    output: str | None
+
+
+class PatchCallKind(CallKind[PatchCallItem]):
     type = "apply_patch_call"
     deltas = ("response.apply_patch_call_operation_diff.delta",)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> PatchCallItem:
         given = fields.object("operation", required=True)
         assert given is not None
         kind = given.needed("type", choices=OPERATIONS)
-        operation = {"type": kind, "path": given.needed("path", maximum=MAX_PATH)}
+        operation: PatchOperation = {"type": kind, "path": given.needed("path", maximum=MAX_PATH)}
         if kind != "delete_file":
             operation["diff"] = given.string("diff", required=True, maximum=MAX_FILE) or ""
         return {
@@ -81,16 +99,16 @@ class PatchCallKind(CallKind):
             "operation": operation,
         }
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: PatchCallItem, raw: Mapping[str, str]) -> MessageCall:
         arguments = raw.get(item["call_id"]) or json.dumps(item["operation"], ensure_ascii=False)
         return function_call(item, "apply_patch", arguments)
 
 
-class PatchOutputKind(OutputKind):
+class PatchOutputKind(OutputKind[PatchOutput]):
     type = "apply_patch_call_output"
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> PatchOutput:
         return {
             "id": item_id(fields, "apco"),
             "type": self.type,
@@ -99,7 +117,7 @@ class PatchOutputKind(OutputKind):
             "output": fields.string("output", maximum=MAX_FILE),
         }
 
-    def render(self, item: Item, call: Item, renderer: Renderer) -> str:
+    def render(self, item: PatchOutput, call: Item, renderer: Renderer) -> str:
         text = item.get("output") or ""
         if item["status"] == "failed":
             return f"failed: {text}" if text else "failed"
@@ -121,10 +139,10 @@ class ApplyPatchTool(Tool):
     def beside(self, tools: Sequence[Tool]) -> Tool:
         return replace(self, hosted=any(isinstance(tool, ShellTool) and tool.hosted for tool in tools))
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": self.type}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return [{"type": "function", "function": FUNCTION}]
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
@@ -134,7 +152,7 @@ class ApplyPatchTool(Tool):
 
     async def execute(self, call: Call, output: Output, context: ToolContext) -> None:
         if call.problem is not None:
-            item = {
+            item: Answer = {
                 "id": new_id("fco"),
                 "type": "function_call_output",
                 "status": "in_progress",
@@ -166,7 +184,7 @@ class ApplyPatchTool(Tool):
         _answer(output, call.call_id, "completed", done)
 
 
-async def _apply(operation: dict[str, Any], context: ToolContext) -> str:
+async def _apply(operation: PatchOperation, context: ToolContext) -> str:
     """Carry it out in the container; returns what was done. Raises PatchError and the container's errors."""
     path = inside(operation["path"])
     name = path.removeprefix(WORKDIR + "/")
@@ -215,7 +233,7 @@ def inside(path: str) -> str:
 
 
 def _answer(output: Output, call_id: str, status: str, text: str) -> None:
-    item = {
+    item: PatchOutput = {
         "id": new_id("apco"),
         "type": "apply_patch_call_output",
         "call_id": call_id,
@@ -229,7 +247,7 @@ def _answer(output: Output, call_id: str, status: str, text: str) -> None:
 class PatchCall(Call):
     """A valid call; `index` is its item's."""
 
-    operation: dict[str, Any] = None  # type: ignore[assignment]
+    operation: PatchOperation = None  # type: ignore[assignment]
     index: int = -1
 
 
@@ -247,15 +265,13 @@ class PatchWriter(CallWriter):
 
     def close(self, arguments: str, problem: str | None) -> Call:
         self._output.raw[self._call_id] = arguments
-        operation: dict[str, Any] = {}
-        if problem is None:
-            try:
-                operation = read_arguments(arguments)
-            except ValueError as error:
-                problem = str(error)
         if problem is not None:
             return self._invalid(arguments, problem)
-        item = {
+        try:
+            operation = read_arguments(arguments)
+        except ValueError as error:
+            return self._invalid(arguments, str(error))
+        item: PatchCallItem = {
             "id": new_id("apc"),
             "type": "apply_patch_call",
             "status": "in_progress",
@@ -283,7 +299,7 @@ class PatchWriter(CallWriter):
         self._invalid(arguments, CUT_OFF, "incomplete")
 
     def _invalid(self, arguments: str, problem: str, status: str = "completed") -> Call:
-        item = {
+        item: FunctionCall = {
             "id": new_id("fc"),
             "type": "function_call",
             "status": "in_progress",
@@ -299,7 +315,7 @@ class PatchWriter(CallWriter):
         return Call(self._tool, self._call_id, "apply_patch", arguments, hosted=True, problem=problem)
 
 
-def read_arguments(text: str) -> dict[str, Any]:
+def read_arguments(text: str) -> PatchOperation:
     """The operation; ValueError says in one sentence what is wrong, for the model."""
     try:
         value = json.loads(text)
@@ -312,7 +328,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     path, diff = value.get("path"), value.get("diff")
     if not isinstance(path, str) or not path.strip() or len(path) > MAX_PATH:
         raise ValueError('The arguments need a "path", the file\'s name.')
-    operation = {"type": value["type"], "path": clean(path)}
+    operation: PatchOperation = {"type": value["type"], "path": clean(path)}
     if value["type"] == "delete_file":
         return operation
     if not isinstance(diff, str) or len(diff) > MAX_FILE:

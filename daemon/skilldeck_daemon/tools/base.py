@@ -11,7 +11,7 @@ writing; a hosted call is then executed here and writes its output items itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +20,8 @@ from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools.context import Offer, ToolContext
 from skilldeck_daemon.wire.environment import EnvironmentSpec
 from skilldeck_daemon.wire.fields import Fields
-from skilldeck_daemon.wire.item_kinds import CALLS, ItemKind
+from skilldeck_daemon.wire.item_kinds import CALLS, Item, ItemKind
+from skilldeck_shared.json_types import JsonObject
 
 Runs = Literal["", "commands", "python"]
 """What calls of a tool hold that is run where files and skills lie; `agent/prompt.py` describes that to the model."""
@@ -73,7 +74,7 @@ class Tool(ABC):
     """One tool of a request. `type` is its name on the wire; `hosted`: whether its calls are executed here."""
 
     type: str
-    items: ClassVar[tuple[ItemKind, ...]] = ()  # the kinds of items that its calls make
+    items: ClassVar[tuple[ItemKind[Any], ...]] = ()  # the kinds of items that its calls make
     hosted: bool = False
     internal: bool = False  # no item of the response shows its calls, no limit counts them
     runs: ClassVar[Runs] = ""
@@ -87,11 +88,11 @@ class Tool(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         """The tool as the Response shows it."""
 
     @abstractmethod
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         """The functions the model sees, in Chat Completions shapes."""
 
     @abstractmethod
@@ -113,7 +114,7 @@ class Tool(ABC):
         """Where what it runs lies, of tools that run something; the hosted ones of a request share one container."""
         return None
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         """Whether a tool_choice entry means this tool."""
         return bool(choice.get("type") == self.type)
 
@@ -121,7 +122,7 @@ class Tool(ABC):
         """Of a tool_choice entry that means this tool: the name of the one function that is meant, None: all."""
         return None
 
-    def choice_echo(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def choice_echo(self, choice: JsonObject) -> JsonObject:
         """A tool_choice entry that means this tool, as the Response shows it."""
         return {name: choice[name] for name in ("type", *self.chosen_by, "name") if name in choice}
 
@@ -139,7 +140,7 @@ class Tool(ABC):
         return [entry[entry["type"]]["name"] for entry in self.declare()]
 
 
-def is_clients(item: Mapping[str, Any], tools: Sequence[Tool]) -> bool:
+def is_clients(item: Item, tools: Sequence[Tool]) -> bool:
     """Whether an item of a run's output is a call that the client has to carry out."""
     kind = CALLS.get(item["type"])
     return kind is not None and any(not tool.hosted and kind in tool.items for tool in tools)

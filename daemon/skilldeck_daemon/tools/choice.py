@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from skilldeck_daemon.tools import TOOLS
 from skilldeck_daemon.tools.base import Tool
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_shared.json_types import JsonObject
 
 
 @dataclass(frozen=True)
 class ToolChoice:
     """`mode` auto, none or required; `tools` narrows it (None: all of the request's)."""
 
-    echo: str | dict[str, Any]
+    echo: str | JsonObject
     mode: str = "auto"
     tools: tuple[Tool, ...] | None = None
     name: str | None = None  # the one of an MCP server's tools that is meant
 
-    def for_model(self, tools: Sequence[Tool], usable: Sequence[Tool], called: bool) -> str | dict[str, Any]:
+    def for_model(self, tools: Sequence[Tool], usable: Sequence[Tool], called: bool) -> str | JsonObject:
         """The chat form of the choice.
 
         Args:

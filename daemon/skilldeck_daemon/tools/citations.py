@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from skilldeck_daemon.store.records import ContainerFileObject
+from skilldeck_daemon.store.run_records import Annotation
 from skilldeck_daemon.tools.web.url_provenance import found, normal
 
 LINK_CHARS = 2_000
 """Longest text of a Markdown link, with its brackets."""
 
 
-def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def citations(text: str, files: Sequence[ContainerFileObject]) -> list[Annotation]:
     """container_file_citation annotations, in order of their place."""
-    cited = []
+    cited: list[Annotation] = []
     for file in files:
         start, end = mention(text, file["path"]) or (len(text), len(text))
         cited.append(
@@ -35,10 +36,10 @@ def citations(text: str, files: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     return sorted(cited, key=_place)
 
 
-def url_citations(text: str, sources: Mapping[str, str]) -> list[dict[str, Any]]:
+def url_citations(text: str, sources: Mapping[str, str]) -> list[Annotation]:
     """url_citation annotations, in order of their place. `sources` are the titles of pages by URL."""
     known = {normal(url): (url, title) for url, title in sources.items()}
-    cited = []
+    cited: list[Annotation] = []
     for start, written in found(text) if known else ():
         source = known.get(normal(written))
         if source is None:
@@ -54,7 +55,7 @@ def url_citations(text: str, sources: Mapping[str, str]) -> list[dict[str, Any]]
     return sorted(cited, key=_place)
 
 
-def _place(citation: dict[str, Any]) -> tuple[int, int]:
+def _place(citation: Annotation) -> tuple[int, int]:
     return citation["start_index"], citation["end_index"]
 
 

@@ -13,7 +13,7 @@ import base64
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.containers.errors import (
@@ -22,6 +22,7 @@ from skilldeck_daemon.containers.errors import (
     ContainerError,
     InvalidContainerRequest,
 )
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
@@ -30,9 +31,10 @@ from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.tools.shell import ShellTool
 from skilldeck_daemon.wire.environment import EnvironmentSpec, container_contents, shown_policy
 from skilldeck_daemon.wire.fields import Fields, item_id, refuse
-from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, NOT_SENT, CallKind, Item, function_call
+from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, NOT_SENT, Answer, CallKind, Item, function_call
 from skilldeck_daemon.wire.items import STATUSES
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 TIMEOUT_MS = 120_000
 """Of one call, when the model names none."""
@@ -62,7 +64,21 @@ FUNCTION = {
 }
 
 
-class PythonCallKind(CallKind):
+class PythonOutput(TypedDict):
+    """Text (`logs`), or an image by its URL."""
+
+    type: str
+    logs: NotRequired[str]
+    url: NotRequired[str]
+
+
+class PythonCallItem(Item):
+    code: str | None
+    container_id: str
+    outputs: list[PythonOutput] | None
+
+
+class PythonCallKind(CallKind[PythonCallItem]):
     """The call and its outputs in one; `code_interpreter_call.outputs` shows these as far as they were text."""
 
     type = "code_interpreter_call"
@@ -70,14 +86,15 @@ class PythonCallKind(CallKind):
     includes = (INCLUDE,)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
-        outputs: list[dict[str, Any]] | None = None
+    def read(self, fields: Fields) -> PythonCallItem:
+        outputs: list[PythonOutput] | None = None
         if fields.value.get("outputs") is not None:
             outputs = []
             for entry in fields.objects("outputs"):
-                kind = entry.needed("type", choices=("logs", "image"))
-                field = "logs" if kind == "logs" else "url"
-                outputs.append({"type": kind, field: entry.string(field, required=True) or ""})
+                if entry.needed("type", choices=("logs", "image")) == "logs":
+                    outputs.append({"type": "logs", "logs": entry.string("logs", required=True) or ""})
+                else:
+                    outputs.append({"type": "image", "url": entry.string("url", required=True) or ""})
         return {
             "id": item_id(fields, "ci"),
             "type": self.type,
@@ -87,25 +104,26 @@ class PythonCallKind(CallKind):
             "outputs": outputs,
         }
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: PythonCallItem, raw: Mapping[str, str]) -> MessageCall:
         arguments = raw.get(item["id"]) or json.dumps({"code": item["code"] or ""}, ensure_ascii=False)
         return function_call(item, "python", arguments)
 
-    def answer(self, item: Item) -> str:
+    def answer(self, item: PythonCallItem) -> str:
         if item["outputs"] is None:
             return NOT_SENT
         return "".join(output["logs"] for output in item["outputs"] if output["type"] == "logs") or NO_OUTPUT
 
-    def program(self, item: Item) -> str:
+    def program(self, item: PythonCallItem) -> str:
         return item["code"] or ""
 
-    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
-        if INCLUDE not in include or item["outputs"] is not None or not answer:
+    def included(self, item: PythonCallItem, include: Collection[str], answer: Answer | None) -> Item:
+        if INCLUDE not in include or item["outputs"] is not None or answer is None:
             return item
-        return {**item, "outputs": [{"type": "logs", "logs": answer["output"]}]}
+        shown: PythonCallItem = {**item, "outputs": [{"type": "logs", "logs": str(answer["output"])}]}
+        return shown
 
-    def container(self, item: Item) -> str:
-        return str(item["container_id"])
+    def container(self, item: PythonCallItem) -> str:
+        return item["container_id"]
 
 
 @dataclass(frozen=True)
@@ -165,10 +183,10 @@ class CodeInterpreterTool(Tool):
         place_of(tools)  # refuses what contradicts the shell's environment
         return self
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": self.type, **(self.environment.echo or {})}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return [{"type": "function", "function": FUNCTION}]
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
@@ -274,7 +292,7 @@ class PythonWriter(CallWriter):
         self._reader = CommandReader("code")
         self._plain: bool | None = None  # the model writes code instead of JSON; None: not known yet
         self._code: list[str] = []
-        self._item: dict[str, Any] = {
+        self._item: PythonCallItem = {
             "id": new_id("ci"),
             "type": "code_interpreter_call",
             "status": "in_progress",
@@ -343,19 +361,19 @@ class PythonWriter(CallWriter):
 
     def finish(self, status: str, text: str, images: Sequence[str] = ()) -> None:
         """End the item. The model reads the text whether or not the client asked for it."""
-        outputs: list[dict[str, Any]] = [{"type": "logs", "logs": text}] if text else []
-        outputs += [{"type": "image", "url": url} for url in images]
+        outputs: list[PythonOutput] = [{"type": "logs", "logs": text}] if text else []
+        for url in images:
+            outputs.append({"type": "image", "url": url})
         code = "".join(self._code)
         self._output.done(self._index, status=status, code=code, outputs=outputs if self._included else None)
-        self._output.hide(
-            {
-                "id": new_id("fco"),
-                "type": "function_call_output",
-                "status": "completed",
-                "call_id": self._item["id"],
-                "output": text or NO_OUTPUT,
-            }
-        )
+        answer: Answer = {
+            "id": new_id("fco"),
+            "type": "function_call_output",
+            "status": "completed",
+            "call_id": self._item["id"],
+            "output": text or NO_OUTPUT,
+        }
+        self._output.hide(answer)
 
 
 def read_arguments(text: str) -> tuple[str, int | None, bool]:

@@ -14,20 +14,23 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from skilldeck_daemon.attachments.listing import Attachment
 from skilldeck_daemon.containers import Container, ContainerGone
 from skilldeck_daemon.libraries.approvals import Approvals, strictest
-from skilldeck_daemon.libraries.environments import Environments, public
+from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.skills.needs import Needs
+from skilldeck_daemon.store.records import ContainerFileObject, StoredContainer, public_file
 from skilldeck_daemon.tools.mcp_servers.servers import McpServers
 from skilldeck_daemon.tools.products import products
+from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.tools.web.pages import Pages, PageText
 from skilldeck_daemon.tools.web.providers import SearchProvider
-from skilldeck_daemon.wire.items import Item
+from skilldeck_daemon.wire.item_kinds import Found, Item
 from skilldeck_shared.errors import NotFound
+from skilldeck_shared.json_types import JsonObject
 
 CITED_FILES = 100
 """Files of one run that are cited at most; all are in the container's list."""
@@ -74,7 +77,7 @@ class Placement:
     around: Surroundings = field(default_factory=Surroundings)
     container_id: str = ""
     mounted: tuple[Mounted, ...] = ()
-    record: dict[str, Any] | None = None
+    record: StoredContainer | None = None
     files: tuple[Attachment, ...] = ()
 
 
@@ -85,7 +88,7 @@ class Verdict(NamedTuple):
     asked_s: float | None = None
 
 
-async def _anything(function: dict[str, Any]) -> bool:
+async def _anything(function: JsonObject) -> bool:
     return True
 
 
@@ -113,7 +116,7 @@ class ToolContext:
     include: frozenset[str] = frozenset()
     said: Sequence[Item] = ()
     instructions: str = ""
-    fits: Callable[[dict[str, Any]], Awaitable[bool]] = _anything
+    fits: Callable[[JsonObject], Awaitable[bool]] = _anything
     skill_text: Callable[[str], str] = _nothing
     sources: dict[str, str] = field(default_factory=dict)  # titles of the pages that were found, by URL
     pages: dict[str, PageText] = field(default_factory=dict)
@@ -126,7 +129,8 @@ class ToolContext:
         self._files = list(self.place.files)
         self._coming: asyncio.Task[Container] | None = None  # the container of the call that is being written
         self._marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
-        self.cite(found for item in self.said for found in item.get("results") or ())
+        for item in self.said:
+            self.cite(cast(WebCallItem, item).get("results") or ())
 
     @property
     def container_id(self) -> str:
@@ -138,7 +142,7 @@ class ToolContext:
         around = self.place.around
         return tuple(name for name, _ in around.skills) if around.shell == "hosted" else ()
 
-    def cite(self, results: Iterable[dict[str, str]]) -> None:
+    def cite(self, results: Iterable[Found]) -> None:
         """Remember pages as sources of what the model writes. One without a title keeps that it was found under."""
         for result in results:
             if result["title"] != result["url"] or result["url"] not in self.sources:
@@ -230,12 +234,12 @@ class ToolContext:
             self._files.pop(0)
         if self._marks is None:
             present = await self.environments.sync(self.container_id, container)
-            self._marks = {file["path"]: file["_mtime_ns"] for file in present}
+            self._marks = {file["path"]: file["mtime_ns"] for file in present}
         if start:
             await container.start()
         return container
 
-    async def produced(self, text: str = "") -> list[dict[str, Any]]:
+    async def produced(self, text: str = "") -> list[ContainerFileObject]:
         """container.file objects of what this run's calls made or changed, the best first (see `products`).
 
         Args:
@@ -247,8 +251,8 @@ class ToolContext:
             files = await self.environments.sync(self.container_id)
         except (ContainerGone, NotFound):  # deleted meanwhile
             return []
-        made = [file for file in files if self._marks.get(file["path"]) != file["_mtime_ns"]]
-        return [public(file) for file in products(made, files, text)[:CITED_FILES]]
+        made = [file for file in files if self._marks.get(file["path"]) != file["mtime_ns"]]
+        return [public_file(file) for file in products(made, files, text)[:CITED_FILES]]
 
 
 def _stop(task: asyncio.Task[Any]) -> None:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired
 
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
-from skilldeck_daemon.tools.namespaces import Namespace, flat_name, full_name, means, member_of
+from skilldeck_daemon.tools.namespaces import Member, Namespace, flat_name, full_name, means
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_daemon.wire.item_kinds import CallKind, Content, Item, OutputKind, Renderer, function_call
+from skilldeck_daemon.wire.item_kinds import (
+    Answer,
+    CallKind,
+    Content,
+    FunctionCall,
+    Item,
+    OutputKind,
+    Renderer,
+    function_call,
+)
 from skilldeck_daemon.wire.items import read_call_id, read_common, read_output
 from skilldeck_daemon.wire.schemas import check_schema
+from skilldeck_shared.json_types import JsonObject
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 DIRECT = "direct"
@@ -42,37 +53,45 @@ def tool_name(fields: Fields) -> str:
     return name
 
 
-class FunctionCallKind(CallKind):
+class CustomCall(Item):
+    name: str
+    input: str
+    namespace: NotRequired[str]
+
+
+class FunctionCallKind(CallKind[FunctionCall]):
     type = "function_call"
     deltas = ("response.function_call_arguments.delta",)
     hosted = True  # calls of the daemon's own tools that could be shown as no other item
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> FunctionCall:
         arguments = fields.string("arguments", required=True) or ""
-        common = {**read_common(fields, "fc"), "call_id": read_call_id(fields)}
-        return {**common, **_read_name(fields), "arguments": arguments}
+        item = read_common(fields, "fc")
+        item["call_id"] = read_call_id(fields)
+        return {**item, **_read_name(fields), "arguments": arguments}
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: FunctionCall, raw: Mapping[str, str]) -> MessageCall:
         return function_call(item, full_name(item), item["arguments"])
 
-    def emptied(self, item: Item) -> Item:
+    def emptied(self, item: FunctionCall) -> FunctionCall:
         return {**item, "arguments": "{}"}
 
 
-class CustomCallKind(CallKind):
+class CustomCallKind(CallKind[CustomCall]):
     type = "custom_tool_call"
     deltas = ("response.custom_tool_call_input.delta",)
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> CustomCall:
         text = fields.string("input", required=True) or ""
-        common = {**read_common(fields, "ctc"), "call_id": read_call_id(fields)}
-        return {**common, **_read_name(fields), "input": text}
+        item = read_common(fields, "ctc")
+        item["call_id"] = read_call_id(fields)
+        return {**item, **_read_name(fields), "input": text}
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: CustomCall, raw: Mapping[str, str]) -> MessageCall:
         return {"id": item["call_id"], "type": "custom", "custom": {"name": full_name(item), "input": item["input"]}}
 
 
-class TextOutputKind(OutputKind):
+class TextOutputKind(OutputKind[Answer]):
     """What a client's function or custom tool returned: a text, or parts with images and files.
 
     Args:
@@ -85,26 +104,35 @@ class TextOutputKind(OutputKind):
         self.hosted = hosted
         self._prefix = prefix
 
-    def read(self, fields: Fields) -> Item:
-        common = {**read_common(fields, self._prefix), "call_id": read_call_id(fields)}
-        return {**common, "output": read_output(fields)}
+    def read(self, fields: Fields) -> Answer:
+        common = read_common(fields, self._prefix)
+        return {
+            "id": common["id"],
+            "type": common["type"],
+            "status": common["status"],
+            "call_id": read_call_id(fields),
+            "output": read_output(fields),
+        }
 
-    def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
+    def render(self, item: Answer, call: Item, renderer: Renderer) -> Content:
         output = item["output"]
         return output if isinstance(output, str) else renderer.content(item)
 
 
-def _read_name(fields: Fields) -> Item:
+def _read_name(fields: Fields) -> Member:
     """The function's name, and its namespace where it has one."""
     namespace = fields.string("namespace", maximum=128)
-    return {"name": fields.needed("name", maximum=256), **({"namespace": namespace} if namespace else {})}
+    name: Member = {"name": fields.needed("name", maximum=256)}
+    if namespace:
+        name["namespace"] = namespace
+    return name
 
 
 @dataclass(frozen=True)
 class FunctionTool(Tool):
     name: str
     description: str | None
-    parameters: dict[str, Any]
+    parameters: JsonObject
     strict: bool | None
     namespace: Namespace | None = None
 
@@ -125,7 +153,7 @@ class FunctionTool(Tool):
             fields.boolean("strict", True) if fields.value.get("strict") is not None else None,
         )
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {
             "type": "function",
             "name": self.name,
@@ -134,7 +162,7 @@ class FunctionTool(Tool):
             "strict": True if self.strict is None else self.strict,
         }
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         function = {
             "name": flat_name(self.name, self.namespace),
             "description": self.description or "",
@@ -147,7 +175,7 @@ class FunctionTool(Tool):
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         return FunctionWriter(self, output, call_id, self.name, self.namespace)
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         return choice.get("type") == self.type and means(choice, self.name, self.namespace)
 
 
@@ -155,7 +183,7 @@ class FunctionTool(Tool):
 class CustomTool(Tool):
     name: str
     description: str | None
-    format: dict[str, Any]
+    format: JsonObject
     namespace: Namespace | None = None
 
     type = "custom"
@@ -166,7 +194,7 @@ class CustomTool(Tool):
     def parse(cls, fields: Fields) -> CustomTool:
         check_callers(fields)
         shape = fields.object("format")
-        given: dict[str, Any] = {"type": "text"}
+        given: JsonObject = {"type": "text"}
         if shape is not None and shape.needed("type", choices=("text", "grammar")) == "grammar":
             given = {
                 "type": "grammar",
@@ -175,11 +203,11 @@ class CustomTool(Tool):
             }
         return cls(tool_name(fields), fields.string("description"), given)
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         described = {"description": self.description} if self.description is not None else {}
         return {"type": "custom", "name": self.name, **described, "format": self.format}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         name = flat_name(self.name, self.namespace)
         custom = {"name": name, "description": self.description or "", "format": self.format}
         return [{"type": "custom", "custom": custom}]
@@ -187,7 +215,7 @@ class CustomTool(Tool):
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         return CustomWriter(self, output, call_id)
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         return choice.get("type") == self.type and means(choice, self.name, self.namespace)
 
 
@@ -223,17 +251,18 @@ class UnknownTool(Tool):
         there = f"There is: {', '.join(self.known)}." if self.known else "There are no tools; answer with text."
         return f"There is no tool called {self.name!r}. {there}"
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": "function", "name": self.name}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return []
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         return HiddenWriter(self, output, call_id, name)
 
     async def execute(self, call: Call, output: Output, context: ToolContext) -> None:
-        output.hide({"type": "function_call_output", "call_id": call.call_id, "output": call.problem or ""})
+        answer: Answer = {"type": "function_call_output", "call_id": call.call_id, "output": call.problem or ""}
+        output.hide(answer)
 
 
 class FunctionWriter(CallWriter):
@@ -245,19 +274,20 @@ class FunctionWriter(CallWriter):
         self._output = output
         self._call_id = call_id
         self._name = name
-        item = {
+        self._item: FunctionCall = {
             "id": new_id("fc"),
             "type": "function_call",
             "status": "in_progress",
             "call_id": call_id,
-            "name": self._name,
-            **member_of(namespace),
+            "name": name,
             "arguments": "",
         }
-        self._index = output.add(item)
+        if namespace is not None:
+            self._item["namespace"] = namespace.name
+        self._index = output.add(self._item)
 
     def show(self, delta: str) -> None:
-        self._output.items[self._index]["arguments"] += delta
+        self._item["arguments"] += delta
         self._output.emit("response.function_call_arguments.delta", self._index, delta=delta)
 
     def cut(self, arguments: str) -> None:
@@ -287,8 +317,15 @@ class HiddenWriter(CallWriter):
         pass
 
     def close(self, arguments: str, problem: str | None) -> Call:
-        item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": self._call_id}
-        self._output.hide({**item, "name": self._name, "arguments": arguments})
+        item: FunctionCall = {
+            "id": new_id("fc"),
+            "type": "function_call",
+            "status": "completed",
+            "call_id": self._call_id,
+            "name": self._name,
+            "arguments": arguments,
+        }
+        self._output.hide(item)
         return Call(self._tool, self._call_id, self._name, arguments, self._tool.hosted, self._tool.fault)
 
 
@@ -300,19 +337,20 @@ class CustomWriter(CallWriter):
         self._tool = tool
         self._output = output
         self._call_id = call_id
-        item = {
+        self._item: CustomCall = {
             "id": new_id("ctc"),
             "type": "custom_tool_call",
             "status": "in_progress",
             "call_id": call_id,
             "name": tool.name,
-            **member_of(tool.namespace),
             "input": "",
         }
-        self._index = output.add(item)
+        if tool.namespace is not None:
+            self._item["namespace"] = tool.namespace.name
+        self._index = output.add(self._item)
 
     def show(self, delta: str) -> None:
-        self._output.items[self._index]["input"] += delta
+        self._item["input"] += delta
         self._output.emit("response.custom_tool_call_input.delta", self._index, delta=delta)
 
     def cut(self, arguments: str) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from skilldeck_daemon.attachments.fetch import FetchRefused, check_url
-from skilldeck_daemon.events.output import Item, Output
+from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.libraries.approvals import strictest
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
@@ -26,15 +26,23 @@ from skilldeck_daemon.tools.mcp_fields import Filter, read_allowed, read_approva
 from skilldeck_daemon.tools.mcp_items import (
     ApprovalRequestKind,
     ApprovalResponseKind,
+    McpAsked,
+    McpCalled,
     McpCallKind,
+    McpError,
+    McpList,
+    McpListed,
     McpListKind,
+    McpVerdict,
     mcp_name,
     mcp_text,
 )
 from skilldeck_daemon.tools.mcp_servers.connection import McpConnection, McpFailed
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.item_kinds import Answer, Item
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 MAX_TOOLS = 256
 MAX_DESCRIPTION = 4096
@@ -72,8 +80,8 @@ class McpTool(Tool):
             )
         self._allowed, self._allowed_echo = read_allowed(fields)
         self._always, self._never, self._approval_echo = read_approval(fields)
-        self._tools: dict[str, dict[str, Any]] = {}  # as the server lists them, by function name
-        self._functions: list[dict[str, Any]] = []  # the same as the model is given them
+        self._tools: dict[str, McpListed] = {}  # as the server lists them, by function name
+        self._functions: list[JsonObject] = []  # the same as the model is given them
         self._connection: McpConnection | None = None
 
     @classmethod
@@ -105,8 +113,8 @@ class McpTool(Tool):
     def asks(self) -> bool:
         return self._never is None or self._always is not None or self._never != Filter()
 
-    def echo(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"type": "mcp", "server_label": self.label}
+    def echo(self) -> JsonObject:
+        shown: JsonObject = {"type": "mcp", "server_label": self.label}
         if self.url:
             shown["server_url"] = self.url
         if self.about:
@@ -115,10 +123,10 @@ class McpTool(Tool):
         shown["headers"] = {name: "<redacted>" for name in self._headers} or None
         return {**shown, "allowed_tools": self._allowed_echo, "require_approval": self._approval_echo}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return [{"type": "function", "function": function} for function in self._functions]
 
-    async def _function(self, name: str, tool: Mapping[str, Any], context: ToolContext) -> dict[str, Any]:
+    async def _function(self, name: str, tool: McpListed, context: ToolContext) -> JsonObject:
         """A tool as the model is given it; with any arguments where its schema is larger than any grammar holds."""
         about = f"[{self.about}] " if self.about else ""
         function = {
@@ -136,7 +144,7 @@ class McpTool(Tool):
     def choice_name(self, choice: Fields) -> str | None:
         return choice.string("name", minimum=1)
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         return choice.get("type") == self.type and choice.get("server_label") == self.label
 
     def named(self, name: str) -> list[str]:
@@ -157,18 +165,18 @@ class McpTool(Tool):
                 context.revoked.add(request["id"])
         return [self._resume(request, output) for request in waiting]
 
-    def _remembered(self, items: Collection[Item]) -> list[dict[str, Any]] | None:
+    def _remembered(self, items: Collection[Item]) -> list[McpListed] | None:
         """The list of an earlier turn of the conversation."""
-        for item in reversed(list(items)):
-            if item.get("type") == "mcp_list_tools" and item["server_label"] == self.label and not item.get("error"):
-                tools: list[dict[str, Any]] = item["tools"]
+        for item in reversed([cast(McpList, item) for item in items if item.get("type") == "mcp_list_tools"]):
+            if item["server_label"] == self.label and not item.get("error"):
+                tools = item["tools"]
                 wanted = self._allowed.names
                 there = {tool["name"] for tool in tools}
                 return tools if wanted is None or wanted <= there else None
         return None
 
-    async def _list(self, output: Output, context: ToolContext) -> list[dict[str, Any]]:
-        item: Item = {
+    async def _list(self, output: Output, context: ToolContext) -> list[McpListed]:
+        item: McpList = {
             "id": new_id("mcpl"),
             "type": "mcp_list_tools",
             "server_label": self.label,
@@ -189,7 +197,7 @@ class McpTool(Tool):
         output.done(index, tools=tools)
         return tools
 
-    def _offers(self, tool: Mapping[str, Any]) -> bool:
+    def _offers(self, tool: McpListed) -> bool:
         return self._allowed.matches(tool)
 
     async def _connected(self, context: ToolContext) -> McpConnection:
@@ -201,7 +209,7 @@ class McpTool(Tool):
             context.closing.append(self._connection.stop)
         return self._connection
 
-    def _needs_approval(self, tool: Mapping[str, Any]) -> bool:
+    def _needs_approval(self, tool: McpListed) -> bool:
         if self._never is not None and self._never.matches(tool):
             return self._always is not None and self._always.matches(tool)
         return True
@@ -214,7 +222,7 @@ class McpTool(Tool):
             return ApprovalWriter(self, output, call_id, name, tool["name"])
         return McpWriter(self, output, call_id, name, tool["name"])
 
-    def _resume(self, request: Item, output: Output) -> Call:
+    def _resume(self, request: McpAsked, output: Output) -> Call:
         name = mcp_name(self.label, request["name"])
         writer = McpWriter(self, output, new_id("call"), name, request["name"], request["id"])
         writer.write(request["arguments"])
@@ -224,11 +232,10 @@ class McpTool(Tool):
         assert isinstance(call, McpCall)
         writer = call.writer
         if call.problem is not None:
-            error = {"type": "mcp_protocol_error", "code": -32602, "message": call.problem}
-            return writer.finish("failed", error=error)
+            return writer.finish("failed", error=_refused(call.problem))
         if writer.request_id in context.revoked:
             message = f"The server {self.label!r} has no tool {writer.tool_name!r} that this request allows."
-            return writer.finish("failed", error={"type": "mcp_protocol_error", "code": -32602, "message": message})
+            return writer.finish("failed", error=_refused(message))
         where = f" at {self.url}" if self.url else ""
         asked = f"{self.label}{where}: {writer.tool_name} {call.arguments}"
         try:
@@ -248,18 +255,22 @@ class McpTool(Tool):
         writer.finish("completed", text)
 
 
-def approved(items: Collection[Item], label: str) -> list[Item]:
+def approved(items: Collection[Item], label: str) -> list[McpAsked]:
     """The approval requests of a server's that were approved and not carried out yet, in order."""
-    answers = {item["approval_request_id"]: item for item in items if item.get("type") == "mcp_approval_response"}
-    done = {item.get("approval_request_id") for item in items if item.get("type") == "mcp_call"}
+    verdicts = [cast(McpVerdict, item) for item in items if item.get("type") == "mcp_approval_response"]
+    approve = {verdict["approval_request_id"]: verdict.get("approve") is True for verdict in verdicts}
+    done = {cast(McpCalled, item).get("approval_request_id") for item in items if item.get("type") == "mcp_call"}
+    asked = [cast(McpAsked, item) for item in items if item.get("type") == "mcp_approval_request"]
     return [
-        item
-        for item in items
-        if item.get("type") == "mcp_approval_request"
-        and item["server_label"] == label
-        and item["id"] not in done
-        and answers.get(item["id"], {}).get("approve") is True
+        request
+        for request in asked
+        if request["server_label"] == label and request["id"] not in done and approve.get(request["id"], False)
     ]
+
+
+def _refused(message: str) -> McpError:
+    """A call that was not sent to its server."""
+    return {"type": "mcp_protocol_error", "code": -32602, "message": message}
 
 
 @dataclass(frozen=True)
@@ -282,7 +293,7 @@ class McpWriter(CallWriter):
         self._output = output
         self._call_id = call_id
         self._name = name
-        self._item: Item = {
+        self._item: McpCalled = {
             "id": new_id("mcp"),
             "type": "mcp_call",
             "status": "in_progress",
@@ -313,15 +324,21 @@ class McpWriter(CallWriter):
         self.finish("incomplete", error={"type": "http_error", "code": 499, "message": STOPPED}, shown=False)
 
     def finish(
-        self, status: str, text: str | None = None, *, error: dict[str, Any] | None = None, shown: bool = True
+        self, status: str, text: str | None = None, *, error: McpError | None = None, shown: bool = True
     ) -> None:
         """End the item with what came of it; the model reads the same."""
         if shown:
             self._output.emit(f"response.mcp_call.{status}", self._index)
         self._output.done(self._index, status=status, output=text, error=error)
         if self.request_id is None:
-            answer = {"type": "function_call_output", "call_id": self._item["id"], "output": mcp_text(self._item)}
-            self._output.hide({"id": new_id("fco"), "status": "completed", **answer})
+            answer: Answer = {
+                "id": new_id("fco"),
+                "type": "function_call_output",
+                "status": "completed",
+                "call_id": self._item["id"],
+                "output": mcp_text(self._item),
+            }
+            self._output.hide(answer)
 
 
 class ApprovalWriter(CallWriter):
@@ -344,7 +361,7 @@ class ApprovalWriter(CallWriter):
             writer = McpWriter(self._tool, self._output, self._call_id, self._name, self._tool_name)
             writer.write(arguments)
             return writer.close(arguments, problem)
-        item = {
+        item: McpAsked = {
             "id": new_id("mcpr"),
             "type": "mcp_approval_request",
             "server_label": self._tool.label,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_shared.json_types import JsonObject
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "upgrade", "te"}
@@ -81,6 +82,6 @@ def read_approval(fields: Fields) -> tuple[Filter | None, Filter | None, Any]:
     )
 
 
-def _shown(given: Fields) -> dict[str, Any]:
+def _shown(given: Fields) -> JsonObject:
     """A filter as the request gave it."""
     return {name: given.value[name] for name in ("tool_names", "read_only") if given.value.get(name) is not None}

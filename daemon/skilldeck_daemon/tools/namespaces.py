@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+from skilldeck_shared.json_types import JsonObject
 
 JOINT = "__"
 
@@ -29,14 +31,16 @@ def joined(namespace: str, name: str) -> str:
     return namespace.removesuffix(JOINT) + JOINT + name
 
 
-def full_name(item: Mapping[str, Any]) -> str:
+class Member(TypedDict):
+    """The names of a call's function, as its item has them apart."""
+
+    name: str
+    namespace: NotRequired[str]
+
+
+def full_name(item: Member) -> str:
     """What the model knows the function of a call item by."""
-    return joined(item["namespace"], item["name"]) if item.get("namespace") else str(item["name"])
-
-
-def member_of(namespace: Namespace | None) -> dict[str, str]:
-    """The field that a call's item has for it."""
-    return {} if namespace is None else {"namespace": namespace.name}
+    return joined(item["namespace"], item["name"]) if item.get("namespace") else item["name"]
 
 
 def means(choice: Mapping[str, Any], name: str, namespace: Namespace | None) -> bool:
@@ -48,10 +52,10 @@ def means(choice: Mapping[str, Any], name: str, namespace: Namespace | None) -> 
     return choice.get("namespace") in (None, "" if namespace is None else namespace.name)
 
 
-def grouped(echoed: list[tuple[Namespace | None, dict[str, Any]]]) -> list[dict[str, Any]]:
+def grouped(echoed: list[tuple[Namespace | None, JsonObject]]) -> list[JsonObject]:
     """The tools of a request as it gave them: members of one namespace together, where its first stands."""
-    shown: list[dict[str, Any]] = []
-    groups: dict[str, list[dict[str, Any]]] = {}
+    shown: list[JsonObject] = []
+    groups: dict[str, list[JsonObject]] = {}
     for namespace, tool in echoed:
         if namespace is None:
             shown.append(tool)

@@ -8,13 +8,11 @@ first. So a report beside a thousand fetched files is cited. What is left out is
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from skilldeck_daemon.containers import WORKDIR
+from skilldeck_daemon.store.records import StoredContainerFile
 from skilldeck_daemon.tools.citations import mention
 from skilldeck_shared.clutter import METADATA_ENDINGS, clutter
-
-Docs = list[dict[str, Any]]
 
 # An Open Packaging document (docx, xlsx, pptx) has this at its top; unpacked to be edited it is some 30 files.
 OFFICE_MARK = "[Content_Types].xml"
@@ -27,7 +25,9 @@ def hidden(path: str) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in path.split("/"))
 
 
-def products(made: Sequence[dict[str, Any]], present: Sequence[dict[str, Any]], text: str = "") -> Docs:
+def products(
+    made: Sequence[StoredContainerFile], present: Sequence[StoredContainerFile], text: str = ""
+) -> list[StoredContainerFile]:
     """Of the files a run made or changed, its products, the best first.
 
     Args:
@@ -42,7 +42,7 @@ def products(made: Sequence[dict[str, Any]], present: Sequence[dict[str, Any]], 
         mentioned = mention(text, path) is not None
         whole = mentioned and mention(text, path, name_alone=False) is not None
         if (whole or not _left_out(path, brought)) and not hidden(path):
-            ranked.append((not mentioned, path.count("/"), -file["_mtime_ns"], path, file))
+            ranked.append((not mentioned, path.count("/"), -file["mtime_ns"], path, file))
     return [file for *_, file in sorted(ranked, key=lambda entry: entry[:4])]
 
 

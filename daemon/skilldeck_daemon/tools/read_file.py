@@ -20,6 +20,8 @@ from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.choice import ToolChoice
 from skilldeck_daemon.tools.context import ToolContext
+from skilldeck_daemon.wire.item_kinds import Answer, FunctionCall
+from skilldeck_shared.json_types import JsonObject
 
 NAMES = ("read_file", "read_attached_file")
 PAGE_CHARS = 8_192
@@ -34,7 +36,7 @@ DESCRIPTION = (
     "Read more of an attached file whose text is marked truncated. Returns the text from character `offset` on, and"
     " where the rest begins."
 )
-PARAMETERS: dict[str, Any] = {
+PARAMETERS: JsonObject = {
     "type": "object",
     "properties": {
         "name": {"type": "string", "description": "The file's name."},
@@ -67,31 +69,32 @@ class ReadFileTool(Tool):
         self.name = name
         self._files = files
         self._left = min(RUN_CHARS, int(context * CHARS_PER_TOKEN)) if context else RUN_CHARS
-        self._calls: dict[str, dict[str, Any]] = {}
+        self._calls: dict[str, FunctionCall] = {}
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         return {"type": "function", "name": self.name, "parameters": PARAMETERS, "strict": False}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         function = {"name": self.name, "description": DESCRIPTION, "parameters": PARAMETERS, "strict": False}
         return [{"type": "function", "function": function}]
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         return False  # no client knows of it
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
         return _Writer(self, output, call_id)
 
-    def began(self, item: dict[str, Any]) -> None:
+    def began(self, item: FunctionCall) -> None:
         """Remember the call's item until it is carried out."""
         self._calls[item["call_id"]] = item
 
     async def execute(self, call: Call, output: Output, context: ToolContext) -> None:
         text = call.problem if call.problem is not None else await self._read(json.loads(call.arguments))
-        output.hide({"type": "function_call_output", "call_id": call.call_id, "output": text})
+        answer: Answer = {"type": "function_call_output", "call_id": call.call_id, "output": text}
+        output.hide(answer)
         self._calls.pop(call.call_id)["status"] = "completed"
 
-    async def _read(self, arguments: dict[str, Any]) -> str:
+    async def _read(self, arguments: JsonObject) -> str:
         name, offset = arguments["name"], arguments.get("offset") or 0
         limit = min(arguments.get("limit") or PAGE_CHARS, MAX_PAGE_CHARS)
         readable = {file.name: file for file in self._files.files.values() if file.body is not None}
@@ -132,7 +135,7 @@ class _Writer(CallWriter):
 
     def close(self, arguments: str, problem: str | None) -> Call:
         problem = _problem(arguments)
-        item = {
+        item: FunctionCall = {
             "id": new_id("fc"),
             "type": "function_call",
             "status": "incomplete",

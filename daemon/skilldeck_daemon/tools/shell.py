@@ -11,20 +11,33 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from skilldeck_daemon.containers.errors import ContainerError, InvalidContainerRequest
 from skilldeck_daemon.containers.spec import CommandResult, OutputPiece
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Event
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import ToolContext
 from skilldeck_daemon.tools.partial import CommandReader
 from skilldeck_daemon.wire.environment import EnvironmentSpec, parse_environment
 from skilldeck_daemon.wire.fields import Fields
-from skilldeck_daemon.wire.item_kinds import NO_OUTPUT, CallKind, Item, OutputKind, Renderer, call_key, function_call
+from skilldeck_daemon.wire.item_kinds import (
+    NO_OUTPUT,
+    CallKind,
+    CommandOutput,
+    Item,
+    Outcome,
+    OutputKind,
+    Renderer,
+    call_key,
+    function_call,
+)
 from skilldeck_daemon.wire.items import read_call_id, read_common
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 FUNCTION = {
     "name": "shell",
@@ -56,16 +69,41 @@ KILLED_EXIT = 137
 """Exit code of a command that was killed (128 + SIGKILL)."""
 
 
-class ShellCallKind(CallKind):
+class ShellAction(TypedDict):
+    """What is to be run: a limit of null is the default."""
+
+    commands: list[str]
+    timeout_ms: int | None
+    max_output_length: int | None
+
+
+class ShellPlace(TypedDict):
+    """The `environment` of a call: local, or the container of a container_reference."""
+
+    type: str
+    container_id: NotRequired[str]
+
+
+class ShellCall(Item):
+    action: ShellAction
+    environment: ShellPlace | None
+
+
+class ShellOutput(Item):
+    output: list[CommandOutput]
+    max_output_length: int | None
+
+
+class ShellCallKind(CallKind[ShellCall]):
     type = "shell_call"
     deltas = ("response.shell_call_command.delta",)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> ShellCall:
         action = fields.object("action", required=True)
         assert action is not None
         environment = fields.object("environment")
-        where: dict[str, Any] | None = None
+        where: ShellPlace | None = None
         if environment is not None:
             where = {"type": environment.needed("type", choices=("local", "container_reference"))}
             if where["type"] == "container_reference":
@@ -81,35 +119,34 @@ class ShellCallKind(CallKind):
             "environment": where,
         }
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any]:
+    def render(self, item: ShellCall, raw: Mapping[str, str]) -> MessageCall:
         action = {name: value for name, value in item["action"].items() if value is not None}
         return function_call(item, "shell", raw.get(call_key(item)) or json.dumps(action, ensure_ascii=False))
 
-    def clients(self, item: Item) -> bool:
+    def clients(self, item: ShellCall) -> bool:
         return not self.container(item)
 
-    def container(self, item: Item) -> str:
-        where = item.get("environment") or {}
-        return str(where["container_id"]) if where.get("type") == "container_reference" else ""
+    def container(self, item: ShellCall) -> str:
+        where = item.get("environment")
+        return where["container_id"] if where and where.get("type") == "container_reference" else ""
 
-    def commands(self, item: Item) -> Sequence[str]:
-        commands: list[str] = item["action"]["commands"]
-        return commands
+    def commands(self, item: ShellCall) -> Sequence[str]:
+        return item["action"]["commands"]
 
 
-class ShellOutputKind(OutputKind):
+class ShellOutputKind(OutputKind[ShellOutput]):
     type = "shell_call_output"
     deltas = ("response.shell_call_output_content.delta",)
     hosted = True
 
-    def read(self, fields: Fields) -> Item:
-        output = []
+    def read(self, fields: Fields) -> ShellOutput:
+        output: list[CommandOutput] = []
         for entry in fields.objects("output", required=True):
             outcome = entry.object("outcome", required=True)
             assert outcome is not None
-            ended: dict[str, Any] = {"type": outcome.needed("type", choices=("exit", "timeout"))}
+            ended: Outcome = {"type": outcome.needed("type", choices=("exit", "timeout"))}
             if ended["type"] == "exit":
-                ended["exit_code"] = outcome.integer("exit_code", required=True)
+                ended["exit_code"] = outcome.integer("exit_code", required=True) or 0
             stdout, stderr = (entry.string(name, required=True) or "" for name in ("stdout", "stderr"))
             output.append({"stdout": stdout, "stderr": stderr, "outcome": ended})
         return {
@@ -119,13 +156,14 @@ class ShellOutputKind(OutputKind):
             "max_output_length": fields.integer("max_output_length", minimum=0),
         }
 
-    def render(self, item: Item, call: Item, renderer: Renderer) -> str:
-        action = call.get("action") or {}  # nobody keeps a client from answering a function call with this item
+    def render(self, item: ShellOutput, call: Item, renderer: Renderer) -> str:
+        # Nobody keeps a client from answering another call with this item.
+        action = cast(ShellCall, call).get("action") or _action()
         commands = [*action.get("commands", ()), *[""] * len(item["output"])]
         entries = [renderer.shown(entry, command) for entry, command in zip(item["output"], commands, strict=False)]
         return shell_text(entries, commands, action.get("timeout_ms"))
 
-    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+    def so_far(self, item: ShellOutput, events: Sequence[Event]) -> ShellOutput:
         """The command that has not ended is one that was killed."""
         ended = len(item["output"])
         written: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -133,26 +171,25 @@ class ShellOutputKind(OutputKind):
             if event["type"] in self.deltas and event["command_index"] == ended:
                 for name, text in event["delta"].items():
                     written[name].append(text)
-        entry = {name: "".join(texts) for name, texts in written.items()}
-        outcome = {"type": "exit", "exit_code": KILLED_EXIT}
-        return {**item, "output": [*item["output"], {**entry, "outcome": outcome}]}
+        stdout, stderr = ("".join(written[name]) for name in ("stdout", "stderr"))
+        killed: Outcome = {"type": "exit", "exit_code": KILLED_EXIT}
+        return {**item, "output": [*item["output"], {"stdout": stdout, "stderr": stderr, "outcome": killed}]}
 
-    def well(self, item: Item) -> bool:
+    def well(self, item: ShellOutput) -> bool:
         return all(entry["outcome"].get("exit_code") == 0 for entry in item["output"])
 
-    def printed(self, item: Item) -> str:
+    def printed(self, item: ShellOutput) -> str:
         return "\n".join(entry["stdout"] + entry["stderr"] for entry in item["output"])
 
-    def replaced(self, item: Item, text: str) -> Item:
-        outcome = {"type": "exit", "exit_code": 0}
-        return {**item, "output": [{"stdout": text, "stderr": "", "outcome": outcome}]}
+    def replaced(self, item: ShellOutput, text: str) -> ShellOutput:
+        return {**item, "output": [{"stdout": text, "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]}
 
-    def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def account(self, item: ShellOutput) -> JsonObject:
         codes = [entry["outcome"].get("exit_code") for entry in item["output"]]
         return {**({"outcome": "timeout"} if None in codes else {}), "exit_codes": codes}
 
 
-def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeout_ms: int | None) -> str:
+def shell_text(output: Sequence[CommandOutput], commands: Sequence[str], timeout_ms: int | None) -> str:
     """A shell call's output as the model reads it."""
     blocks = [_entry_text(entry, timeout_ms) for entry in output]
     if len(blocks) <= 1:
@@ -161,7 +198,7 @@ def shell_text(output: Sequence[dict[str, Any]], commands: Sequence[str], timeou
     return "\n\n".join(f"$ {name}\n{block}" for name, block in zip(names, blocks, strict=False))
 
 
-def _entry_text(entry: dict[str, Any], timeout_ms: int | None) -> str:
+def _entry_text(entry: CommandOutput, timeout_ms: int | None) -> str:
     lines = []
     outcome = entry["outcome"]
     if outcome["type"] == "timeout":
@@ -200,15 +237,15 @@ class ShellTool(Tool):
         environment = fields.object("environment")
         return cls(parse_environment(environment) if environment else EnvironmentSpec(), fields.path)
 
-    def echo(self) -> dict[str, Any]:
+    def echo(self) -> JsonObject:
         shown = {"environment": self.environment.echo} if self.environment.echo is not None else {}
         return {"type": "shell", **shown}
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         return [{"type": "function", "function": FUNCTION}]
 
     def begin(self, output: Output, context: ToolContext, call_id: str, name: str) -> CallWriter:
-        where: dict[str, Any] = {"type": "local"}
+        where: ShellPlace = {"type": "local"}
         if self.hosted:
             where = {"type": "container_reference", "container_id": context.container_id}
             context.expect_container()
@@ -242,7 +279,7 @@ class ShellTool(Tool):
 class ShellWriter(CallWriter):
     """The shell_call item while the model writes it."""
 
-    def __init__(self, tool: ShellTool, output: Output, call_id: str, environment: dict[str, Any]) -> None:
+    def __init__(self, tool: ShellTool, output: Output, call_id: str, environment: ShellPlace) -> None:
         super().__init__()
         self._tool = tool
         self._output = output
@@ -251,7 +288,7 @@ class ShellWriter(CallWriter):
         self._commands: list[str] = []  # as streamed so far; the one being written is empty
         self._pieces: list[str] = []  # of the one being written
         self._finished = 0  # how many of them ended
-        self._item = {
+        self._item: ShellCall = {
             "id": new_id("sh"),
             "type": "shell_call",
             "status": "in_progress",
@@ -326,11 +363,11 @@ class ShellWriter(CallWriter):
             self._emit("done", index, command=commands[index])
 
 
-def _action() -> dict[str, Any]:
+def _action() -> ShellAction:
     return {"commands": [], "timeout_ms": None, "max_output_length": None}
 
 
-def read_arguments(text: str) -> dict[str, Any]:
+def read_arguments(text: str) -> ShellAction:
     """The call's arguments; ValueError says in one sentence what is wrong, for the model."""
     try:
         value = json.loads(text)
@@ -343,15 +380,20 @@ def read_arguments(text: str) -> dict[str, Any]:
         commands = [commands]
     if not isinstance(commands, list) or not commands or not all(isinstance(entry, str) for entry in commands):
         raise ValueError('The arguments need "commands", a list of one or more strings.')
-    action: dict[str, Any] = {"commands": [clean(command) for command in commands]}
-    for name, least in (("timeout_ms", 1), ("max_output_length", 0)):
-        number = value.get(name)
-        if isinstance(number, float) and number.is_integer():
-            number = int(number)
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
-            raise ValueError(f'"{name}" must be a whole number of at least {least}.')
-        action[name] = number
-    return action
+    return {
+        "commands": [clean(command) for command in commands],
+        "timeout_ms": _limit(value, "timeout_ms", 1),
+        "max_output_length": _limit(value, "max_output_length", 0),
+    }
+
+
+def _limit(arguments: JsonObject, name: str, least: int) -> int | None:
+    number = arguments.get(name)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
+        raise ValueError(f'"{name}" must be a whole number of at least {least}.')
+    return number
 
 
 class ShellOutputWriter:
@@ -360,18 +402,17 @@ class ShellOutputWriter:
     def __init__(self, output: Output, call: Call) -> None:
         self._output = output
         self._commands = len(call.commands)
-        self._entries: list[dict[str, Any]] = []
+        self._entries: list[CommandOutput] = []
         self._streams: dict[str, list[str]] = {"stdout": [], "stderr": []}  # of the command that runs now
-        self._index = output.add(
-            {
-                "id": new_id("sho"),
-                "type": "shell_call_output",
-                "status": "in_progress",
-                "call_id": call.call_id,
-                "output": [],
-                "max_output_length": call.max_output_length,
-            }
-        )
+        self._item: ShellOutput = {
+            "id": new_id("sho"),
+            "type": "shell_call_output",
+            "status": "in_progress",
+            "call_id": call.call_id,
+            "output": [],
+            "max_output_length": call.max_output_length,
+        }
+        self._index = output.add(self._item)
 
     def _emit(self, kind: str, index: int, **fields: Any) -> None:
         self._output.emit(f"response.shell_call_output_content.{kind}", self._index, command_index=index, **fields)
@@ -384,10 +425,10 @@ class ShellOutputWriter:
         if phase == "done" and result is not None:
             self._entry(index, output_entry(result))
 
-    def _entry(self, index: int, entry: dict[str, Any]) -> None:
+    def _entry(self, index: int, entry: CommandOutput) -> None:
         self._streams = {"stdout": [], "stderr": []}
         self._entries.append(entry)
-        self._output.items[self._index]["output"] = list(self._entries)
+        self._item["output"] = list(self._entries)
         self._emit("done", index, output=[entry])
 
     def close(self, results: list[CommandResult]) -> None:
@@ -398,9 +439,9 @@ class ShellOutputWriter:
     def interrupted(self) -> None:
         """The run was cancelled: what the command wrote so far is kept."""
         if len(self._entries) < self._commands:
-            text = {name: "".join(pieces) for name, pieces in self._streams.items()}
-            outcome = {"type": "exit", "exit_code": KILLED_EXIT}
-            self._entry(len(self._entries), {**text, "outcome": outcome})
+            stdout, stderr = ("".join(self._streams[name]) for name in ("stdout", "stderr"))
+            outcome: Outcome = {"type": "exit", "exit_code": KILLED_EXIT}
+            self._entry(len(self._entries), {"stdout": stdout, "stderr": stderr, "outcome": outcome})
         self._output.done(self._index, status="incomplete", output=list(self._entries))
 
     def refuse(self, message: str) -> None:
@@ -411,12 +452,12 @@ class ShellOutputWriter:
 
     def _note(self, index: int, message: str) -> None:
         self._emit("delta", index, delta={"stderr": message})
-        entry = {"stdout": "", "stderr": message, "outcome": {"type": "exit", "exit_code": ERROR_EXIT}}
+        entry: CommandOutput = {"stdout": "", "stderr": message, "outcome": {"type": "exit", "exit_code": ERROR_EXIT}}
         self._entry(index, entry)
 
 
-def output_entry(result: CommandResult) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"type": "timeout"}
+def output_entry(result: CommandResult) -> CommandOutput:
+    outcome: Outcome = {"type": "timeout"}
     if not result.timed_out:
         outcome = {"type": "exit", "exit_code": result.exit_code if result.exit_code is not None else -1}
     return {"stdout": result.stdout, "stderr": result.stderr, "outcome": outcome}

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.attachments.fetch import FetchRefused
@@ -22,12 +22,14 @@ from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import Offer, ToolContext
-from skilldeck_daemon.tools.web.items import RESULTS, SOURCES, WebCallKind, web_text
+from skilldeck_daemon.tools.web.items import RESULTS, SOURCES, WebAction, WebCallItem, WebCallKind, web_text
 from skilldeck_daemon.tools.web.pages import PageText, PageUnreadable
 from skilldeck_daemon.tools.web.providers import SearchFailed
 from skilldeck_daemon.tools.web.url_provenance import may_open
 from skilldeck_daemon.wire.fields import Fields, refuse
+from skilldeck_daemon.wire.item_kinds import Answer, Found
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 TYPES = ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
 SIZES = {"low": (5, 300, 4_000), "medium": (8, 600, 8_000), "high": (12, 1_500, 16_000)}
@@ -51,7 +53,16 @@ CITE = (
 )
 
 
-def _function(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+class WebArguments(TypedDict, total=False):
+    """Of a call: `query` to search, `url` and `offset` to read, `url` and `pattern` to look through."""
+
+    query: str
+    url: str
+    offset: int
+    pattern: str
+
+
+def _function(name: str, description: str, properties: JsonObject, required: list[str]) -> JsonObject:
     parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     return {"name": name, "description": description, "parameters": parameters, "strict": False}
 
@@ -63,7 +74,7 @@ class WebSearchTool(Tool):
     type: str = "web_search"
     size: str = "medium"
     domains: tuple[str, ...] = ()
-    location: dict[str, Any] | None = None
+    location: JsonObject | None = None
     path: str = "tools[0]"
     live: bool = True  # else only what a cache holds may be searched
 
@@ -107,19 +118,19 @@ class WebSearchTool(Tool):
                 "web_search_disabled",
             )
 
-    def echo(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"type": self.type, "search_context_size": self.size, "user_location": self.location}
+    def echo(self) -> JsonObject:
+        shown: JsonObject = {"type": self.type, "search_context_size": self.size, "user_location": self.location}
         if "preview" not in self.type:
             shown["filters"] = {"allowed_domains": list(self.domains)} if self.domains else None
         return shown
 
-    def matches(self, choice: dict[str, Any]) -> bool:
+    def matches(self, choice: JsonObject) -> bool:
         return choice.get("type") in TYPES
 
-    def choice_echo(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def choice_echo(self, choice: JsonObject) -> JsonObject:
         return {"type": "web_search_preview"}  # the one spelling that OpenAI's schema of a choice has
 
-    def declare(self) -> list[dict[str, Any]]:
+    def declare(self) -> list[JsonObject]:
         about = "Search the web." + CITE
         if self.domains:
             about += f" Only these sites are searched: {', '.join(self.domains)}."
@@ -167,8 +178,8 @@ class WebSearchTool(Tool):
         writer.emit("completed")
         writer.finish("completed", web_text(writer.action, results), results)
 
-    async def _results(self, given: dict[str, Any], output: Output, context: ToolContext) -> list[dict[str, Any]]:
-        """What the call found: entries of url, title, text."""
+    async def _results(self, given: WebArguments, output: Output, context: ToolContext) -> list[Found]:
+        """What the call found."""
         count, chars, page_chars = SIZES[self.size]
         if "query" in given:
             return await self._search(given["query"], count, chars, context)
@@ -186,7 +197,7 @@ class WebSearchTool(Tool):
             return [_found(page, given["pattern"])]
         return [_piece(page, given["offset"], page_chars)]
 
-    async def _search(self, query: str, count: int, chars: int, context: ToolContext) -> list[dict[str, Any]]:
+    async def _search(self, query: str, count: int, chars: int, context: ToolContext) -> list[Found]:
         if 0 < len(self.domains) <= SITES:
             query += " " + " OR ".join(f"site:{domain}" for domain in self.domains)
         country = str((self.location or {}).get("country") or "").lower()
@@ -215,7 +226,7 @@ def _domains(filters: Fields) -> tuple[str, ...]:
     return tuple(domain.lower() for domain in domains)
 
 
-def _location(fields: Fields) -> dict[str, Any] | None:
+def _location(fields: Fields) -> JsonObject | None:
     given = fields.object("user_location")
     if given is None:
         return None
@@ -228,7 +239,7 @@ def _location(fields: Fields) -> dict[str, Any] | None:
     return {"type": "approximate", **location}
 
 
-def _piece(page: PageText, offset: int, limit: int) -> dict[str, Any]:
+def _piece(page: PageText, offset: int, limit: int) -> Found:
     """A part of a page, with where it stands when it is not the whole."""
     text = page.text[offset : offset + limit]
     end = offset + len(text)
@@ -240,7 +251,7 @@ def _piece(page: PageText, offset: int, limit: int) -> dict[str, Any]:
     return {"url": page.url, "title": page.title, "text": text}
 
 
-def _found(page: PageText, pattern: str) -> dict[str, Any]:
+def _found(page: PageText, pattern: str) -> Found:
     """The places of a pattern in a page, words apart by any white space."""
     wanted = re.compile(r"\s+".join(re.escape(word) for word in pattern.split()), re.IGNORECASE)
     pieces: list[str] = []
@@ -261,7 +272,7 @@ class WebCall(Call):
     """A call with the item it writes and its arguments, read."""
 
     writer: WebWriter = None  # type: ignore[assignment]
-    given: dict[str, Any] = None  # type: ignore[assignment]
+    given: WebArguments = None  # type: ignore[assignment]
 
 
 class WebWriter(CallWriter):
@@ -269,7 +280,7 @@ class WebWriter(CallWriter):
 
     def __init__(self, tool: WebSearchTool, output: Output, context: ToolContext, call_id: str, name: str) -> None:
         super().__init__()
-        self.action: dict[str, Any] = {}
+        self.action: WebAction = {"type": ""}
         self._tool = tool
         self._output = output
         self._include = context.include
@@ -284,7 +295,7 @@ class WebWriter(CallWriter):
         """Nothing: there is no event for it."""
 
     def close(self, arguments: str, problem: str | None) -> Call:
-        given: dict[str, Any] = {}
+        given: WebArguments = {}
         if problem is None:
             try:
                 given = read_arguments(self._name, arguments)
@@ -292,8 +303,13 @@ class WebWriter(CallWriter):
                 problem = str(error)
         self.action = _action(self._name, given, arguments)
         id = new_id("ws")
-        item = {"id": id, "type": "web_search_call", "status": "in_progress", "action": dict(self.action)}
-        self._index = self._output.add(item, lambda: self.finish("failed", STOPPED))
+        self._item: WebCallItem = {
+            "id": id,
+            "type": "web_search_call",
+            "status": "in_progress",
+            "action": self.action.copy(),
+        }
+        self._index = self._output.add(self._item, lambda: self.finish("failed", STOPPED))
         self._output.raw[id] = arguments
         self.emit("in_progress")
         return WebCall(
@@ -308,29 +324,26 @@ class WebWriter(CallWriter):
             given=given,
         )
 
-    def finish(self, status: str, text: str, results: Sequence[dict[str, Any]] = ()) -> None:
+    def finish(self, status: str, text: str, results: Sequence[Found] = ()) -> None:
         """End the item; the model reads the text in any case."""
-        item = self._output.items[self._index]
-        changes: dict[str, Any] = {}
+        item = self._item
         if SOURCES in self._include and item["action"]["type"] == "search":
-            sources = [{"type": "url", "url": result["url"]} for result in results]
-            changes["action"] = {**item["action"], "sources": sources}
+            item["action"] = {**item["action"], "sources": [{"type": "url", "url": page["url"]} for page in results]}
         if RESULTS in self._include:
-            changes["results"] = list(results)
-        self._output.done(self._index, status=status, **changes)
-        self._output.hide(
-            {
-                "id": new_id("fco"),
-                "type": "function_call_output",
-                "status": "completed",
-                "call_id": item["id"],
-                "output": text,
-                "results": list(results),
-            }
-        )
+            item["results"] = list(results)
+        self._output.done(self._index, status=status)
+        answer: Answer = {
+            "id": new_id("fco"),
+            "type": "function_call_output",
+            "status": "completed",
+            "call_id": item["id"],
+            "output": text,
+            "results": list(results),
+        }
+        self._output.hide(answer)
 
 
-def _action(name: str, given: dict[str, Any], arguments: str) -> dict[str, Any]:
+def _action(name: str, given: WebArguments, arguments: str) -> WebAction:
     """The call as the item shows it; what could not be read is shown as the model wrote it."""
     raw = clean(arguments)[:2048]
     if name == "open_page":
@@ -341,7 +354,7 @@ def _action(name: str, given: dict[str, Any], arguments: str) -> dict[str, Any]:
     return {"type": "search", "query": query, "queries": [query]}
 
 
-def read_arguments(name: str, text: str) -> dict[str, Any]:
+def read_arguments(name: str, text: str) -> WebArguments:
     """The arguments of a function; ValueError says in one sentence what is wrong, for the model."""
     try:
         value = json.loads(text)
@@ -351,7 +364,7 @@ def read_arguments(name: str, text: str) -> dict[str, Any]:
         raise ValueError("The arguments must be an object.")
     if name == "web_search":
         return {"query": _text(value, "query", MAX_QUERY)}
-    given: dict[str, Any] = {"url": _text(value, "url", 2048)}
+    given: WebArguments = {"url": _text(value, "url", 2048)}
     if name == "find_in_page":
         return {**given, "pattern": _text(value, "pattern", MAX_PATTERN)}
     offset = value.get("offset", 0)
@@ -360,7 +373,7 @@ def read_arguments(name: str, text: str) -> dict[str, Any]:
     return {**given, "offset": offset}
 
 
-def _text(value: dict[str, Any], name: str, maximum: int) -> str:
+def _text(value: JsonObject, name: str, maximum: int) -> str:
     text = value.get(name)
     if not isinstance(text, str) or not text.strip() or len(text) > maximum:
         raise ValueError(f'The arguments need "{name}", a text of 1 to {maximum} characters.')

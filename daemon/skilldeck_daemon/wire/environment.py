@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from skilldeck_daemon.containers.bwrap import TAKEN
 from skilldeck_daemon.containers.spec import Secret
+from skilldeck_daemon.store.records import ShownPolicy
 from skilldeck_daemon.wire.fields import Fields, kind, refuse
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 MEMORY_LIMITS = ("1g", "4g", "16g", "64g")
 MAX_INLINE = 70_254_592
@@ -42,9 +44,9 @@ class EnvironmentSpec:
     memory_limit: str = "1g"
     allowed_domains: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
-    skills: tuple[tuple[str, dict[str, Any]], ...] = ()
+    skills: tuple[tuple[str, JsonObject], ...] = ()
     skills_preload: Preloads | None = None
-    echo: dict[str, Any] | None = field(default=None, compare=False)
+    echo: JsonObject | None = field(default=None, compare=False)
 
 
 def parse_environment(fields: Fields) -> EnvironmentSpec:
@@ -62,7 +64,7 @@ def parse_environment(fields: Fields) -> EnvironmentSpec:
         return EnvironmentSpec("local", skills=skills, echo={"type": "local", **own})
     contents = container_contents(fields)
     policy = shown_policy(contents.allowed_domains)
-    echo: dict[str, Any] = {
+    echo: JsonObject = {
         "type": "container_auto",
         "file_ids": list(contents.file_ids),
         "memory_limit": contents.memory_limit,
@@ -100,7 +102,16 @@ def container_contents(fields: Fields) -> EnvironmentSpec:
     )
 
 
-def shown_policy(domains: Sequence[str]) -> dict[str, Any]:
+def idle_minutes(fields: Fields) -> int | None:
+    """`expires_after` of POST /containers; None without one."""
+    expires = fields.object("expires_after")
+    if expires is None:
+        return None
+    expires.needed("anchor", choices=("last_active_at",))
+    return expires.integer("minutes", required=True, minimum=1, maximum=60 * 24 * 30)
+
+
+def shown_policy(domains: Sequence[str]) -> ShownPolicy:
     """A network_policy as objects show it: never with secrets."""
     return {"type": "allowlist", "allowed_domains": list(domains)} if domains else {"type": "disabled"}
 
@@ -130,7 +141,7 @@ def _secret(fields: Fields) -> Secret:
     return Secret(fields.needed("domain", maximum=256), name, value)
 
 
-def _skill(fields: Fields) -> tuple[str, dict[str, Any]]:
+def _skill(fields: Fields) -> tuple[str, JsonObject]:
     if fields.needed("type", choices=("skill_reference", "inline")) == "inline":
         source = fields.object("source", required=True)
         assert source is not None
@@ -152,14 +163,14 @@ def _skill(fields: Fields) -> tuple[str, dict[str, Any]]:
     return fields.path, {**reference, **({"version": clean(version)} if version is not None else {})}
 
 
-def _local_skill(fields: Fields) -> tuple[str, dict[str, Any]]:
+def _local_skill(fields: Fields) -> tuple[str, JsonObject]:
     if fields.value.get("type") is not None:
         hint = "Give name, description and path, or use the environment container_auto."
         refuse(fields.path, f"'{fields.path}' is no skill of a local environment.", hint, "invalid_value")
     return fields.path, {name: fields.needed(name, maximum=4096) for name in ("name", "description", "path")}
 
 
-def _shown(skill: dict[str, Any]) -> dict[str, Any]:
+def _shown(skill: JsonObject) -> JsonObject:
     """An inline bundle may have 70 MB: a Response shows its name, not its bytes (the schema wants some)."""
     if skill["type"] == "inline":
         return {**skill, "source": {**skill["source"], "data": LEFT_OUT}}

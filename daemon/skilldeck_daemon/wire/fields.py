@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from skilldeck_daemon.store.ids import new_id, storable
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
 def refuse(param: str, message: str, hint: str = "", code: str | None = None) -> NoReturn:
@@ -39,7 +40,7 @@ class Fields:
         if not isinstance(value, dict):
             where = f"'{path}'" if path else "The request body"
             raise BadRequest(f"{where} must be an object, not {kind(value)}.", param=path or None, code="invalid_type")
-        self.value: dict[str, Any] = value
+        self.value: JsonObject = value
         self.path = path
 
     def name(self, field: str) -> str:

@@ -7,10 +7,10 @@ interpreter's outputs are shown as far as they were text, whether or not the req
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import cast
 
 from skilldeck_daemon.wire.fields import refuse
-from skilldeck_daemon.wire.item_kinds import CALLS, KINDS, OUTPUTS, Item
+from skilldeck_daemon.wire.item_kinds import CALLS, KINDS, OUTPUTS, Answer, Item
 
 NOTHING_MORE = (
     "file_search_call.results",
@@ -36,16 +36,18 @@ def of_calls() -> frozenset[str]:
     return frozenset(value for kind in CALLS.values() for value in kind.includes)
 
 
-def with_included(items: Iterable[Item], include: Collection[str], hidden: Iterable[Sequence[Any]] = ()) -> list[Item]:
+def with_included(
+    items: Iterable[Item], include: Collection[str], hidden: Iterable[tuple[int, Item]] = ()
+) -> list[Item]:
     """The items with what is asked for; copies where something is added.
 
     Args:
         hidden: of `Output.hidden`: where the outputs are that the items do not show.
     """
-    answers = {item["call_id"]: item for _, item in hidden if item["type"] in OUTPUTS}
+    answers = {item["call_id"]: cast(Answer, item) for _, item in hidden if item["type"] in OUTPUTS}
     return [_with(item, include, answers) for item in items]
 
 
-def _with(item: Item, include: Collection[str], answers: dict[str, Item]) -> Item:
+def _with(item: Item, include: Collection[str], answers: dict[str, Answer]) -> Item:
     kind = KINDS.get(item.get("type", "message"))
-    return item if kind is None else kind.included(item, include, answers.get(item.get("id", ""), {}))
+    return item if kind is None else kind.included(item, include, answers.get(item.get("id", "")))

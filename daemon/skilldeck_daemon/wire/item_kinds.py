@@ -9,15 +9,57 @@ of an item by its type asks the item's kind, so a new type of item needs no othe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, NotRequired, Protocol, TypedDict, TypeVar
 
+from skilldeck_daemon.engine.messages import Content as Content
+from skilldeck_daemon.engine.messages import MessageCall
+from skilldeck_daemon.store.run_records import Event, Part
+from skilldeck_daemon.store.run_records import Item as Item
 from skilldeck_daemon.wire.fields import Fields
+from skilldeck_shared.json_types import JsonObject
 
-Item = dict[str, Any]
-Content = str | list[dict[str, Any]]
-
+R = TypeVar("R", bound=Item)
+"""The items of a kind: `Item` with the fields that only they have."""
 NO_OUTPUT = "(no output)"
 NOT_SENT = "(its output was not sent)"
+
+
+class Found(TypedDict):
+    """A page that was found or read."""
+
+    url: str
+    title: str
+    text: str
+
+
+class FunctionCall(Item):
+    """A function_call; `namespace` is that of the tool's, where it has one."""
+
+    name: str
+    arguments: str
+    namespace: NotRequired[str]
+
+
+class Answer(Item):
+    """A function_call_output; `results` are those of a search that only the model was told of."""
+
+    output: str | list[Part]
+    results: NotRequired[list[Found]]
+
+
+class Outcome(TypedDict):
+    """How a command ended: exit (with its code) or timeout."""
+
+    type: str
+    exit_code: NotRequired[int]
+
+
+class CommandOutput(TypedDict):
+    """What one command of a shell printed."""
+
+    stdout: str
+    stderr: str
+    outcome: Outcome
 
 
 class Renderer(Protocol):
@@ -29,12 +71,12 @@ class Renderer(Protocol):
     def written_out(self, output: str, command: str) -> str:
         """What a command printed, the paths of skills' instructions in it written out."""
 
-    def shown(self, entry: Mapping[str, Any], command: str) -> dict[str, Any]:
+    def shown(self, entry: CommandOutput, command: str) -> CommandOutput:
         """An entry of a shell's output as the model reads it: paths written out, within its share, with help."""
 
 
-class ItemKind:
-    """One type of item."""
+class ItemKind(Generic[R]):
+    """One type of item; `ItemKind[ShellCall]` has items of that record."""
 
     type: str
     deltas: tuple[str, ...] = ()
@@ -44,23 +86,23 @@ class ItemKind:
     hosted: bool = False
     """Calls and outputs of the daemon's own work: Chat's clients send them back as they got them."""
 
-    def read(self, fields: Fields) -> Item:
+    def read(self, fields: Fields) -> R:
         """The item of a request, with all fields its stored form needs. Raises BadRequest naming the field."""
         raise NotImplementedError
 
-    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+    def included(self, item: R, include: Collection[str], answer: Answer | None) -> Item:
         """The item with what is asked for; a copy where something is added.
 
         Args:
-            answer: the output of the call that the model was given and no item shows, empty when there is none.
+            answer: the output of the call that the model was given and no item shows.
         """
         return item
 
-    def container(self, item: Item) -> str:
+    def container(self, item: R) -> str:
         """The container it was made in, empty when in none."""
         return ""
 
-    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+    def so_far(self, item: R, events: Sequence[Event]) -> R:
         """An item in progress as it would be if its run ended now: a copy with what was streamed of it.
 
         Args:
@@ -68,7 +110,7 @@ class ItemKind:
         """
         return item
 
-    def check(self, item: Item, param: str, items: Sequence[Item], tools: Sequence[Any]) -> None:
+    def check(self, item: R, param: str, items: Sequence[Item], tools: Sequence[Any]) -> None:
         """Refuse, by the field's name, an item of the input that means nothing here.
 
         Args:
@@ -77,20 +119,20 @@ class ItemKind:
             tools: those of the request.
         """
 
-    def decides(self, item: Item) -> tuple[str, str] | None:
+    def decides(self, item: R) -> tuple[str, str] | None:
         """Of an item that decides about an earlier call: the id of that call, and its answer for the model."""
         return None
 
-    def account(self, item: Mapping[str, Any]) -> dict[str, Any]:
+    def account(self, item: R) -> JsonObject:
         """What the timeline holds of a call that ended with this item: an `outcome` if it did not just complete, and
-        figures, no text."""
+        the tool's own figures, no text."""
         return {}
 
 
-class CallKind(ItemKind):
+class CallKind(ItemKind[R]):
     """A call. Its answer is the output item with its `call_id`, or in the item itself."""
 
-    def render(self, item: Item, raw: Mapping[str, str]) -> dict[str, Any] | None:
+    def render(self, item: R, raw: Mapping[str, str]) -> MessageCall | None:
         """The call as an entry of `tool_calls`; None for one that the model never made.
 
         Args:
@@ -98,54 +140,56 @@ class CallKind(ItemKind):
         """
         raise NotImplementedError
 
-    def answer(self, item: Item) -> str | None:
+    def answer(self, item: R) -> str | None:
         """The answer that the item holds itself, as the model reads it; None where an output item brings it."""
         return None
 
-    def clients(self, item: Item) -> bool:
+    def clients(self, item: R) -> bool:
         """Whether its client has to answer it."""
         return self.answer(item) is None
 
-    def program(self, item: Item) -> str:
+    def program(self, item: R) -> str:
         """The program it ran, when paths in its answer are to be written out."""
         return ""
 
-    def commands(self, item: Item) -> Sequence[str]:
+    def commands(self, item: R) -> Sequence[str]:
         """The shell commands it asks for, of a kind whose output says how they ended."""
         return ()
 
-    def emptied(self, item: Item) -> Item:
+    def emptied(self, item: R) -> R:
         """The call without its arguments, where a client clears its history of them."""
         return item
 
 
-class OutputKind(ItemKind):
+class OutputKind(ItemKind[R]):
     """The output of a call, which has its `call_id`."""
 
-    def render(self, item: Item, call: Item, renderer: Renderer) -> Content:
+    def render(self, item: R, call: Item, renderer: Renderer) -> Content:
         """The answer to `call` as the model reads it; the client decides which type of call it answers."""
         raise NotImplementedError
 
-    def well(self, item: Item) -> bool:
+    def well(self, item: R) -> bool:
         """Whether all that was called ended well, as far as the item says."""
         return True
 
-    def printed(self, item: Item) -> str:
+    def printed(self, item: R) -> str:
         """What commands printed, of a kind that has it."""
         return ""
 
-    def replaced(self, item: Item, text: str) -> Item:
+    def replaced(self, item: R, text: str) -> R:
         """The output with a text in the place of all it says, where a client clears its history of it."""
-        return {**item, "output": text}
+        cleared: Any = {**item, "output": text}
+        output: R = cleared
+        return output
 
 
-KINDS: dict[str, ItemKind] = {}
-CALLS: dict[str, CallKind] = {}
-OUTPUTS: dict[str, OutputKind] = {}
+KINDS: dict[str, ItemKind[Any]] = {}
+CALLS: dict[str, CallKind[Any]] = {}
+OUTPUTS: dict[str, OutputKind[Any]] = {}
 DELTAS: set[str] = set()
 
 
-def register(*kinds: ItemKind) -> None:
+def register(*kinds: ItemKind[Any]) -> None:
     """Add kinds; each type has one."""
     for kind in kinds:
         if kind.type in KINDS:
@@ -159,7 +203,7 @@ def register(*kinds: ItemKind) -> None:
             OUTPUTS[kind.type] = kind
 
 
-def unregister(*kinds: ItemKind) -> None:
+def unregister(*kinds: ItemKind[Any]) -> None:
     """Take kinds out again."""
     for kind in kinds:
         DELTAS.difference_update(kind.deltas)
@@ -172,7 +216,7 @@ def call_key(item: Item) -> str:
     return str(item.get("call_id") or item["id"])
 
 
-def function_call(item: Item, name: str, arguments: str) -> dict[str, Any]:
+def function_call(item: Item, name: str, arguments: str) -> MessageCall:
     """A call of a function as an entry of `tool_calls`."""
     return {"id": call_key(item), "type": "function", "function": {"name": name, "arguments": arguments}}
 

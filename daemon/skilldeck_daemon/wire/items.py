@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Event, Part
 from skilldeck_daemon.wire.fields import Fields, item_id, kind, refuse
-from skilldeck_daemon.wire.item_kinds import KINDS, ItemKind, register
+from skilldeck_daemon.wire.item_kinds import KINDS, Answer, ItemKind, register
 from skilldeck_daemon.wire.item_kinds import Item as Item
 from skilldeck_daemon.wire.items_foreign import FOREIGN_KINDS
 from skilldeck_daemon.wire.output_text import annotation, logprob
@@ -68,10 +69,11 @@ def parse_item(fields: Fields) -> Item:
             f"Accepted: {accepted}.",
             "invalid_value",
         )
-    return found.read(fields)
+    item: Item = found.read(fields)
+    return item
 
 
-def message_item(role: str, content: list[dict[str, Any]]) -> Item:
+def message_item(role: str, content: list[Part]) -> Item:
     return {"id": new_id("msg"), "type": "message", "role": role, "status": "completed", "content": content}
 
 
@@ -83,6 +85,7 @@ def _message(fields: Fields) -> Item:
     phase = fields.string("phase", choices=("commentary", "final_answer"))
     content = fields.value.get("content")
     part_type = "output_text" if role == "assistant" else "input_text"
+    parts: list[Part]
     if isinstance(content, str):
         parts = [_text_part(part_type, clean(content))]
     elif content is None and role == "assistant":
@@ -95,23 +98,25 @@ def _message(fields: Fields) -> Item:
         )
     else:
         parts = [_part(part, role) for part in fields.objects("content")]
-    return {
+    item: Item = {
         "id": item_id(fields, "msg"),
         "type": "message",
         "role": role,
         "status": fields.string("status", choices=STATUSES) or "completed",
         "content": parts,
-        **({"phase": phase} if phase and role == "assistant" else {}),
     }
+    if phase and role == "assistant":
+        item["phase"] = phase
+    return item
 
 
-def _text_part(type: str, text: str) -> dict[str, Any]:
+def _text_part(type: str, text: str) -> Part:
     if type == "output_text":
         return {"type": type, "text": text, "annotations": [], "logprobs": []}
     return {"type": type, "text": text}
 
 
-def _part(fields: Fields, role: str) -> dict[str, Any]:
+def _part(fields: Fields, role: str) -> Part:
     allowed = ("output_text", "refusal") if role == "assistant" else ("input_text", "input_image", "input_file")
     type = fields.needed("type", choices=(*allowed, "text"))
     match type:
@@ -131,7 +136,7 @@ def _part(fields: Fields, role: str) -> dict[str, Any]:
             return _text_part(fallback if type == "text" else type, fields.string("text", required=True) or "")
 
 
-def _image(fields: Fields) -> dict[str, Any]:
+def _image(fields: Fields) -> Part:
     url, file_id = fields.string("image_url"), fields.string("file_id", maximum=256)
     if bool(url) == bool(file_id):
         refuse(fields.path, f"'{fields.path}' needs exactly one of 'image_url' and 'file_id'.")
@@ -149,14 +154,16 @@ def _image(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _file(fields: Fields) -> dict[str, Any]:
+def _file(fields: Fields) -> Part:
     """One of file_id, file_data (a data URL or base64), file_url; base64 is decoded once, here, to prove it is."""
     sources = {name: fields.string(name) for name in ("file_id", "file_data", "file_url")}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
         refuse(fields.path, f"'{fields.path}' needs exactly one of 'file_id', 'file_data' and 'file_url'.")
     fields.string("detail", choices=DETAILS)
-    part: dict[str, Any] = {"type": "input_file", given[0]: sources[given[0]]}
+    source: Any = {given[0]: sources[given[0]]}
+    part: Part = {"type": "input_file"}
+    part.update(source)
     if given[0] == "file_data":
         decode_file_data(str(sources["file_data"]), fields.name("file_data"))
     filename = fields.string("filename", maximum=255)
@@ -197,7 +204,7 @@ def read_call_id(fields: Fields) -> str:
     return fields.needed("call_id", maximum=256)
 
 
-def read_output(fields: Fields) -> str | list[dict[str, Any]]:
+def read_output(fields: Fields) -> str | list[Part]:
     """`output`: a text, or parts as a user's message has them."""
     if isinstance(fields.value.get("output"), list):
         return [_part(part, "user") for part in fields.objects("output")]
@@ -207,19 +214,19 @@ def read_output(fields: Fields) -> str | list[dict[str, Any]]:
 # ------------------------------------------------------------------ kinds that are no tool's
 
 
-class MessageKind(ItemKind):
+class MessageKind(ItemKind[Item]):
     type = "message"
     deltas = ("response.output_text.delta", "response.refusal.delta")
 
     def read(self, fields: Fields) -> Item:
         return _message(fields)
 
-    def so_far(self, item: Item, events: Sequence[Mapping[str, Any]]) -> Item:
+    def so_far(self, item: Item, events: Sequence[Event]) -> Item:
         text = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
         return item if item["content"] or not text else {**item, "content": [_text_part("output_text", text)]}
 
 
-class ReasoningKind(ItemKind):
+class ReasoningKind(ItemKind[Item]):
     """Its text is sealed for those who ask for `reasoning.encrypted_content`."""
 
     type = "reasoning"
@@ -246,14 +253,14 @@ class ReasoningKind(ItemKind):
                 item["content"] = [{"type": "reasoning_text", "text": unseal(encrypted)}]
         return item
 
-    def included(self, item: Item, include: Collection[str], answer: Item) -> Item:
+    def included(self, item: Item, include: Collection[str], answer: Answer | None) -> Item:
         if REASONING not in include or item.get("encrypted_content"):
             return item
         text = "".join(part["text"] for part in item.get("content") or [])
         return {**item, "encrypted_content": seal(text)} if text else item
 
 
-class CompactionKind(ItemKind):
+class CompactionKind(ItemKind[Item]):
     type = "compaction"
 
     def read(self, fields: Fields) -> Item:
@@ -273,7 +280,7 @@ class CompactionKind(ItemKind):
         return {"id": item_id(fields, "cmp"), "type": "compaction", "encrypted_content": content}
 
 
-class ReferenceKind(ItemKind):
+class ReferenceKind(ItemKind[Item]):
     type = "item_reference"
 
     def read(self, fields: Fields) -> Item:

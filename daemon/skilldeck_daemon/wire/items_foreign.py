@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from skilldeck_daemon.store.run_records import Part
 from skilldeck_daemon.wire.fields import Fields, item_id
-from skilldeck_daemon.wire.item_kinds import Item, ItemKind
+from skilldeck_daemon.wire.item_kinds import Answer, FunctionCall, Item, ItemKind
 
 
 def _dumps(value: Any) -> str:
@@ -20,7 +21,7 @@ def _dumps(value: Any) -> str:
 
 def _call(fields: Fields, name: str, arguments: Any) -> Item:
     # A server's own call may have no call_id; its output follows it, and they have one name.
-    return {
+    call: FunctionCall = {
         "id": item_id(fields, "fc"),
         "type": "function_call",
         "status": "completed",
@@ -28,15 +29,23 @@ def _call(fields: Fields, name: str, arguments: Any) -> Item:
         "name": name,
         "arguments": _dumps(arguments),
     }
+    return call
 
 
 def _output(fields: Fields, call_id: str, text: str) -> Item:
     id = item_id(fields, "fco")
-    return {"id": id, "type": "function_call_output", "status": "completed", "call_id": call_id, "output": text}
+    output: Answer = {
+        "id": id,
+        "type": "function_call_output",
+        "status": "completed",
+        "call_id": call_id,
+        "output": text,
+    }
+    return output
 
 
 def _note(fields: Fields, text: str) -> Item:
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    part: Part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     id = item_id(fields, "msg")
     return {"id": id, "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
@@ -71,7 +80,7 @@ def _image(fields: Fields) -> Item:
     return _note(fields, "(an image was made)")
 
 
-class ForeignKind(ItemKind):
+class ForeignKind(ItemKind[Item]):
     """A type that is read as an item of another type."""
 
     def __init__(self, type: str, read: Callable[[Fields], Item]) -> None:

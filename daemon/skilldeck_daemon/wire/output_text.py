@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from skilldeck_daemon.store.run_records import Annotation, Logprob, TopLogprob
 from skilldeck_daemon.wire.fields import Fields
 
 _ANNOTATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -19,20 +20,21 @@ _ANNOTATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _RANGE = 1e300
 
 
-def annotation(fields: Fields) -> dict[str, Any]:
+def annotation(fields: Fields) -> Annotation:
     kind = fields.needed("type", choices=tuple(_ANNOTATIONS))
     texts, indexes = _ANNOTATIONS[kind]
-    found: dict[str, Any] = {"type": kind}
+    found: Any = {"type": kind}
     found |= {name: fields.string(name, required=True) or "" for name in texts}
     found |= {name: fields.integer(name, required=True, minimum=0) for name in indexes}
-    return found
+    read: Annotation = found
+    return read
 
 
-def logprob(fields: Fields) -> dict[str, Any]:
+def logprob(fields: Fields) -> Logprob:
     return {**_probability(fields), "top_logprobs": [_probability(entry) for entry in fields.objects("top_logprobs")]}
 
 
-def _probability(fields: Fields) -> dict[str, Any]:
+def _probability(fields: Fields) -> TopLogprob:
     token = fields.string("token", required=True) or ""
-    value = fields.number("logprob", required=True, minimum=-_RANGE, maximum=_RANGE)
+    value = fields.number("logprob", required=True, minimum=-_RANGE, maximum=_RANGE) or 0
     return {"token": token, "logprob": value, "bytes": fields.integers("bytes", minimum=0, maximum=255)}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skilldeck_daemon.wire.fields import Fields, kind, refuse
+from skilldeck_shared.json_types import JsonObject
 
 
 def logit_bias(fields: Fields) -> dict[int, float]:
@@ -23,7 +22,7 @@ def logit_bias(fields: Fields) -> dict[int, float]:
     return biases
 
 
-def dry(fields: Fields) -> dict[str, Any]:
+def dry(fields: Fields) -> JsonObject:
     """The options of the DRY penalty that are given, by the names of `Sampling`; a multiplier of 0 turns it off."""
     found = {
         "dry_multiplier": fields.number("dry_multiplier", minimum=0, maximum=100),
@@ -33,7 +32,7 @@ def dry(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def template_options(fields: Fields) -> dict[str, Any]:
+def template_options(fields: Fields) -> JsonObject:
     """`chat_template_kwargs`: variables for the model's chat template, as other servers of open models take them."""
     holder = fields.object("chat_template_kwargs")
     if holder is None:

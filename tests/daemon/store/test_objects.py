@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.store import Store
+from skilldeck_daemon.store.records import public_container
+from skilldeck_daemon.store.run_records import public_response
 from support.library import open_store
 
 
@@ -99,3 +101,21 @@ async def test_conversation_items_append_in_order_and_replace_by_id(store: Store
     assert not await store.conversations.add_items("conv_2", [{"id": "x"}])
     await store.conversations.delete("conv_1")
     assert await store.conversations.all_items("conv_1") == []
+
+
+async def test_what_older_versions_kept_inside_is_read_under_its_names_of_today(store: Store) -> None:
+    """They put an underscore before them."""
+    old = container(0, _mounts=[{"name": "x"}], _secrets=[["a.org", "KEY"]], _home="h")
+    await store.containers.put(old)
+    now = container(0, mounts=[{"name": "x"}], secrets=[["a.org", "KEY"]], home="h")
+    assert await store.containers.get("cntr_0") == (await store.containers.list(1)).data[0] == now
+    file = {"id": "cfile_1", "container_id": "cntr_0", "path": "/mnt/data/a"}
+    await store.container_files.put({**file, "_mtime_ns": 7, "_key": "k"})
+    assert await store.container_files.find("cfile_1") == {**file, "mtime_ns": 7, "key": "k"}
+    response = {"id": "resp_1", "status": "completed", "output": []}
+    await store.responses.create({**response, "_session": "resp_0", "_title": "t"}, [])
+    kept = {**response, "session": "resp_0", "title": "t"}
+    (link,) = await store.responses.chain("resp_1", 9)
+    assert await store.responses.get("resp_1") == (await store.responses.list(1)).data[0] == link.response == kept
+    assert public_response(kept) == response
+    assert public_container(now) == container(0)

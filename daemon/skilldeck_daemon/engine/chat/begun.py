@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from skilldeck_daemon.engine.base import ChatRequest
+from skilldeck_daemon.engine.messages import Message
 from skilldeck_shared.errors import BadRequest
 
 
-def begun_answer(message: dict[str, Any], closing: str = "") -> str:
+def begun_answer(message: Message, closing: str = "") -> str:
     """What stands in the prompt behind the mark of the assistant's turn. `closing` ends the reasoning that the template
     has opened there: the answer has begun already."""
     said = message.get("content") or ""

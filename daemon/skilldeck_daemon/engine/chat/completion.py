@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
@@ -29,6 +29,7 @@ from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.errors import EngineDead, too_long
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class _Text:
         return [TextDelta(text, logprobs)]
 
 
-def read_logprobs(raw: dict[str, Any] | None) -> tuple[TextLogprob, ...]:
+def read_logprobs(raw: JsonObject | None) -> tuple[TextLogprob, ...]:
     """An upstream's `logprobs` of a completion chunk."""
     raw = raw or {}
     tokens, values, tops = (raw.get(name) or [] for name in ("tokens", "token_logprobs", "top_logprobs"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from skilldeck_daemon.engine.chat.template import ChatTemplate, NoTemplate, TemplateMissing
 from skilldeck_daemon.engine.detokenize import Vocabulary
+from skilldeck_shared.json_types import JsonObject
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ModelFiles:
     model_type: str = ""
     end_ids: frozenset[int] = frozenset()
     end_token: str = ""
-    generation: dict[str, Any] = field(default_factory=dict)
+    generation: JsonObject = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, template: str | None = None) -> ModelFiles:
@@ -66,7 +66,7 @@ def _of_gguf(path: Path, override: str | None) -> ModelFiles:
     return ModelFiles(vocabulary, template, file.architecture, vocabulary.ends, generation=generation(file.meta))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -21,7 +21,6 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
@@ -62,8 +61,10 @@ from skilldeck_daemon.engine.errors import EngineDead, too_long
 from skilldeck_daemon.engine.families import Family, detect, family
 from skilldeck_daemon.engine.grammar.compiled import Grammars
 from skilldeck_daemon.engine.grammar.holding import Held
+from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
 class TokenChatModel:
@@ -206,7 +207,7 @@ class TokenChatModel:
     def render(self, request: ChatRequest, plan: ToolPlan | None = None) -> str:
         """The prompt's text, up to where the model's turn begins."""
         plan = plan or plan_tools(request)
-        variables: dict[str, Any] = {}
+        variables: JsonObject = {}
         if request.reasoning_effort is not None:
             thinks = request.reasoning_effort != "none"
             variables = {"reasoning_effort": request.reasoning_effort, "enable_thinking": thinks, "thinking": thinks}
@@ -230,7 +231,7 @@ class TokenChatModel:
         """Whether the model's turn begins inside its reasoning."""
         return bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
 
-    def _tool(self, tool: ToolSpec) -> dict[str, Any]:
+    def _tool(self, tool: ToolSpec) -> JsonObject:
         shown = tool.as_function()
         if tool.kind == "custom" and tool.format:
             form = f'{RAW_OPEN}{tool.name}">\nTEXT{RAW_CLOSE}'
@@ -238,7 +239,7 @@ class TokenChatModel:
             shown["function"]["description"] = f"{tool.description}\nCall it by writing\n{form}\n{how}".strip()
         return shown
 
-    def _message(self, message: dict[str, Any], plan: ToolPlan) -> dict[str, Any]:
+    def _message(self, message: Message, plan: ToolPlan) -> JsonObject:
         """One message as templates expect it: text content, calls in function shape, known roles."""
         out = dict(message)
         content = message.get("content")
@@ -384,7 +385,7 @@ class TokenChatModel:
         await self.engine.unload()
 
 
-def _images(messages: Sequence[dict[str, Any]]) -> Iterable[str]:
+def _images(messages: Sequence[Message]) -> Iterable[str]:
     """The data URLs of a request's images, in order."""
     for message in messages:
         if isinstance(message.get("content"), list):

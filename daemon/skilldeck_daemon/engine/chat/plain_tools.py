@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-Message = dict[str, Any]
+from skilldeck_daemon.engine.messages import Message, MessageCall
+from skilldeck_shared.json_types import JsonObject
 
 FENCE = "```bash\n"
 COMMANDS = (
@@ -19,7 +20,7 @@ RUN_ON = "(Run the command that comes next, or the one that failed as it has to 
 GO_ON = "(Answer the user now in plain words; write a block only if a further command has to run.)"
 
 
-def describe_tools(messages: list[Message], tools: list[Message], write: Mapping[str, Any]) -> list[Message]:
+def describe_tools(messages: list[Message], tools: list[JsonObject], write: Mapping[str, Any]) -> list[Message]:
     """Tools in the system message, with the form in which they are called."""
     lines = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools)
     form = f"{write.get('before', '')}{write['begin']}ARGUMENTS{write['end']}{write.get('after', '')}"
@@ -94,7 +95,7 @@ def calls_as_commands(messages: list[Message], tool: str, answer: str = "", go_o
     return out
 
 
-def _block(call: Message) -> str:
+def _block(call: MessageCall) -> str:
     """A call of the shell as a block; "" when its arguments cannot be read."""
     try:
         commands = json.loads(call["function"]["arguments"])["commands"]

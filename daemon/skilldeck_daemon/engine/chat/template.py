@@ -21,7 +21,9 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from skilldeck_daemon.engine.messages import Message, MessageCall
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 
 class TemplateBroken(SkilldeckError):
@@ -132,7 +134,7 @@ class ChatTemplate:
     def _probe(self, arguments: Any, content: str | None) -> str:
         """A rendered call; "" when the template refuses it."""
         call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": arguments}}
-        messages: list[dict[str, Any]] = [
+        messages: list[JsonObject] = [
             {"role": "user", "content": "q"},
             {"role": "assistant", "content": content, "tool_calls": [call]},
         ]
@@ -141,7 +143,7 @@ class ChatTemplate:
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError):
             return ""
 
-    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **variables: Any) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[JsonObject] = (), **variables: Any) -> str:
         """The prompt up to the place where the assistant's turn begins. Raises BadRequest for what it refuses."""
         given = [self._message(message) for message in messages]
         try:
@@ -153,13 +155,13 @@ class ChatTemplate:
                 param="input",
             ) from err
 
-    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+    def _render(self, messages: list[JsonObject], tools: list[JsonObject], variables: JsonObject) -> str:
         text = self._template.render(
             messages=messages, tools=tools or None, documents=None, **self._tokens, **variables
         )
         return text if text.startswith(self._begin) else self._begin + text
 
-    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _message(self, message: Message) -> JsonObject:
         if not message.get("tool_calls"):
             return {name: value for name, value in message.items() if name != "tool_calls"}
         calls = [self._call(call) for call in message["tool_calls"]]
@@ -168,9 +170,9 @@ class ChatTemplate:
         content = None if self.hides_calls else message.get("content") or ""
         return {**message, "content": content, "tool_calls": calls}
 
-    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, call: MessageCall) -> JsonObject:
         function = call["function"]
-        arguments = function.get("arguments", "{}")
+        arguments: Any = function.get("arguments", "{}")
         if self.wants_objects and isinstance(arguments, str):
             try:
                 parsed = json.loads(arguments)
@@ -189,7 +191,7 @@ class NoTemplate(ChatTemplate):
         super().__init__("")
         self._model = model
 
-    def render(self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **variables: Any) -> str:
+    def render(self, messages: Sequence[Message], tools: Sequence[JsonObject] = (), **variables: Any) -> str:
         raise BadRequest(
             f"{self._model} has no chat template, so it can continue a text but not chat.",
             "Use /v1/completions, load it with --chat-template FILE, or choose an instruct model.",
@@ -197,7 +199,7 @@ class NoTemplate(ChatTemplate):
         )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> JsonObject:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -25,8 +25,9 @@ from typing import Any
 from skilldeck_daemon.engine.base import Finished, GenRequest, Sampling, Tokens
 from skilldeck_daemon.engine.exllama.engine import ExllamaEngine
 from skilldeck_daemon.engine.exllama.v2 import Exllamav2, library
+from skilldeck_shared.json_types import JsonObject
 
-LLAMA_3_8B: dict[str, Any] = {
+LLAMA_3_8B: JsonObject = {
     "hidden_size": 4096,
     "intermediate_size": 14336,
     "num_hidden_layers": 32,
@@ -265,7 +266,7 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, options: dict[str, Any]) -> AsyncIterator[str]:
+async def serving(folder: Path, options: JsonObject) -> AsyncIterator[str]:
     """A daemon in a process of its own that serves `folder`; yields its URL when it is ready."""
     import httpx
 

@@ -37,6 +37,7 @@ from skilldeck_daemon.engine.exllama.options import ExlOptions
 from skilldeck_daemon.engine.handle import Handle, Mailbox
 from skilldeck_daemon.engine.rates import Rate
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 
 class Backend(Protocol):
@@ -59,7 +60,7 @@ class Backend(Protocol):
     def start(self, turn: Generation, max_new: int) -> Any:
         """Queue a job that continues the turn's prompt and tokens by `max_new`; its logits go to `turn.sample`."""
 
-    def step(self) -> list[dict[str, Any]]:
+    def step(self) -> list[JsonObject]:
         """One iteration; the library's results: stage started, prefill or streaming, with `job` and `eos`."""
 
     def cancel(self, job: Any) -> None: ...
@@ -297,7 +298,7 @@ class ExllamaEngine:
             raise too_long(len(turn.prompt), backend.context, cure, what="prompt with its images")
         turn.max_new = min(turn.max_new, room)
 
-    def _report(self, backend: Backend, results: list[dict[str, Any]], before: float) -> None:
+    def _report(self, backend: Backend, results: list[JsonObject], before: float) -> None:
         """Turn one iteration's results and samples into events; end what ended, continue what used up its slice."""
         over: dict[int, Generation] = {}
         for result in results:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 PAGE = 256
 
@@ -37,10 +37,10 @@ class ExlOptions:
     attention: str = "auto"
 
     @classmethod
-    def parse(cls, options: dict[str, Any]) -> ExlOptions:
+    def parse(cls, options: JsonObject) -> ExlOptions:
         """Raises BadRequest that names the option."""
         known = {field.name: field for field in fields(cls)}
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for name, value in options.items():
             if name not in known:
                 raise BadRequest(

@@ -29,6 +29,7 @@ from skilldeck_daemon.engine.exllama.salts import salted
 from skilldeck_daemon.engine.exllama.vision import Vision
 from skilldeck_daemon.engine.folder import read_config
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 GIB = 1 << 30
 
@@ -120,7 +121,7 @@ class Exllamav2:
                 "prebuilt exllamav2_ext on PYTHONPATH.",
             ) from error
 
-    def load_model(self, folder: Path, config: dict[str, Any], options: ExlOptions, progress: Progress) -> Any:
+    def load_model(self, folder: Path, config: JsonObject, options: ExlOptions, progress: Progress) -> Any:
         """The model on its device and its cache, (model, cache)."""
         self._check_architecture(config)
         self._folder = tempfile.TemporaryDirectory(prefix="skilldeck-exl-")
@@ -155,7 +156,7 @@ class Exllamav2:
         """Whether requests may hold images."""
         return self._vision is not None
 
-    def _check_architecture(self, config: dict[str, Any]) -> None:
+    def _check_architecture(self, config: JsonObject) -> None:
         source = inspect.getsource(library("exllamav2.architecture"))
         known = set(re.findall(r'arch_string == "(\w+)"', source))
         known.add("LlamaForCausalLM")
@@ -289,8 +290,8 @@ class Exllamav2:
         self._generator.enqueue(job)
         return job
 
-    def step(self) -> list[dict[str, Any]]:
-        results: list[dict[str, Any]] = self._generator.iterate()
+    def step(self) -> list[JsonObject]:
+        results: list[JsonObject] = self._generator.iterate()
         return results
 
     def cancel(self, job: Any) -> None:
@@ -345,7 +346,7 @@ def _job_class() -> Any:
     return _made[0]
 
 
-def compatible_folder(folder: Path, config: dict[str, Any], target: Path) -> Path:
+def compatible_folder(folder: Path, config: JsonObject, target: Path) -> Path:
     """`folder` itself when exllamav2 reads its config right, else `target`, made of links to its files with a config
     that it does: the rotary settings in their older spelling, those of a nested text model too."""
     fixed = _older_rope(config)
@@ -363,7 +364,7 @@ def compatible_folder(folder: Path, config: dict[str, Any], target: Path) -> Pat
     return target
 
 
-def _older_rope(config: dict[str, Any]) -> dict[str, Any]:
+def _older_rope(config: JsonObject) -> JsonObject:
     if "rope_parameters" not in config:
         return dict(config)
     rope = {**(config.get("rope_scaling") or {}), **config["rope_parameters"]}

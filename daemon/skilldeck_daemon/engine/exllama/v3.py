@@ -18,6 +18,7 @@ from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted
 from skilldeck_daemon.engine.exllama.v2 import GIB, Exllamav2, IdTokenizer, library
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 
 class Exllamav3(Exllamav2):
@@ -56,7 +57,7 @@ class Exllamav3(Exllamav2):
                 "Install the wheel that fits torch and CUDA: pip install exllamav3",
             ) from error
 
-    def load_model(self, folder: Path, config: dict[str, Any], options: ExlOptions, progress: Progress) -> Any:
+    def load_model(self, folder: Path, config: JsonObject, options: ExlOptions, progress: Progress) -> Any:
         exllamav3 = library("exllamav3")
         try:
             settings = exllamav3.Config.from_directory(str(folder))

@@ -35,6 +35,7 @@ from skilldeck_daemon.engine.grammar.text import terminal_grammar, turn_grammar
 from skilldeck_daemon.engine.grammar.trial import TrialVocabulary, Verdict, tried
 from skilldeck_daemon.engine.vocabularies import load_vocabulary
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Backend:
 class GrammarMask:
     """A `LogitMask` over an llguidance matcher. Used by one engine thread at a time."""
 
-    def __init__(self, backend: Backend, spec: dict[str, Any]) -> None:
+    def __init__(self, backend: Backend, spec: JsonObject) -> None:
         self.spec = spec
         self._matcher = backend.matcher(spec["grammar"], spec.get("mib", 0))
         self._stops = frozenset(spec["stop_ids"])
@@ -145,7 +146,7 @@ _backends: dict[tuple[Any, ...], Backend] = {}
 _backends_lock = threading.Lock()
 
 
-def rebuild(spec: dict[str, Any], folder: str | Path, vocab: int | None = None) -> LogitMask:
+def rebuild(spec: JsonObject, folder: str | Path, vocab: int | None = None) -> LogitMask:
     """The mask of a `spec`, for a model whose folder is at hand. Blocks while it compiles."""
     size = vocab or int(spec["vocab"])
     key = (str(folder), size, tuple(spec["stop_ids"]), tuple(spec["silent"]))

@@ -25,6 +25,7 @@ from skilldeck_daemon.engine.grammar.schema_form import Form, read_form, without
 from skilldeck_daemon.engine.grammar.text import WHITE_SPACE, custom_grammar, json_rule, tool_grammar
 from skilldeck_daemon.engine.grammar.trial import Verdict
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class Holder:
                 verdict = await self._compiles(asked.grammar(form.held), False)
         properties = form.held.get("properties") if isinstance(form.held, dict) else None
         if verdict.problem and isinstance(properties, dict) and len(properties) <= MOST_PROBES:
-            bad: dict[str, Any] = {}
+            bad: JsonObject = {}
             for name, inner in properties.items():
                 if fatal > MOST_FATAL:
                     break
@@ -240,7 +241,7 @@ class Holder:
         )
 
 
-FREE: dict[str, Any] = {"type": "object"}
+FREE: JsonObject = {"type": "object"}
 
 
 def _of_answer(wanted: Mapping[str, Any]) -> _Schema:
@@ -252,7 +253,7 @@ def _of_answer(wanted: Mapping[str, Any]) -> _Schema:
     return _Schema(wanted.get("schema"), strict, "text.format.schema", "the output format", grammar)
 
 
-def _with(name: str, inner: Any, definitions: Any = None) -> dict[str, Any]:
+def _with(name: str, inner: Any, definitions: Any = None) -> JsonObject:
     """An object that needs only one property."""
     held = {"type": "object", "properties": {name: inner}, "required": [name]}
     return {**held, "$defs": definitions} if definitions else held

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from skilldeck_shared.json_types import JsonObject
+
 TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 MAX_BYTES = 256 << 10  # of one schema, descriptions not counted
 MAX_CHAIN = 256  # schemas inside one another, `$ref`s followed: llguidance takes 5 KB of stack for each
@@ -104,7 +106,7 @@ class _Reader:
         self._own_id = root["$id"] if isinstance(root, dict) and isinstance(root.get("$id"), str) else ""
         self._names: dict[str, str] = {}  # by place of a definition
         self._waiting: list[tuple[str, Any, str]] = []
-        self._anchors: dict[str, Any] | None = None
+        self._anchors: JsonObject | None = None
         self._edges: dict[str, list[tuple[int, str]]] = {}
         self._deepest: dict[str, int] = {}
         self._here = ""  # the definition that is being read; the root has no name
@@ -112,7 +114,7 @@ class _Reader:
     def read(self) -> None:
         self._edges[""] = []
         held = self._schema(self._root, "", 0)
-        found: dict[str, Any] = {}
+        found: JsonObject = {}
         while self._waiting and not self._form.large:
             self._here, schema, path = self._waiting.pop()
             self._edges[self._here] = []
@@ -137,7 +139,7 @@ class _Reader:
         if depth > HELD_NESTING:
             self._fault(path, f"is nested in more than {HELD_NESTING} levels")
             return True
-        out: dict[str, Any] = {}
+        out: JsonObject = {}
         for key, value in schema.items():
             reader = _READERS.get(key)
             if reader is None:
@@ -153,7 +155,7 @@ class _Reader:
         self._satisfiable(out, path)
         return out
 
-    def _satisfiable(self, out: dict[str, Any], path: str) -> None:
+    def _satisfiable(self, out: JsonObject, path: str) -> None:
         """A required property that may not be there would make the whole schema impossible."""
         if out.get("additionalProperties") is False and "patternProperties" not in out and "required" in out:
             known = out.get("properties") or {}
@@ -330,7 +332,7 @@ class _Dropped:
 _DROPPED = _Dropped()
 
 
-def _modern(out: dict[str, Any]) -> None:
+def _modern(out: JsonObject) -> None:
     """What older drafts write in another way, as the newest has it: without `$schema` it is read as that."""
     if isinstance(out.get("items"), list):
         out["prefixItems"] = out.pop("items")

@@ -14,6 +14,7 @@ from typing import Any
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_daemon.engine.llamacpp.library import TYPES
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 GIB = 1 << 30
 CACHE = 2 * GIB
@@ -59,7 +60,7 @@ class LlamaOptions:
     mmap: bool = True
 
     @classmethod
-    def parse(cls, options: dict[str, Any]) -> LlamaOptions:
+    def parse(cls, options: JsonObject) -> LlamaOptions:
         """Raises BadRequest that names the option."""
         known = {field.name: field for field in fields(cls)}
         given = dict(options)

@@ -14,6 +14,7 @@ from typing import Any
 from skilldeck_daemon.engine.parsing.calls import Body, CallSink
 from skilldeck_daemon.engine.parsing.jsonscan import SPACE, At, JsonScan
 from skilldeck_daemon.engine.parsing.tags import TagsBody
+from skilldeck_shared.json_types import JsonObject
 
 
 class ObjectBody:
@@ -108,7 +109,7 @@ class ObjectBody:
         self._sink.name(name)
         self._fresh, self._held = [*self._held, *self._fresh], []
 
-    def _nested(self, value: dict[str, Any]) -> None:
+    def _nested(self, value: JsonObject) -> None:
         name = value.get("name")
         if not isinstance(name, str) or not name:
             return

@@ -11,6 +11,7 @@ from typing import Any
 from skilldeck_daemon.engine.checks import CUSTOM_INPUT, ToolSpec
 from skilldeck_daemon.engine.parsing.jsonscan import SPACE, At, JsonScan
 from skilldeck_daemon.engine.parsing.tags import cast, schema_types
+from skilldeck_shared.json_types import JsonObject
 
 NAME_KEYS = ("name", "function", "tool", "tool_name", "function_name")
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
@@ -173,7 +174,7 @@ class Candidate:
         if char != ">" or not self._mark.endswith("</function>"):
             return None
         properties = self._tools[self._function].parameters.get("properties") or {}
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         at = 0
         while (match := PARAMETER.match(self._mark, at)) is not None:
             types = schema_types(properties.get(match["key"]))

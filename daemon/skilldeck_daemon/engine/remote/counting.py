@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 
 from skilldeck_daemon.engine.remote.bounds import whole
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 BYTES_A_TOKEN = 4.0
 """Of English and code, until the server has counted a prompt of its own."""
@@ -43,7 +44,7 @@ class Counter:
         self._way: Literal["messages", "text", "none"] | None = None
         self._bytes_a_token = BYTES_A_TOKEN
 
-    async def count(self, body: dict[str, Any]) -> int | None:
+    async def count(self, body: JsonObject) -> int | None:
         """The tokens of a request to `/v1/chat/completions`, None where the server does not count."""
         if self._way in (None, "messages"):
             count = await self._by_messages(body)
@@ -58,7 +59,7 @@ class Counter:
         self._way = self._way or "none"
         return None
 
-    async def _by_messages(self, body: dict[str, Any]) -> int | None:
+    async def _by_messages(self, body: JsonObject) -> int | None:
         asked = {
             "model": body["model"],
             "messages": body["messages"],
@@ -70,7 +71,7 @@ class Counter:
         count = found.get("count")
         return count if isinstance(count, int) else None
 
-    async def _by_text(self, body: dict[str, Any]) -> int | None:
+    async def _by_text(self, body: JsonObject) -> int | None:
         names = ("messages", "tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs")
         prompt = (await self._ask("apply-template", {name: body[name] for name in names if name in body})).get("prompt")
         if not isinstance(prompt, str):
@@ -79,23 +80,23 @@ class Counter:
         tokens = (await self._ask("tokenize", asked)).get("tokens")
         return len(tokens) if isinstance(tokens, list) else None
 
-    async def _ask(self, path: str, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, path: str, asked: JsonObject) -> JsonObject:
         async with self._client.stream("POST", f"{self._root}/{path}", json=asked) as coming:
             answer = await whole(coming)
         found = answer.json() if answer.status_code == 200 else {}
         return found if isinstance(found, dict) else {}
 
-    def guess(self, body: dict[str, Any]) -> int:
+    def guess(self, body: JsonObject) -> int:
         return int(_size(body) / self._bytes_a_token)
 
-    def learn(self, body: dict[str, Any], tokens: int) -> None:
+    def learn(self, body: JsonObject, tokens: int) -> None:
         """What a prompt came to, as the server said with its answer."""
         size = _size(body) if tokens > 0 else 0
         if size > 4096:  # of a short one the template is most
             self._bytes_a_token = min(max(size / tokens, 1.0), 8.0)
 
 
-def _size(body: dict[str, Any]) -> int:
+def _size(body: JsonObject) -> int:
     return len(json.dumps([body["messages"], body.get("tools")], ensure_ascii=False).encode("utf-8", "replace"))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from skilldeck_daemon.engine.embeddings import Embedded, EmbeddingRequest
+from skilldeck_shared.json_types import JsonObject
 
 
-def payload(model: str, request: EmbeddingRequest) -> dict[str, Any]:
+def payload(model: str, request: EmbeddingRequest) -> JsonObject:
     """The request's body. Floats, since not every server knows base64."""
     inputs = [text if isinstance(text, str) else list(text) for text in request.inputs]
-    body: dict[str, Any] = {"model": model, "input": inputs, "encoding_format": "float"}
+    body: JsonObject = {"model": model, "input": inputs, "encoding_format": "float"}
     return body if request.dimensions is None else {**body, "dimensions": request.dimensions}
 
 

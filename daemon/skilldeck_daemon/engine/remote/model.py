@@ -48,6 +48,7 @@ from skilldeck_daemon.engine.remote.stops import StopsHere
 from skilldeck_daemon.engine.remote.stream import StreamReader, lines_of
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
+from skilldeck_shared.json_types import JsonObject
 
 RATE_WINDOW_S = 5.0
 JOINED_LINES = 32
@@ -118,7 +119,7 @@ class RemoteChatModel:
             async with self._client.stream("GET", f"{self.url}/models", timeout=10.0) as coming:
                 answer = await whole(coming)
             answer.raise_for_status()
-            models: list[dict[str, Any]] = answer.json()["data"]
+            models: list[JsonObject] = answer.json()["data"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as err:
             raise NotLoaded(
                 f"The model server at {self.url} does not answer: {err or type(err).__name__}.",
@@ -188,9 +189,7 @@ class RemoteChatModel:
         finally:
             self._active -= 1
 
-    async def _attempt(
-        self, request: ChatRequest, body: dict[str, Any], plan: ToolPlan
-    ) -> AsyncGenerator[ChatEvent, None]:
+    async def _attempt(self, request: ChatRequest, body: JsonObject, plan: ToolPlan) -> AsyncGenerator[ChatEvent, None]:
         """One try: raises _Failed (or the request's own error) only before its first event."""
         begun = time.monotonic()
         reader = StreamReader(plan)
@@ -253,7 +252,7 @@ class RemoteChatModel:
             reason, usage, first - begun, now - first, error, stops.found or reader.stop_sequence, repetition.found
         )
 
-    async def _counted_usage(self, body: dict[str, Any], pieces: int) -> Usage:
+    async def _counted_usage(self, body: JsonObject, pieces: int) -> Usage:
         """The usage of an answer that was left before the upstream sent it."""
         try:
             tokens = await self._counter.count(body)
@@ -389,7 +388,7 @@ class RemoteChatModel:
         body, counted = await self._counted(request)
         return (self._counter.guess(body), False) if counted is None else (counted, True)
 
-    async def _counted(self, request: ChatRequest) -> tuple[dict[str, Any], int | None]:
+    async def _counted(self, request: ChatRequest) -> tuple[JsonObject, int | None]:
         """(the upstream request's body, its tokens where the upstream counts them without generating)."""
         plan = self._plan(request)
         self._check_length(_texts(request), "input")

@@ -7,12 +7,13 @@ from typing import Any
 from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.engine.checks import ToolPlan, wrap_custom
 from skilldeck_daemon.engine.remote.stream import write_response_format
+from skilldeck_shared.json_types import JsonObject
 
 
-def payload(model: str, request: ChatRequest, plan: ToolPlan) -> dict[str, Any]:
+def payload(model: str, request: ChatRequest, plan: ToolPlan) -> JsonObject:
     """The upstream request's body; options at their defaults are left out: some servers refuse unknown ones."""
     sampling = request.sampling
-    body: dict[str, Any] = {
+    body: JsonObject = {
         "model": model,
         "messages": [_message(message) for message in request.messages],
         "stream": True,
@@ -58,7 +59,7 @@ def payload(model: str, request: ChatRequest, plan: ToolPlan) -> dict[str, Any]:
     return body
 
 
-def _message(message: dict[str, Any]) -> dict[str, Any]:
+def _message(message: JsonObject) -> JsonObject:
     if not message.get("tool_calls"):
         return {name: value for name, value in message.items() if name != "tool_calls"}
     return {"content": None, **message, "tool_calls": [wrap_custom(call) for call in message["tool_calls"]]}

@@ -29,6 +29,7 @@ from skilldeck_daemon.engine.checks import CUT_OFF, InputField, ToolPlan, call_p
 from skilldeck_daemon.engine.errors import EngineDead
 from skilldeck_daemon.engine.remote.bounds import LINE_BYTES, TooMuch
 from skilldeck_shared.characters import Characters, clean
+from skilldeck_shared.json_types import JsonObject
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 REASONS: dict[str, Reason] = {
@@ -108,7 +109,7 @@ class StreamReader:
     def complete(self) -> bool:
         return self.error is None and (self.reason is not None or (self.ended and self._begun))
 
-    def completion(self, line: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    def completion(self, line: str) -> Iterator[tuple[str, JsonObject | None]]:
         """A line of a /v1/completions stream: (text, logprobs) of its first choice."""
         for choice in self._choices(line):
             if choice.get("text") or choice.get("logprobs"):
@@ -121,7 +122,7 @@ class StreamReader:
         except (AttributeError, KeyError, TypeError, ValueError) as err:
             self._fail(f"The model server sent a chunk that cannot be read ({type(err).__name__}: {err}).")
 
-    def _choices(self, line: str) -> Iterator[dict[str, Any]]:
+    def _choices(self, line: str) -> Iterator[JsonObject]:
         """The first choice of a data line, if there is one; then the reason it gives is noted."""
         chunk = self._chunk(line)
         choice = next(iter((chunk or {}).get("choices") or []), None)
@@ -140,7 +141,7 @@ class StreamReader:
         self.error = EngineDead(clean(message))
         self.ended = True
 
-    def _chunk(self, line: str) -> dict[str, Any] | None:
+    def _chunk(self, line: str) -> JsonObject | None:
         """The object of a data line; None for other lines, the end, and errors, which are kept."""
         if not line.startswith("data:") or self.ended:
             return None
@@ -164,7 +165,7 @@ class StreamReader:
             self.usage = read_usage(chunk["usage"])
         return chunk
 
-    def _delta(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> Iterator[ChatEvent]:
+    def _delta(self, delta: JsonObject, logprobs: JsonObject | None) -> Iterator[ChatEvent]:
         said = delta.get("content") or delta.get("refusal") or ""
         entries = tuple(read_logprob(entry) for entry in (logprobs or {}).get("content") or [])
         for thinks, piece in [(True, delta.get("reasoning_content") or delta.get("reasoning") or ""), *_parts(said)]:
@@ -190,7 +191,7 @@ class StreamReader:
             if rest := characters.flush():
                 yield TextDelta(rest) if characters is self._text else ReasoningDelta(rest)
 
-    def _tool_call(self, entry: dict[str, Any]) -> Iterator[ChatEvent]:
+    def _tool_call(self, entry: JsonObject) -> Iterator[ChatEvent]:
         function = entry.get("function") or {}
         name, arguments = clean(function.get("name") or ""), function.get("arguments") or ""
         given = clean(str(entry.get("id") or ""))
@@ -274,7 +275,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def read_usage(raw: dict[str, Any]) -> Usage:
+def read_usage(raw: JsonObject) -> Usage:
     prompt = raw.get("prompt_tokens_details") or {}
     completion = raw.get("completion_tokens_details") or {}
     return Usage(
@@ -285,8 +286,8 @@ def read_usage(raw: dict[str, Any]) -> Usage:
     )
 
 
-def read_logprob(entry: dict[str, Any]) -> TextLogprob:
-    def raw(item: dict[str, Any]) -> tuple[int, ...]:
+def read_logprob(entry: JsonObject) -> TextLogprob:
+    def raw(item: JsonObject) -> tuple[int, ...]:
         given = item.get("bytes")
         return tuple(given if given is not None else clean(item["token"]).encode())
 
@@ -294,7 +295,7 @@ def read_logprob(entry: dict[str, Any]) -> TextLogprob:
     return TextLogprob(clean(entry["token"]), float(entry["logprob"]), raw(entry), top)
 
 
-def write_response_format(wanted: dict[str, Any]) -> dict[str, Any]:
+def write_response_format(wanted: JsonObject) -> JsonObject:
     """`ChatRequest.response_format` in Chat Completions' shape."""
     if wanted.get("type") != "json_schema" or "json_schema" in wanted:
         return wanted

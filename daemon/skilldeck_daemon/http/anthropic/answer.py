@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from skilldeck_daemon.agent.compaction import compaction_text
 from skilldeck_daemon.agent.run import Run
@@ -21,14 +21,20 @@ from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.anthropic.blocks import HOSTED_NAME, SEARCH_NAME
 from skilldeck_daemon.http.chat.answer import clients_calls
 from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.store.run_records import Item
+from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.tools.web.items import WebCallItem
+from skilldeck_daemon.wire.item_kinds import FunctionCall
+from skilldeck_daemon.wire.item_kinds import container_of as item_container
 from skilldeck_daemon.wire.sealed import seal
 from skilldeck_shared.errors import NotFound, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_CODE = 124
 """What `timeout` exits with."""
-Doc = dict[str, Any]
+Doc = JsonObject
 
 
 def message_id(run: Run) -> str:
@@ -106,27 +112,28 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
                 text = "".join(part["text"] for part in item["content"])
                 block = {"type": "thinking", "thinking": text, "signature": seal(text)} if text else None
             case "function_call" if item["id"] in asked:
-                block = {**tool_use(item), "input": arguments(item["arguments"])}
+                call = cast(FunctionCall, item)
+                block = {**tool_use(call), "input": arguments(call["arguments"])}
             case "shell_call":
-                block = {**command(item), "input": {"command": "\n".join(item["action"]["commands"])}}
+                block = {**command(item), "input": _commands(item)}
             case "shell_call_output":
-                block = command_result(item, made)
+                block = command_result(cast(ShellOutput, item), made)
             case "compaction":
                 block = compaction(item)
             case "web_search_call" if _is_search(item):
-                blocks.append({**search(item), "input": {"query": item["action"]["query"]}})
-                block = search_result(item)
+                blocks.append({**search(item), "input": _query(item)})
+                block = search_result(cast(WebCallItem, item))
         if block is not None:
             blocks.append(block)
     return blocks
 
 
-def compaction(item: Doc) -> Doc:
+def compaction(item: Item) -> Doc:
     """The summary, and sealed beside it the user's own messages that stay word for word."""
     return {"type": "compaction", "content": compaction_text(item), "encrypted_content": item["encrypted_content"]}
 
 
-def tool_use(item: Doc) -> Doc:
+def tool_use(item: FunctionCall) -> Doc:
     return {"type": "tool_use", "id": item["call_id"], "name": item["name"], "input": {}}
 
 
@@ -139,20 +146,28 @@ def arguments(text: str) -> Doc:
     return value if isinstance(value, dict) else {"INVALID_JSON": text}
 
 
-def command(item: Doc) -> Doc:
+def command(item: Item) -> Doc:
     return {"type": "server_tool_use", "id": item["call_id"], "name": HOSTED_NAME, "input": {}}
 
 
-def _is_search(item: Doc) -> bool:
+def _commands(item: Item) -> Doc:
+    return {"command": "\n".join(cast(ShellCall, item)["action"]["commands"])}
+
+
+def _is_search(item: Item) -> bool:
     """Pages that were opened have no block: those would be of a tool that the request did not name."""
-    return bool(item["type"] == "web_search_call" and item["action"]["type"] == "search")
+    return item["type"] == "web_search_call" and cast(WebCallItem, item)["action"]["type"] == "search"
 
 
-def search(item: Doc) -> Doc:
+def _query(item: Item) -> Doc:
+    return {"query": cast(WebCallItem, item)["action"]["query"]}
+
+
+def search(item: Item) -> Doc:
     return {"type": "server_tool_use", "id": item["id"], "name": SEARCH_NAME, "input": {}}
 
 
-def search_result(item: Doc) -> Doc:
+def search_result(item: WebCallItem) -> Doc:
     """What a search found; the text is sealed, as Anthropic's is, and read when the block comes back."""
     content: Any = [
         {
@@ -169,7 +184,7 @@ def search_result(item: Doc) -> Doc:
     return {"type": "web_search_tool_result", "tool_use_id": item["id"], "content": content}
 
 
-def command_result(item: Doc, made: Made) -> Doc:
+def command_result(item: ShellOutput, made: Made) -> Doc:
     """The outputs of one call's commands as one result: texts joined, the first failure's code."""
     entries = item["output"]
     codes = [entry["outcome"].get("exit_code", TIMEOUT_CODE) for entry in entries]
@@ -195,7 +210,7 @@ def extra(run: Run) -> Doc:
 
 async def container_of(run: Run, environments: Environments, named: str) -> Doc | None:
     """The container the run used (or was given), None when there is none."""
-    used = [item["environment"].get("container_id") for item in run.output.items if item["type"] == "shell_call"]
+    used = [item_container(item) for item in run.output.items if item["type"] == "shell_call"]
     id = next((id for id in reversed(used) if id), named)
     if not id:
         return None
@@ -204,7 +219,7 @@ async def container_of(run: Run, environments: Environments, named: str) -> Doc 
     except NotFound:  # not made: its start failed
         return None
     expires = record["last_active_at"] + record["expires_after"]["minutes"] * 60
-    mounts = [mount for mount in record["_mounts"] if mount.get("skill_id")]
+    mounts = [mount for mount in record["mounts"] if mount.get("skill_id")]
     skills = [{"type": "custom", "skill_id": mount["skill_id"], "version": mount["version"]} for mount in mounts]
     return {"id": id, "expires_at": datetime.fromtimestamp(expires, UTC).isoformat(), "skills": skills or None}
 
@@ -254,30 +269,31 @@ class BlockStream:
                 yield from self._start(index, {"type": "thinking", "thinking": "", "signature": ""})
                 yield self._delta(index, "thinking_delta", thinking=event["delta"])
             case "response.output_item.added" if event["item"]["type"] == "function_call":
-                if event["item"]["name"] in self._clients:
-                    yield from self._start(index, tool_use(event["item"]))
+                call = cast(FunctionCall, event["item"])
+                if call["name"] in self._clients:
+                    yield from self._start(index, tool_use(call))
             case "response.function_call_arguments.delta" if index in self._open:
                 yield self._delta(index, "input_json_delta", partial_json=event["delta"])
             case "response.output_item.done":
                 yield from self._done(event["item"], index)
 
-    def _done(self, item: Doc, index: int) -> Iterator[Doc]:
+    def _done(self, item: Item, index: int) -> Iterator[Doc]:
         if item["type"] == "shell_call":
             yield from self._start(index, command(item))
-            text = json.dumps({"command": "\n".join(item["action"]["commands"])}, ensure_ascii=False)
+            text = json.dumps(_commands(item), ensure_ascii=False)
             yield self._delta(index, "input_json_delta", partial_json=text)
         elif item["type"] == "shell_call_output":
-            yield from self._start(index, command_result(item, self._made))
+            yield from self._start(index, command_result(cast(ShellOutput, item), self._made))
         elif item["type"] == "compaction":
             yield from self._start(index, {"type": "compaction", "content": None, "encrypted_content": None})
             whole = compaction(item)
             yield self._delta(index, "compaction_delta", **{name: whole[name] for name in whole if name != "type"})
         elif _is_search(item):
             yield from self._start(index, search(item))
-            text = json.dumps({"query": item["action"]["query"]}, ensure_ascii=False)
+            text = json.dumps(_query(item), ensure_ascii=False)
             yield self._delta(index, "input_json_delta", partial_json=text)
             yield {"type": "content_block_stop", "index": self._open.pop(index)}
-            yield from self._start(index, search_result(item))
+            yield from self._start(index, search_result(cast(WebCallItem, item)))
         if index not in self._open:
             return
         if item["type"] == "reasoning":

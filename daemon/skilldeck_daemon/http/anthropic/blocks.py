@@ -13,8 +13,11 @@ from typing import Any
 from skilldeck_daemon.agent.compaction import told_compaction
 from skilldeck_daemon.http.chat.messages import image_part
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Part
+from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_daemon.wire.item_kinds import KINDS
+from skilldeck_daemon.wire.item_kinds import KINDS, Answer, CommandOutput, Found, FunctionCall
 from skilldeck_daemon.wire.items import MAX_ITEMS, Item, decode_file_data, message_item
 from skilldeck_daemon.wire.sealed import unseal
 
@@ -31,7 +34,6 @@ ASSISTANT = (
 )
 HOSTED_NAME = "bash_code_execution"
 SEARCH_NAME = "web_search"
-Part = dict[str, Any]
 
 
 class BlockReader:
@@ -106,8 +108,14 @@ class BlockReader:
         output: Any = parts
         if all(part["type"] == "input_text" for part in parts):
             output = "\n".join(part["text"] for part in parts)
-        item = {"id": new_id("fco"), "type": "function_call_output", "status": "completed", "call_id": id}
-        self._add({**item, "output": output}, block.path, [_place(entry) for entry in inner])
+        item: Answer = {
+            "id": new_id("fco"),
+            "type": "function_call_output",
+            "status": "completed",
+            "call_id": id,
+            "output": output,
+        }
+        self._add(item, block.path, [_place(entry) for entry in inner])
 
     # -- assistant
 
@@ -116,7 +124,7 @@ class BlockReader:
             match block.needed("type", choices=ASSISTANT):
                 case "text":
                     text = block.string("text", required=True) or ""
-                    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+                    part: Part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
                     self._add(message_item("assistant", [part]), block.path)
                 case "thinking" | "redacted_thinking":
                     self._thinking(block)
@@ -134,7 +142,7 @@ class BlockReader:
     def _thinking(self, block: Fields) -> None:
         text = block.string("thinking") or unseal(block.string("data") or "")
         if text:
-            content = [{"type": "reasoning_text", "text": text}]
+            content: list[Part] = [{"type": "reasoning_text", "text": text}]
             self._add({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}, block.path)
 
     def _compaction(self, block: Fields) -> None:
@@ -155,8 +163,14 @@ class BlockReader:
             )
         given = block.object("input", required=True)
         assert given is not None
-        item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": id}
-        item |= {"name": block.needed("name", maximum=256), "arguments": dumps(given.value)}
+        item: FunctionCall = {
+            "id": new_id("fc"),
+            "type": "function_call",
+            "status": "completed",
+            "call_id": id,
+            "name": block.needed("name", maximum=256),
+            "arguments": dumps(given.value),
+        }
         self._pending.add(id)
         self._add(item, block.path)
 
@@ -169,9 +183,14 @@ class BlockReader:
             self._searched[id] = given.string("query") or ""
             return
         self._ran.add(id)
-        item: Item = {"id": new_id("sh"), "type": "shell_call", "status": "completed", "call_id": id}
-        item["action"] = {"commands": [given.needed("command")], "timeout_ms": None, "max_output_length": None}
-        item["environment"] = {"type": "container_reference", "container_id": self._container_id}
+        item: ShellCall = {
+            "id": new_id("sh"),
+            "type": "shell_call",
+            "status": "completed",
+            "call_id": id,
+            "action": {"commands": [given.needed("command")], "timeout_ms": None, "max_output_length": None},
+            "environment": {"type": "container_reference", "container_id": self._container_id},
+        }
         self._add(item, block.path)
 
     def _search_result(self, block: Fields) -> None:
@@ -180,14 +199,19 @@ class BlockReader:
         if id not in self._searched:
             refuse(block.name("tool_use_id"), f"'{block.path}' has no server_tool_use {id[:100]!r} before it.")
         query = self._searched.pop(id)
-        results: list[dict[str, str]] = []
+        results: list[Found] = []
         found = isinstance(block.value.get("content"), list)
         for entry in block.objects("content") if found else ():
             text = unseal(entry.string("encrypted_content") or "")
             results.append({"url": entry.needed("url"), "title": entry.string("title") or "", "text": text})
-        item: Item = {"id": new_id("ws"), "type": "web_search_call", "status": "completed" if found else "failed"}
-        item["action"] = {"type": "search", "query": query, "queries": [query]}
-        self._add({**item, "results": results}, block.path)
+        item: WebCallItem = {
+            "id": new_id("ws"),
+            "type": "web_search_call",
+            "status": "completed" if found else "failed",
+            "action": {"type": "search", "query": query, "queries": [query]},
+            "results": results,
+        }
+        self._add(item, block.path)
 
     def _command_output(self, block: Fields) -> None:
         id = block.needed("tool_use_id", maximum=256)
@@ -196,16 +220,23 @@ class BlockReader:
         self._ran.discard(id)
         result = block.object("content", required=True)
         assert result is not None
-        entry: dict[str, Any]
+        entry: CommandOutput
         if result.needed("type") == "bash_code_execution_tool_result_error":
             error = result.string("error_code") or "unavailable"
             entry = {"stdout": "", "stderr": error, "outcome": {"type": "exit", "exit_code": 1}}
         else:
-            code = result.integer("return_code", required=True)
-            entry = {name: result.string(name, required=True) or "" for name in ("stdout", "stderr")}
-            entry["outcome"] = {"type": "exit", "exit_code": code}
-        item = {"id": new_id("sho"), "type": "shell_call_output", "status": "completed", "call_id": id}
-        self._add({**item, "output": [entry], "max_output_length": None}, block.path)
+            code = result.integer("return_code", required=True) or 0
+            stdout, stderr = (result.string(name, required=True) or "" for name in ("stdout", "stderr"))
+            entry = {"stdout": stdout, "stderr": stderr, "outcome": {"type": "exit", "exit_code": code}}
+        item: ShellOutput = {
+            "id": new_id("sho"),
+            "type": "shell_call_output",
+            "status": "completed",
+            "call_id": id,
+            "output": [entry],
+            "max_output_length": None,
+        }
+        self._add(item, block.path)
 
 
 def _place(block: Fields) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
+from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, FunctionCall, Item, call_key
+from skilldeck_shared.json_types import JsonObject
 
 Count = Callable[[list[Item]], Awaitable[int]]
 THINKING = "clear_thinking_20251015"
@@ -30,7 +31,7 @@ CLEARED = "[cleared to make room]"
 class ClearThinking:
     keep: int | None  # turns; None: all
 
-    async def apply(self, items: list[Item], count: Count) -> dict[str, Any] | None:
+    async def apply(self, items: list[Item], count: Count) -> JsonObject | None:
         """Clear in place; what to report, None when there was nothing to clear."""
         if self.keep is None:
             return None
@@ -53,7 +54,7 @@ class ClearToolUses:
     excluded: tuple[str, ...] = ()
     inputs: bool | tuple[str, ...] = False  # of which tools the arguments go too; True: of all
 
-    async def apply(self, items: list[Item], count: Count) -> dict[str, Any] | None:
+    async def apply(self, items: list[Item], count: Count) -> JsonObject | None:
         """Clear in place; what to report, None when nothing was cleared."""
         calls = {call_key(item): item for item in items if _is_use(item)}
         old = {id for id in list(calls)[: max(0, len(calls) - self.keep)] if _name(calls[id]) not in self.excluded}
@@ -73,9 +74,11 @@ class ClearToolUses:
     def _cleared(self, item: Item) -> Item:
         type = item["type"]
         if type in OUTPUTS:
-            return OUTPUTS[type].replaced(item, CLEARED)
+            output: Item = OUTPUTS[type].replaced(item, CLEARED)
+            return output
         if self.inputs is True or (self.inputs and _name(item) in self.inputs):
-            return CALLS[type].emptied(item)
+            call: Item = CALLS[type].emptied(item)
+            return call
         return item
 
 
@@ -100,7 +103,7 @@ def parse_edits(fields: Fields) -> tuple[Edit, ...]:
     return tuple(found)
 
 
-def parse_compaction(fields: Fields) -> dict[str, Any]:
+def parse_compaction(fields: Fields) -> JsonObject:
     """What a `compact_…` edit asks of the run, as fields of its request; empty when there is none.
 
     Without a trigger the conversation is compacted when it fills most of the model's context: the 150,000 tokens of
@@ -122,9 +125,7 @@ def parse_compaction(fields: Fields) -> dict[str, Any]:
     return {}
 
 
-async def apply_edits(
-    edits: Sequence[Edit], items: list[Item], count: Count
-) -> tuple[list[Item], list[dict[str, Any]]]:
+async def apply_edits(edits: Sequence[Edit], items: list[Item], count: Count) -> tuple[list[Item], list[JsonObject]]:
     """(the items that are left to read, what was cleared). `count` counts the tokens of a request with items."""
     items = list(items)
     applied = [done for edit in edits if (done := await edit.apply(items, count)) is not None]
@@ -184,4 +185,4 @@ def _is_use(item: Item) -> bool:
 
 
 def _name(call: Item) -> str:
-    return str(call.get("name") or "bash_code_execution")
+    return cast(FunctionCall, call).get("name") or "bash_code_execution"

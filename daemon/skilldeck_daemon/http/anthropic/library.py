@@ -24,16 +24,17 @@ from skilldeck_daemon.http.objects import skills as skills_http
 from skilldeck_daemon.http.objects.containers import container_file
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import EXPIRY_SECONDS
+from skilldeck_daemon.libraries.records import FileObject, SkillObject, VersionObject
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
     from skilldeck_daemon.engine.base import ModelInfo
     from skilldeck_daemon.store import Page
 
-Doc = dict[str, Any]
 SHARED = ("/v1/files", "/v1/skills", "/v1/models")
 MADE = "cfile_"
 PAGE = 1000
@@ -78,7 +79,7 @@ def router(services: Services) -> Routes:
 def _files(api: Routes, services: Services) -> None:
     files, environments = services.files, services.environments
 
-    async def shown(file: Doc) -> Doc:
+    async def shown(file: FileObject) -> JsonObject:
         media_type = await files.media_type(file["id"])
         return _file(
             file["id"], file["filename"], media_type, file["bytes"], file["created_at"], file.get("expires_at")
@@ -139,7 +140,7 @@ def _files(api: Routes, services: Services) -> None:
         )
 
 
-def _file(id: str, name: str, media_type: str, size: int, created: int, expires: int | None) -> Doc:
+def _file(id: str, name: str, media_type: str, size: int, created: int, expires: int | None) -> JsonObject:
     return {
         "id": id,
         "type": "file",
@@ -152,7 +153,7 @@ def _file(id: str, name: str, media_type: str, size: int, created: int, expires:
     }
 
 
-async def _or_none(services: Services, id: str) -> Doc | None:
+async def _or_none(services: Services, id: str) -> FileObject | None:
     try:
         return await services.files.get(id)
     except NotFound:
@@ -173,7 +174,7 @@ def _expiry(text: str | None) -> int | None:
 def _skills(api: Routes, services: Services) -> None:
     skills = services.skills
 
-    async def shown(skill: Doc) -> Doc:
+    async def shown(skill: SkillObject) -> JsonObject:
         latest = await skills.version(skill["id"], skill["latest_version"])
         return {
             "id": skill["id"],
@@ -223,7 +224,7 @@ def _skills(api: Routes, services: Services) -> None:
 
     @api.get("/skills/{skill_id}/versions")
     async def list_versions(skill_id: str, request: Request) -> Response:
-        async def shown(version: Doc) -> Doc:
+        async def shown(version: VersionObject) -> JsonObject:
             return _version(version)
 
         with Names(others={"after": "page"}).renamed():
@@ -249,7 +250,7 @@ def _skills(api: Routes, services: Services) -> None:
         return skills_http.download(await skills.content(skill_id, version))
 
 
-def _version(version: Doc) -> Doc:
+def _version(version: VersionObject) -> JsonObject:
     return {
         "id": version["version"],
         "type": "skill_version",
@@ -265,7 +266,7 @@ def _version(version: Doc) -> Doc:
 # ------------------------------------------------------------------ models and lists
 
 
-def _model(info: ModelInfo) -> Doc:
+def _model(info: ModelInfo) -> JsonObject:
     known = {"max_input_tokens": info.context, "max_tokens": info.context} if info.context else {}
     return {
         "id": info.name,
@@ -284,7 +285,7 @@ def _limit(request: Request) -> int:
     return int(text)
 
 
-async def _paged(page: Page, shown: Callable[[Doc], Awaitable[Doc]]) -> Doc:
+async def _paged(page: Page[Any], shown: Callable[[Any], Awaitable[JsonObject]]) -> JsonObject:
     """The id of the last object leads to the next page."""
     rows = [await shown(entry) for entry in page.data]
     return {

@@ -25,11 +25,12 @@ from skilldeck_daemon.wire.items import Item
 from skilldeck_daemon.wire.known_fields import MESSAGES, ignored
 from skilldeck_daemon.wire.sampling_fields import template_options
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 CODE_EXECUTION = "code_execution"
 _TEXT = {"type": "string"}
-CLIENT_TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
+CLIENT_TOOLS: dict[str, tuple[str, JsonObject]] = {
     "bash_": (
         "Run a command in a bash session that stays open between calls.",
         {"command": _TEXT, "restart": {"type": "boolean", "description": "Start the session anew."}},
@@ -92,7 +93,7 @@ class Container:
     """The request's `container`: an id, or skills for a new one; both name a container and what it must have."""
 
     id: str = ""
-    skills: tuple[dict[str, Any], ...] = ()
+    skills: tuple[JsonObject, ...] = ()
     path: str = "container"
 
 
@@ -156,7 +157,7 @@ class MessagesBody:
 
     async def edited(
         self, count: Callable[[ResponseRequest], Awaitable[int]]
-    ) -> tuple[ResponseRequest, list[dict[str, Any]]]:
+    ) -> tuple[ResponseRequest, list[JsonObject]]:
         """(the request with what `context_management` clears cleared, what that was)."""
 
         async def tokens(items: list[Item]) -> int:
@@ -170,7 +171,7 @@ class MessagesBody:
         if not (self.container.id and self.container.skills):
             return
         record = await environments.record(self.container.id)
-        mounted = {mount["skill_id"] for mount in record["_mounts"]}
+        mounted = {mount["skill_id"] for mount in record["mounts"]}
         for index, skill in enumerate(self.container.skills):
             if skill["skill_id"] not in mounted:
                 where = f"container.skills[{index}].skill_id"
@@ -218,7 +219,7 @@ def _stops(fields: Fields) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _format(fields: Fields) -> dict[str, Any]:
+def _format(fields: Fields) -> JsonObject:
     config = fields.object("output_config")
     shape = fields.object("output_format") or (config.object("format") if config is not None else None)
     if shape is None:
@@ -270,9 +271,9 @@ def _container(fields: Fields) -> Container:
     return Container(holder.string("id", maximum=256) or "", tuple(skills), "container.id")
 
 
-def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], Any]:
+def _tools(fields: Fields, container: Container) -> tuple[list[JsonObject], Any]:
     """The tools in Responses' shape, and the names of their fields."""
-    flat: list[dict[str, Any]] = []
+    flat: list[JsonObject] = []
     kinds: list[str] = []
     for entry in fields.objects("tools", maximum=1024):
         kind = entry.string("type") or "custom"
@@ -292,7 +293,7 @@ def _tools(fields: Fields, container: Container) -> tuple[list[dict[str, Any]], 
     return flat, named
 
 
-def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
+def _tool(entry: Fields, kind: str, container: Container) -> JsonObject:
     entry.boolean("defer_loading")  # every tool is declared at once
     if kind == "custom":
         check_callers(entry)
@@ -320,11 +321,11 @@ def _tool(entry: Fields, kind: str, container: Container) -> dict[str, Any]:
     refuse(entry.name("type"), f"Tools of type {kind[:64]!r} are not supported.", hint, "unsupported_tool")
 
 
-def _web_search(entry: Fields) -> dict[str, Any]:
+def _web_search(entry: Fields) -> JsonObject:
     entry.needed("name", choices=(WEB_SEARCH,))
     entry.refuse("blocked_domains", why="Name the sites that may be searched, in 'allowed_domains'.")
     check_callers(entry)
-    tool: dict[str, Any] = {"type": WEB_SEARCH, "user_location": entry.value.get("user_location")}
+    tool: JsonObject = {"type": WEB_SEARCH, "user_location": entry.value.get("user_location")}
     domains = entry.strings("allowed_domains")
     return {**tool, "filters": {"allowed_domains": domains}} if domains else tool
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -35,11 +35,12 @@ from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream, encode
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
-PING: dict[str, Any] = {"type": "ping"}
+PING: JsonObject = {"type": "ping"}
 ANTHROPICS = "claude"
 """How the names of Anthropic's models begin."""
 
@@ -83,7 +84,7 @@ def router(services: Services) -> Routes:
         body, stand_in = await read(request, counting=True)
         with body.names.renamed():
             first = await unless_gone(request, runs.count_tokens(body.request))
-            shown: dict[str, Any] = {"input_tokens": first}
+            shown: JsonObject = {"input_tokens": first}
             if body.edits is not None:
                 wanted, cleared = await body.edited(runs.count_tokens)
                 left = await runs.count_tokens(wanted) if cleared else first
@@ -98,11 +99,11 @@ def router(services: Services) -> Routes:
 class Answer:
     """One request being answered by its run."""
 
-    def __init__(self, services: Services, body: MessagesBody, run: Run, cleared: list[dict[str, Any]]) -> None:
+    def __init__(self, services: Services, body: MessagesBody, run: Run, cleared: list[JsonObject]) -> None:
         self._services = services
         self._body = body
         self._run = run
-        self._more: dict[str, Any] = {}
+        self._more: JsonObject = {}
         if body.edits is not None:
             self._more = {"context_management": {"applied_edits": cleared}}
 
@@ -111,12 +112,12 @@ class Answer:
         if error is not None:
             raise self._body.names.translate(error)
 
-    async def _container(self) -> dict[str, Any] | None:
+    async def _container(self) -> JsonObject | None:
         if not self._body.hosted:
             return None
         return await container_of(self._run, self._services.environments, self._body.container.id)
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> JsonObject:
         """The Message, once the run has ended."""
         made = Made(self._run)
         async for event in self._run.events():
@@ -124,10 +125,10 @@ class Answer:
         self._raise()
         return message(self._run, self._body.thinking, await self._container(), made, self._more)
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
+    async def events(self) -> AsyncIterator[JsonObject]:
         """message_start, ping, the blocks, message_delta, message_stop; or an error instead of the last two."""
         run = self._run
-        opening = {
+        opening: JsonObject = {
             "id": message_id(run),
             "type": "message",
             "role": "assistant",

@@ -9,40 +9,44 @@ Reasoning is returned as `reasoning_content`, as most servers of open models do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.engine.messages import MessageCall
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.chat.messages import EXTRA
+from skilldeck_daemon.store.run_records import Item, Part
 from skilldeck_daemon.tools.base import is_clients
+from skilldeck_daemon.tools.namespaces import Member
 from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS
 from skilldeck_shared.errors import SkilldeckError, Unavailable
+from skilldeck_shared.json_types import JsonObject
 
 GAP = "\n\n"
 STREAMED = ("function_call", "custom_tool_call")
 """Types of calls whose arguments are sent while they are written; Chat knows the others only whole."""
-Doc = dict[str, Any]
 
 
 def ended_badly(run: Run) -> SkilldeckError | None:
     """Why a run that has ended has no answer; None when it has one."""
     response = run.response
     if response["status"] == "failed":
-        return run.error or SkilldeckError(str((response["error"] or {}).get("message") or "The run failed."))
+        told = response["error"]
+        return run.error or SkilldeckError((told and told["message"]) or "The run failed.")
     if response["status"] == "cancelled":
         return Unavailable("The answer was cancelled before it was complete.", "Ask again.")
     return None
 
 
-def clients_calls(run: Run) -> list[Doc]:
+def clients_calls(run: Run) -> list[Item]:
     """The items of calls that the client has to carry out, in order."""
     answered = {item["call_id"] for item in run.output.items if item["type"] in OUTPUTS}
     calls = [item for item in run.output.items if is_clients(item, run.request.tools)]
     return [call for call in calls if call["call_id"] not in answered]
 
 
-def hosted_items(run: Run) -> list[Doc]:
+def hosted_items(run: Run) -> list[Item]:
     """What was carried out here: calls and their outputs, in order."""
     asked = {item["id"] for item in clients_calls(run)}
     return [
@@ -50,7 +54,7 @@ def hosted_items(run: Run) -> list[Doc]:
     ]
 
 
-def tool_call(item: Doc, run: Run) -> Doc:
+def tool_call(item: Item, run: Run) -> MessageCall:
     """A call of the client's as an entry of `tool_calls`: as the model made it."""
     made = CALLS[item["type"]].render(item, run.output.raw)
     assert made is not None
@@ -69,7 +73,7 @@ def only_last(run: Run) -> bool:
     return bool(run.request.text_format["type"] != "text")
 
 
-def choice_of(run: Run, index: int) -> Doc:
+def choice_of(run: Run, index: int) -> JsonObject:
     """A finished run as a choice of `chat.completion`."""
     parts = [part for item in run.output.items if item["type"] == "message" for part in item["content"]]
     if only_last(run):
@@ -77,7 +81,7 @@ def choice_of(run: Run, index: int) -> Doc:
     calls = [tool_call(item, run) for item in clients_calls(run)]
     text, annotations, cited = _joined(parts)
     thoughts = [part["text"] for item in run.output.items if item["type"] == "reasoning" for part in item["content"]]
-    message: Doc = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+    message: JsonObject = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
     message["annotations"] = annotations
     if calls:
         message["tool_calls"] = calls
@@ -93,16 +97,18 @@ def choice_of(run: Run, index: int) -> Doc:
     return {"index": index, "message": message, "finish_reason": finish_reason(run), "logprobs": logprobs}
 
 
-def _joined(parts: Iterable[Doc]) -> tuple[str, list[Doc], list[Doc]]:
+def _joined(parts: Iterable[Part]) -> tuple[str, list[JsonObject], list[JsonObject]]:
     """(text, url citations in Chat's shape, other citations), offsets shifted to the whole text."""
-    text, urls, others = "", [], []
+    text = ""
+    urls: list[JsonObject] = []
+    others: list[JsonObject] = []
     for part in parts:
         if not part["text"]:
             continue
         offset = len(text) + len(GAP) if text else 0
         text = f"{text}{GAP}{part['text']}" if text else part["text"]
         for annotation in part["annotations"]:
-            moved = dict(annotation)
+            moved: JsonObject = dict(annotation)
             for edge in ("start_index", "end_index"):
                 if edge in moved:
                     moved[edge] += offset
@@ -113,10 +119,10 @@ def _joined(parts: Iterable[Doc]) -> tuple[str, list[Doc], list[Doc]]:
     return text, urls, others
 
 
-def _extra(run: Run, cited: list[Doc]) -> Doc:
+def _extra(run: Run, cited: list[JsonObject]) -> JsonObject:
     """What Chat has no field for."""
     items = hosted_items(run)
-    extra: Doc = {}
+    extra: JsonObject = {}
     if items:
         extra["output"] = items
     if cited:
@@ -127,7 +133,7 @@ def _extra(run: Run, cited: list[Doc]) -> Doc:
     return extra
 
 
-def _ungrounded(run: Run) -> list[Doc]:
+def _ungrounded(run: Run) -> list[JsonObject]:
     """What nothing holds that was read, with its place in the whole text; for requests that say `verify`."""
     told = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
     if not told:
@@ -145,13 +151,17 @@ def _ungrounded(run: Run) -> list[Doc]:
             begins[index, number] = length = length + len(GAP) if length else 0
             length += len(text)
     return [
-        {"text": place["text"], **{edge: place[edge] + begins[key] for edge in ("start_index", "end_index")}}
+        {
+            "text": place["text"],
+            "start_index": place["start_index"] + begins[key],
+            "end_index": place["end_index"] + begins[key],
+        }
         for place in told
         if (key := (place["output_index"], place["content_index"])) in begins
     ]
 
 
-def usage_of(runs: Iterable[Run]) -> Doc:
+def usage_of(runs: Iterable[Run]) -> JsonObject:
     """The runs' tokens, all rounds counted."""
     totals = [run.usage for run in runs]
     prompt, completion = (sum(getattr(one, f"{side}_tokens") for one in totals) for side in ("input", "output"))
@@ -179,16 +189,18 @@ class Choice:
         self._numbers: dict[int, int] = {}  # output_index → index among tool_calls
         self._begun: dict[str, bool] = {"content": False, "reasoning_content": False}
         self._gap: dict[str, bool] = {"content": False, "reasoning_content": False}
-        self._held: list[Doc] | None = [] if only_last(run) and any(tool.hosted for tool in run.request.tools) else None
+        self._held: list[JsonObject] | None = (
+            [] if only_last(run) and any(tool.hosted for tool in run.request.tools) else None
+        )
 
-    def chunk(self, delta: Doc, finish: str | None = None, logprobs: Doc | None = None) -> Doc:
+    def chunk(self, delta: JsonObject, finish: str | None = None, logprobs: JsonObject | None = None) -> JsonObject:
         """A choice of `chat.completion.chunk`."""
         return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
 
-    def opening(self) -> Doc:
+    def opening(self) -> JsonObject:
         return self.chunk({"role": "assistant", "content": "", "refusal": None})
 
-    async def follow(self) -> AsyncIterator[Doc]:
+    async def follow(self) -> AsyncIterator[JsonObject]:
         """The choice's chunks after the opening and before the closing."""
         async for event in self.run.events():
             for chunk in self._event(event):
@@ -196,7 +208,7 @@ class Choice:
         for chunk in self._held or ():
             yield chunk
 
-    def closing(self) -> Doc:
+    def closing(self) -> JsonObject:
         """The last chunk; the run has ended well."""
         parts = [part for item in self.run.output.items if item["type"] == "message" for part in item["content"]]
         _, urls, cited = _joined(parts[-1:] if only_last(self.run) else parts)
@@ -204,14 +216,15 @@ class Choice:
         delta = {**({"annotations": urls} if urls else {}), **({EXTRA: extra} if extra else {})}
         return self.chunk(delta, finish_reason(self.run))
 
-    def _event(self, event: Event) -> Iterator[Doc]:
+    def _event(self, event: Event) -> Iterator[JsonObject]:
         match event["type"]:
             case "response.output_item.added":
                 yield from self._added(event["item"], event["output_index"])
             case "response.output_text.delta":
-                entries = [{**entry, "bytes": _bytes(entry["token"])} for entry in event["logprobs"]]
-                for entry in entries:
-                    entry["top_logprobs"] = [{**top, "bytes": _bytes(top["token"])} for top in entry["top_logprobs"]]
+                entries: list[JsonObject] = []
+                for entry in event["logprobs"]:
+                    top = [{**other, "bytes": _bytes(other["token"])} for other in entry["top_logprobs"]]
+                    entries.append({**entry, "bytes": _bytes(entry["token"]), "top_logprobs": top})
                 logprobs = {"content": entries, "refusal": None} if entries else None
                 chunk = self._text("content", event["delta"], logprobs)
                 if self._held is None:
@@ -227,13 +240,13 @@ class Choice:
             case "response.output_item.done":
                 yield from self._done(event["item"], event["output_index"])
 
-    def _text(self, field: str, text: str, logprobs: Doc | None = None) -> Doc:
+    def _text(self, field: str, text: str, logprobs: JsonObject | None = None) -> JsonObject:
         gap = GAP if self._gap[field] and self._begun[field] else ""
         self._gap[field] = False
         self._begun[field] = True
         return self.chunk({field: gap + text}, logprobs=logprobs)
 
-    def _added(self, item: Doc, index: int) -> Iterator[Doc]:
+    def _added(self, item: Item, index: int) -> Iterator[JsonObject]:
         type = item["type"]
         if type == "message":
             self._gap["content"] = self._held is None
@@ -241,14 +254,16 @@ class Choice:
                 self._held.clear()
         elif type == "reasoning":
             self._gap["reasoning_content"] = True
-        elif type == "function_call" and item["name"] in self._clients:
-            function = {"name": item["name"], "arguments": ""}
-            yield self._call(index, {"id": item["call_id"], "type": "function", "function": function})
-        elif type == "custom_tool_call":
-            # The published chunk knows no type "custom"; its field says what it is.
-            yield self._call(index, {"id": item["call_id"], "custom": {"name": item["name"], "input": ""}})
+        elif type in STREAMED:
+            name = cast(Member, item)["name"]
+            if type == "custom_tool_call":
+                # The published chunk knows no type "custom"; its field says what it is.
+                yield self._call(index, {"id": item["call_id"], "custom": {"name": name, "input": ""}})
+            elif name in self._clients:
+                function = {"name": name, "arguments": ""}
+                yield self._call(index, {"id": item["call_id"], "type": "function", "function": function})
 
-    def _done(self, item: Doc, index: int) -> Iterator[Doc]:
+    def _done(self, item: Item, index: int) -> Iterator[JsonObject]:
         if index in self._numbers:
             return
         if item["type"] not in STREAMED and is_clients(item, self.run.request.tools):
@@ -256,7 +271,7 @@ class Choice:
         elif item["type"] not in ("message", "reasoning"):
             yield {**self.chunk({}), EXTRA: {"item": item}}
 
-    def _call(self, index: int, delta: Doc) -> Doc:
+    def _call(self, index: int, delta: Mapping[str, Any]) -> JsonObject:
         number = self._numbers.setdefault(index, len(self._numbers))
         return self.chunk({"tool_calls": [{"index": number, **delta}]})
 

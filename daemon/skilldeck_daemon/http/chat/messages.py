@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import Part
+from skilldeck_daemon.tools.function import CustomCall
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_daemon.wire.item_kinds import KINDS
+from skilldeck_daemon.wire.item_kinds import KINDS, Answer, FunctionCall
 from skilldeck_daemon.wire.items import MAX_ITEMS, Item, decode_file_data, message_item, parse_items
 from skilldeck_shared.characters import clean
 
@@ -59,10 +61,10 @@ class MessageReader:
 
     # -- by role
 
-    def _parts(self, message: Fields, role: str) -> list[dict[str, Any]]:
+    def _parts(self, message: Fields, role: str) -> list[Part]:
         content = message.value.get("content")
         if isinstance(content, str):
-            parts = [{"type": "input_text", "text": message.string("content") or ""}]
+            parts: list[Part] = [{"type": "input_text", "text": message.string("content") or ""}]
         elif content is None:
             refuse(
                 message.name("content"),
@@ -89,7 +91,7 @@ class MessageReader:
         bare = message.value.get("reasoning")
         reasoning = message.string("reasoning_content") or (clean(bare) if isinstance(bare, str) else "")
         if reasoning:
-            content = [{"type": "reasoning_text", "text": reasoning}]
+            content: list[Part] = [{"type": "reasoning_text", "text": reasoning}]
             self._add({"id": new_id("rs"), "type": "reasoning", "summary": [], "content": content}, message.path)
         extra = message.object(EXTRA)
         if extra is not None:
@@ -101,7 +103,7 @@ class MessageReader:
                     )
                 self._add(item, f"{place}[{index}]")
         if text is not None:
-            part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+            part: Part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
             self._add(message_item("assistant", [part]), message.path)
         for call in calls:
             self._call(call)
@@ -117,16 +119,27 @@ class MessageReader:
             )
         body = call.object(type, required=True)
         assert body is not None
-        item: Item = {"id": new_id("fc"), "type": "function_call", "status": "completed", "call_id": id}
-        item["name"] = body.needed("name", maximum=256)
+        name = body.needed("name", maximum=256)
         if type == "function":
-            item["arguments"] = body.string("arguments", required=True) or ""
+            function: FunctionCall = {
+                "id": new_id("fc"),
+                "type": "function_call",
+                "status": "completed",
+                "call_id": id,
+                "name": name,
+                "arguments": body.string("arguments", required=True) or "",
+            }
+            item: Item = function
         else:
-            item |= {
+            custom: CustomCall = {
                 "id": new_id("ctc"),
                 "type": "custom_tool_call",
+                "status": "completed",
+                "call_id": id,
+                "name": name,
                 "input": body.string("input", required=True) or "",
             }
+            item = custom
         self._pending[id] = item["type"]
         self._add(item, call.path)
 
@@ -141,9 +154,15 @@ class MessageReader:
             )
         # Tools that return nothing are sent as null by some programs, as an empty list by others.
         parts = self._parts(message, "tool") if message.value.get("content") not in (None, []) else []
-        item = {"id": new_id("fco"), "type": f"{type}_output", "status": "completed", "call_id": id}
         plain = all(part["type"] == "input_text" for part in parts)
-        self._add({**item, "output": "".join(part["text"] for part in parts) if plain else parts}, message.path)
+        item: Answer = {
+            "id": new_id("fco"),
+            "type": f"{type}_output",
+            "status": "completed",
+            "call_id": id,
+            "output": "".join(part["text"] for part in parts) if plain else parts,
+        }
+        self._add(item, message.path)
 
 
 def _assistant_text(message: Fields) -> str | None:
@@ -160,7 +179,7 @@ def _assistant_text(message: Fields) -> str | None:
     return "".join(texts)
 
 
-def content_part(part: Fields, role: str) -> dict[str, Any]:
+def content_part(part: Fields, role: str) -> Part:
     """One part of a message's content, as a part of an input item."""
     accepted = ("text", "image_url", "file") if role in ("user", "tool") else ("text",)
     type = part.needed("type", choices=(*accepted, *(("input_audio",) if role == "user" else ())))
@@ -173,7 +192,7 @@ def content_part(part: Fields, role: str) -> dict[str, Any]:
     return image_part(holder, "url") if type == "image_url" else file_part(holder)
 
 
-def image_part(holder: Fields, field: str) -> dict[str, Any]:
+def image_part(holder: Fields, field: str) -> Part:
     url = holder.needed(field)
     if not url.startswith(("data:", "https://", "http://")):
         refuse(holder.name(field), f"'{holder.name(field)}' must be a data: or http(s) URL.", code="invalid_value")
@@ -181,7 +200,7 @@ def image_part(holder: Fields, field: str) -> dict[str, Any]:
     return {"type": "input_image", "detail": detail, "image_url": url}
 
 
-def file_part(holder: Fields) -> dict[str, Any]:
+def file_part(holder: Fields) -> Part:
     """{file_id} or {file_data, filename}; file_url is taken too, as in Responses."""
     sources = {name: holder.string(name) for name in ("file_id", "file_data", "file_url")}
     given = [name for name, value in sources.items() if value]
@@ -189,6 +208,8 @@ def file_part(holder: Fields) -> dict[str, Any]:
         refuse(holder.path, f"'{holder.path}' needs exactly one of 'file_id' and 'file_data'.")
     if given[0] == "file_data":
         decode_file_data(str(sources["file_data"]), holder.name("file_data"))
-    part: dict[str, Any] = {"type": "input_file", given[0]: sources[given[0]]}
+    source: Any = {given[0]: sources[given[0]]}
+    part: Part = {"type": "input_file"}
+    part.update(source)
     filename = holder.string("filename", maximum=255)
     return {**part, "filename": filename} if filename else part

@@ -21,6 +21,7 @@ from skilldeck_daemon.wire.fields import Fields, metadata, refuse, refuse_foreig
 from skilldeck_daemon.wire.items import Item
 from skilldeck_daemon.wire.known_fields import CHAT, ignored
 from skilldeck_daemon.wire.sampling_fields import dry, logit_bias, one_or_many, template_options
+from skilldeck_shared.json_types import JsonObject
 
 FOREIGN = {
     "input": "messages",
@@ -52,7 +53,7 @@ class ChatBody:
     """A valid request: `requests` are the runs that make its choices, in order."""
 
     requests: tuple[ResponseRequest, ...]
-    messages: list[dict[str, Any]]
+    messages: list[JsonObject]
     names: Names
     stream: bool = False
     include_usage: bool = False
@@ -180,7 +181,7 @@ def _max_tokens(fields: Fields) -> int | None:
     return old if new is None else new
 
 
-def _format(fields: Fields) -> dict[str, Any]:
+def _format(fields: Fields) -> JsonObject:
     shape = fields.object("response_format")
     if shape is None:
         return {"type": "text"}
@@ -197,7 +198,7 @@ def _format(fields: Fields) -> dict[str, Any]:
 def _tools(fields: Fields, places: list[str]) -> tuple[list[Tool], Names]:
     """The tools in Responses' flat shape, parsed; and the names for errors."""
     kinds: list[str] = []
-    flat: list[dict[str, Any]] = []
+    flat: list[JsonObject] = []
     for entry in fields.objects("tools", maximum=MAX_TOOLS):
         type = entry.needed("type", choices=tuple(TOOLS))
         kinds.append(type)
@@ -230,7 +231,7 @@ def _limit_name(fields: Fields) -> dict[str, str]:
     return {"max_output_tokens": "max_tokens"} if fields.value.get("max_tokens") is not None else {}
 
 
-def _custom_format(body: Fields) -> dict[str, Any]:
+def _custom_format(body: Fields) -> JsonObject:
     """Chat nests a grammar once more than Responses."""
     shape = body.value.get("format")
     if not isinstance(shape, dict) or not isinstance(shape.get("grammar"), dict):
@@ -247,7 +248,7 @@ def _choice(fields: Fields, tools: list[Tool]) -> ToolChoice:
     return parse_choice(Fields({"tool_choice": _flat_choice(choice)}), tools)
 
 
-def _flat_choice(choice: Fields) -> dict[str, Any]:
+def _flat_choice(choice: Fields) -> JsonObject:
     type = choice.needed("type")
     if type in ("function", "custom"):
         body = choice.object(type, required=True)

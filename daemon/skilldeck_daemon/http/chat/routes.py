@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +27,7 @@ from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import Page
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -93,14 +94,14 @@ def router(services: Services) -> Routes:
     return api
 
 
-async def _stored(services: Services, id: str) -> dict[str, Any]:
+async def _stored(services: Services, id: str) -> JsonObject:
     completion = await services.store.chat.get(id)
     if completion is None:
         raise NotFound(f"Chat completion with id {id[:100]!r} not found.", "Only those made with 'store' are kept.")
     return completion
 
 
-def _page(messages: list[dict[str, Any]], limit: int, order: str, after: str) -> Page:
+def _page(messages: list[JsonObject], limit: int, order: str, after: str) -> Page[JsonObject]:
     ordered = messages if order == "asc" else messages[::-1]
     if after:
         places = [place for place, message in enumerate(ordered) if message["id"] == after]
@@ -111,7 +112,7 @@ def _page(messages: list[dict[str, Any]], limit: int, order: str, after: str) ->
     return Page(ordered[:limit], len(ordered) > limit)
 
 
-def stored_messages(id: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def stored_messages(id: str, messages: list[JsonObject]) -> list[JsonObject]:
     """The messages a completion was asked with, as they are listed: text in `content`, other parts beside it."""
     listed = []
     for number, message in enumerate(messages):
@@ -159,7 +160,7 @@ class Completion:
         for run in self._runs:
             run.cancel()
 
-    def _head(self, object: str) -> dict[str, Any]:
+    def _head(self, object: str) -> JsonObject:
         model = self._runs[0].response["model"]
         return {"id": self._id, "object": object, "created": self._created, "model": model, "service_tier": "default"}
 
@@ -169,16 +170,16 @@ class Completion:
             self.cancel()
             raise self._body.names.translate(error)
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> JsonObject:
         """The `chat.completion`, once all runs have ended."""
         for run in self._runs:
             await run.finished()
             self._raise(run)
         return await self._ended()
 
-    async def _ended(self) -> dict[str, Any]:
+    async def _ended(self) -> JsonObject:
         """The completion of runs that ended well; stored when that is asked for."""
-        completion: dict[str, Any] = self._head("chat.completion")
+        completion: JsonObject = self._head("chat.completion")
         completion["choices"] = [choice_of(run, index) for index, run in enumerate(self._runs)]
         completion["usage"] = usage_of(self._runs)
         if self._body.store:
@@ -186,7 +187,7 @@ class Completion:
             await self._services.store.chat.create(completion, stored_messages(self._id, self._body.messages))
         return completion
 
-    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+    async def chunks(self) -> AsyncIterator[JsonObject]:
         """The `chat.completion.chunk`s."""
         head = self._head("chat.completion.chunk")
         none = {"usage": None} if self._body.include_usage else {}
@@ -212,14 +213,14 @@ class Completion:
             yield {**head, "choices": [], "usage": usage_of(self._runs)}
 
 
-async def _merged(choices: list[Choice]) -> AsyncGenerator[tuple[Choice, dict[str, Any] | None], None]:
+async def _merged(choices: list[Choice]) -> AsyncGenerator[tuple[Choice, JsonObject | None], None]:
     """The chunks of all choices as they come; None after each choice's last."""
     if len(choices) == 1:  # no queue in the way of the usual case
         async for chunk in choices[0].follow():
             yield choices[0], chunk
         yield choices[0], None
         return
-    queue: asyncio.Queue[tuple[Choice, dict[str, Any] | Exception | None]] = asyncio.Queue(AHEAD)
+    queue: asyncio.Queue[tuple[Choice, JsonObject | Exception | None]] = asyncio.Queue(AHEAD)
 
     async def pump(choice: Choice) -> None:
         try:

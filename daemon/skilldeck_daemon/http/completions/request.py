@@ -15,6 +15,7 @@ from skilldeck_daemon.wire.caller import cache_salt
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_daemon.wire.sampling_fields import logit_bias, one_or_many
 from skilldeck_shared.characters import clean
+from skilldeck_shared.json_types import JsonObject
 
 MAX_PROMPTS = 2048
 DEFAULT_TOKENS = 16
@@ -27,7 +28,7 @@ class CompletionBody:
 
     model: str
     prompts: tuple[Prompt, ...]
-    sampling: dict[str, Any]
+    sampling: JsonObject
     max_tokens: int
     stop: tuple[str, ...]
     logprobs: int | None

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,6 +26,7 @@ from skilldeck_daemon.http.sse import EventStream
 from skilldeck_daemon.store import new_id
 from skilldeck_daemon.wire.error_names import Names
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -34,7 +35,7 @@ AHEAD = 64
 """Chunks of several choices that wait for a slow client."""
 NAMES = Names(others={"input": "prompt"})
 """Engines speak of a chat's input."""
-Doc = dict[str, Any]
+Doc = JsonObject
 
 
 def router(services: Services) -> Routes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from skilldeck_daemon.libraries.files import FILE_BYTES, check_purpose, expiry
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -107,7 +108,7 @@ def one_file(form: Form) -> UploadPart:
 
 def _expires_after(form: Form) -> int | None:
     """`expires_after[anchor]` and `expires_after[seconds]`, as SDKs flatten the object into form fields."""
-    given: dict[str, Any] = {
+    given: JsonObject = {
         name[len("expires_after[") : -1]: value
         for name, value in form.fields.items()
         if name.startswith("expires_after[") and name.endswith("]")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.engine.base import ModelInfo
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.http.routing import Routes
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -42,10 +43,10 @@ def one(models: ModelHub, name: str) -> ModelInfo:
     return next(info for info in listed(models) if info.name == wanted)
 
 
-def model_object(info: ModelInfo) -> dict[str, Any]:
+def model_object(info: ModelInfo) -> JsonObject:
     """A Model of the wire; `max_model_len` (tokens) and `meta` as other local servers have them, `description` where it
     has one. What is not known is left out."""
-    shown: dict[str, Any] = {"id": info.name, "object": "model", "created": info.created, "owned_by": "skilldeck"}
+    shown: JsonObject = {"id": info.name, "object": "model", "created": info.created, "owned_by": "skilldeck"}
     if info.context:
         shown["max_model_len"] = info.context
     meta = {

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -29,6 +30,7 @@ from skilldeck_daemon.http.sse import STALL_S
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.json_text import parse_json
 from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
@@ -139,7 +141,7 @@ class Connection:
 
     # -- what is sent
 
-    async def _send(self, event: dict[str, Any]) -> None:
+    async def _send(self, event: Mapping[str, Any]) -> None:
         text = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode()
         try:
             async with asyncio.timeout(STALL_S), self._sending:
@@ -194,7 +196,7 @@ class Connection:
             raise
 
 
-def _read_event(text: str) -> dict[str, Any]:
+def _read_event(text: str) -> JsonObject:
     """The body of a response.create event."""
     fields = Fields(parse_json(text.encode("utf-8", "replace")))
     fields.needed("type", choices=("response.create",))

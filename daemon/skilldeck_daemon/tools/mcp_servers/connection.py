@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from skilldeck_daemon.settings import McpServer
+from skilldeck_daemon.tools.mcp_items import McpError, McpListed
 from skilldeck_daemon.tools.mcp_servers.messages import ENCODING, MESSAGE_BYTES
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -45,9 +47,9 @@ class McpFailed(SkilldeckError):
     type = "external_connector_error"
     code = "mcp_server_failed"
 
-    def __init__(self, title: str, error: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, title: str, error: McpError | None = None) -> None:
         super().__init__(title)
-        self.error = dict(error) if error is not None else {"type": "http_error", "code": 502, "message": title}
+        self.error: McpError = error or {"type": "http_error", "code": 502, "message": title}
 
 
 class McpConnection:
@@ -87,12 +89,12 @@ class McpConnection:
                 self.task.cancel()  # it may hang in the handshake
             raise
 
-    async def tools(self) -> list[dict[str, Any]]:
+    async def tools(self) -> list[McpListed]:
         """All its tools as entries of an mcp_list_tools item. Raises McpFailed."""
 
-        async def walk() -> list[dict[str, Any]]:
+        async def walk() -> list[McpListed]:
             client, cursor = self._client.result(), None
-            found: list[dict[str, Any]] = []
+            found: list[McpListed] = []
             size = 0
             for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor, cache_mode="refresh")
@@ -108,7 +110,7 @@ class McpConnection:
 
         return await self._within(walk(), min(self._server.timeout, LIST_SECONDS), "list its tools")
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> str:
+    async def call(self, name: str, arguments: JsonObject) -> str:
         """What the tool gave, as text. Raises McpFailed; cancelling has the server stop."""
         result = await self._within(
             self._client.result().call_tool(name, arguments), self._server.timeout, f"carry out {name!r}"
@@ -262,7 +264,7 @@ def _innermost(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _listed(tool: McpToolType) -> dict[str, Any]:
+def _listed(tool: McpToolType) -> McpListed:
     notes = tool.annotations
     return {
         "name": tool.name,
@@ -272,7 +274,7 @@ def _listed(tool: McpToolType) -> dict[str, Any]:
     }
 
 
-def _text(content: list[dict[str, Any]], structured: Any) -> str:
+def _text(content: list[JsonObject], structured: Any) -> str:
     """A result as one text; what is no text stands as its type."""
     parts = [_block(block) for block in content]
     text = "\n".join(parts) if parts else ("" if structured is None else json.dumps(structured, ensure_ascii=False))

@@ -24,6 +24,7 @@ from skilldeck_daemon.attachments.fetch import FetchRefused, check_url, fetch
 from skilldeck_daemon.containers.proxy import Proxy
 from skilldeck_daemon.tools.web import ddgs_program
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class Ddgs:
             ((entry.get("url"), entry.get("title"), entry.get("text")) for entry in named if _is_object(entry)), count
         )
 
-    async def _run(self, asked: bytes) -> dict[str, Any]:
+    async def _run(self, asked: bytes) -> JsonObject:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import cast
 from urllib.parse import urlsplit
+
+from skilldeck_daemon.tools.web.items import WebCallItem
+from skilldeck_daemon.wire.item_kinds import Item
 
 URL = re.compile(r"https?://[^\s<>\"'\[\]{}|\\^`]+", re.IGNORECASE)
 _HOST = re.compile(r"(?<![\w@.-])(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,24}(?![\w-])", re.IGNORECASE)
@@ -35,7 +38,7 @@ def normal(url: str) -> str:
     return parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower(), fragment="").geturl().rstrip("/")
 
 
-def may_open(url: str, items: Iterable[dict[str, Any]], instructions: str = "") -> bool:
+def may_open(url: str, items: Iterable[Item], instructions: str = "") -> bool:
     """Whether the conversation holds this URL, or its host as a word of the user's."""
     wanted, host = normal(url), (urlsplit(url).hostname or "").lower()
     named = [instructions]
@@ -47,9 +50,9 @@ def may_open(url: str, items: Iterable[dict[str, Any]], instructions: str = "") 
         elif kind == "message":
             given += [note.get("url", "") for part in item["content"] for note in part.get("annotations", ())]
         elif kind.endswith("_call_output"):
-            given.append(str(item.get("output")))
+            given.append(str(item.get("output")))  # a call's own record says what it is
         elif kind == "web_search_call":
-            given += [f"{result['url']}\n{result['text']}" for result in item.get("results") or ()]
+            given += [f"{page['url']}\n{page['text']}" for page in cast(WebCallItem, item).get("results") or ()]
     if any(host == match.group().lower() for text in named for match in _HOST.finditer(text)):
         return True
     return any(normal(other) == wanted for text in [*named, *given] for _, other in found(text))
