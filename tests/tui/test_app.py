@@ -257,3 +257,17 @@ async def test_a_notice_is_plain_text_and_leaves_the_composer_free() -> None:
         await d.shows("Saved as /tmp/[/bold]/[x", "[/red] as well", "[/]")
         rack = d.app.screen.query_one("ToastRack").region
         assert not rack.overlaps(d.chat.composer.region)
+
+
+@pytest.mark.parametrize("keys", [("f6", "a"), ("ctrl+k", "escape"), ("ctrl+o", "escape"), ("f1", "escape")])
+async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
+    opens, closes = keys
+    async with deck(FakeDaemon()) as d:
+        await d.press(opens)
+        await d.until(lambda: len(d.app.screen_stack) == 2)
+        dialog = d.app.screen
+        await d.burst(closes, closes, closes)
+        await d.until(lambda: d.app.screen_stack == [d.chat])
+        dialog.dismiss(None)  # and what a worker of it found is for nobody
+        await d.handled()
+        assert d.app.screen_stack == [d.chat]

@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -23,6 +22,7 @@ from skilldeck_tui.difference import LIMIT, FileChange, Line, as_patch, changes,
 from skilldeck_tui.format import age, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
 from skilldeck_tui.widgets.options import Options
@@ -35,7 +35,7 @@ STYLES = {
 SHOWN = 5000
 
 
-class DiffScreen(ModalScreen[None]):
+class DiffScreen(Dialog[None]):
     """`versions` newest first; compares `older` with `newer` (indexes into it)."""
 
     BINDINGS = actions.bindings("diff")

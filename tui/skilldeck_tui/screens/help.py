@@ -8,17 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from skilldeck_tui import actions
+from skilldeck_tui.screens.dialog import Dialog
 
 KEYS = 18
 NARROW = 60
 WIDTH = 84
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     BINDINGS = [Binding("escape,q,f1", "leave", "Close")]
     DEFAULT_CSS = """
     Help { align: center middle; background: $background 60%; }

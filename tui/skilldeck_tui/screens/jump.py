@@ -10,14 +10,16 @@ from textual.binding import Binding
 from textual.content import Content
 from textual.events import Key
 from textual.geometry import Offset
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
+
+from skilldeck_tui.screens.dialog import Dialog
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
 
-class Jump(ModalScreen[Widget | None]):
+class Jump(Dialog[Widget | None]):
     BINDINGS = [Binding("escape", "leave", "Cancel")]
     DEFAULT_CSS = """
     Jump { background: $background 30%; }

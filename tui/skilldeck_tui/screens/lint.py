@@ -10,7 +10,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,6 +19,7 @@ from skilldeck_tui import actions, editor
 from skilldeck_tui.format import plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.widgets.key_line import KeyLine
 from skilldeck_tui.widgets.options import Options
 from skilldeck_tui.widgets.problem import excerpt
@@ -31,7 +31,7 @@ SIGNS = {"error": ("âœ—", "$error"), "warning": ("!", "$warning"), "advice": ("Â
 AROUND = 2
 
 
-class LintScreen(ModalScreen[None]):
+class LintScreen(Dialog[None]):
     """Of the skill `name` in `folder`; follows what the deck finds there anew."""
 
     BINDINGS = actions.bindings("lint")

@@ -18,7 +18,6 @@ from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from skilldeck_shared.errors import SkilldeckError
@@ -28,6 +27,7 @@ from skilldeck_tui.cited import Made
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.format import clean, plural, size
 from skilldeck_tui.screens.base import is_open
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.picture import Picture
 from skilldeck_tui.widgets.preview import LIMIT, Preview, as_text
@@ -37,7 +37,7 @@ MOST = 64 * 1024 * 1024
 ROWS, COLUMNS = 1000, 30
 
 
-class Look(ModalScreen[None]):
+class Look(Dialog[None]):
     """`attach` takes a path, for the next message."""
 
     BINDINGS = [

@@ -15,7 +15,6 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from skilldeck_shared.errors import SkilldeckError
@@ -24,6 +23,7 @@ from skilldeck_tui import actions
 from skilldeck_tui.format import age, count, duration, one_line, plural
 from skilldeck_tui.rich_text import rich_text
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.screens.trials import TrialsScreen
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
@@ -36,7 +36,7 @@ ALL, LIFT, COST = "all", "lift", "cost"
 """Rows below the tests."""
 
 
-class MatrixScreen(ModalScreen[None]):
+class MatrixScreen(Dialog[None]):
     """Of the skill `name`; `folder` (None: not here) is where its tests are. Shows the newest evaluation first, and
     follows the one that runs."""
 

@@ -17,13 +17,13 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.fuzzy import Matcher
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import is_open
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.widgets.options import Options
 
 MOST = 200
@@ -42,7 +42,7 @@ class Row:
     note: str = ""
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Dialog[str | None]):
     """The answer is the value of a row, None when left."""
 
     BINDINGS = [

@@ -10,16 +10,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_tui.chat import completion
 from skilldeck_tui.screens.base import is_open
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.widgets.options import Options
 
 
-class Prompt(ModalScreen[str | None]):
+class Prompt(Dialog[str | None]):
     """`paths` completes paths ("file", "folder" or None for plain text). The answer is the text, None when left."""
 
     BINDINGS = [

@@ -13,7 +13,6 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen
 from textual.widgets import Input, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
@@ -22,12 +21,13 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from skilldeck_tui.skill_tests.recording import Proposal
 
 
-class SaveTest(ModalScreen[str | None]):
+class SaveTest(Dialog[str | None]):
     """The answer is the name of the test that was written, None when left. `run_id` is a run that is over."""
 
     BINDINGS = [

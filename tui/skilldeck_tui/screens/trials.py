@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -21,6 +20,7 @@ from skilldeck_tui import actions
 from skilldeck_tui.format import count, duration, plural
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
+from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.skill_tests.ran import commands_ran
 from skilldeck_tui.state import Object
 from skilldeck_tui.widgets.key_line import KeyLine
@@ -35,7 +35,7 @@ SIGNS = {
 SHOWN_OUTPUT = 4000
 
 
-class TrialsScreen(ModalScreen[None]):
+class TrialsScreen(Dialog[None]):
     """`trials` as they are kept (docs/evals.md); runs are asked for when one is looked at."""
 
     BINDINGS = actions.bindings("trials")
@@ -144,7 +144,7 @@ class TrialsScreen(ModalScreen[None]):
             return
         deck = self.deck
         for screen in reversed(self.app.screen_stack):
-            if isinstance(screen, ModalScreen):
+            if isinstance(screen, Dialog):
                 screen.dismiss()
         deck.open_run(run_id)
 

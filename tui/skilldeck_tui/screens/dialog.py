@@ -1,0 +1,13 @@
+"""What every screen above a mode has in common: it is answered once."""
+
+from __future__ import annotations
+
+from textual.await_complete import AwaitComplete
+from textual.screen import ModalScreen, ScreenResultType
+
+
+class Dialog(ModalScreen[ScreenResultType]):
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Close it with an answer. Keys that came in one burst with the one that closed it are still handled here, and
+        must not close what lies below: Textual would take whatever is on top."""
+        return super().dismiss(result) if self.is_active else AwaitComplete()
