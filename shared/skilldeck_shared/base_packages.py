@@ -69,6 +69,7 @@ DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
         "sklearn": "scikit-learn",
         "slugify": "python-slugify",
         "tabula": "tabula-py",
+        "tdc": "pytdc",
         "telegram": "python-telegram-bot",
         "umap": "umap-learn",
         "usb": "pyusb",

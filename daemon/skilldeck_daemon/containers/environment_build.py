@@ -95,6 +95,18 @@ class EnvironmentBuilder:
         if self.possible:
             await asyncio.to_thread(sweep)
 
+    async def close(self) -> None:
+        """Leave no empty folder behind: of a root daemon they may lie apart from its data."""
+
+        def tidy(root: Path) -> None:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+                root.parent.rmdir()
+
+        if self._root is not None:
+            await asyncio.to_thread(tidy, self._root)
+            self._root = None
+
     def _place(self) -> Path:
         if self._root is None:
             tools = self._containers.tools

@@ -117,6 +117,11 @@ def add(table, rest):
     mine = [place for place, owners in table if any(path.startswith(owner) for path in paths for owner in owners)]
     for place in dict.fromkeys([*mine, *(place for place, _ in table), *rest]):
         site.addsitedir(place)
+    # Programs of a skill that import its folders as packages (`from scripts.lib import x`) are run by their path, too.
+    for path in paths[1:]:
+        if path.startswith("/mnt/skills/") and path.endswith(".py/"):
+            parts = path.split("/")[:-3]
+            sys.path += ["/".join(parts[:count]) for count in range(len(parts), 3, -1)]
 """
 
 

@@ -88,6 +88,7 @@ class SkillEnvironments:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._builder.close()
 
     # -- what there is
 

@@ -17,8 +17,8 @@ from skilldeck_shared.base_packages import distribution
 
 FILE_BYTES = 256 * 1024
 FILES = 100
-_PIP = re.compile(r"\bpip3?[ \t]+install[ \t]+([^\n`;&|#\"()\\]{1,500})|\buv[ \t]+add[ \t]+([^\n`;&|#\"()\\]{1,500})")
-_NPM = re.compile(r"\b(?:npm[ \t]+(?:install|i|add)|yarn[ \t]+add|pnpm[ \t]+add)[ \t]+([^\n`;&|#\"'()\\]{1,500})")
+_PIP = re.compile(r"\b(?:pip3?[ \t]+install|uv[ \t]+add)[ \t]+([^\n`;&|#()\\]{1,500})")
+_NPM = re.compile(r"\b(?:npm[ \t]+(?:install|i|add)|yarn[ \t]+add|pnpm[ \t]+add)[ \t]+([^\n`;&|#()\\]{1,500})")
 _NAME = re.compile(r"((?:@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*)(?:@([0-9A-Za-z.^~-]{1,40}))?")
 _VALUED = """
 -r -e -c -i -f -t --requirement --editable --constraint --index-url --extra-index-url --find-links --target --prefix
@@ -47,9 +47,9 @@ class InstallLines:
 
     def _read(self, line: str, path: str, number: int) -> None:
         for found in _PIP.finditer(line):
-            for word in _words(found[1] or found[2]):
+            for word in _words(found[1]):
                 try:
-                    requirement = Requirement(word.strip("'"))
+                    requirement = Requirement(word)
                 except InvalidRequirement:
                     continue
                 if requirement.url is None:
@@ -80,4 +80,4 @@ def _words(text: str) -> Iterator[str]:
         if word in _TAKES_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            yield word.rstrip(".,:")
+            yield word.strip("\"'").rstrip(".,:")

@@ -103,6 +103,8 @@ async def test_each_skill_has_its_own_version_first(builder: EnvironmentBuilder,
         shown.append(found)
         (tmp_path / name / "scripts").mkdir(parents=True)
         (tmp_path / name / "scripts/x.py").write_text("import charts; print(charts.version)")
+        (tmp_path / name / "scripts/deep").mkdir()
+        (tmp_path / name / "scripts/deep/y.py").write_text("from scripts import x")
         (tmp_path / name).chmod(0o755)
         mounts.append(Mount(name, tmp_path / name))
     box = await box_with(builder, *shown, mounts=tuple(mounts))
@@ -112,6 +114,7 @@ async def test_each_skill_has_its_own_version_first(builder: EnvironmentBuilder,
             f"cd /mnt/skills/{name} && python3 scripts/x.py",
             f"cd /mnt/skills/{name} && python3 -c 'import charts; print(charts.version)'",
             f"uv run /mnt/skills/{name}/scripts/x.py",
+            f"python3 /mnt/skills/{name}/scripts/deep/y.py",  # a folder of the skill as a package
         ):
             assert (await sh(box, command)).stdout == f"{version}\n", command
 
@@ -240,6 +243,16 @@ async def test_what_a_kill_left_goes_at_the_start(builder: EnvironmentBuilder) -
     (left / "python").chmod(0o000)
     await builder.clear()
     assert list(place(builder).iterdir()) == []
+
+
+async def test_a_place_that_nothing_was_built_in_goes_at_the_end(builder: EnvironmentBuilder, served: Index) -> None:
+    made = place(builder)
+    await builder.close()
+    assert not made.exists()
+    wheel(served.folder, "charts")
+    folder = await build(builder, "charts")  # of another daemon meanwhile
+    await builder.close()
+    assert folder.is_dir()
 
 
 async def test_what_nothing_needs_is_collected(builder: EnvironmentBuilder, served: Index) -> None:

@@ -189,7 +189,7 @@ def test_what_is_imported_and_installed_by_the_skills_words_is_needed(tmp_path: 
             tmp_path,
             {
                 "SKILL.md": "Charts.\n\n```bash\nuv pip install 'draw[all]' -q\n"
-                "pip install draw>=2 scikit-learn beside\n```\n"
+                "pip install draw>=2 \"scikit-learn[all]\" beside\n```\n"
                 "Or `pip3 install -r other.txt ./evil git+https://x/y told`. Then npm install -g plot-kit @a/b@^1.2\n",
                 "scripts/x.py": "import draw, sklearn, json\nimport told\nimport declared\ntry:\n    import fitz\n"
                 "except ImportError:\n    raise SystemExit('run: pip install pymupdf')\n",
@@ -202,7 +202,7 @@ def test_what_is_imported_and_installed_by_the_skills_words_is_needed(tmp_path: 
     assert {need.text: need.place for need in needs.python} == {
         "declared==1": "requirements.txt:1",
         "draw>=2": "SKILL.md:5",
-        "scikit-learn": "SKILL.md:5",
+        "scikit-learn[all]": "SKILL.md:5",
         "told": "SKILL.md:7",
         "pymupdf": "scripts/x.py:7",
     }
