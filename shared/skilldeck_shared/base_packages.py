@@ -52,6 +52,7 @@ DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
         "faiss": "faiss-cpu",
         "ffmpeg": "ffmpeg-python",
         "fitz": "pymupdf",
+        "fpdf": "fpdf2",
         "frontmatter": "python-frontmatter",
         "git": "gitpython",
         "googleapiclient": "google-api-python-client",
@@ -61,6 +62,7 @@ DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
         "magic": "python-magic",
         "mpl_toolkits": "matplotlib",
         "nacl": "pynacl",
+        "odf": "odfpy",
         "pptx": "python-pptx",
         "psycopg2": "psycopg2-binary",
         "ruamel": "ruamel.yaml",
@@ -79,6 +81,18 @@ DISTRIBUTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What brings a module, where that has another name."""
+
+_KNOWN = """
+altair anndata anthropic arviz astropy biopython chardet click cvxpy dask docxtpl duckdb feedparser folium fpdf2
+geopandas gitpython h5py httpx imageio ipywidgets jsonschema lifelines litellm networkx nltk odfpy openai
+opencv-python-headless pandera plotly polars psutil pyarrow pycryptodome pydantic pydicom pyjwt pymatgen pymc pymoo
+pymupdf pyperclip pytesseract python-dotenv python-frontmatter python-slugify pyzbar qrcode rapidfuzz rdkit rich
+scanpy scikit-image scikit-learn scipy seaborn shapely simpy sqlalchemy statsmodels svgwrite sympy tabulate tiktoken
+toml tqdm typer umap-learn websockets wordcloud xarray xlrd xlsxwriter xmltodict yfinance zarr
+"""
+KNOWN = frozenset(_KNOWN.split())
+"""Well-kept packages of the index whose module is what programs that import it mean: no other package is guessed by the
+name of a module, since anybody may have taken that name. None of them needs gigabytes."""
 
 
 def known_modules() -> list[str]:

@@ -22,7 +22,7 @@ from skilldeck_shared.base_packages import bring
 from skilldeck_shared.bundle import Entry
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.node_imports import node_packages, node_warnings
-from skilldeck_shared.python_imports import third_party, warnings_of
+from skilldeck_shared.python_imports import third_party_places, warnings_of
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,9 @@ def new_version(bundle: Bundle, origin: str, source: str, watched: bool) -> NewV
 
 def read(placed: Sequence[tuple[str, Path]]) -> Findings:
     """What a version's `doc` says of what its files (path in it, place on disk) import and need. Blocks."""
-    imports, node = third_party(placed), node_packages(placed)
-    return {"imports": imports, "node": node, "needs": read_needs(placed, imports, node).kept()}
+    places, node = third_party_places(placed), node_packages(placed)
+    imports = {module: [path for path, _ in found] for module, found in places.items()}
+    return {"imports": imports, "node": node, "needs": read_needs(placed, places, node).kept()}
 
 
 async def read_late(store: Store, row: VersionRow) -> VersionRow:

@@ -1,5 +1,5 @@
 """What a skill says that it needs: requirements.txt, pyproject.toml, PEP 723 headers of its scripts, package.json; and
-of what its files import beyond, what its words install (`install_lines.py`).
+of what its files import beyond, what its words install (`install_lines.py`) and what is well known.
 
 Read when a version is made; nothing is run. Only names of an index and their versions are taken. A line that leads
 elsewhere (a path, a URL, an option such as --index-url) is left out, and a sentence with its place says so.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,16 +19,18 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from skilldeck_daemon.skills.install_lines import InstallLines
-from skilldeck_shared.base_packages import distribution
+from skilldeck_shared.base_packages import KNOWN, distribution
 from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.node_imports import node_packages
-from skilldeck_shared.python_imports import third_party
+from skilldeck_shared.python_imports import third_party_places
 
 FILE_BYTES = 256 * 1024
 SCRIPTS = 200
 """Python files whose header is looked for."""
 MOST = 200
 """Requirements of one skill."""
+Places = Sequence[tuple[str, int]]
+"""Files and lines."""
 
 _ASIDE = frozenset({"test", "tests", "evals", "node_modules", "examples", "assets", "templates", "template"})
 """Folders whose files are not for the skill itself: what is in a template belongs to what is made of it."""
@@ -196,8 +198,8 @@ class _Reading:
             else:
                 self.node.setdefault(name, Need(said, path, line))
 
-    def words(self, imports: Iterable[str], node: Iterable[str]) -> None:
-        """What is imported, declared nowhere, and installed by the skill's words."""
+    def words(self, imports: Mapping[str, Places], node: Iterable[str]) -> None:
+        """What is imported and declared nowhere: as the skill's words install it, else when it is well known."""
         declared = {need.name for need in self.python.values()}
         modules = [module for module in imports if canonicalize_name(distribution(module)) not in declared]
         packages = [name for name in node if name not in self.node]
@@ -207,6 +209,8 @@ class _Reading:
         for module in modules:
             if (said := lines.bringing(module)) is not None:
                 self.add(*said)
+            elif distribution(module) in KNOWN:
+                self.add(distribution(module), *imports[module][0])
         for name in packages:
             if (said := lines.bringing_node(name)) is not None:
                 self.node.setdefault(name, Need(*said))
@@ -217,12 +221,13 @@ def _aside(path: str) -> bool:
 
 
 def read_needs(
-    files: Iterable[tuple[str, Path]], imports: Iterable[str] | None = None, node: Iterable[str] | None = None
+    files: Iterable[tuple[str, Path]], imports: Mapping[str, Places] | None = None, node: Iterable[str] | None = None
 ) -> Needs:
     """What the files of a skill (path in it, place on disk) say it needs, in the order of their paths. Blocks.
 
     Args:
-        imports, node: modules and packages of Node that they import from elsewhere, when that is known already.
+        imports, node: modules (with file and line) and packages of Node that they import from elsewhere, when that is
+            known already.
     """
     every = dict(sorted(files))
     reading = _Reading(every)
@@ -241,7 +246,7 @@ def read_needs(
             scripts += 1
             reading.script(path)
     reading.words(
-        third_party(every.items()) if imports is None else imports,
+        third_party_places(every.items()) if imports is None else imports,
         node_packages(every.items()) if node is None else node,
     )
     many = len(reading.python) + len(reading.node) - MOST

@@ -189,9 +189,10 @@ def test_what_is_imported_and_installed_by_the_skills_words_is_needed(tmp_path: 
             tmp_path,
             {
                 "SKILL.md": "Charts.\n\n```bash\nuv pip install 'draw[all]' -q\n"
-                "pip install draw>=2 \"scikit-learn[all]\" beside\n```\n"
+                'pip install draw>=2 "scikit-learn[all]" beside\n```\n'
                 "Or `pip3 install -r other.txt ./evil git+https://x/y told`. Then npm install -g plot-kit @a/b@^1.2\n",
-                "scripts/x.py": "import draw, sklearn, json\nimport told\nimport declared\ntry:\n    import fitz\n"
+                "scripts/x.py": "import draw, sklearn, json, scipy.stats, config, pandas\n"
+                "import told\nimport declared\ntry:\n    import fitz\n"
                 "except ImportError:\n    raise SystemExit('run: pip install pymupdf')\n",
                 "scripts/y.mjs": "import kit from 'plot-kit'\nimport b from '@a/b'\nimport fs from 'fs'\n",
                 "requirements.txt": "declared==1\n",
@@ -205,6 +206,7 @@ def test_what_is_imported_and_installed_by_the_skills_words_is_needed(tmp_path: 
         "scikit-learn[all]": "SKILL.md:5",
         "told": "SKILL.md:7",
         "pymupdf": "scripts/x.py:7",
+        "scipy": "scripts/x.py:1",  # well known; config may be anybody's, and pandas the base has
     }
     assert {need.text: need.place for need in needs.node} == {"plot-kit@*": "SKILL.md:7", "@a/b@^1.2": "SKILL.md:7"}
     assert needs.refused == ()
