@@ -17,6 +17,7 @@ from skilldeck_daemon.http.chat import routes as chat
 from skilldeck_daemon.http.completions import embeddings
 from skilldeck_daemon.http.completions import routes as completions
 from skilldeck_daemon.http.objects import approvals, containers, conversations, files, models, skills, uploads
+from skilldeck_daemon.http.paths import Paths
 from skilldeck_daemon.http.responses import routes as responses
 from skilldeck_daemon.http.responses import websocket
 from skilldeck_daemon.http.routing import Routes
@@ -53,4 +54,4 @@ def build(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     errors.install(app)
-    return Gate(anthropic.AnthropicPaths(app), services.settings, services.admission)
+    return Gate(Paths(app), services.settings, services.admission)

@@ -28,7 +28,7 @@ class MethodNotAllowed(BadRequest):
 MESSAGES = "/v1/messages"
 RESPONSES = "/v1/responses"
 ANTHROPIC = "/anthropic"
-"""Before the paths that Anthropic's API shares with OpenAI's (see `anthropic.py`)."""
+"""Before the paths that Anthropic's API shares with OpenAI's (see `paths.py`)."""
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -151,17 +151,10 @@ def _absent(path: str) -> NotFound | None:
     return None
 
 
-def _misplaced(path: str) -> str:
-    """What is wrong with a client's base URL, when it is that."""
-    if "/v1/v1/" in path:
-        return "The client adds /v1 by itself: leave it out of its base URL."
-    return "" if "/v1/" in path else "The API is below /v1: add it to the client's base URL."
-
-
 def _translated(request: Request, error: HTTPException) -> SkilldeckError:
     path = f"{request.method} {request.url.path.removeprefix(ANTHROPIC)}"
     if error.status_code == 404:
-        return _absent(request.url.path) or NotFound(f"Invalid URL ({path}).", _misplaced(path), code="unknown_url")
+        return _absent(request.url.path) or NotFound(f"Invalid URL ({path}).", code="unknown_url")
     if error.status_code == 405:
         return MethodNotAllowed(f"This URL does not take that method ({path}).")
     translated: SkilldeckError

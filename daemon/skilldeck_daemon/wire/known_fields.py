@@ -31,7 +31,10 @@ RESPONSES = (
         *("max_tool_calls", "previous_response_id", "prompt", "reasoning", "text", "truncation"),
     }
 )
-SENT = {"client_metadata": "Codex sends its session's id in it"}
+SENT = {
+    "client_metadata": "Codex sends its session's id in it",
+    "personality": "OpenAI's SDKs count tokens with it; it is a style of OpenAI's own models",
+}
 """What known clients send to Responses beside these, and why: nothing here depends on it."""
 CHAT = (
     SAMPLING

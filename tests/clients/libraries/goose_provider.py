@@ -32,7 +32,7 @@ async def main():
     if sys.argv[1] == "anthropic":
         provider, name = anthropic_provider(KEY, ROOT, []), "claude-sonnet-4-5"
     else:
-        provider, name = openai_provider(KEY, f"{BASE}/"), "default"
+        provider, name = openai_provider(KEY, BASE), "default"
     model = ProviderModelConfig(model_name=name)
 
     async def ask(messages, tools=()):

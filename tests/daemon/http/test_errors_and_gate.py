@@ -17,7 +17,6 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
     async with running(strict=False) as daemon:
         for method, path, status in (
             ("GET", "/nothing", 404),
-            ("POST", "/v1/messages", 404),
             ("GET", "/responses/", 404),
             ("PUT", "/responses", 405),
             ("GET", "/responses/resp_none", 404),
@@ -29,9 +28,17 @@ async def test_unknown_urls_and_methods_answer_with_the_four_key_error() -> None
             answer = await daemon.http.request(method, path)
             assert answer.status_code == status, (method, path, answer.text)
             assert answer.headers["content-type"] == "application/json"
-            assert ("leave it out of its base URL" in answer.text) is (path == "/v1/messages")
-        answer = await daemon.http.post(daemon.url.removesuffix("/v1") + "/chat/completions", json={})
-        assert (answer.status_code, "add it to the client's base URL" in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize("base", ["", "/v1", "/v1/v1"])
+async def test_the_base_url_of_a_client_may_lack_the_v1_or_have_it_twice(base: str) -> None:
+    async with running(Turn("a"), Turn("b")) as daemon:
+        url, hi = daemon.url.removesuffix("/v1") + base, [{"role": "user", "content": "hi"}]
+        chat = await daemon.http.post(f"{url}/chat/completions", json={"model": "default", "messages": hi})
+        message = await daemon.http.post(f"{url}/messages", json={"model": "claude", "max_tokens": 9, "messages": hi})
+        assert (chat.status_code, chat.json()["choices"][0]["message"]["content"]) == (200, "a")
+        assert (message.status_code, message.json()["content"][0]["text"]) == (200, "b")
+        assert (await daemon.http.get(f"{url}/models/default")).json()["id"] == "scripted"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Files, skills and models as Anthropic's SDK knows them: the same library under Anthropic's shapes.
 
 Anthropic's paths are OpenAI's (/v1/files, /v1/skills, /v1/models); its SDK is known by the header
-`anthropic-version`, and `AnthropicPaths` sends what bears it here. A version's id is its number; a skill is called what
+`anthropic-version`, and `http/paths.py` sends what bears it here. A version's id is its number; a skill is called what
 its SKILL.md says, whatever display name was sent. Files that code execution made (`cfile_…`) are read here as well.
 """
 
@@ -11,12 +11,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from skilldeck_daemon.http.errors import ANTHROPIC
 from skilldeck_daemon.http.multipart import read_form
 from skilldeck_daemon.http.objects import files as files_http
 from skilldeck_daemon.http.objects import models as models_http
@@ -35,23 +32,8 @@ if TYPE_CHECKING:
     from skilldeck_daemon.engine.base import ModelInfo
     from skilldeck_daemon.store import Page
 
-SHARED = ("/v1/files", "/v1/skills", "/v1/models")
 MADE = "cfile_"
 PAGE = 1000
-
-
-class AnthropicPaths:
-    """ASGI middleware: requests of Anthropic's SDK for paths that both APIs have go to the routes here."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(SHARED) and "anthropic-version" in Headers(scope=scope):
-            scope = {**scope, "path": ANTHROPIC + scope["path"]}
-            if scope.get("raw_path"):
-                scope["raw_path"] = ANTHROPIC.encode() + scope["raw_path"]
-        await self._app(scope, receive, send)
 
 
 def router(services: Services) -> Routes:
