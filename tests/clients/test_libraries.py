@@ -75,6 +75,8 @@ LIBRARIES = [
     Library("crewai_crew.py", "crewai"),
     *(Library("goose_provider.py", "goose", way) for way in ("openai", "anthropic")),
     *(Library("ai_sdk.mjs", "ai", way) for way in ("responses", "chat", "compatible", "anthropic")),
+    *(Library("official_node.mjs", "openai", way) for way in ("chat", "responses")),
+    Library("official_node.mjs", "@anthropic-ai/sdk", "anthropic"),
     Library("librechat_agents.mjs", "@librechat/agents"),
 ]
 
