@@ -55,7 +55,9 @@ def info(model: Name, as_json: AsJson = False) -> None:
         say(json.dumps(shown))
         return
     shown["size"] = _size(found.size)
-    if not found.template:
+    if shown["engine"] == "llamacpp-embeddings":
+        shown["description"] = "Makes embeddings (/v1/embeddings) and writes no text."
+    elif not found.template:
         shown["description"] = "No chat template: it continues text (/v1/completions) and does not chat."
     for name, value in shown.items():
         if value:
@@ -63,13 +65,17 @@ def info(model: Name, as_json: AsJson = False) -> None:
 
 
 @models_app.command("pull")
-def pull(model: HubId, as_json: AsJson = False) -> None:
+def pull(
+    model: HubId,
+    mmproj: Annotated[bool, typer.Option("--mmproj", help="A GGUF's projector, too: it reads images then.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Download a model, or go on with a download that stopped; prints its folder."""
     from skilldeck_daemon.engine import registry
 
     show = _Progress()
     try:
-        path = registry.pull(model, show, _models())
+        path = registry.pull(model, show, _models(), images=mmproj)
     finally:
         show.end()
     stored = registry.stored_object(registry.info(model, _models()))
@@ -85,6 +91,28 @@ def rm(model: HubId, as_json: AsJson = False) -> None:
 
     freed = registry.rm(model, _models())
     say(json.dumps({"id": model, "deleted": True, "freed": freed}) if as_json else f"freed {_size(freed)}")
+
+
+@models_app.command("build-engine")
+def build_engine(
+    remove: Annotated[bool, typer.Option("--remove", help="Go back to the wheel's own build.")] = False,
+    threads: Annotated[int, typer.Option(help="Of the build; 0: as many as there are processors.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Build llama.cpp for this processor, once: prompts are read faster where it has more than AVX2. Minutes; needs
+    cmake and a C++ compiler. The next model that is loaded is computed by it."""
+    from skilldeck_daemon.engine.llamacpp import native
+
+    if remove:
+        there = native.remove()
+        say(json.dumps({"removed": there}) if as_json else "removed" if there else "there was none")
+        return
+    show = _Progress()
+    try:
+        path = native.build(show, threads)
+    finally:
+        show.end()
+    say(json.dumps({"path": str(path)}) if as_json else str(path))
 
 
 class _Progress:

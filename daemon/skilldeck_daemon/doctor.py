@@ -25,6 +25,7 @@ from skilldeck_daemon.containers.manager import Sandbox
 from skilldeck_daemon.containers.spec import GIB
 from skilldeck_daemon.containers.watchdog import human
 from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine.llamacpp import native
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared import private
@@ -243,7 +244,7 @@ def _engine(settings: Settings) -> tuple[str, str]:
     wanted = settings.engine if settings.engine != engines.AUTO else _engine_of(settings.model)
     found = engines.kind(wanted)
     found.check()
-    return wanted, ""
+    return f"{wanted}{native.told()}" if wanted.startswith("llamacpp") else wanted, ""
 
 
 def _engine_of(model: str) -> str:

@@ -171,6 +171,8 @@ def _value(value: Any) -> bytes:
         return struct.pack("<I", _STRING) + _text(value)
     if value and isinstance(value[0], int):
         return struct.pack("<IIQ", _ARRAY, _I32, len(value)) + struct.pack(f"<{len(value)}i", *value)
+    if value and isinstance(value[0], float):
+        return struct.pack("<IIQ", _ARRAY, _F32, len(value)) + struct.pack(f"<{len(value)}f", *value)
     return struct.pack("<IIQ", _ARRAY, _STRING, len(value)) + b"".join(_text(item) for item in value)
 
 

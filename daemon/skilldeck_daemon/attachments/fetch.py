@@ -13,15 +13,17 @@ import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from email.message import Message
-from typing import Any, Protocol, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from skilldeck_shared.addresses import allowed
 from skilldeck_shared.coding import ACCEPTED, decoded
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.version import __version__
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_REDIRECTS = 5
 TIMEOUT_SECONDS = 20.0
@@ -108,15 +110,16 @@ async def addressed(request: R, exceptions: Collection[str]) -> R:
     return there
 
 
-class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """httpx to checked addresses; a connection for each hop, since two hosts may have one address."""
+def _guarded(library: Any, exceptions: Collection[str]) -> Any:
+    """A transport of httpx to checked addresses; a connection for each hop, since two hosts may have one address."""
+    limits = library.Limits(max_connections=4, max_keepalive_connections=0)
 
-    def __init__(self, exceptions: Collection[str]) -> None:
-        super().__init__(trust_env=False, limits=httpx.Limits(max_connections=4, max_keepalive_connections=0))
-        self._exceptions = exceptions
+    class Guarded(library.AsyncHTTPTransport):  # type: ignore[misc]
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            answer: httpx.Response = await super().handle_async_request(await addressed(request, exceptions))
+            return answer
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await super().handle_async_request(await addressed(request, self._exceptions))
+    return Guarded(trust_env=False, limits=limits)
 
 
 async def fetch(
@@ -139,24 +142,26 @@ async def fetch(
 
     Raises FetchRefused for all that goes wrong.
     """
+    # It takes a fourteenth of the daemon's start to import, and maybe nobody ever asks for a URL.
+    library = await asyncio.to_thread(import_module, "httpx")
     try:
         async with asyncio.timeout(timeout):
-            return await _fetch(url, max_bytes, exceptions, permit)
+            return await _fetch(library, url, max_bytes, exceptions, permit)
     except FetchRefused as error:
         error.param = param
         raise
     except TimeoutError:
         raise FetchRefused(f"{url!r} did not answer within {timeout:g} s.", param=param) from None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+    except (library.HTTPError, library.InvalidURL, ValueError, OSError) as error:
         raise FetchRefused(f"{url!r} could not be fetched: {error or type(error).__name__}.", param=param) from error
 
 
 async def _fetch(
-    url: str, max_bytes: int, exceptions: Collection[str], permit: Callable[[str], None] | None
+    library: Any, url: str, max_bytes: int, exceptions: Collection[str], permit: Callable[[str], None] | None
 ) -> Fetched:
     headers = {"User-Agent": f"skilldeck/{__version__}", "Accept": "*/*", "Accept-Encoding": ACCEPTED}
-    async with httpx.AsyncClient(
-        transport=_GuardedTransport(exceptions), trust_env=False, headers=headers, follow_redirects=False
+    async with library.AsyncClient(
+        transport=_guarded(library, exceptions), trust_env=False, headers=headers, follow_redirects=False
     ) as client:
         for _ in range(MAX_REDIRECTS + 1):
             check_url(url)

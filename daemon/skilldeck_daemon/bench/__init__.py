@@ -32,6 +32,7 @@ SUITES = (
     "store",
     "evaluations",
     "memory",
+    "setup",
     "neighbours",
 )
 GPU = "gpu"  # only when asked for: it needs a CUDA device, and takes a quarter of an hour

@@ -22,7 +22,7 @@ from skilldeck_daemon.bench.measure import Measure, interleaved
 from skilldeck_daemon.bench.real import Server
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.llamacpp import gguf
-from skilldeck_daemon.engine.llamacpp.model import TINY, cores
+from skilldeck_daemon.engine.llamacpp.weights import TINY, cores
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest
 

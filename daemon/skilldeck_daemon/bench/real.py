@@ -32,7 +32,7 @@ from skilldeck_daemon.bench.memory import children
 from skilldeck_daemon.bench.references import Absent, wheel
 from skilldeck_daemon.bench.sse_client import together
 from skilldeck_daemon.engine import registry
-from skilldeck_daemon.engine.llamacpp.model import cores
+from skilldeck_daemon.engine.llamacpp.weights import cores
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, Unavailable
 
@@ -41,6 +41,7 @@ STREAMS = (1, 8)
 CONTEXT = 2048
 NEW = 64
 WORDS = 350  # of a prompt: 500 to 700 tokens
+SHORT = 30  # of one of several: they are to write at once, not one while another is read
 ALONE = "llama.cpp alone"
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -81,7 +82,10 @@ class Server:
         return tuple(_rate(sample) for sample in self.samples[streams][1:])
 
     async def sample(self, client: httpx.AsyncClient, chance: random.Random, streams: int) -> float:
-        asked = [_body([{"role": "user", "content": _text(chance)}]) for _ in range(streams)]
+        asked = [
+            _body([{"role": "user", "content": _text(chance, WORDS if streams == 1 else SHORT)}])
+            for _ in range(streams)
+        ]
         answers = await asyncio.gather(*(ask(client, self, body) for body in asked))
         self.samples.setdefault(streams, []).append(list(answers))
         return _rate(answers)
@@ -97,9 +101,9 @@ def _body(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {"model": "default", "messages": messages, **options, **more}
 
 
-def _text(chance: random.Random) -> str:
+def _text(chance: random.Random, count: int = WORDS) -> str:
     words = ["river", "count", "table", "green", "seven", "morning", "letter", "walk", "engine", "paper", "glass"]
-    noise = " ".join(f"{chance.choice(words)}{chance.randrange(100)}" for _ in range(WORDS // 2))
+    noise = " ".join(f"{chance.choice(words)}{chance.randrange(100)}" for _ in range(count // 2))
     return f"{chance.randrange(10**9)} {noise}\n\nTell a long story about the words above, in plain sentences."
 
 

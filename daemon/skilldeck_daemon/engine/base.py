@@ -25,6 +25,10 @@ WAIT_S = 600.0
 # ---------------------------------------------------------------- token level
 
 
+IMAGE = -1
+"""In a prompt, where an image stands."""
+
+
 @dataclass(frozen=True)
 class Caps:
     """What an engine can do; surfaces refuse by name what it cannot."""
@@ -37,6 +41,11 @@ class Caps:
     prefix_cache: bool = True
     images: bool = False
     lora: bool = False
+    image_tokens: int = 0
+    """Where the place of an image in `prompt_ids` is the id `IMAGE`: tokens of one of 512 by 512 pixels. 0: the chat
+    template writes places of its own."""
+    writes: bool = True  # it continues text
+    embeds: bool = False  # it answers with a `Vector` instead; `max_new` of a request means nothing then
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,13 @@ class Tokens:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+@dataclass(frozen=True)
+class Vector:
+    """What an engine that embeds makes of a text, of whatever length; after it only `Finished`."""
+
+    values: tuple[float, ...]
+
+
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
@@ -131,7 +147,7 @@ class Finished:
     error: Exception | None = None
 
 
-Event = Started | Prefill | Tokens | Finished
+Event = Started | Prefill | Tokens | Vector | Finished
 
 
 @dataclass(frozen=True)

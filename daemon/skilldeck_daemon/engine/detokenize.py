@@ -91,6 +91,10 @@ class Vocabulary:
         ids: list[int] = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
+    def whole(self, text: str) -> list[int]:
+        """Ids of a text with those that the model wants around any: of one that no template writes."""
+        return [*self.begin, *self.encode(text)]
+
     @cached_property
     def longest(self) -> int:
         """Most bytes of text that one token can stand for; 0 where that is not known."""

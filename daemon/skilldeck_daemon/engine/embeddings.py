@@ -1,7 +1,7 @@
 """Texts as vectors: what /v1/embeddings needs of a model.
 
-A model that can do it has a method `embed` (`Embeds`). Today those are the models of other servers; the engines here
-continue text.
+A model that can do it has a method `embed` (`Embeds`): those of other servers, and GGUF files of the engine
+llamacpp-embeddings (`chat/embedding.py`).
 """
 
 from __future__ import annotations

@@ -81,6 +81,16 @@ KINDS = (
         f"{_ENGINE}.llamacpp.engine:LlamaCppEngine",
     ),
     EngineKind(
+        "llamacpp-embeddings",
+        "GGUF files for /v1/embeddings",
+        lambda source: source.kind == "gguf",
+        lambda source: 3 if source.embeds else 0,
+        ("xllamacpp", "numpy"),
+        "daemon",
+        (f"{_ENGINE}.llamacpp.embedder",),
+        f"{_ENGINE}.llamacpp.embedder:LlamaCppEmbedder",
+    ),
+    EngineKind(
         "exllamav2",
         "folders with EXL2 or unquantised weights",
         _is_folder,

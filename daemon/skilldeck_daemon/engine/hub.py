@@ -371,17 +371,23 @@ class ModelHub:
             if source.path == registry.tiny_file():
                 info = replace(info, description=registry.TINY_DESCRIPTION)
             await importing
-            from skilldeck_daemon.engine.chat.model import TokenChatModel
+            chat: ChatModel
+            if built.caps.embeds:
+                from skilldeck_daemon.engine.chat.embedding import EmbeddingModel
 
-            chat = await asyncio.to_thread(
-                TokenChatModel,
-                built,
-                str(source.path),
-                info,
-                template=template,
-                tool_text=tool_text,
-                call_style=call_style,
-            )
+                chat = await asyncio.to_thread(EmbeddingModel, built, source.path, info)
+            else:
+                from skilldeck_daemon.engine.chat.model import TokenChatModel
+
+                chat = await asyncio.to_thread(
+                    TokenChatModel,
+                    built,
+                    str(source.path),
+                    info,
+                    template=template,
+                    tool_text=tool_text,
+                    call_style=call_style,
+                )
         except BaseException:
             await built.unload()
             raise

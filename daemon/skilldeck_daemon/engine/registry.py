@@ -175,9 +175,15 @@ def rm(model: str, models: Path | None = None) -> int:
     return freed
 
 
-def pull(model: str, progress: Progress | None = None, models: Path | None = None, served: bool = False) -> Path:
+def pull(
+    model: str,
+    progress: Progress | None = None,
+    models: Path | None = None,
+    served: bool = False,
+    images: bool = False,
+) -> Path:
     """Download a model from the hub, or bring it up to date; resumes what an earlier try left. `served`: only what this
-    machine can serve."""
+    machine can serve; `images`: with the projector of a GGUF, which is used then."""
     if not _HUB_ID.match(model):
         raise BadRequest(f"{model!r} is no Hugging Face id.", "Ids look like Qwen/Qwen3-0.6B-GGUF:Q8_0.", param="model")
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -186,7 +192,7 @@ def pull(model: str, progress: Progress | None = None, models: Path | None = Non
     report = progress or (lambda _fraction, _stage: None)
     folder = _folder(model, models)
     with pulling(folder, report):
-        return _pull(model, folder, report, served)
+        return _pull(model, folder, report, served, images)
 
 
 @contextlib.contextmanager
@@ -207,7 +213,7 @@ def pulling(folder: Path, report: Progress) -> Iterator[None]:
         yield
 
 
-def _pull(model: str, folder: Path, report: Progress, served: bool) -> Path:
+def _pull(model: str, folder: Path, report: Progress, served: bool, images: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, revision, quantisation = _parts(model)
@@ -233,6 +239,11 @@ def _pull(model: str, folder: Path, report: Progress, served: bool) -> Path:
                 shutil.rmtree(folder / ".cache", ignore_errors=True)  # of having asked
                 raise engines.without_gpu(repository, repository)
         chosen = [] if whole else sources.choose_gguf(names, quantisation, repository)
+        if chosen and images:
+            projector = sources.choose_projector(names)
+            if projector is None:
+                raise BadRequest(f"{repository} has no mmproj file.", "Pull it without --mmproj.", param="model")
+            chosen = [*chosen, projector]
         if chosen:
             arguments["allow_patterns"] = chosen
             files = [file for file in files if file.filename in chosen]

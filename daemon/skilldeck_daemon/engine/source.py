@@ -24,6 +24,8 @@ _REPOSITORY = re.compile(r"(?:models--)?([\w.-]+?)--([\w.-]+?)(?:--[\w-]+)?")
 _PREFERRED = "Q4_K_M"
 PROJECTOR = "mmproj"
 """In the name of a GGUF that reads images for another and is no model itself."""
+_PRECISE = {"F16": 0, "BF16": 1, "Q8_0": 2, "F32": 3}
+"""Which projector is taken where there are several: a rounded one blurs what it sees, F32 adds nothing to F16."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class ModelSource:
         if self.kind != "folder":
             return ""
         return str((read_config(self.path).get("quantization_config") or {}).get("quant_method", ""))
+
+    @cached_property
+    def embeds(self) -> bool:
+        """Whether it is a GGUF that was made for embeddings. Raises NotFound, BadRequest."""
+        return self.kind == "gguf" and gguf.read(self.path).embeds
 
     @property
     def what(self) -> str:
@@ -110,6 +117,12 @@ def choose_gguf(names: Iterable[str], wanted: str, repository: str) -> list[str]
         f"Name one: {repository}:{_PREFERRED if _PREFERRED in choices or not choices else choices[0]}",
         param="model",
     )
+
+
+def choose_projector(names: Iterable[str]) -> str | None:
+    """The best file among several that reads images; None where none does."""
+    projectors = [name for name in names if name.endswith(".gguf") and PROJECTOR in Path(name).name.lower()]
+    return min(projectors, key=lambda name: (_PRECISE.get(quantisation(name), len(_PRECISE)), name), default=None)
 
 
 def quantisation(name: str) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, cast, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 
 from skilldeck_daemon.store.database import Database
 from skilldeck_daemon.store.documents import loads_stored
@@ -100,10 +99,12 @@ class Leases:
     async def agree(self, name: str, value: bytes) -> bytes:
         """The value that all daemons use under this name: `value` when there was none."""
         same = shared_values.c.name == name
-        build: Any = insert if self._db.sqlite else insert_or_leave
-        statement = build(shared_values).values(name=name, value=value)
+        statement: Any = insert(shared_values).values(name=name, value=value)
         if not self._db.sqlite:
-            statement = statement.on_conflict_do_nothing()
+            # Importing it takes a twentieth of the daemon's start; the drivers of others are not needed by one alone.
+            from sqlalchemy.dialects.postgresql import insert as insert_or_leave
+
+            statement = insert_or_leave(shared_values).values(name=name, value=value).on_conflict_do_nothing()
         async with self._db.write() as connection:
             await connection.execute(statement)
             return bytes((await connection.execute(select(shared_values.c.value).where(same))).scalar_one())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from skilldeck_daemon.engine import elsewhere, registry
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from support.make_gguf import make_gguf
+from support.make_projector import make_projector
 
 COMMIT, OLDER = "c" * 40, "0" * 40
 DIGEST = "sha256:" + "ab" * 32
@@ -34,7 +37,8 @@ def data(folder: Path, tmp_path: Path) -> bytes:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of nobody; no hub can be reached from it."""
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
+    variables = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "OLLAMA_MODELS", "LLAMA_CACHE")
+    for name in (*variables, "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -153,16 +157,161 @@ def test_ollamas_models_have_their_names_there(
     assert (registry.info("llama3.2").origin, registry.info("llama3.2").family) == ("Ollama", "llama")
 
 
-@pytest.mark.parametrize("place", [".lmstudio", ".cache/lm-studio", "elsewhere"])
+class Ollama:
+    """A store as Ollama writes it: everything is a blob, and manifests name them."""
+
+    def __init__(self, root: Path, manifests: str) -> None:
+        self.root, self.manifests = root, root / manifests / "registry.ollama.ai/library"
+
+    def blob(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        path = self.root / "blobs" / f"sha256-{digest}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return f"sha256:{digest}"
+
+    def manifest(self, **layers: bytes) -> dict[str, Any]:
+        config = self.blob(json.dumps({"model_format": "gguf", "model_family": "llama"}).encode())
+        kinds = [
+            {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": self.blob(content), "size": len(content)}
+            for kind, content in layers.items()
+        ]
+        return {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": config, "size": 9},
+            "layers": kinds,
+        }
+
+    def name(self, name: str, manifest: Any, link: bool = False) -> None:
+        path = self.manifests / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = manifest if isinstance(manifest, str) else json.dumps(manifest)
+        if not link:
+            path.write_text(text)
+            return
+        digest = self.blob(text.encode()).replace(":", "-")
+        path.symlink_to(os.path.relpath(self.root / "blobs" / digest, path.parent))
+
+
+@pytest.mark.parametrize("manifests", ["manifests", "manifests-v2"])
+def test_ollamas_manifests_of_every_form_are_read(manifests: str, home: Path, data: bytes) -> None:
+    store = Ollama(home / ".ollama/models", manifests)
+    whole = store.manifest(model=data, template=b"{{ .Prompt }}", params=b"{}", license=b"MIT")
+    store.name("plain/latest", whole, link=manifests != "manifests")
+    eye = make_projector(home / "eye.gguf", 64).read_bytes()
+    seeing = store.manifest(model=data + b"2", projector=eye)
+    store.name("seeing/7b", seeing)
+    child = store.blob(json.dumps(whole).encode())
+    kind = "application/vnd.ollama.manifest.list.v2+json"
+    mlx = {"runner": "mlx", "format": "safetensors", **store.manifest(tensor=b"weights")}
+    store.name("listed/a", {"mediaType": kind, "manifests": [mlx, {"runner": "llamacpp", "digest": child}]})
+    store.name("listed/b", {"mediaType": kind, "manifests": [mlx, {"runner": "ollama", **whole}]})
+    store.name("listed/mlx", {"mediaType": kind, "manifests": [mlx]})
+    store.name("mlx/latest", mlx)
+    store.name("tuned/latest", store.manifest(model=data, adapter=b"GGUF of a LoRA"))
+    for number, broken in enumerate(
+        ("", "{", "[]", '"text"', '{"layers": 5}', '{"layers": [5, {"mediaType": 3}]}', '{"manifests": [7, {}]}',
+         {"layers": [{"mediaType": "application/vnd.ollama.image.model"}]},
+         {"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:"}]},
+         {"layers": [{"mediaType": "application/vnd.ollama.image.model", "digest": ["x"]}]})
+    ):  # fmt: skip
+        store.name(f"broken/{number}", broken)
+    assert ids(elsewhere.OLLAMA) == ["listed:a", "listed:b", "plain:latest", "seeing:7b"]
+    blob = store.root / "blobs" / whole["layers"][0]["digest"].replace(":", "-")
+    for name in ("plain", "plain:latest", "listed:a", "listed:b"):
+        assert registry.resolve_model(name) == blob
+    seen = registry.resolve_model("seeing:7b")
+    assert elsewhere.projector(seen) == store.root / "blobs" / seeing["layers"][1]["digest"].replace(":", "-")
+    assert elsewhere.projector(blob) is None
+    # Without its adapter it would be another model.
+    with pytest.raises(BadRequest, match="with an adapter") as caught:
+        registry.resolve_model("tuned")
+    assert f"--model {blob}" in caught.value.hint
+    assert '{"lora": ["' in caught.value.hint
+
+
+def test_what_smaller_programs_keep_has_its_name_there(home: Path, data: bytes, tmp_path: Path) -> None:
+    eye = make_projector(tmp_path / "eye.gguf", 64).read_bytes()
+
+    def put(name: str, content: bytes | str) -> Path:
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    ran, waits, sees = "a" * 64, "b" * 64, "c" * 64
+    models = [
+        {"id": f"sha256:{ran}", "tags": ["ai/smollm2:360M"], "files": [f"sha256:{waits}"]},
+        {
+            "id": f"sha256:{'d' * 64}",
+            "tags": ["ai/other:latest", "ai/same"],
+            "files": [f"sha256:{sees}", f"sha256:{waits}"],
+        },
+        {"id": "sha256:e", "tags": ["ai/gone"], "files": ["sha256:e"]},
+        {"id": "sha256:f", "tags": None},
+        5,
+    ]
+    put(".docker/models/models.json", json.dumps({"models": models}))
+    unpacked = put(f".docker/models/bundles/sha256/{ran}/model/model.gguf", data)
+    put(f".docker/models/bundles/sha256/{ran}/model/mmproj.gguf", eye)
+    blob = put(f".docker/models/blobs/sha256/{waits}", data)
+    put(f".docker/models/blobs/sha256/{sees}", eye)
+    own = put(".local/share/Jan/data/llamacpp/models/org/mine/model.gguf", data)
+    put(".local/share/Jan/data/llamacpp/models/org/mine/model.yml", "name: mine\nsize_bytes: 7\n")
+    imported = put("files/imported.gguf", data)
+    put(".local/share/Jan/data/llamacpp/models/imported/model.yml", f"model_path: {imported}\n")
+    put(".local/share/Jan/data/llamacpp/models/lost/model.yml", "model_path: 'nowhere.gguf'\n")
+    flat = put(".local/share/nomic.ai/GPT4All/Some-3B-Q4_0.gguf", data)
+    cached_one = put(".cache/llama.cpp/org_repo_some-Q8_0.gguf", data)
+    put(".cache/llama.cpp/org_repo_mmproj-F16.gguf", eye)
+    expected = {
+        "ai/smollm2:360M": (unpacked, "Docker"),
+        "ai/other:latest": (blob, "Docker"),
+        "org/mine": (own, "Jan"),
+        "imported": (imported, "Jan"),
+        "Some-3B-Q4_0": (flat, "GPT4All"),
+        "org_repo_some-Q8_0": (cached_one, "llama.cpp"),
+    }
+    assert {kept.id: (kept.path, kept.origin) for kept in elsewhere.find()} == expected
+    for name, (path, origin) in expected.items():
+        assert registry.resolve_model(name) == path
+        assert registry.info(name).origin == origin
+    assert registry.resolve_model("ai/same") == blob
+    assert elsewhere.projector(unpacked) == unpacked.with_name("mmproj.gguf")
+
+
+def test_a_projector_belongs_to_the_model_whose_name_it_bears(data: bytes, tmp_path: Path) -> None:
+    names = ("gemma-3-4b-it-Q4_K_M.gguf", "gemma-3-4b-it-Q8_0.gguf", "mmproj-BF16.gguf", "mmproj-F16.gguf")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(data)
+    for name in names[:2]:  # one model in two quantisations: any projector is theirs
+        assert elsewhere.projector(folder / name) == folder / "mmproj-F16.gguf"
+    (folder / "Other-7B-Q4_K_M.gguf").write_bytes(data)
+    assert elsewhere.projector(folder / names[0]) is None
+    (folder / "gemma-3-4b-it-mmproj-f16.gguf").write_bytes(data)
+    assert elsewhere.projector(folder / names[0]) == folder / "gemma-3-4b-it-mmproj-f16.gguf"
+    assert elsewhere.projector(folder / "Other-7B-Q4_K_M.gguf") is None
+
+
+@pytest.mark.parametrize("place", [".lmstudio", ".cache/lm-studio", "elsewhere", "moved"])
 def test_lm_studios_models_are_asked_for_by_publisher_and_repository(place: str, home: Path, data: bytes) -> None:
     root = home / place / "models"
-    for name in ("pub/one-GGUF/one-Q4_K_M.gguf", "pub/two/two-Q8_0.gguf", "pub/two/two-Q4_0.gguf"):
+    split = [f"pub/big/big-Q4_0-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for name in ("pub/one-GGUF/one-Q4_K_M.gguf", "pub/two/two-Q8_0.gguf", "pub/two/two-Q4_0.gguf", *split):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
     (root / "pub/two/mmproj-two.gguf").write_bytes(data)
     if place == "elsewhere":
         (home / ".lmstudio-home-pointer").write_text(f"{home / place}\n")
-    assert ids(elsewhere.LM_STUDIO) == ["pub/one-GGUF", "pub/two:Q4_0", "pub/two:Q8_0"]
+    if place == "moved":
+        (home / ".lmstudio").mkdir()
+        (home / ".lmstudio/settings.json").write_text(json.dumps({"downloadsFolder": str(root)}))
+    assert ids(elsewhere.LM_STUDIO) == ["pub/big", "pub/one-GGUF", "pub/two:Q4_0", "pub/two:Q8_0"]
+    assert registry.resolve_model("pub/big:Q4_0") == root / split[0]
+    assert elsewhere.projector(root / "pub/two/two-Q8_0.gguf") == root / "pub/two/mmproj-two.gguf"
     assert registry.resolve_model("pub/two:Q8_0") == root / "pub/two/two-Q8_0.gguf"
 
 

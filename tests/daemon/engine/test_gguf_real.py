@@ -22,10 +22,21 @@ import pytest
 import pytest_asyncio
 
 from skilldeck_daemon.engine import engines
-from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Finished, GenRequest, Sampling, TextDelta, Tokens
+from skilldeck_daemon.engine.base import (
+    ChatFinished,
+    ChatRequest,
+    Finished,
+    GenRequest,
+    ModelSpec,
+    Sampling,
+    TextDelta,
+    Tokens,
+)
 from skilldeck_daemon.engine.chat.model import TokenChatModel
+from skilldeck_daemon.engine.embeddings import EmbeddingRequest
 from skilldeck_daemon.engine.errors import EngineDead
 from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.engine.llamacpp.engine import LlamaCppEngine
 from support.wait import until
 
 pytestmark = [
@@ -43,6 +54,16 @@ params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.verbosity, params.api_keys, params.cache_ram_mib = 0, ["not for anyone"], 0
 body = {"prompt": json.loads(sys.argv[2]), "max_tokens": 24, "temperature": 0, "logprobs": 1}
 print(json.dumps(xllamacpp.Server(params).handle_completions(body)), flush=True)
+os._exit(0)
+"""
+VECTORS = """
+import json, os, sys, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.n_ctx, params.n_parallel, params.n_gpu_layers = sys.argv[1], 512, 1, 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
+params.verbosity, params.api_keys, params.cache_ram_mib = 0, ["not for anyone"], 0
+print(json.dumps(xllamacpp.Server(params).handle_embeddings({"input": json.loads(sys.argv[2])})), flush=True)
 os._exit(0)
 """
 PERSON = {
@@ -121,6 +142,45 @@ async def test_a_second_round_computes_only_what_is_new(model: TokenChatModel) -
     _, second = await play(model, ChatRequest(messages, sampling=GREEDY, max_tokens=4))
     assert second.usage.cached_tokens >= first.usage.input_tokens
     assert second.usage.input_tokens - second.usage.cached_tokens < 60
+
+
+async def test_every_option_serves_a_real_file(model: TokenChatModel) -> None:
+    """What rounds keys and values may write other words; the first token is clear enough for all."""
+    ids = await model.encode(model.render(ask("Name three colours of the rainbow.")))
+    path = str(real_model())
+    first: dict[str, int] = {}
+    for options in (
+        {},
+        {"cache_type_k": "q8_0", "cache_type_v": "q8_0"},
+        {"cache_type_k": "bf16", "cache_type_v": "q5_1", "cache_memory": 64 << 20},
+        {"flash_attention": "off", "mmap": False},
+        {"n_gpu_layers": 5, "prefill_chunk": 8, "slots": 3, "max_batch": 2, "queue": 1},
+        {"draft_model": path, "draft_tokens": 4},
+    ):
+        engine = LlamaCppEngine()
+        await engine.load(ModelSpec(path, "real", {"context": 256, "threads": 1, **options}))
+        handle = await engine.submit(GenRequest("one", ids, 6, GREEDY))
+        tokens = [token async for event in handle if isinstance(event, Tokens) for token in event.ids]
+        await engine.unload()
+        first[str(options)] = tokens[0]
+        assert len(tokens) == 6
+    assert len(set(first.values())) == 1, first
+
+
+async def test_its_embeddings_are_those_of_llama_cpp_itself(model: TokenChatModel) -> None:
+    hub = ModelHub(worker=False)
+    path = str(real_model())
+    await hub.load(path, "vectors", "llamacpp-embeddings", {"pooling": "last", "threads": 1, "context": 256})
+    embedder: Any = hub.get("vectors")
+    texts = ("The weather is fine today.", "naïve 😀 漢字")
+    made = await embedder.embed(EmbeddingRequest(texts))
+    await hub.close()
+    command = [sys.executable, "-c", VECTORS, path, json.dumps(texts)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=240)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert made.tokens == answer["usage"]["prompt_tokens"]
+    for ours, theirs in zip(made.vectors, answer["data"], strict=True):
+        assert ours == pytest.approx(theirs["embedding"], abs=5e-3)
 
 
 async def test_killed_in_the_middle_it_ends_the_request_and_comes_back(model: TokenChatModel) -> None:

@@ -460,10 +460,15 @@ def test_one_quantisation_of_a_gguf_repository_is_pulled_and_the_choices_are_nam
     (listed,) = [model for model in registry.ls(tmp_path) if model.id == "org/small:q8_0"]
     assert (listed.family, listed.size, listed.revision) == ("llama", len(data), COMMIT)
     assert registry.info("org/small:q8_0", tmp_path) == listed
+    registry.pull("org/small:q8_0", models=tmp_path, images=True)
+    assert sorted(path.name for path in folder.glob("*.gguf")) == ["m-Q8_0.gguf", "mmproj-m-F16.gguf"]
+    assert ModelSource.of(folder) == ModelSource("gguf", folder / "m-Q8_0.gguf")
     assert registry.rm("org/small:q8_0", tmp_path) > 0
     small_hub.files = {"m-00001-of-00002.gguf": data, "m-00002-of-00002.gguf": data}
     folder = registry.pull("org/small", models=tmp_path)
     assert len(list(folder.glob("*.gguf"))) == 2
+    with pytest.raises(BadRequest, match="no mmproj file"):
+        registry.pull("org/small", models=tmp_path, images=True)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from daemon.engine.conftest import EXACT
 from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
 from skilldeck_daemon.engine.errors import EngineDead
+from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.llamacpp.engine import LlamaCppEngine
 from skilldeck_daemon.engine.llamacpp.lookup import KEPT, Answers, Lookup
 from skilldeck_daemon.engine.llamacpp.model import Aborted, LlamaModel
 from skilldeck_daemon.engine.llamacpp.sequences import WORTH, Held, SequenceTable, common_prefix
+from skilldeck_daemon.engine.llamacpp.weights import gpu_layers
+from skilldeck_shared.errors import BadRequest
+from support.make_gguf import make_gguf, make_lora
 
 GREEDY = Sampling(temperature=0)
 
@@ -88,6 +95,37 @@ async def test_a_cancellation_ends_a_piece_of_a_prompt_in_its_middle_and_nothing
         tokens, finished = await collect(engine, "second", ids, 8)
     assert tokens == greedy(llama, ids, 8)
     assert finished.cached == 128
+
+
+LIMITED = """
+import asyncio, resource, sys
+from skilldeck_daemon.engine.base import ModelSpec
+from skilldeck_daemon.engine.llamacpp.engine import LlamaCppEngine
+from skilldeck_shared.errors import BadRequest
+
+async def main():
+    engine = LlamaCppEngine()
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (800 << 20),) * 2)
+    try:
+        await engine.load(ModelSpec(sys.argv[1], "m", {"slots": 60, "threads": 1}))
+    except BadRequest as error:
+        print(error.param, error)
+    await engine.load(ModelSpec(sys.argv[1], "m", {"context": 256, "max_batch": 1, "threads": 1}))
+    print("served", engine.caps.context)
+    await engine.unload()
+
+asyncio.run(main())
+"""
+
+
+async def test_memory_that_is_not_there_at_load_is_told_and_less_is_served_after_it(long_gguf: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, str(long_gguf)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
+    refused, served = done.stdout.splitlines()
+    assert refused.startswith("context long.gguf cannot be served with 60 requests of 32768 tokens"), done
+    assert "allocate" in refused
+    assert served == "served 256"
 
 
 async def test_more_requests_than_sequences_keep_prefixes_right(llama: Path, llama_gguf: Path, greedy: Any) -> None:
@@ -235,6 +273,115 @@ def test_guesses_grow_while_they_are_right() -> None:
     assert len(lookup.guess(text, 3, 64)) == 8
     lookup.right(0)
     assert len(lookup.guess(text, 3, 64)) == 2
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["itself", "another"])
+async def test_a_draft_model_changes_nothing_but_the_number_of_steps(
+    monkeypatch: pytest.MonkeyPatch, worthwhile: None, llama: Path, llama_gguf: Path, make: Any, greedy: Any,
+    tmp_path: Path, other: bool,
+) -> None:  # fmt: skip
+    small = make_gguf(make("Llama", num_hidden_layers=1), tmp_path / "small.gguf") if other else llama_gguf
+    monkeypatch.setattr("skilldeck_daemon.engine.llamacpp.draft.SURE", 0.02)  # weights at random are never sure
+    monkeypatch.setattr(Lookup, "guess", lambda *_, **__: [])
+    steps: list[str] = []
+    for name in ("prefill", "decode"):
+
+        def count(model: LlamaModel, *args: Any, compute: Any = getattr(LlamaModel, name)) -> Any:
+            if model.slots == 3:  # not the draft's own
+                steps.append("")
+            return compute(model, *args)
+
+        monkeypatch.setattr(LlamaModel, name, count)
+    taken = []
+    for options in ({}, {"draft_model": str(small)}):
+        before = len(steps)
+        async with loaded(llama_gguf, slots=3, max_batch=2, prefill_chunk=32, **options) as engine:
+            for number, ids in enumerate(prompts(3)):
+                tokens, _ = await collect(engine, f"r{number}", ids, 40, cache_salt="ab"[number % 2])
+                assert tokens == greedy(llama, ids, 40)
+            both = await asyncio.gather(*(collect(engine, f"b{i}", ids, 20) for i, ids in enumerate(prompts(2))))
+            for ids, (tokens, _) in zip(prompts(2), both, strict=True):
+                assert tokens == greedy(llama, ids, 20)
+            taken.append(len(steps) - before)
+    assert taken[1] <= taken[0], "one of random weights is hardly ever right"
+    if not other:
+        assert taken[1] < 0.6 * taken[0]
+
+
+async def test_a_draft_model_that_cannot_guess_is_refused_by_its_option(
+    llama_gguf: Path, make: Any, tmp_path: Path
+) -> None:
+    other = make_gguf(make("Llama", vocab_size=900), tmp_path / "other.gguf")
+    (tmp_path / "folder").mkdir()
+    for path, said in (
+        (other, "another vocabulary"),
+        (tmp_path / "folder", "not a GGUF file"),
+        (tmp_path / "nothing.gguf", "nothing.gguf"),
+    ):
+        with pytest.raises(BadRequest, match=said) as caught:
+            async with loaded(llama_gguf, draft_model=str(path)):
+                pass
+        assert caught.value.param == "draft_model"
+
+
+# ---------------------------------------------------------------- adapters, layers, types
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+async def test_a_lora_is_added_to_the_weights(llama: Path, llama_gguf: Path, tmp_path: Path, scale: float) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    theirs: Any = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32).eval()
+    torch.manual_seed(9)
+    alpha, rank, pairs = 6.0, 2, {}
+    for number, layer in enumerate(theirs.model.layers):
+        a, b = torch.randn(rank, 96) * 0.2, torch.randn(64, rank) * 0.2
+        pairs[f"blk.{number}.ffn_down.weight"] = (a.numpy(), b.numpy())
+        layer.mlp.down_proj.weight.data += scale * alpha / rank * (b @ a)
+    adapter = make_lora(tmp_path / "lora.gguf", pairs, alpha)
+    ids = prompts(1)[0]
+    given = torch.tensor([ids])
+    out = theirs.generate(
+        given,
+        attention_mask=torch.ones_like(given),
+        max_new_tokens=20,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    async with loaded(llama_gguf, lora={"path": str(adapter), "scale": scale}) as engine:
+        assert engine.caps.lora
+        tokens, _ = await collect(engine, "r", ids, 20)
+    assert tokens == out[0, len(ids) :].tolist()
+
+
+async def test_a_lora_of_another_model_is_refused(llama_gguf: Path, tmp_path: Path) -> None:
+    wrong = np.zeros((2, 50), "f4")
+    adapter = make_lora(tmp_path / "lora.gguf", {"blk.0.ffn_down.weight": (wrong, wrong.T)}, 1.0)
+    for path in (adapter, llama_gguf):
+        with pytest.raises(BadRequest, match="does not fit the model") as caught:
+            async with loaded(llama_gguf, lora=str(path)):
+                pass
+        assert caught.value.param == "lora"
+
+
+async def test_a_cache_type_that_the_heads_do_not_allow_is_refused_with_the_reason(llama_gguf: Path) -> None:
+    with pytest.raises(BadRequest, match=r"keys as q8_0 .* does not divide"):
+        async with loaded(llama_gguf, cache_type_k="q8_0", flash_attention="auto"):
+            pass
+
+
+def test_as_many_layers_go_to_a_gpu_as_fit(llama_gguf: Path) -> None:
+    file = gguf.read(llama_gguf)
+    layer = sum(tensor.size or 0 for tensor in file.tensors if tensor.name.startswith("blk.2."))
+    spare = 512 << 20
+    assert gpu_layers(file, -1, 0, None) == gpu_layers(file, 7, 0, None) == 0, "this build uses none"
+    assert gpu_layers(file, 7, 0, 0) == 7, "who names a number gets it"
+    assert gpu_layers(file, -1, 0, 1 << 40) == 4, "three layers and the output"
+    assert gpu_layers(file, -1, 0, spare + 2 * layer) == 2
+    assert gpu_layers(file, -1, 3 * layer, spare + 2 * layer) == 1, "each with its part of the cache"
+    assert gpu_layers(file, -1, 0, spare - 1) == 0
 
 
 # ---------------------------------------------------------------- sequences

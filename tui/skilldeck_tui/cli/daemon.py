@@ -7,8 +7,9 @@ import os
 import sys
 from contextlib import suppress
 from datetime import datetime
+from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -153,7 +154,12 @@ def load(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A folder, a .gguf file, or a name that `models ls` shows.")],
     name: Annotated[str, typer.Option("--name", help="Serve it under this name.")] = "",
-    engine: Annotated[str, typer.Option("--engine", help="auto, llamacpp, exllamav2, exllamav3 or remote.")] = "",
+    engine: Annotated[
+        str, typer.Option("--engine", help="auto, llamacpp, llamacpp-embeddings, exllamav2, exllamav3, remote.")
+    ] = "",
+    engine_options: Annotated[
+        str, typer.Option("--engine-options", help="""Of the engine, as JSON: '{"context": 8192}'.""")
+    ] = "",
     remote_url: Annotated[
         str, typer.Option("--remote-url", help="Base URL of the server that runs it, for the engine remote.")
     ] = "",
@@ -168,7 +174,7 @@ def load(
         async with connected(ctx, start=True) as client:
             # A path is meant as the person sees it; the daemon has another working directory.
             source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
-            options = {"remote_url": remote_url} if remote_url else {}
+            options = _options(engine_options) | ({"remote_url": remote_url} if remote_url else {})
             loading = client.load_model(source, name=name, engine=engine, options=options, keep_default=keep_default)
             async for step in loading:
                 out.draw(step.stage, step.fraction)
@@ -176,6 +182,16 @@ def load(
                     out.data_json(step.model) if json else out.data(f"{step.model['id']} is loaded")
 
     out.perform(work(), json)
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = loads(text or "{}")
+    except ValueError as error:
+        raise BadRequest(f"--engine-options is not JSON: {error}.", param="engine_options") from None
+    if not isinstance(options, dict):
+        raise BadRequest("--engine-options is no JSON object.", "Write {NAME: VALUE}.", param="engine_options")
+    return options
 
 
 @models_app.command()
@@ -214,10 +230,11 @@ def info(
 def pull(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A Hugging Face id like Qwen/Qwen3-0.6B-GGUF:Q8_0, or id@revision.")],
+    mmproj: Annotated[bool, typer.Option("--mmproj", help="A GGUF's projector, too: it reads images then.")] = False,
     json: Json = False,
 ) -> None:
     """Download a model, or go on with a download that stopped."""
-    _on_disk(ctx, "pull", model, json=json)
+    _on_disk(ctx, "pull", model, *(["--mmproj"] if mmproj else []), json=json)
 
 
 @models_app.command()

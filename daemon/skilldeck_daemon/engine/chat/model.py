@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from skilldeck_daemon.engine.base import (
+    IMAGE,
     Caps,
     ChatEvent,
     ChatFinished,
@@ -39,6 +40,7 @@ from skilldeck_daemon.engine.base import (
     TextDelta,
     Tokens,
 )
+from skilldeck_daemon.engine.chat import images
 from skilldeck_daemon.engine.chat.begun import begun_answer, check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.chat.deltas import joined
@@ -243,7 +245,9 @@ class TokenChatModel:
         """One message as templates expect it: text content, calls in function shape, known roles."""
         out = dict(message)
         content = message.get("content")
-        if isinstance(content, list) and self.caps.images and has_images([message]):
+        if isinstance(content, list) and self.caps.image_tokens:
+            out["content"] = images.as_text(content)
+        elif isinstance(content, list) and self.caps.images and has_images([message]):
             # Templates know an image by its type, and write its place; the picture itself goes to the engine.
             out["content"] = [{"type": "image"} if part.get("type") == "image_url" else part for part in content]
         elif isinstance(content, list):
@@ -273,16 +277,22 @@ class TokenChatModel:
         """The ids of a prompt; of one beyond the context as many as say so. Raises TooLong for one far beyond."""
         self._encoder.check(prompt, self.context, self._info.lengthening)
         known, rest = self._memory.split(prompt, salt)
-        return (*known, *await self._encoder.encode(rest, self.context - len(known)))
+        ids = [*known]
+        for number, text in enumerate(rest.split(images.MARK)):
+            ids += ([IMAGE] if number else []) + await self._encoder.encode(text, self.context - len(ids))
+        return tuple(ids)
 
     async def count_tokens(self, request: ChatRequest) -> int:
         prompt, reading = await self._rendered(request), self._reading(request)
         ids = reading.ids or await self.encode(prompt, request.cache_salt)
         if len(ids) <= self.context:
             reading.ids = ids
-            return len(ids)
+            # A place of an image stands for as many tokens as one of usual size has.
+            return len(ids) + ids.count(IMAGE) * (self.caps.image_tokens - 1)
         known, rest = self._memory.split(prompt, request.cache_salt)
-        return len(known) + await self._encoder.count(rest)
+        counts = [await self._encoder.count(text) for text in rest.split(images.MARK)]
+        seen = known.count(IMAGE) + len(counts) - 1
+        return len(known) - known.count(IMAGE) + sum(counts) + seen * self.caps.image_tokens
 
     async def measure(self, request: ChatRequest) -> tuple[int, bool]:
         return await self.count_tokens(request), True
@@ -320,7 +330,7 @@ class TokenChatModel:
             stop_ids=self.stop_ids,
             mask=mask,
             logprobs=request.logprobs,
-            images=tuple(_images(request.messages)) if self.caps.images else (),
+            images=tuple(images.urls(request.messages)) if self.caps.images else (),
             cache_salt=request.cache_salt,
         )
         return Prepared(prompt + begun, generation, held.plan, begun, fenced)
@@ -383,13 +393,6 @@ class TokenChatModel:
 
     async def close(self) -> None:
         await self.engine.unload()
-
-
-def _images(messages: Sequence[Message]) -> Iterable[str]:
-    """The data URLs of a request's images, in order."""
-    for message in messages:
-        if isinstance(message.get("content"), list):
-            yield from (part["image_url"]["url"] for part in message["content"] if part.get("type") == "image_url")
 
 
 __all__ = ["Family", "StopStrings", "TokenChatModel"]

@@ -8,10 +8,7 @@ computing. Everything here runs on the engine's thread.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from skilldeck_daemon.engine.images import read_image
 from skilldeck_shared.errors import BadRequest
 
 KEPT_BYTES = 512 << 20
@@ -89,18 +87,3 @@ class Vision:
         while len(self._kept) > 1 and sum(kept.get_size_in_bytes() for kept in self._kept.values()) > KEPT_BYTES:
             self._kept.popitem(last=False)
         return self._kept[key]
-
-
-def read_image(url: str, longest: int) -> Any:
-    """The picture of a data URL in RGB, no side longer than `longest` pixels. Raises BadRequest."""
-    from PIL import Image, ImageOps
-
-    try:
-        data = base64.b64decode(url.partition(",")[2], validate=True)
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        image.thumbnail((longest, longest))
-        return image.convert("RGB")
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRequest(
-            f"An image cannot be read: {error}.", "Send PNG, JPEG, WebP or GIF as a data URL.", param="input"
-        ) from error

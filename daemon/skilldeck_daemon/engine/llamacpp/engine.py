@@ -3,20 +3,22 @@
 That thread owns the model, the cache and every request; the event loop only hands requests over and receives events.
 Each turn of its loop takes cancellations, admits waiting requests while there are sequences, computes one piece of a
 prompt (short while others decode, so that their tokens flow; a cancellation ends it in its middle), then one token
-for every decoding request; for one that is alone also what `lookup` guesses of its further tokens, which changes no
-token, only when it comes. A request that fails (its grammar raises) ends alone; a step that fails ends the requests in
-it and drops the cache, and the engine goes on. Nothing survives `unload`.
+for every decoding request; for one that is alone also what `lookup` and a draft model guess of its further tokens,
+which changes no token, only when it comes. A request that fails (its grammar raises) ends alone; a step that fails ends
+the requests in it and drops the cache, and the engine goes on. Nothing survives `unload`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
+from skilldeck_daemon.engine import elsewhere
 from skilldeck_daemon.engine.base import (
     Caps,
     EngineStats,
@@ -31,13 +33,17 @@ from skilldeck_daemon.engine.base import (
     TokenLogprob,
     Tokens,
 )
-from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded, too_long
-from skilldeck_daemon.engine.handle import Handle, Mailbox
+from skilldeck_daemon.engine.errors import EngineDead, too_long
+from skilldeck_daemon.engine.handle import Handle
 from skilldeck_daemon.engine.llamacpp import gguf, library
+from skilldeck_daemon.engine.llamacpp.draft import Draft, draft_file
 from skilldeck_daemon.engine.llamacpp.lookup import GRAM, Answers, Lookup
 from skilldeck_daemon.engine.llamacpp.model import Aborted, LlamaModel, Row
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions, fit, free_memory
 from skilldeck_daemon.engine.llamacpp.sequences import Held, SequenceTable
+from skilldeck_daemon.engine.llamacpp.thread import ThreadedEngine
+from skilldeck_daemon.engine.llamacpp.vision import ARCHITECTURE as PROJECTOR
+from skilldeck_daemon.engine.llamacpp.vision import Expanded
 from skilldeck_daemon.engine.llamacpp.worth import StepTime, Worth
 from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
@@ -56,7 +62,7 @@ class _Job:  # compared by identity: queues remove by it
 
     request: GenRequest
     handle: Handle
-    prompt: list[int]
+    expanded: Expanded
     max_new: int
     submitted: float = field(default_factory=time.monotonic)
     started: float = 0.0
@@ -68,23 +74,25 @@ class _Job:  # compared by identity: queues remove by it
     next: int = 0  # sampled, not yet in the cache
     lookup: Lookup = field(default_factory=Lookup)
     worth: Worth = field(default_factory=Worth)
+    copies: bool = False  # the last guess was looked up
+
+    @property
+    def prompt(self) -> list[int]:
+        return self.expanded.ids
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.expanded.tokens(len(self.prompt))
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
     """`Engine` on llama.cpp; options are `options.LlamaOptions`."""
 
     def __init__(self) -> None:
         library.patient()
-        self._wake = threading.Condition()
-        self._inbox: list[_Job] = []
-        self._cancelled: set[str] = set()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-        self._known: dict[str, Handle] = {}  # accepted and not finished; guarded by _wake
+        super().__init__()
         self._options = LlamaOptions()
         self._chosen = Fit(0, 0, 0, 0)
-        self._model: LlamaModel | None = None
-        self._dead: Exception | None = None
         # The rest belongs to the thread.
         self._waiting: deque[_Job] = deque()
         self._prefilling: deque[_Job] = deque()
@@ -92,15 +100,18 @@ class LlamaCppEngine:
         self._speed = 0.0  # tokens a second of the last whole piece
         self._reading = ""  # whose piece is computed; guarded by _wake
         self._one = StepTime()
-        self._mail = Mailbox()
+        self._draft: Draft | None = None
         self._decode_rate, self._prefill_rate = Rate(), Rate()
 
     @property
     def caps(self) -> Caps:
+        vision = self._model.vision if self._model else None
         return Caps(
             max_batch=self._chosen.max_batch,
             context=self._model.context if self._model else 0,
             lora=bool(self._options.lora),
+            images=bool(vision),
+            image_tokens=vision.usual if vision else 0,
         )
 
     async def load(self, spec: ModelSpec, progress: Progress | None = None) -> ModelInfo:
@@ -108,71 +119,59 @@ class LlamaCppEngine:
         await self.unload()
         options = LlamaOptions.parse(spec.options)
         file = await asyncio.to_thread(gguf.read, Path(spec.path))
-        self._options, self._chosen = options, fit(file, options, free_memory())
+        if file.architecture == PROJECTOR:
+            raise BadRequest(
+                f"{file.path.name} reads images for another model and is none itself.",
+                'Serve that model; this file beside it, or as its option "mmproj".',
+                param="model",
+            )
+        if not file.writes:
+            raise BadRequest(
+                f"{file.path.name} ({file.architecture}) makes embeddings and does not continue text.",
+                "Leave --engine at auto.",
+                param="engine",
+            )
+        gpu = await asyncio.to_thread(lambda: library.load().free_gpu_memory())
+        free = free_memory()
+        projector = None
+        if options.mmproj != "off":
+            projector = (
+                elsewhere.projector(file.path) if options.mmproj == "auto" else Path(options.mmproj).expanduser()
+            )
+        draft = draft_file(options.draft_model) if options.draft_model else None
+        if draft is not None:
+            free -= draft.size if free else 0
+        if projector is not None:
+            free -= projector.stat().st_size if free and projector.is_file() else 0
+        self._options, self._chosen = options, fit(file, options, free and max(free, 1) + (gpu or 0))
         self._speed = 0.0
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[LlamaModel] = loop.create_future()
-        self._stopping, self._dead = False, None
-        self._thread = threading.Thread(
-            target=self._main, args=(file, progress or _quiet, loop, done), name="engine", daemon=True
-        )
-        self._thread.start()
-        self._model = model = await done
-        return ModelInfo(
-            name=spec.name,
-            engine="llamacpp",
-            family=file.architecture,
-            context=model.context,
-            longest=file.context,
-            vocab=model.vocab,
-            parameters=model.parameters,
-            path=spec.path,
-            created=int(file.path.stat().st_mtime),
-            quantization=file.quantisation,
-            size=file.size,
-            licence=file.licence,
-        )
+        report = progress or _quiet
+        model = await self._start(lambda stopping: self._make(file, projector, draft, report, stopping))
+        return model.weights.described(spec, "llamacpp", model.context)
 
     async def submit(self, request: GenRequest) -> Handle:
         """Queue a request; raises TooLong, EngineBusy, NotLoaded, EngineDead, BadRequest."""
-        if self._dead is not None:
-            raise EngineDead(f"The engine stopped: {self._dead}.", "It restarts when the model is loaded again.")
-        model = self._model
-        if model is None or self._stopping:
-            raise NotLoaded("No model is loaded.")
-        prompt = list(request.prompt_ids)
-        if not prompt:
+        model = self._loaded()
+        prompt = Expanded(list(request.prompt_ids))
+        if not prompt.ids:
             raise BadRequest("The prompt is empty.", param="input")
-        if len(prompt) >= model.context:
-            raise too_long(len(prompt), model.context)
-        if min(prompt) < 0 or max(prompt) >= model.vocab:
+        if request.images:
+            if model.vision is None:
+                raise BadRequest("This model reads no images.", "Serve it with its mmproj file.", param="input")
+            prompt = await asyncio.to_thread(model.vision.expand, prompt.ids, request.images)
+        if (tokens := prompt.tokens(len(prompt.ids))) >= model.context:
+            raise too_long(tokens, model.context)
+        if (min(prompt.ids) < 0 and not request.images) or max(prompt.ids) >= model.vocab:
             raise BadRequest(f"The prompt holds token ids outside 0..{model.vocab - 1}.", param="input")
         if request.max_new < 1:
             raise BadRequest("At least one token must be asked for.", param="max_output_tokens")
-        if request.images:
-            raise BadRequest("This engine does not read images.", param="input")
         handle = Handle(request.id, asyncio.get_running_loop())
-        job = _Job(request, handle, prompt, min(request.max_new, model.context - len(prompt)))
-        with self._wake:
-            if request.id in self._known:
-                raise BadRequest(f"Request {request.id} is already running.")
-            if len(self._known) >= self._chosen.max_batch + self._options.queue:
-                raise EngineBusy(
-                    f"{len(self._known)} requests are running or waiting, the most this engine takes.",
-                    "Try again in a moment.",
-                )
-            self._known[request.id] = handle
-            self._inbox.append(job)
-            self._wake.notify()
-        return handle
+        job = _Job(request, handle, prompt, min(request.max_new, model.context - tokens))
+        return self._accept(job, self._chosen.max_batch + self._options.queue)
 
-    def cancel(self, request_id: str) -> None:
-        with self._wake:
-            if request_id in self._known:
-                self._cancelled.add(request_id)
-                if self._reading == request_id and self._model is not None:
-                    self._model.abort()
-                self._wake.notify()
+    def _interrupt(self, request_id: str | None) -> None:
+        if self._reading and self._model is not None and request_id in (None, self._reading):
+            self._model.abort()
 
     def stats(self) -> EngineStats:
         model = self._model
@@ -192,59 +191,39 @@ class LlamaCppEngine:
             device_memory_total=total,
         )
 
-    async def unload(self) -> None:
-        """Ends requests in flight as cancelled and frees the model."""
-        thread, self._thread = self._thread, None
-        with self._wake:
-            self._stopping = True
-            if self._reading and self._model is not None:
-                self._model.abort()
-            self._wake.notify()
-        if thread is not None:
-            await asyncio.to_thread(thread.join)
-        self._model = None
-
     # ------------------------------------------------------------ the thread
 
-    def _main(
-        self, file: gguf.Gguf, progress: Progress, loop: asyncio.AbstractEventLoop, done: asyncio.Future[LlamaModel]
-    ) -> None:
-        def settle(result: LlamaModel | None, error: Exception | None) -> None:
-            if not done.done():
-                if error is not None:
-                    done.set_exception(error)
-                elif result is not None:
-                    done.set_result(result)
-
+    def _make(
+        self,
+        file: gguf.Gguf,
+        projector: Path | None,
+        draft: gguf.Gguf | None,
+        progress: Progress,
+        stopping: Callable[[], bool],
+    ) -> LlamaModel:
+        model = LlamaModel(file, self._options, self._chosen, progress, stopping, projector)
         try:
-            model = LlamaModel(file, self._options, self._chosen, progress, lambda: self._stopping)
-        except Exception as error:
-            loop.call_soon_threadsafe(settle, None, error)
-            return
+            self._draft = Draft(draft, self._options, model, stopping) if draft is not None else None
+        except BaseException:
+            model.close()
+            raise
         self._table, self._answers = SequenceTable(model, model.slots), Answers()
         progress(1.0, "ready")
-        loop.call_soon_threadsafe(settle, model, None)
-        try:
-            self._serve(model)
-        except Exception as error:  # a fault of the scheduler itself: nobody may hang on it
-            self._dead = error
-            self._end_all(EngineDead(f"The engine stopped: {error}."), "error")
-            raise
-        finally:
-            self._mail.flush()
-            model.close()
+        return model
 
     def _serve(self, model: LlamaModel) -> None:
+        try:
+            self._run(model)
+        finally:
+            if self._draft is not None:
+                self._draft.close()
+
+    def _run(self, model: LlamaModel) -> None:
         while True:
-            with self._wake:
-                while not (self._inbox or self._cancelled or self._stopping or self._busy()):
-                    self._wake.wait()
-                self._waiting.extend(self._inbox)
-                self._inbox.clear()
-                cancelled, self._cancelled = self._cancelled, set()
-                stopping = self._stopping
+            new, cancelled, stopping = self._news(self._busy)
+            self._waiting.extend(new)
             if stopping:
-                self._end_all(None, "cancelled")
+                self._end(None, "cancelled")
                 return
             for job in [job for job in [*self._waiting, *self._running()] if job.request.id in cancelled]:
                 self._finish(job, "cancelled")
@@ -262,7 +241,7 @@ class LlamaCppEngine:
     def _running(self) -> list[_Job]:
         return [*self._decoding, *self._prefilling]
 
-    def _end_all(self, error: Exception | None, reason: FinishReason) -> None:
+    def _end(self, error: Exception | None, reason: FinishReason) -> None:
         with self._wake:
             self._waiting.extend(self._inbox)
             self._inbox.clear()
@@ -280,7 +259,8 @@ class LlamaCppEngine:
     def _admit(self, model: LlamaModel) -> None:
         while self._waiting and len(self._running()) < self._chosen.max_batch:
             job = self._waiting.popleft()
-            job.sampler = Sampler(job.request.sampling, model.vocab, job.prompt)
+            text = [token for token in job.prompt if token >= 0]
+            job.sampler = Sampler(job.request.sampling, model.vocab, text)
             job.started = time.monotonic()
             self._mail.post(job.handle, Started(job.started - job.submitted))
             self._prefilling.append(job)
@@ -291,11 +271,18 @@ class LlamaCppEngine:
             return
         job = self._prefilling[0]
         if job.held is None:  # only now: what the requests before it computed can be its beginning
-            job.held, job.cached = self._table.claim(job.prompt, job.request.cache_salt, job)
-            self._mail.post(job.handle, Prefill(job.cached, len(job.prompt)))
-        start, most = len(job.held.tokens), self._piece()
-        ids = job.prompt[start : start + most]
+            job.held, reused = self._table.claim(job.prompt, job.request.cache_salt, job)
+            job.cached = job.expanded.tokens(reused)
+            self._mail.post(job.handle, Prefill(job.cached, job.prompt_tokens))
+        start = len(job.held.tokens)
+        if (image := job.expanded.at(start)) is not None:
+            model.see(job.held.number, image)
+            self._computed(job, job.prompt[start : start + image.length], image.tokens)
+            return
+        most = self._piece()
+        ids = job.expanded.text_from(start, most)
         last = start + len(ids) == len(job.prompt)
+        self._mail.flush()  # what is computed now may take seconds
         with self._wake:
             if self._stopping or job.request.id in self._cancelled:
                 return
@@ -314,14 +301,20 @@ class LlamaCppEngine:
                 model.resume()
         if len(ids) == most:
             self._speed = len(ids) / max(time.monotonic() - begun, 1e-6)
-        job.held.tokens.extend(ids)
-        self._prefill_rate.add(len(ids))
-        self._mail.post(job.handle, Prefill(start + len(ids), len(job.prompt)))
+        self._computed(job, ids, len(ids))
         if last:
             self._prefilling.popleft()
             self._decoding.append(job)
             job.first_token = time.monotonic()
             self._extend(model, [job], rows)
+
+    def _computed(self, job: _Job, ids: list[int], tokens: int) -> None:
+        """A piece of a prompt is in the cache."""
+        assert job.held is not None
+        job.held.tokens.extend(ids)
+        self._prefill_rate.add(tokens)
+        done = job.expanded.tokens(len(job.held.tokens))
+        self._mail.post(job.handle, Prefill(done, job.prompt_tokens))
 
     def _piece(self) -> int:
         """How many tokens of a prompt are computed at once, by how long the last ones took."""
@@ -333,8 +326,9 @@ class LlamaCppEngine:
         jobs = list(self._decoding)
         if not jobs:
             return
+        begun = time.monotonic()
         if len(jobs) == 1 and not self._prefilling and (guess := self._guess(model, jobs[0])):
-            return self._check(model, jobs[0], guess)
+            return self._check(model, jobs[0], guess, begun)
         sequences = [job.held for job in jobs if job.held is not None]
         begun = time.monotonic()
         rows = model.decode(
@@ -351,13 +345,19 @@ class LlamaCppEngine:
         if most < 1 or model.whole or job.worth.wait():
             return []
         assert job.held is not None
-        return job.lookup.guess(job.held.tokens, job.next, most, self._answers, job.request.cache_salt)
+        salt = job.request.cache_salt
+        guess = job.lookup.guess(job.held.tokens, job.next, most, self._answers, salt)
+        guess = list(takewhile(lambda token: token >= 0, guess))  # an image cannot be guessed
+        job.copies = bool(guess)
+        if not guess and self._draft is not None:
+            guess = self._draft.guess(job.held.tokens, job.next, most, salt)
+        return guess
 
-    def _check(self, model: LlamaModel, job: _Job, guess: list[int]) -> None:
-        """The job's next token and those guessed after it in one step; kept as far as sampling gives the same."""
+    def _check(self, model: LlamaModel, job: _Job, guess: list[int], begun: float) -> None:
+        """The job's next token and what is guessed to follow, since `begun`; kept as far as it is right."""
         held = job.held
         assert held is not None
-        start, begun = len(held.tokens), time.monotonic()
+        start = len(held.tokens)
         rows = model.prefill(held.number, [job.next, *guess], start, 1 + len(guess))
         took = time.monotonic() - begun
         right = 0
@@ -367,7 +367,8 @@ class LlamaCppEngine:
             if job.held is None or right == len(guess) or job.next != guess[right]:
                 break
             right += 1
-        job.lookup.right(right)
+        if job.copies:
+            job.lookup.right(right)
         job.worth.checked(right, took, self._one.seconds)
         if right < len(guess):
             model.cut(held.number, start + 1 + right)
@@ -413,7 +414,7 @@ class LlamaCppEngine:
             job.handle,
             Finished(
                 reason,
-                prompt=len(job.prompt),
+                prompt=job.prompt_tokens,
                 cached=job.cached,
                 new=job.new,
                 prefill_s=first - job.started if job.started else 0.0,
@@ -421,9 +422,7 @@ class LlamaCppEngine:
                 error=error,
             ),
         )
-        with self._wake:
-            self._known.pop(job.request.id, None)
-            self._cancelled.discard(job.request.id)
+        self._left(job)
 
 
 def _quiet(_fraction: float, _stage: str) -> None:

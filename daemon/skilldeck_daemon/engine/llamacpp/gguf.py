@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -136,6 +136,22 @@ class Gguf:
                 return str(self.meta[key])
         return ""
 
+    @property
+    def pooling(self) -> int:
+        """How the vectors of its tokens become a text's: 0 not at all, 1 mean, 2 cls, 3 last, 4 by ranking."""
+        found = self.of("pooling_type")
+        return found if isinstance(found, int) else 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether it continues text: an encoder does not."""
+        return not any(part in self.architecture for part in ("bert", "embed")) and self.architecture != "t5encoder"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it was made for embeddings."""
+        return bool(self.pooling) or not self.writes
+
     def of(self, name: str) -> Any:
         return self.meta.get(f"{self.architecture}.{name}")
 
@@ -153,8 +169,14 @@ class Gguf:
 
 
 def read(path: Path) -> Gguf:
-    """Read a model's file, or all its parts. Raises NotFound, BadRequest."""
+    """Read a model's file, or all its parts. Raises NotFound, BadRequest. What was read lately and is as it was is not
+    read again: a large vocabulary takes a tenth of a second."""
     parts = _parts(path)
+    return _whole(path, parts, tuple((part.stat().st_size, part.stat().st_mtime_ns) for part in parts))
+
+
+@lru_cache(maxsize=8)
+def _whole(path: Path, parts: tuple[Path, ...], _stamps: tuple[tuple[int, int], ...]) -> Gguf:
     meta, tensors = _read(parts[0])
     for part in parts[1:]:
         tensors += _read(part)[1]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import os
 import threading
 from collections import deque
@@ -20,13 +21,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon.engine.llamacpp import native
 from skilldeck_shared.errors import SkilldeckError
 
-PACKAGE = "xllamacpp"
+log = logging.getLogger(__name__)
+
+PACKAGE = native.PACKAGE
 TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 """ggml's numbers of the types a key/value cache may have."""
 CONTROL = 1 << 3
 USER_DEFINED = 1 << 4
+_GPUS = (1, 2)  # ggml_backend_dev_type: of its own memory, of the machine's
 _ROOM = 512  # bytes after the known fields: a newer library may write more of them
 
 
@@ -115,13 +120,44 @@ class Batch(ctypes.Structure):
     ]
 
 
+class VisionParams(ctypes.Structure):
+    _fields_ = [
+        ("use_gpu", c_bool),
+        ("device", c_void_p),
+        ("print_timings", c_bool),
+        ("n_threads", c_int),
+        ("image_marker", c_char_p),
+        ("media_marker", c_char_p),
+        ("flash_attn_type", c_int),
+        ("warmup", c_bool),
+        ("image_min_tokens", c_int),
+        ("image_max_tokens", c_int),
+        ("cb_eval", c_void_p),
+        ("cb_eval_user_data", c_void_p),
+        ("batch_max_tokens", c_int32),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+        ("_room", ctypes.c_char * _ROOM),
+    ]
+
+
+class InputText(ctypes.Structure):
+    _fields_ = [("text", c_char_p), ("text_len", c_size_t), ("add_special", c_bool), ("parse_special", c_bool)]
+
+
 Progress = ctypes.CFUNCTYPE(c_bool, c_float, c_void_p)
 Abort = ctypes.CFUNCTYPE(c_bool, c_void_p)
 _Log = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
-_CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+_Calls = dict[str, tuple[Any, tuple[Any, ...]]]
+_Expected = tuple[tuple[str, dict[str, Any]], ...]
+_CALLS: _Calls = {
     "llama_backend_init": (None, ()),
     "llama_supports_gpu_offload": (c_bool, ()),
+    "ggml_backend_dev_count": (c_size_t, ()),
+    "ggml_backend_dev_get": (c_void_p, (c_size_t,)),
+    "ggml_backend_dev_type": (c_int, (c_void_p,)),
+    "ggml_backend_dev_memory": (None, (c_void_p, POINTER(c_size_t), POINTER(c_size_t))),
     "llama_log_set": (None, (_Log, c_void_p)),
     "llama_model_default_params": (ModelParams, ()),
     "llama_context_default_params": (ContextParams, ()),
@@ -142,6 +178,9 @@ _CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_memory_clear": (None, (c_void_p, c_bool)),
     "llama_memory_seq_rm": (c_bool, (c_void_p, c_int32, c_int32, c_int32)),
     "llama_memory_seq_cp": (None, (c_void_p, c_int32, c_int32, c_int32, c_int32)),
+    "llama_model_n_embd_out": (c_int32, (c_void_p,)),
+    "llama_set_embeddings": (None, (c_void_p, c_bool)),
+    "llama_get_embeddings_seq": (POINTER(c_float), (c_void_p, c_int32)),
     "llama_decode": (c_int32, (c_void_p, Batch)),
     "llama_get_logits_ith": (POINTER(c_float), (c_void_p, c_int32)),
     "llama_adapter_lora_init": (c_void_p, (c_void_p, c_char_p)),
@@ -151,13 +190,41 @@ _CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_vocab_is_eog": (c_bool, (c_void_p, c_int32)),
     "llama_vocab_bos": (c_int32, (c_void_p,)),
     "llama_vocab_eos": (c_int32, (c_void_p,)),
+    "llama_vocab_type": (c_int, (c_void_p,)),
     "llama_vocab_pad": (c_int32, (c_void_p,)),
+    "llama_vocab_sep": (c_int32, (c_void_p,)),
     "llama_vocab_get_add_bos": (c_bool, (c_void_p,)),
     "llama_token_to_piece": (c_int32, (c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool)),
     "llama_tokenize": (c_int32, (c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool)),
 }
 
-_DEFAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
+_VISION_CALLS: _Calls = {
+    "mtmd_helper_log_set": (None, (_Log, c_void_p)),
+    "mtmd_context_params_default": (VisionParams, ()),
+    "mtmd_init_from_file": (c_void_p, (c_char_p, c_void_p, VisionParams)),
+    "mtmd_free": (None, (c_void_p,)),
+    "mtmd_support_vision": (c_bool, (c_void_p,)),
+    "mtmd_decode_use_non_causal": (c_bool, (c_void_p, c_void_p)),
+    "mtmd_bitmap_init": (c_void_p, (c_uint32, c_uint32, c_char_p)),
+    "mtmd_bitmap_free": (None, (c_void_p,)),
+    "mtmd_input_chunks_init": (c_void_p, ()),
+    "mtmd_input_chunks_free": (None, (c_void_p,)),
+    "mtmd_input_chunks_size": (c_size_t, (c_void_p,)),
+    "mtmd_input_chunks_get": (c_void_p, (c_void_p, c_size_t)),
+    "mtmd_input_chunk_get_type": (c_int, (c_void_p,)),
+    "mtmd_input_chunk_get_n_tokens": (c_size_t, (c_void_p,)),
+    "mtmd_input_chunk_get_n_pos": (c_int32, (c_void_p,)),
+    "mtmd_input_chunk_get_tokens_text": (POINTER(c_int32), (c_void_p, POINTER(c_size_t))),
+    "mtmd_tokenize": (c_int32, (c_void_p, c_void_p, POINTER(InputText), POINTER(c_void_p), c_size_t)),
+    "mtmd_encode_chunk": (c_int32, (c_void_p, c_void_p)),
+    "mtmd_get_output_embd": (c_void_p, (c_void_p,)),
+    "mtmd_helper_decode_image_chunk": (
+        c_int32,
+        (c_void_p, c_void_p, c_void_p, c_void_p, c_int32, c_int32, c_int32, POINTER(c_int32), c_void_p, c_void_p),
+    ),
+}
+
+_DEFAULTS: _Expected = (
     ("llama_model_default_params", {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "use_extra_bufts": True}),
     ("llama_model_default_params", {"tensor_split": None, "kv_overrides": None, "vocab_only": False}),
     ("llama_context_default_params", {"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1}),
@@ -165,49 +232,83 @@ _DEFAULTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("llama_context_default_params", {"yarn_ext_factor": -1.0, "type_k": 1, "type_v": 1, "offload_kqv": True}),
     ("llama_context_default_params", {"swa_full": True, "kv_unified": False, "samplers": None, "n_samplers": 0}),
 )
+_VISION_DEFAULTS: _Expected = (
+    ("mtmd_context_params_default", {"use_gpu": True, "n_threads": 4, "media_marker": b"<__media__>", "warmup": True}),
+    ("mtmd_context_params_default", {"flash_attn_type": -1, "image_max_tokens": -1, "batch_max_tokens": 1024}),
+)
+
+
+_said: deque[tuple[int, str]] = deque(maxlen=64)
+_lock = threading.Lock()
+
+
+@_Log  # type: ignore[untyped-decorator]
+def _keep(level: int, text: bytes | None, _data: Any) -> None:
+    """What the library logs, of all of the process: it may call this at any time."""
+    with _lock:
+        _said.append((level, (text or b"").decode("utf-8", "replace")))
 
 
 class Library:
     """The functions of llama.h by name, and the last lines the library logged."""
 
     def __init__(self, path: Path) -> None:
-        self._said: deque[tuple[int, str]] = deque(maxlen=64)
-        self._lock = threading.Lock()
-        handle = ctypes.CDLL(str(path))
-        for name, (result, arguments) in _CALLS.items():
+        self.path, self._handle = path, ctypes.CDLL(str(path))
+        self._seeing = False
+        self._take(_CALLS, _DEFAULTS)
+        self.llama_log_set(_keep, None)
+        self.llama_backend_init()
+
+    def _take(self, calls: _Calls, defaults: _Expected) -> None:
+        for name, (result, arguments) in calls.items():
             try:
-                call = getattr(handle, name)
+                call = getattr(self._handle, name)
             except AttributeError:
-                raise LibraryMissing(f"{path} lacks {name}.", f"Install the {PACKAGE} this program names.") from None
+                raise LibraryMissing(
+                    f"{self.path} lacks {name}.", f"Install the {PACKAGE} this program names."
+                ) from None
             call.restype, call.argtypes = result, arguments
             setattr(self, name, call)
-        for name, expected in _DEFAULTS:
+        for name, expected in defaults:
             given = getattr(self, name)()
             for field, value in expected.items():
                 if getattr(given, field) != value:
                     raise LibraryMissing(
-                        f"{path} has other structures than this program knows ({name}: {field} is "
+                        f"{self.path} has other structures than this program knows ({name}: {field} is "
                         f"{getattr(given, field)!r}, not {value!r}).",
                         f"Install the version of {PACKAGE} this program names: pip install 'skilldeck[daemon]'.",
                     )
-        self._log = _Log(self._keep)  # kept alive here
-        self.llama_log_set(self._log, None)
-        self.llama_backend_init()
+
+    def see(self) -> None:
+        """Make the functions of images (mtmd.h) callable, too. Raises LibraryMissing."""
+        if not self._seeing:
+            self._take(_VISION_CALLS, _VISION_DEFAULTS)
+            self.mtmd_helper_log_set(_keep, None)
+            self._seeing = True
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(name)  # for type checkers: every function of _CALLS is set by name
 
-    def _keep(self, level: int, text: bytes | None, _data: Any) -> None:
-        with self._lock:
-            self._said.append((level, (text or b"").decode("utf-8", "replace")))
-
     def said(self) -> str:
         """What the library complained of since the last call, on one line; the reason first, as it logs it first."""
-        with self._lock:
-            lines = [text.strip() for level, text in self._said if level >= 3 and text.strip()]
-            self._said.clear()
+        with _lock:
+            lines = [text.strip() for level, text in _said if level >= 3 and text.strip()]
+            _said.clear()
         plain = [line.partition(": ")[2] or line for line in lines]
         return "; ".join(dict.fromkeys(plain))[:400]
+
+    def free_gpu_memory(self) -> int | None:
+        """Free bytes of all GPUs together; None where this build uses none."""
+        if not self.llama_supports_gpu_offload():
+            return None
+        total = 0
+        for index in range(self.ggml_backend_dev_count()):
+            device = self.ggml_backend_dev_get(index)
+            if self.ggml_backend_dev_type(device) in _GPUS:
+                free, whole = c_size_t(), c_size_t()
+                self.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(whole))
+                total += free.value
+        return total
 
 
 def installed() -> bool:
@@ -217,7 +318,18 @@ def installed() -> bool:
 
 @cache
 def load() -> Library:
-    """The library, loaded once a process. Raises LibraryMissing."""
+    """The library, loaded once a process: the build for this processor where there is one (`native`), else the wheel's.
+    Raises LibraryMissing."""
+    own = native.built()
+    if own is not None:
+        try:
+            return Library(own)
+        except (OSError, LibraryMissing) as error:
+            log.warning("the build for this processor is not used: %s", error)
+    return _of_wheel()
+
+
+def _of_wheel() -> Library:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise LibraryMissing(f"GGUF files need {PACKAGE}.", "Run: pip install 'skilldeck[daemon]'.")

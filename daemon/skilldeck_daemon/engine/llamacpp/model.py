@@ -8,6 +8,7 @@ holds until the next step.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,16 +22,16 @@ from skilldeck_daemon.engine.child import is_child
 from skilldeck_daemon.engine.llamacpp import library, pages
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions
+from skilldeck_daemon.engine.llamacpp.vision import NON_CAUSAL_ROWS, Image, Vision
+from skilldeck_daemon.engine.llamacpp.weights import Weights
 from skilldeck_shared.errors import BadRequest
 
+log = logging.getLogger(__name__)
+
 Row = NDArray[np.float32]
-TINY = 50_000_000
-"""Parameters below which a second thread costs more in waiting than it computes."""
-_FLASH = {"auto": -1, "off": 0, "on": 1}
-_MAPPED, _READ = 1, 0  # llama_load_mode
-
-
-_ABORTED = 2  # what llama_decode returns then
+_NO_VOCABULARY = 0  # llama_vocab_type
+_ABORTED = 2  # what llama_decode returns when its callback said so
+FLASH = {"auto": -1, "off": 0, "on": 1}
 
 
 class StepFailed(RuntimeError):
@@ -39,6 +40,18 @@ class StepFailed(RuntimeError):
 
 class Aborted(RuntimeError):
     """`abort` ended the step; what it wrote to its sequence is cut off."""
+
+
+def _vision(projector: Path, weights: Weights, options: LlamaOptions) -> Vision | None:
+    """The projector that a person named, or what was found beside the model; the latter is left out where it is of
+    another model."""
+    try:
+        return Vision(projector, weights, options.n_gpu_layers != 0)
+    except BadRequest as error:
+        if options.mmproj != "auto":
+            raise
+        log.warning("serving without images: %s", error)
+        return None
 
 
 class LlamaModel:
@@ -51,51 +64,32 @@ class LlamaModel:
         chosen: Fit,
         progress: Progress,
         stopping: Callable[[], bool] = lambda: False,
+        projector: Path | None = None,
     ) -> None:
         """Blocks while it reads, and gives up when `stopping` says so. Raises BadRequest with the library's reason."""
         self._api = api = library.load()
-        self._model = self._context = None
+        self._context: Any = None
         self._adapters: list[int] = []
         self._flag = ctypes.create_string_buffer(2)
-        self._load(file, options, progress, stopping)
+        self.vision: Vision | None = None
+        self.weights = Weights(file, options, progress, stopping, chosen.cache_bytes)
+        self._model = self.weights.handle
         try:
             self._check(file)
-            self.parameters = int(api.llama_model_n_params(self._model))
-            self.threads = options.threads or (1 if self.parameters < TINY else cores())
+            if projector is not None:
+                self.vision = _vision(projector, self.weights, options)
             self._open(file, options, chosen)
             self._adapt(options)
         except BaseException:
             self.close()
             raise
-        self.vocab = int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(self._model)))
+        self.vocab = self.weights.vocab
         self.slots = chosen.slots
         self.context = min(chosen.context, int(api.llama_n_ctx_seq(self._context)))
         self._memory = api.llama_get_memory(self._context)
         # A recurrent state is of the whole sequence: no end of it can be taken off, no beginning copied.
         self.whole = bool(api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model))
         self._make_batch(chosen.slots)
-
-    def _load(self, file: Gguf, options: LlamaOptions, progress: Progress, stopping: Callable[[], bool]) -> None:
-        api = self._api
-        params = api.llama_model_default_params()
-        params.n_gpu_layers = options.n_gpu_layers if api.llama_supports_gpu_offload() else 0
-        params.load_mode = _MAPPED if options.mmap else _READ
-
-        @library.Progress  # type: ignore[untyped-decorator]
-        def report(fraction: float, _data: Any) -> bool:
-            progress(0.02 + 0.9 * fraction, "reading weights")
-            return not stopping()
-
-        params.progress_callback = ctypes.cast(report, ctypes.c_void_p)
-        api.said()
-        self._model = api.llama_model_load_from_file(os.fsencode(file.path), params)
-        if not self._model:
-            reason = api.said()
-            raise BadRequest(
-                f"{file.path.name} ({file.architecture or 'no architecture'}) cannot be loaded: {reason}.",
-                "Serve another model, or take a newer version of xllamacpp if this architecture is new.",
-                param="model",
-            )
 
     def _check(self, file: Gguf) -> None:
         api = self._api
@@ -111,14 +105,16 @@ class LlamaModel:
         api = self._api
         params = api.llama_context_default_params()
         self._rows = max(options.prefill_chunk, chosen.slots, options.draft_tokens + 1)
+        if self.vision is not None and self.vision.whole:
+            self._rows = max(self._rows, NON_CAUSAL_ROWS)
         params.n_ctx = (chosen.context + 255) // 256 * 256 * chosen.slots
         params.n_batch = params.n_ubatch = self._rows
         params.n_seq_max = chosen.slots
         # Room for logits is set aside: of the rows asked for, not of a whole chunk (300 MB at 150,000 tokens).
         params.n_outputs_max = max(chosen.slots, options.draft_tokens + 1)
         params.n_outputs_max_per_seq = options.draft_tokens + 1
-        params.n_threads = params.n_threads_batch = self.threads
-        params.flash_attn_type = _FLASH[options.flash_attention]
+        params.n_threads = params.n_threads_batch = self.weights.threads
+        params.flash_attn_type = FLASH[options.flash_attention]
         params.type_k, params.type_v = library.TYPES[options.cache_type_k], library.TYPES[options.cache_type_v]
         params.swa_full = True  # a cache cut to its window could not be gone back in
         params.kv_unified = False
@@ -131,9 +127,9 @@ class LlamaModel:
         self._context = api.llama_init_from_model(self._model, params)
         if not self._context:
             raise BadRequest(
-                f"There is no memory for {chosen.slots} requests of {chosen.context} tokens of {file.path.name}: "
-                f"{api.said()}.",
-                "Ask for a smaller context or max_batch, or fewer n_gpu_layers.",
+                f"{file.path.name} cannot be served with {chosen.slots} requests of {chosen.context} tokens, keys as "
+                f"{options.cache_type_k} and values as {options.cache_type_v}: {api.said()}.",
+                "Ask for a smaller context or max_batch, for fewer n_gpu_layers, or for other cache types.",
                 param="context",
             )
         if is_child():  # nobody else writes to what is new
@@ -184,6 +180,13 @@ class LlamaModel:
             raise
         return [self._row(place) for place in range(count - keep, count)]
 
+    def see(self, sequence: int, image: Image) -> None:
+        """Compute an image of a sequence that holds all before it."""
+        assert self.vision is not None
+        self._api.said()
+        if not self.vision.compute(self._context, sequence, image, self._rows):
+            raise StepFailed(f"llama.cpp could not compute an image of {image.tokens} tokens: {self._api.said()}")
+
     def decode(self, tokens: Sequence[int], sequences: Sequence[int], lengths: Sequence[int]) -> list[Row]:
         """One token of each sequence, which holds so many; the logits after each."""
         count = len(tokens)
@@ -224,31 +227,21 @@ class LlamaModel:
         self._api.llama_memory_seq_cp(self._memory, source, target, -1, -1)
         return self.cut(target, tokens)
 
+    def piece(self, token: int) -> bytes:
+        """What a token writes; its beginning, of a long one; nothing in a model without a vocabulary."""
+        room = ctypes.create_string_buffer(64)
+        vocab = self._api.llama_model_get_vocab(self._model)
+        if self._api.llama_vocab_type(vocab) == _NO_VOCABULARY:
+            return b""
+        return room.raw[: max(self._api.llama_token_to_piece(vocab, token, room, 64, 0, True), 0)]
+
     def forget(self) -> None:
         self._api.llama_memory_clear(self._memory, True)
 
     def close(self) -> None:
+        if self.vision is not None:
+            self.vision.close()
         if self._context:
             self._api.llama_free(self._context)
-        if self._model:
-            self._api.llama_model_free(self._model)  # and its adapters
+        self.weights.close()
         self._model = self._context = None
-
-
-def cores() -> int:
-    """Processor cores this process may use; two threads of one core share what computing needs."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    found = set()
-    for number in usable:
-        try:
-            home = Path(f"/sys/devices/system/cpu/cpu{number}/topology")
-            found.add(((home / "physical_package_id").read_text(), (home / "core_id").read_text()))
-        except OSError:
-            return len(usable)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("utf-8").split()
-        if quota != "max":
-            return max(1, min(len(found), int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return len(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_daemon.engine.llamacpp.library import TYPES
@@ -33,15 +33,57 @@ _OVERHEAD = 300 << 20  # what computing takes beside weights and cache
 
 
 @dataclass(frozen=True)
-class LlamaOptions:
+class Options:
+    """Fields of one JSON object: whole numbers from 0 or `LEAST` on, words, of `CHOICES` where there are any, flags."""
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {}
+    LEAST: ClassVar[dict[str, int]] = {}
+
+    @classmethod
+    def parse(cls, options: dict[str, Any]) -> Self:
+        """Raises BadRequest that names the option."""
+        known = {field.name: field for field in fields(cls)}
+        given = dict(options)
+        for name, value in options.items():
+            if name not in known:
+                raise BadRequest(
+                    f"Unknown option {name!r} of this engine.", f"Known: {', '.join(sorted(known))}.", param=name
+                )
+            default: Any = known[name].default
+            kind = type(default)
+            if kind is tuple:
+                given[name] = cls.several(name, value)
+            elif kind is bool:
+                if not isinstance(value, bool):
+                    raise BadRequest(f"Option {name} is {value!r}, neither true nor false.", param=name)
+            elif kind is str:
+                choices = cls.CHOICES.get(name)
+                if not isinstance(value, str) or (choices is not None and value not in choices):
+                    hint = f"Use {', '.join(choices)}." if choices else ""
+                    raise BadRequest(f"Option {name} is {value!r}.", hint, param=name)
+            elif not isinstance(value, int) or isinstance(value, bool):
+                raise BadRequest(f"Option {name} is {value!r}, not a whole number.", param=name)
+            elif value < cls.LEAST.get(name, 0):
+                raise BadRequest(f"Option {name} is {value}, too small.", param=name)
+        return cls(**given)
+
+    @classmethod
+    def several(cls, name: str, value: Any) -> tuple[Any, ...]:
+        """The value of an option that is a list."""
+        raise NotImplementedError(name)
+
+
+@dataclass(frozen=True)
+class LlamaOptions(Options):
     """0 chooses by the file and the memory.
 
     context: tokens a request may hold; max_batch: requests computed at once; slots: sequences kept for reuse, at least
     max_batch; queue: requests that may wait; threads: of the CPU; prefill_chunk: most prompt tokens computed between
     two decoding steps; cache_type_k, cache_type_v: how keys and values are stored; cache_memory: bytes they may take;
-    n_gpu_layers: layers on the GPU, -1 all; flash_attention: auto, on, off; draft_tokens: tokens guessed ahead for a
-    request that is alone (0: none); lora: GGUF adapters, by path or {"path", "scale"}; mmap: map the file instead of
-    reading it.
+    n_gpu_layers: layers on the GPU, -1 as many as fit; flash_attention: auto, on, off; draft_tokens: tokens guessed
+    ahead for a request that is alone (0: none); lora: GGUF adapters, by path or {"path", "scale"}; mmap: map the file
+    instead of reading it; mmproj: the GGUF that reads images for the model, auto the one beside it, off none;
+    draft_model: a small GGUF of the same vocabulary that guesses for a request that is alone what it does not copy.
     """
 
     context: int = 0
@@ -58,33 +100,20 @@ class LlamaOptions:
     draft_tokens: int = 8
     lora: tuple[tuple[str, float], ...] = ()
     mmap: bool = True
+    mmproj: str = "auto"
+    draft_model: str = ""
+
+    CHOICES: ClassVar = {
+        "cache_type_k": tuple(TYPES),
+        "cache_type_v": tuple(TYPES),
+        "flash_attention": ("auto", "on", "off"),
+    }
+    LEAST: ClassVar = {"queue": 1, "prefill_chunk": 1, "n_gpu_layers": -1}
 
     @classmethod
     def parse(cls, options: JsonObject) -> LlamaOptions:
         """Raises BadRequest that names the option."""
-        known = {field.name: field for field in fields(cls)}
-        given = dict(options)
-        for name, value in options.items():
-            if name not in known:
-                raise BadRequest(
-                    f"Unknown option {name!r} of the llamacpp engine.",
-                    f"Known: {', '.join(sorted(known))}.",
-                    param=name,
-                )
-            if name == "lora":
-                given[name] = _adapters(value)
-            elif name == "mmap":
-                if not isinstance(value, bool):
-                    raise BadRequest(f"Option mmap is {value!r}, neither true nor false.", param=name)
-            elif isinstance(known[name].default, str):
-                choices = ("auto", "on", "off") if name == "flash_attention" else tuple(TYPES)
-                if value not in choices:
-                    raise BadRequest(f"Option {name} is {value!r}.", f"Use {', '.join(choices)}.", param=name)
-            elif not isinstance(value, int) or isinstance(value, bool):
-                raise BadRequest(f"Option {name} is {value!r}, not a whole number.", param=name)
-            elif value < {"queue": 1, "prefill_chunk": 1, "n_gpu_layers": -1}.get(name, 0):
-                raise BadRequest(f"Option {name} is {value}, too small.", param=name)
-        found = cls(**given)
+        found = super().parse(options)
         if found.cache_type_v not in ("f32", "f16", "bf16") and found.flash_attention == "off":
             raise BadRequest(
                 f"Values are stored as {found.cache_type_v} only with flash attention.",
@@ -92,6 +121,10 @@ class LlamaOptions:
                 param="cache_type_v",
             )
         return found
+
+    @classmethod
+    def several(cls, name: str, value: Any) -> tuple[tuple[str, float], ...]:
+        return _adapters(value)
 
 
 def _adapters(value: Any) -> tuple[tuple[str, float], ...]:
@@ -124,20 +157,10 @@ def token_bytes(model: Gguf, options: LlamaOptions) -> float:
 
 def fit(model: Gguf, options: LlamaOptions, free: int) -> Fit:
     """What of `free` bytes the model gets. Raises BadRequest when the model, or what was asked for, does not fit."""
-    if free and model.size + _OVERHEAD > free and options.n_gpu_layers == 0:
-        raise BadRequest(
-            f"{model.path.name} needs {_gib(model.size + _OVERHEAD)} for its weights alone; {_gib(free)} are free.",
-            "Take a smaller quantisation or model, or end what else uses the memory.",
-            param="model",
-        )
+    check_weights(model, free)
+    check_context(model, options.context)
     each = max(token_bytes(model, options), 1)
     trained = model.context or ENOUGH
-    if options.context > trained:
-        raise BadRequest(
-            f"{model.path.name} was made for {trained} tokens; context is {options.context}.",
-            f"Ask for at most {trained}.",
-            param="context",
-        )
     room = options.cache_memory or (min(MOST_CACHE, max(free - model.size - _OVERHEAD, 0) // 2) if free else CACHE)
     fixed = options.slots or options.max_batch
     slots = fixed or 1
@@ -164,6 +187,26 @@ def fit(model: Gguf, options: LlamaOptions, free: int) -> Fit:
             param="context" if options.context else "max_batch" if slots > 1 else "model",
         )
     return Fit(context, slots, min(options.max_batch or slots, slots), needed)
+
+
+def check_weights(model: Gguf, free: int) -> None:
+    """Raise BadRequest for weights larger than the `free` bytes; 0: nobody knows."""
+    if free and model.size + _OVERHEAD > free:
+        raise BadRequest(
+            f"{model.path.name} needs {_gib(model.size + _OVERHEAD)} for its weights alone; {_gib(free)} are free.",
+            "Take a smaller quantisation or model, or end what else uses the memory.",
+            param="model",
+        )
+
+
+def check_context(model: Gguf, wanted: int) -> None:
+    """Raise BadRequest for more tokens than the model was made for."""
+    if wanted > (model.context or wanted):
+        raise BadRequest(
+            f"{model.path.name} was made for {model.context} tokens; context is {wanted}.",
+            f"Ask for at most {model.context}.",
+            param="context",
+        )
 
 
 def _rounded(tokens: int) -> int:

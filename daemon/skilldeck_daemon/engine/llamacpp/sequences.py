@@ -74,7 +74,7 @@ class SequenceTable:
         for held in self.held:
             if not held.tokens or held.salt != salt:
                 continue
-            length = min(common_prefix(held.tokens, prompt), len(prompt) - 1)
+            length = _at_a_border(prompt, min(common_prefix(held.tokens, prompt), len(prompt) - 1))
             if self._memory.whole and (length < len(held.tokens) or held.owner is not None):
                 continue  # a state can be gone on with, not gone back in
             if length > reuse:
@@ -99,6 +99,13 @@ class SequenceTable:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _at_a_border(prompt: Sequence[int], length: int) -> int:
+    """The length, or that up to the image which it would cut in two: one's made-up ids count down from a negative."""
+    while 0 < length < len(prompt) and prompt[length] < 0 and prompt[length - 1] == prompt[length] + 1:
+        length -= 1
+    return length
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

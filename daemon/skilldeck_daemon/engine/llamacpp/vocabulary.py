@@ -75,6 +75,9 @@ class GgufVocabulary(Vocabulary):
         weakref.finalize(self, api.llama_model_free, model)
         self._vocab = vocab = api.llama_model_get_vocab(model)
         self.size = api.llama_vocab_n_tokens(vocab)
+        named = {call(vocab) for call in (api.llama_vocab_bos, api.llama_vocab_eos, api.llama_vocab_sep)}
+        if max(named) >= self.size:  # the library would end the process at the first text
+            raise TokenizerMissing(f"The tokenizer in {path} names token {max(named)} of {self.size}.")
         self.added, special = {}, set()
         for index in range(self.size):
             attributes = api.llama_vocab_get_attr(vocab, index)
@@ -84,8 +87,8 @@ class GgufVocabulary(Vocabulary):
                     special.add(index)
         self.special = frozenset(special)
         # The library makes control tokens of all it ends at, but for what the file names itself.
-        named = (api.llama_vocab_eos(vocab),)
-        self.ends = frozenset(index for index in (*self.added, *named) if api.llama_vocab_is_eog(vocab, index))
+        ends = (*self.added, api.llama_vocab_eos(vocab))
+        self.ends = frozenset(index for index in ends if api.llama_vocab_is_eog(vocab, index))
         bos = api.llama_vocab_bos(vocab)
         self.begin = (bos,) if bos >= 0 and api.llama_vocab_get_add_bos(vocab) else ()
         # Both decide whether pieces encoded apart join exactly (`prompts.py`).
@@ -97,11 +100,17 @@ class GgufVocabulary(Vocabulary):
         self._composes, self._shrinks = False, kind not in ("gpt2", "llama")
 
     def encode(self, text: str) -> list[int]:
+        return self._ids_of(text, False)
+
+    def whole(self, text: str) -> list[int]:
+        return self._ids_of(text, True)
+
+    def _ids_of(self, text: str, around: bool) -> list[int]:
         raw = text.encode("utf-8", "replace")
         room = len(raw) + 8  # no tokenizer makes more tokens than bytes, but for a space put before them
         while True:
             ids = (ctypes.c_int32 * room)()
-            count = self._library.llama_tokenize(self._vocab, raw, len(raw), ids, room, False, True)
+            count = self._library.llama_tokenize(self._vocab, raw, len(raw), ids, room, around, True)
             if count >= 0:
                 return ids[:count]
             room = -count

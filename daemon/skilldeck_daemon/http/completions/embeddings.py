@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 CURE = (
-    "Load one that another server runs (llama.cpp's with --embeddings, Ollama, vLLM): "
-    "skilldeck models load remote --name NAME --remote-url URL --keep-default."
+    "Load one that does, beside this one: skilldeck models load ORG/NAME-GGUF:Q8_0 --keep-default (a GGUF made for "
+    "embeddings), or remote --name NAME --remote-url URL --keep-default (another server's)."
 )
 
 
