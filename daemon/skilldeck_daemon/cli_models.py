@@ -158,7 +158,8 @@ def _calls(model: StoredModel) -> dict[str, str]:
         files = ModelFiles.load(Path(model.path))
     except SkilldeckError:
         return {}
-    family = families.detect(files.template.source, files.model_type)
+    source, named = files.template.source, settings.tool_parser
+    family = families.detect(source, files.model_type) if named == families.AUTO else families.family(named, source)
     wanted = styles.JSON if settings.tool_text == "off" else settings.call_style
     return {
         "tool_parser": family.name,

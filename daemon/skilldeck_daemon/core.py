@@ -239,6 +239,8 @@ class Core:
             options["tool_text"] = settings.tool_text
         if settings.call_style != "auto" and not settings.remote_url:
             options["call_style"] = settings.call_style
+        if settings.tool_parser != "auto" and not settings.remote_url:
+            options["tool_parser"] = settings.tool_parser
         info = await self.services.models.load(
             settings.model or "remote", settings.model_name or None, settings.engine, options
         )

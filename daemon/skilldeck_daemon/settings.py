@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from skilldeck_daemon.engine import engines
+from skilldeck_daemon.engine import engines, families
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
 
@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     chat_template: Path | None = Field(None, description="Jinja file that stands in for the model's chat template.")
     tool_text: Literal["auto", "off"] = Field(
         "auto", description="Calls that the model writes into its text, as JSON: read as calls, or left as text."
+    )
+    tool_parser: str = Field(
+        "auto", description="The family in whose form a local model's calls are read; auto: by its template."
     )
     call_style: Literal["auto", "json", "bash"] = Field(
         "auto",
@@ -158,6 +161,13 @@ class Settings(BaseSettings):
     claude_skills: bool = Field(False, description="Look for skills in .claude/skills too.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+
+    @field_validator("tool_parser")
+    @classmethod
+    def _family(cls, value: str) -> str:
+        if value not in (names := (families.AUTO, *families.known(), families.GENERIC)):
+            raise ValueError(f"is {value!r}, none of {', '.join(names)}")
+        return value
 
     @field_validator("allowed_hosts", "cors_origins", "private_hosts", "api_key", mode="before")
     @classmethod

@@ -75,6 +75,11 @@ def ungrounded(answer: str, read: Iterable[str]) -> list[Place]:
     return sorted(found)[:SHOWN]
 
 
+def figures(text: str) -> list[tuple[int, int]]:
+    """Where the numbers of a text stand, but for those that count the items of its lists."""
+    return [place for place, _ in _numbers(text)]
+
+
 def places_of(items: Sequence[Item], messages: Sequence[Message]) -> list[Ungrounded]:
     """The places in the messages among a run's items, as a response names them.
 

@@ -139,11 +139,28 @@ def _another(head: str, rest: str, words: list[re.Match[str]], said: str, instru
         begin = head + rest[: word.start()].rstrip()
         if listed:
             given = {other[0].strip("'\"") for other in words}  # what stands elsewhere is not meant here too
-            other = "|".join(re.escape(one) for one in sorted(listed - given or listed - {text})[:MOST])
+            others = _alike(text, listed - given or listed - {text})
+            other = "|".join(re.escape(one) for one in sorted(others)[:MOST])
             return Retry(begin, pattern(rf" ({other}){re.escape(rest[word.end() :].rstrip())}(\n(.|\n)*)?"))
         same = pattern(rf" {re.escape(text)}(.|\n)*")
         return Retry(begin, f"{ON} & ~{same}")
     return None
+
+
+def _alike(word: str, listed: set[str]) -> set[str]:
+    """Those that stand for the word: its beginning (`in` for inches), or short for it (`km` for kilometres); all where
+    none does. Left to choose, Qwen2.5-Coder-0.5B took metres for miles."""
+    low = word.lower()
+    begins = [one for one in listed if len(one) > 1 and low.startswith(one.lower())]
+    if begins:
+        return {max(begins, key=len)}
+    shorts = {one for one in listed if one and _short_for(one.lower(), low)}
+    return shorts or listed
+
+
+def _short_for(short: str, word: str) -> bool:
+    letters = iter(word)
+    return word[:1] == short[0] and all(letter in letters for letter in short)
 
 
 def _choices(said: str) -> set[str]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from skilldeck_daemon.bench.grounding import counted
 from skilldeck_daemon.bench.skill_runs import ARMS, Arm, Bench
 from skilldeck_daemon.bench.skill_tasks import Deed, Task, Verdict, judge, load
 from skilldeck_daemon.core import Core
@@ -78,6 +79,8 @@ def run(
         print("[" + ",\n".join(result.line() for result in results) + "]")
     else:
         print(table(results, chosen_arms))
+        by_name = {task.name: task for task in chosen_tasks}
+        print(counted((by_name[result.task], result.deed, result.verdict) for result in results))
     return 0
 
 

@@ -24,7 +24,7 @@ from skilldeck_daemon.engine.base import WAIT_S, ChatModel, Engine, EngineStats,
 from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.idle import IdleEngine
-from skilldeck_daemon.engine.load_options import remote_model, take_call_style, take_flag, take_template, take_tool_text
+from skilldeck_daemon.engine.load_options import remote_model, take_calls, take_flag, take_template
 from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound
 from skilldeck_shared.json_types import JsonObject
@@ -356,8 +356,7 @@ class ModelHub:
                 raise
             options["draft_model"] = str(draft)
         template = await asyncio.to_thread(take_template, options)
-        tool_text = take_tool_text(options)
-        call_style = take_call_style(options)
+        calls = take_calls(options)
         spare = None
         if worker := take_flag(options, "worker", self._worker):
             spare, self._spare = self._spare, None
@@ -380,13 +379,7 @@ class ModelHub:
                 from skilldeck_daemon.engine.chat.model import TokenChatModel
 
                 chat = await asyncio.to_thread(
-                    TokenChatModel,
-                    built,
-                    str(source.path),
-                    info,
-                    template=template,
-                    tool_text=tool_text,
-                    call_style=call_style,
+                    TokenChatModel, built, str(source.path), info, template=template, **calls
                 )
         except BaseException:
             await built.unload()

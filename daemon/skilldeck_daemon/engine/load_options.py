@@ -4,9 +4,11 @@ of a remote model are all of them, and it is made here."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict
 
 from skilldeck_daemon.engine.base import ChatModel
 from skilldeck_daemon.engine.engines import REMOTE
+from skilldeck_daemon.engine.families import AUTO, GENERIC, known
 from skilldeck_daemon.engine.registry import TINY
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.json_types import JsonObject
@@ -28,12 +30,24 @@ def take_tool_text(options: JsonObject) -> bool:
     return bool(value == "auto")
 
 
-def take_call_style(options: JsonObject) -> str:
-    """Take out of the options how the model calls the shell."""
-    value = options.pop("call_style", "auto")
-    if value not in ("auto", "json", "bash"):
-        raise BadRequest(f"Option call_style is {value!r}, none of auto, json and bash.", param="call_style")
-    return str(value)
+class Calls(TypedDict):
+    """How a local model's calls are read and written, as `TokenChatModel` takes it."""
+
+    tool_text: bool
+    call_style: str
+    family_name: str | None
+
+
+def take_calls(options: JsonObject) -> Calls:
+    """Take out of the options how the model's calls are read and written."""
+    style, parser = options.pop("call_style", "auto"), options.pop("tool_parser", AUTO)
+    if style not in ("auto", "json", "bash"):
+        raise BadRequest(f"Option call_style is {style!r}, none of auto, json and bash.", param="call_style")
+    families = (AUTO, *known(), GENERIC)
+    if parser not in families:
+        raise BadRequest(f"Option tool_parser is {parser!r}, none of {', '.join(families)}.", param="tool_parser")
+    family = None if parser == AUTO else str(parser)
+    return {"tool_text": take_tool_text(options), "call_style": str(style), "family_name": family}
 
 
 def take_template(options: JsonObject) -> str | None:

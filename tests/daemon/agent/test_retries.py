@@ -26,7 +26,10 @@ PARSER = "usage: run.py [-h] [--kind {a,b}] --light LIGHT file\nrun.py: error: a
         (" Fair (Final)", "bash: syntax error near unexpected token `('", "", ' "', 'Fair (Final)"\n', 'Fair" x\n'),
         # an argument that is not known
         (" A4 inches", "inches is no unit", UNITS, " A4", " in\n```", " inches\n```"),
-        (" 26 miles cm", "miles is no unit", UNITS, " 26", " in cm\n```", " cm cm\n```"),
+        (" 26 inches cm", "inches is no unit", UNITS, " 26", " in cm\n```", " mm cm\n```"),
+        (" 26 miles cm", "miles is no unit", "`m mi ft cm`", " 26", " mi cm\n```", " m cm\n```"),
+        (" 26 pounds cm", "pounds is no unit", UNITS, " 26", " mm cm\n```", " cm cm\n```"),
+        (" kilometres", "kilometres is no unit", "`k km kg m`", "", " km\n```", " kg\n```"),
         (" a --light dim", PARSER + "'dim' (choose from 'shade', 'sun')", "", " a --light", " sun", " dim"),
         (" blue ffffff", "blue: six digits are wanted", "", "", " 0000ff ffffff\n", " blue 0000ff\n"),
     ],

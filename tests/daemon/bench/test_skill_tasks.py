@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skilldeck_daemon.bench.grounding import counted
 from skilldeck_daemon.bench.skill_runs import ARMS
 from skilldeck_daemon.bench.skill_tasks import Deed, Task, Verdict, judge, load
 from skilldeck_daemon.bench.skills import Result, run, table, wilson
@@ -84,3 +85,27 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert wilson(0, 10)[0] == 0
     assert wilson(10, 10)[1] == 1
     assert wilson(0, 0) == (0, 1)
+
+
+def test_what_is_told_as_unsupported_is_counted_and_what_would_be_of_misread_figures() -> None:
+    right = replace(DONE, answer="It has 12 rows and 3 columns.", printed="rows: 12\ncolumns: 3\nempty: 4\n")
+    wrong = replace(right, answer="It has 15 rows.", unsupported=["15"])
+    idle = replace(right, commands=[])
+    of = [(TASK, right, Verdict(True, True)), (TASK, wrong, Verdict(True, False)), (TASK, idle, Verdict(True, True))]
+    assert counted(of) == (
+        "3 figures in 2 answers behind commands: told as unsupported 0 in right answers and 1 in others;"
+        " of each made wrong by one, 2 of 3."  # 4 columns: there is a 4
+    )
+    assert counted([]) == ""
+
+
+def test_the_tasks_that_check_what_was_mended_are_whole_and_others() -> None:
+    fresh = load(fresh=True)
+    assert len(fresh) >= 10
+    assert not {task.name for task in fresh} & {task.name for task in load()}
+    assert not {skill.name for task in fresh for skill in task.skills} & {
+        s.name for task in load() for s in task.skills
+    }
+    for task in fresh:
+        assert all(SkillMount(path).read().name == path.name for path in task.skills)
+        assert all(path.is_file() for path in task.files)

@@ -23,6 +23,9 @@ from skilldeck_daemon.engine.chat.plain_tools import COMMANDS, GO_ON
 from skilldeck_daemon.engine.chat.styles import choose
 from skilldeck_daemon.engine.chat.template import ChatTemplate
 from skilldeck_daemon.engine.families import family
+from skilldeck_daemon.engine.load_options import take_calls
+from skilldeck_daemon.settings import Settings
+from skilldeck_shared.errors import BadRequest
 from support.token_engines import ScriptedEngine, model_folder
 
 SHELL = {
@@ -211,6 +214,21 @@ def test_the_block_is_chosen_for_small_models_and_templates_without_tools(
     style: str, name: str, template: str, parameters: int, expected: str
 ) -> None:
     assert choose(style, family(name), ChatTemplate(template), parameters) == expected
+
+
+def test_the_family_whose_calls_are_read_may_be_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert take_calls({"tool_parser": "glm", "tool_text": "off"}) == {
+        "family_name": "glm",
+        "tool_text": False,
+        "call_style": "auto",
+    }
+    with pytest.raises(BadRequest, match="tool_parser is 'gml', none of auto, harmony"):
+        take_calls({"tool_parser": "gml"})
+    with pytest.raises(ValueError, match="is 'gml', none of auto, harmony"):
+        Settings(tool_parser="gml")
+    monkeypatch.setenv("SKILLDECK_TOOL_PARSER", "llama3")
+    shown = json.loads(CliRunner().invoke(cli.app, ["models", "info", str(folder), "--json"]).stdout)
+    assert shown["tool_parser"] == "llama3"
 
 
 def test_models_info_says_whose_calls_are_read_and_how_the_shell_is_called(folder: Path) -> None:

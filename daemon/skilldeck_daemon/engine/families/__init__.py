@@ -18,6 +18,8 @@ from importlib.resources import files
 from typing import Any
 
 GENERIC = "generic"
+AUTO = "auto"
+"""Stands for the family that a chat template belongs to."""
 
 
 @dataclass(frozen=True)
