@@ -83,9 +83,9 @@ class Completing(Vertical):
         parts = [Content.styled(mentions.describe_lost(lost), "$warning")] if lost else []
         names = ", ".join(clean(mention.name) for mention in found)
         parts += [Content.styled(f"▤ goes with it: {names}", "$muted")] if found else []
-        said = self.query_one(".lost", TextBlock)
-        said.display = bool(parts)
-        said.write(Content("\n").join(parts))
+        for said in self.query(".lost").results(TextBlock):  # none where the screen was left meanwhile
+            said.display = bool(parts)
+            said.write(Content("\n").join(parts))
 
     @property
     def names(self) -> set[str]:
