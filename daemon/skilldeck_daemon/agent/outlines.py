@@ -16,6 +16,8 @@ _TEMPLATE = re.compile(r"^[ \t]*```[ \t]*(?:markdown|md)[ \t]*\n(?P<body>.*?)^[ 
 _HEADING = re.compile(r"^[ \t]*(#{1,4} [^\n\[\]<>{}]*[^\s\[\]<>{}])[ \t]*$", re.MULTILINE)
 _INLINE = re.compile(r"`(#{1,4} [^`\n\[\]<>{}]+)`")
 MOST = 12
+OPENING, SECTION = 120, 1500
+"""Characters before the first heading, and of what stands below each."""
 
 
 def headings(instructions: str) -> tuple[str, ...]:
@@ -30,5 +32,11 @@ def headings(instructions: str) -> tuple[str, ...]:
 
 
 def held(wanted: Sequence[str]) -> str:
-    """What an answer with these headings may be, as a terminal of a grammar; "" for none."""
-    return pattern(r"(.|\n)*" + "".join(rf"{re.escape(heading)}[ ]*\n(.|\n)*" for heading in wanted)) if wanted else ""
+    """What an answer with these headings may be, as a terminal of a grammar; "" for none.
+
+    Each comes within so many characters: a model that writes something else could not end otherwise."""
+    if not wanted:
+        return ""
+    first, *others = (re.escape(heading) for heading in wanted)
+    rest = "".join(rf"(.|\n){{0,{SECTION}}}\n{heading}[ ]*\n" for heading in others)
+    return pattern(rf"((.|\n){{0,{OPENING}}}\n)?{first}[ ]*\n{rest}(.|\n)*")

@@ -30,4 +30,5 @@ def test_an_answer_has_all_of_them_in_their_order() -> None:
     assert follows(wanted, "Here it is:\n## Present\n- Ada\n\n## To do\n- write")
     assert not follows(wanted, "## Present\n- Ada\n")
     assert not follows(wanted, "## To do\n- x\n## Present\n")
+    assert not follows(wanted, "Here it is: " + "and so on " * 20)  # which would never come to an end
     assert held(()) == ""
