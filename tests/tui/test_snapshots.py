@@ -14,6 +14,8 @@ from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.skill_tests.suite import Case, Result
 from skilldeck_tui.state import Sample
 from skilldeck_tui.watching.watcher import WatchState
+from skilldeck_tui.widgets.preview import Preview
+from skilldeck_tui.widgets.session_list import SessionList
 from support.fake_daemon import FakeDaemon
 from support.pictures import BROKEN, SIZES, answered, compare, disk_skill, go, library, still_deck, working
 
@@ -102,6 +104,34 @@ async def test_skills_busy(pictures: Any) -> None:
         await go(d, "f3", "skills")
         await d.shows("● watching", "↑ 120/480 KB", "run.py", "name: csv-summary")
         await compare(d, pictures)
+
+
+async def test_skills_reading_a_file(pictures: Any) -> None:
+    fake = FakeDaemon()
+    library(fake)
+    async with still_deck(fake) as d:
+        await go(d, "f3", "skills")
+        await d.shows("run.py", "name: csv-summary")
+        d.app.screen.query_one(Preview).focus()
+        await d.shows("esc back")
+        await compare(d, pictures, (80, 24), (60, 20))
+
+
+async def test_sessions_and_runs_by_origin(pictures: Any) -> None:
+    fake = FakeDaemon()
+    library(fake)
+    answered(fake)
+    for origin in ("test", "test", "OpenAI/Python"):
+        fake._new_run({"model": "default", "input": f"asked by {origin}"}, origin).complete()
+    async with still_deck(fake) as d:
+        await d.shows("tests · 2")
+        sessions = d.chat.query_one(SessionList)
+        sessions.focus()
+        heading = next(key for key in sessions._groups if key.endswith("tests"))
+        sessions.highlighted = sessions.get_option_index(heading)
+        await d.press("enter", "space")
+        await d.shows("■ asked by test")
+        await compare(d, pictures, (80, 24))
 
 
 async def test_skills_broken(pictures: Any) -> None:
