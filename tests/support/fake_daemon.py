@@ -490,6 +490,23 @@ class FakeDaemon(ControlBase):
     def DeleteSession_(self, request: Any) -> Any:
         return self._delete("session", request.id)
 
+    def ForkSession_(self, request: Any) -> Any:
+        self._get("session", request.id)
+        self._get("run", request.after)
+        metadata = {**json.loads(request.json)["metadata"], "branch_of": request.id, "branch_after": request.after}
+        made = {**self.add_session(), "metadata": metadata}
+        self.put("session", made)
+        return _json(made)
+
+    def CompactSession_(self, request: Any) -> Any:
+        run = self._new_run({"model": request.model or "default", "input": [], "conversation": request.id})
+        item = {"id": run.new_id("cmp"), "type": "compaction", "encrypted_content": "", "text": "Rows were counted."}
+        run.end_item(run.begin_item({**item, "kept": 1}))
+        run.complete()
+        span = {"kind": "turn", "end": 0.0, "input_tokens": 3000, "output_tokens": 60, "context_tokens": 410}
+        self.timelines[run.id] = {"times": [], "spans": [span]}
+        return _json(run.response)
+
     def SessionItems_(self, request: Any) -> Any:
         self._get("session", request.parent)
         return self._page(self.items[request.parent], request)

@@ -3,20 +3,28 @@
 The user's own messages stay word for word (the newest ones, within a budget); all the rest becomes a summary that the
 model writes. Both are in one `compaction` item, whose content is opaque to clients (OpenAI lists the messages beside
 it, which its own SDK's types do not allow). Sent back as input, the item stands for the model in place of all before
-it. POST /responses/compact stores nothing; a run that compacts (`context_management`) has the item in its output.
+it. POST /responses/compact stores nothing; a run that compacts (`context_management`) has the item in its output; and a
+conversation is compacted by a run of its own, whose output is nothing else (`compact`).
 """
 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
-from skilldeck_daemon.agent.plan import Plan
-from skilldeck_daemon.agent.prompt import Message, unfold
+from skilldeck_daemon.agent.account import turn_entry
+from skilldeck_daemon.agent.plan import Plan, render
+from skilldeck_daemon.agent.prompt import Message, shorten, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta, Usage
+from skilldeck_daemon.agent.response import CompactedResponse, text_bytes, usage_of
+from skilldeck_daemon.agent.room import shorter_outputs
+from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta
+from skilldeck_daemon.events.log import EventLog
+from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
+from skilldeck_daemon.store.run_records import StoredResponse, TurnEntry, public_response
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.items import Item
 from skilldeck_daemon.wire.sealed import seal, unseal
@@ -40,10 +48,54 @@ def parse(body: Any) -> ResponseRequest:
     return ResponseRequest.parse({name: fields.value.get(name) for name in taken})
 
 
-async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, Usage]:
-    """The model's own summary of the messages. Raises the error of the engine."""
-    asked = [*messages, {"role": "user", "content": plan.request.compact_prompt or PROMPT}]
-    chat = ChatRequest(asked, max_tokens=SUMMARY_TOKENS, cache_key=plan.cache_key, cache_salt=plan.cache_salt)
+class Compacted(NamedTuple):
+    """A run that compacted its conversation and did nothing else: its Response, its log, and what is kept beside."""
+
+    response: StoredResponse
+    log: EventLog
+    timeline: list[TurnEntry]
+
+
+def of_conversation(conversation: str, model: str) -> ResponseRequest:
+    """The request of such a run."""
+    return ResponseRequest.parse({"model": model or "default", "conversation": conversation, "input": []})
+
+
+async def as_object(plan: Plan) -> CompactedResponse:
+    """The response.compaction object of the plan's conversation. Raises the error of the engine."""
+    summary, finished = await summarise(plan, plan.opening)
+    return {
+        "id": new_id("resp"),
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": [compaction_item(plan.items, summary)],
+        "usage": usage_of(finished.usage),
+    }
+
+
+async def compact(plan: Plan) -> Compacted:
+    """Summarise the plan's conversation, as a run that has ended. Raises the error of the engine."""
+    response, log = plan.response.copy(), EventLog()
+    output, begun = Output(log), time.time()
+    log.append("response.created", response=public_response(response))
+    log.append("response.in_progress", response=public_response(response))
+    summary, finished = await summarise(plan, plan.opening)
+    item = compaction_item(plan.items, summary)
+    output.done(output.add(item))
+    entry = turn_entry(begun, finished)
+    place = plan.context.place.around
+    told = render([item], plan.request.instructions or "", place, {}, plan.files, context=plan.model.info.context)
+    entry["context_tokens"] = (await plan.model.measure(plan.chat(told, tool_choice="none", max_tokens=None)))[0]
+    response["status"], response["output"] = "completed", output.items
+    response["completed_at"], response["usage"] = int(time.time()), usage_of(finished.usage)
+    log.append("response.completed", response=public_response(response))
+    return Compacted(response, log, [entry])
+
+
+async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, ChatFinished]:
+    """The model's own summary of the messages, of the newest where not all fit. Raises the error of the engine."""
+    messages = await _with_room(plan, messages)
+    chat = _chat(plan, messages)
     pieces: list[str] = []
     finished: ChatFinished | None = None
     async with aclosing(plan.model.stream(chat)) as events:  # type: ignore[type-var]
@@ -58,7 +110,27 @@ async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, Usage]:
         raise (
             error if isinstance(error, SkilldeckError) else SkilldeckError("The model wrote no summary.", "Try again.")
         )
-    return summary, finished.usage
+    return summary, finished
+
+
+def _chat(plan: Plan, messages: list[Message]) -> ChatRequest:
+    asked = [*messages, {"role": "user", "content": plan.request.compact_prompt or PROMPT}]
+    return ChatRequest(asked, max_tokens=SUMMARY_TOKENS, cache_key=plan.cache_key, cache_salt=plan.cache_salt)
+
+
+async def _with_room(plan: Plan, messages: list[Message]) -> list[Message]:
+    """The messages, shorter where they leave no room for a summary: who compacts late is who needs it."""
+    context = plan.model.info.context
+    most = context - min(SUMMARY_TOKENS, context // 4)
+    while context:
+        chat = _chat(plan, messages)
+        if text_bytes(chat) <= most or (await plan.model.measure(chat))[0] <= most:
+            break
+        shorter = shorter_outputs(messages, 0) or shorten(messages)
+        if shorter is None:
+            break  # the engine says what is too long
+        messages = shorter
+    return messages
 
 
 def compaction_item(items: list[Item], summary: str) -> Item:
@@ -76,6 +148,27 @@ def told_compaction(summary: str) -> Item:
     """The item for a summary that another server wrote: nothing but it is known of what was before."""
     content = {"messages": [], "summary": summary}
     return {"id": new_id("cmp"), "type": "compaction", "encrypted_content": seal(json.dumps(content))}
+
+
+class ToldCompaction(Item, total=False):
+    """A compaction with what a person may read of it: the summary, and how many messages stand beside it."""
+
+    text: str
+    kept: int
+
+
+def opened(items: list[Item]) -> list[Item]:
+    """The items with what their compactions say."""
+    return [_opened(item) if item.get("type") == "compaction" else item for item in items]
+
+
+def _opened(item: Item) -> Item:
+    try:
+        content = json.loads(unseal(item["encrypted_content"]))
+    except ValueError:  # of another daemon
+        return item
+    told: ToldCompaction = {**item, "text": content["summary"], "kept": len(content["messages"])}  # type: ignore[typeddict-item]
+    return told
 
 
 def _kept(items: list[Item]) -> list[dict[str, str]]:

@@ -300,8 +300,8 @@ class Run:
         chat = plan.chat(messages, tool_choice=choice, max_tokens=self._room(), output=self.output.for_model)
         if not threshold or text_bytes(chat) < threshold or (await plan.model.measure(chat))[0] < threshold:
             return False
-        summary, usage = await summarise(plan, messages)
-        self.usage = add_usage(self.usage, usage)
+        summary, finished = await summarise(plan, messages)
+        self.usage = add_usage(self.usage, finished.usage)
         item = compaction_item([*plan.items, *self.output.for_model], summary)
         self.output.done(self.output.add(item))
         return True

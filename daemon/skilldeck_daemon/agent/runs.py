@@ -13,15 +13,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 
+from skilldeck_daemon.agent import compaction
 from skilldeck_daemon.agent.account import Account
 from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.admission import Run as Admitted
-from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.failover import Claims
 from skilldeck_daemon.agent.pending_writes import End, Unsettled
 from skilldeck_daemon.agent.plan import Nearby, Plan, PlanBuilder
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.response import CompactedResponse, Detail, summary, timeline, usage_of
+from skilldeck_daemon.agent.response import CompactedResponse, Detail, summary, timeline
 from skilldeck_daemon.agent.run import Gate, Run
 from skilldeck_daemon.attachments.url_files import keep
 from skilldeck_daemon.engine.hub import ModelHub
@@ -29,7 +29,6 @@ from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
-from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.records import Deleted
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
 from skilldeck_daemon.store.run_records import (
@@ -333,14 +332,17 @@ class Runs:
         return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
 
     async def detail(self, response_id: str) -> Detail:
-        """A live or stored run; its calls hold all that came of them, whatever the request included."""
+        """A live or stored run; its calls hold all that came of them, whatever the request included, and compactions
+        what they say."""
         run = self._live.get(response_id)
         if run is not None:
             kept: Extra = {"times": run.times, "timeline": run.timeline, "opened": list(run.chosen)}
-            return {"response": run.response, "input": list(run.request.input), "timeline": timeline(kept)}
+            live = run.response
+            live["output"] = compaction.opened(live["output"])
+            return {"response": live, "input": list(run.request.input), "timeline": timeline(kept)}
         response = public_response(await self._stored(response_id))
         extra = await self._store.responses.extra(response_id)
-        response["output"] = with_included(response["output"], of_calls(), extra.get("hidden", []))
+        response["output"] = compaction.opened(with_included(response["output"], of_calls(), extra.get("hidden", [])))
         items = await self._store.responses.input_items(response_id)
         return {"response": response, "input": items, "timeline": timeline(extra)}
 
@@ -428,14 +430,23 @@ class Runs:
     async def compact(self, request: ResponseRequest) -> CompactedResponse:
         """The response.compaction object of a conversation; nothing is stored. Raises the error of the engine."""
         plan = await self._plans.build(request, live=self._live)
-        summary, usage = await summarise(plan, plan.opening)
-        return {
-            "id": new_id("resp"),
-            "object": "response.compaction",
-            "created_at": int(time.time()),
-            "output": [compaction_item(plan.items, summary)],
-            "usage": usage_of(usage),
-        }
+        return await compaction.as_object(plan)
+
+    async def compact_conversation(self, conversation: str, model: str = "") -> ResponseObject:
+        """Put a summary in place of what was said, by a stored run of its own; returns its Response."""
+        self._accepting()
+        self._reserve(conversation)
+        try:
+            plan = await self._plans.build(compaction.of_conversation(conversation, model), live=self._live)
+            done = await compaction.compact(plan)
+            extra: Extra = {"times": done.log.times, "timeline": [*done.timeline]}
+            items = done.response["output"]
+            await self._store.responses.create(plan.response, [], instance=self._instance, lease=self._claims.lease)
+            await self._store.responses.finish(done.response, done.log.events, extra, self._instance, items)
+        finally:
+            self._busy_conversations.discard(conversation)
+        self._bus.publish("run", "put", done.response["id"], summary(done.response))
+        return public_response(done.response)
 
     async def count_tokens(self, request: ResponseRequest) -> int:
         """Tokens of the prompt the request would begin with."""

@@ -13,6 +13,7 @@ from skilldeck_daemon.libraries.records import SearchHit
 from skilldeck_daemon.store import Page, Store, new_id, now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.records import ConversationObject, Deleted
+from skilldeck_daemon.store.responses import UNFINISHED
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
 from skilldeck_daemon.wire.included import with_included
 from skilldeck_daemon.wire.items import Item, parse_item
@@ -21,6 +22,7 @@ from skilldeck_shared.json_types import JsonObject
 
 MAX_ITEMS = 20
 MAX_SOUGHT = 200
+PAGE = 100
 
 
 class Conversations:
@@ -43,6 +45,51 @@ class Conversations:
         await self._store.conversations.create(conversation, items)
         self._bus.publish("session", "put", conversation["id"], conversation)
         return conversation
+
+    async def fork(self, conversation_id: str, after: str, body: JsonObject | None = None) -> ConversationObject:
+        """A new Conversation of the items of another one to the end of its response `after`; body {metadata?}.
+
+        Its metadata tells where it comes from: `branch_of` and `branch_after`. Later changes of either do not reach
+        the other; their commands go on in the same container, as long as that lives.
+
+        Raises:
+            NotFound: there is no such conversation, or `after` is no response of it.
+            BadRequest: that response has not ended.
+        """
+        await self.get(conversation_id)
+        given = metadata(Fields(body or {}))
+        response = await self._store.responses.get(after)
+        if response is None or (response.get("conversation") or {}).get("id") != conversation_id:
+            raise NotFound(f"The conversation has no response {after[:80]!r}.", param="after")
+        if response["status"] in UNFINISHED:
+            raise BadRequest(f"Response {after!r} has not ended yet.", "Wait for its end.", param="after")
+        later = await self._later(conversation_id, after)
+        kept: Items = []
+        for item in await self._store.conversations.all_items(conversation_id):
+            if item["id"] in later:
+                break
+            kept.append(item)
+        conversation: ConversationObject = {
+            "id": new_id("conv"),
+            "object": "conversation",
+            "created_at": now(),
+            "metadata": {**given, "branch_of": conversation_id, "branch_after": after},
+        }
+        await self._store.conversations.create(conversation, kept)
+        self._bus.publish("session", "put", conversation["id"], conversation)
+        return conversation
+
+    async def _later(self, conversation_id: str, after: str) -> set[str]:
+        """Ids of what the responses behind `after` were asked and answered."""
+        found: set[str] = set()
+        while True:
+            page = await self._store.responses.list(PAGE, "asc", after, conversation_id)
+            for response in page.data:
+                items = [*await self._store.responses.input_items(response["id"]), *response["output"]]
+                found |= {item["id"] for item in items if "id" in item}
+            if not page.has_more:
+                return found
+            after = page.data[-1]["id"]
 
     async def get(self, conversation_id: str, param: str = "conversation_id") -> ConversationObject:
         """The Conversation. Raises `NotFound` with `param`."""

@@ -34,6 +34,7 @@ from skilldeck_daemon.rpc.handling import (
     upload,
 )
 from skilldeck_daemon.rpc.models import ModelCalls
+from skilldeck_daemon.rpc.sessions import SessionCalls
 from skilldeck_daemon.rpc.state import State
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.wire.caller import CLIENT, CLIENT_CHARS
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ControlService(ModelCalls, ControlBase):
+class ControlService(SessionCalls, ModelCalls, ControlBase):
     """`on_shutdown` is called once a client asked the daemon to stop and has its answer."""
 
     def __init__(self, services: Services, on_shutdown: Callable[[], None] | None = None) -> None:
@@ -156,34 +157,6 @@ class ControlService(ModelCalls, ControlBase):
     async def ListRuns(self, request: pb.ListRequest) -> pb.JsonList:
         page = await self._services.runs.list(**page_of(request), conversation=request.parent or None)
         return many(page.data, page.has_more)
-
-    # ------------------------------------------------------------ sessions
-
-    @reply
-    async def ListSessions(self, request: pb.ListRequest) -> pb.JsonList:
-        page = await self._services.conversations.list(**page_of(request))
-        return many(page.data, page.has_more)
-
-    @reply
-    async def CreateSession(self, request: pb.Json) -> pb.Json:
-        return one(await self._services.conversations.create(parse(request.json, "json")))
-
-    @reply
-    async def UpdateSession(self, request: pb.UpdateRequest) -> pb.Json:
-        return one(await self._services.conversations.update(request.id, parse(request.json, "json")))
-
-    @reply
-    async def DeleteSession(self, request: pb.Ref) -> pb.Json:
-        return one(await self._services.conversations.delete(request.id))
-
-    @reply
-    async def SessionItems(self, request: pb.ListRequest) -> pb.JsonList:
-        page = await self._services.conversations.items(request.parent, **page_of(request))
-        return many(page.data, page.has_more)
-
-    @reply
-    async def Search(self, request: pb.SearchRequest) -> pb.JsonList:
-        return many(await self._services.conversations.find(request.text, request.limit))
 
     # ------------------------------------------------------------ approvals
 

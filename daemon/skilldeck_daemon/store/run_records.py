@@ -209,6 +209,7 @@ class TurnEntry(TypedDict):
     input_tokens: int
     cached_tokens: int
     output_tokens: int
+    context_tokens: NotRequired[int]  # of the next prompt, where a compaction knows it
 
 
 class CallEntry(TypedDict):

@@ -79,6 +79,14 @@ class ControlBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def ForkSession(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.ForkRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def CompactSession(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.CompactRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def DecideApproval(self, stream: 'grpclib.server.Stream[skilldeck_shared.proto.control_pb2.DecideApprovalRequest, skilldeck_shared.proto.control_pb2.Json]') -> None:
         pass
 
@@ -323,6 +331,18 @@ class ControlBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 skilldeck_shared.proto.control_pb2.SearchRequest,
                 skilldeck_shared.proto.control_pb2.JsonList,
+            ),
+            '/skilldeck.control.v1.Control/ForkSession': grpclib.const.Handler(
+                self.ForkSession,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.ForkRequest,
+                skilldeck_shared.proto.control_pb2.Json,
+            ),
+            '/skilldeck.control.v1.Control/CompactSession': grpclib.const.Handler(
+                self.CompactSession,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                skilldeck_shared.proto.control_pb2.CompactRequest,
+                skilldeck_shared.proto.control_pb2.Json,
             ),
             '/skilldeck.control.v1.Control/DecideApproval': grpclib.const.Handler(
                 self.DecideApproval,
@@ -647,6 +667,18 @@ class ControlStub:
             '/skilldeck.control.v1.Control/Search',
             skilldeck_shared.proto.control_pb2.SearchRequest,
             skilldeck_shared.proto.control_pb2.JsonList,
+        )
+        self.ForkSession = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/ForkSession',
+            skilldeck_shared.proto.control_pb2.ForkRequest,
+            skilldeck_shared.proto.control_pb2.Json,
+        )
+        self.CompactSession = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/skilldeck.control.v1.Control/CompactSession',
+            skilldeck_shared.proto.control_pb2.CompactRequest,
+            skilldeck_shared.proto.control_pb2.Json,
         )
         self.DecideApproval = grpclib.client.UnaryUnaryMethod(
             channel,

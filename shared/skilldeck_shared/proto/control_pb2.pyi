@@ -56,6 +56,24 @@ class UpdateRequest(_message.Message):
     json: str
     def __init__(self, id: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
 
+class ForkRequest(_message.Message):
+    __slots__ = ("id", "after", "json")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    after: str
+    json: str
+    def __init__(self, id: _Optional[str] = ..., after: _Optional[str] = ..., json: _Optional[str] = ...) -> None: ...
+
+class CompactRequest(_message.Message):
+    __slots__ = ("id", "model")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    model: str
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+
 class HelloRequest(_message.Message):
     __slots__ = ("client", "version")
     CLIENT_FIELD_NUMBER: _ClassVar[int]

@@ -21,8 +21,8 @@ class Calls:
     async def _call(self, method: Any, request: Any, timeout: float = 60.0) -> Any:
         return await call(method, request, self.path, timeout)
 
-    async def _json(self, method: Any, request: Any) -> Object:
-        return parse((await self._call(method, request)).json)
+    async def _json(self, method: Any, request: Any, timeout: float = 60.0) -> Object:
+        return parse((await self._call(method, request, timeout)).json)
 
     async def _page(self, method: Any, limit: int, after: str, order: str, parent: str = "") -> Page:
         reply = await self._call(method, pb.ListRequest(limit=limit, after=after, order=order, parent=parent))

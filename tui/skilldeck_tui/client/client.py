@@ -254,6 +254,15 @@ class Client(EvaluationCalls):
     async def delete_session(self, session_id: str) -> Object:
         return await self._json(self._stub.DeleteSession, pb.Ref(id=session_id))
 
+    async def fork_session(self, session_id: str, after: str, metadata: dict[str, str]) -> Object:
+        """A new session of what was said in another one to the end of its run `after`."""
+        request = pb.ForkRequest(id=session_id, after=after, json=json.dumps({"metadata": metadata}))
+        return await self._json(self._stub.ForkSession, request)
+
+    async def compact_session(self, session_id: str, model: str = "") -> Object:
+        """Put a summary in place of what was said; returns the run that did it. Takes as long as the model writes."""
+        return await self._json(self._stub.CompactSession, pb.CompactRequest(id=session_id, model=model), timeout=660)
+
     async def session_items(self, session_id: str, *, limit: int = 100, after: str = "", order: str = "asc") -> Page:
         return await self._page(self._stub.SessionItems, limit, after, order, session_id)
 
