@@ -38,7 +38,7 @@ async def test_the_modes_are_reached_by_function_keys_and_where_nobody_writes_by
 
 
 async def test_help_lists_the_keys_of_the_focused_widget_first() -> None:
-    async with deck(FakeDaemon(), size=(100, 90)) as d:
+    async with deck(FakeDaemon(), size=(100, 110)) as d:
         await d.press("f1")
         await d.shows("Keys", "Composer", "Send the message; while a run is live", "Everywhere")
         text = d.text()

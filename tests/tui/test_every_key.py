@@ -289,6 +289,7 @@ diffing = then(skills, "v", until=lambda d: isinstance(d.app.screen, DiffScreen)
 top = then(transcript, "g", until=lambda d: d.chat.transcript.scroll_y == 0)
 middle_item = then(transcript, "up", "up", "down")
 many_top = then(many, "ctrl+home", until=lambda d: d.chat.transcript.scroll_y == 0)
+last_of_many = then(many, "escape", until=lambda d: d.app.focused is d.chat.transcript)
 picking = then(chat, "ctrl+l", until=opened("Pick"))
 bottom = then(files, "end", until=lambda d: getattr(d.app.focused, "cursor_row", 0) > 0)
 
@@ -309,7 +310,10 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "save_test": (chat, "screen=SaveTest"), "ask_network": (chat, "screen=Prompt"),
         "latest": (many_top, "~transcript"), "pick_model": (chat, "screen=Pick"),
         "sessions": (chat, "screen=Pick"), "delete_runs": (chat, "There is no run outside the sessions."),
-        "made": (chat, "No run of this session made a file."),
+        "made": (chat, "No run of this session made a file."), "retry": (many, "call=ForkSession"),
+        "edit": (many, "typed='ask 21'"), "rewind": (many, "screen=Pick"), "fork": (many, "call=ForkSession"),
+        "compact": (many, "call=CompactSession"), "compare": (many, "screen=Pick"),
+        "skill_use": (many, "screen=SkillUse"),
         "next_permission": (chat, "asks first"), "delete_session": (chat, "screen=Confirm"),
     },
     "Confirm": {
@@ -409,6 +413,11 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     },
     "SessionList": {
         "delete_session": (on(chat, SessionList), "screen=Confirm"), "mark": (on(chat, SessionList), "■ "),
+        "compare_session": (then(on(many, SessionList), "up"), "screen=Compare"),
+    },
+    "SkillUse": {"leave": (then(last_of_many, "s", until=opened("SkillUse")), "screen=ChatScreen")},
+    "Compare": {
+        "leave": (then(on(many, SessionList), "up", "c", until=opened("Compare")), "screen=ChatScreen"),
     },
     "TranscriptView": {
         "cursor(-1)": (middle_item, "~item"), "cursor(1)": (middle_item, "~item"), "fold": (transcript, "~text"),
@@ -416,6 +425,9 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "find": (transcript, "focus=Input"), "match(1)": (then(matching, "escape"), "~match"),
         "match(-1)": (then(matching, "escape"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
         "screen.made": (transcript, "No run of this session made a file."),
+        "screen.retry_here": (last_of_many, "call=ForkSession"), "screen.edit_here": (last_of_many, "typed='ask 21'"),
+        "screen.fork_here": (last_of_many, "call=ForkSession"), "copy_block": (transcript, "copied=python"),
+        "screen.skill_use": (transcript, "screen=SkillUse"),
         "edge(1)": (top, "~scroll"), "write": (transcript, "focus=ComposerText"),
     },
 }  # fmt: skip

@@ -10,7 +10,7 @@ from PIL import Image
 
 from skilldeck_tui.cited import Made, made_by
 from skilldeck_tui.screens.look import Look, rows, unique
-from skilldeck_tui.widgets.picture import Picture
+from skilldeck_tui.widgets.picture import Picture, decode
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import Deck, deck
@@ -114,4 +114,4 @@ def test_columns_are_told_apart() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\nbroken", png()[:40]])
 def test_a_broken_picture_says_so(data: bytes) -> None:
-    assert "no picture that can be read" in Picture(data).problem
+    assert "no picture that can be read" in decode(data).problem

@@ -24,7 +24,7 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui import actions
+from skilldeck_tui import actions, clipboard
 from skilldeck_tui.chat.history import History
 from skilldeck_tui.client.types import Snapshot
 from skilldeck_tui.lints import SkillLints
@@ -331,7 +331,9 @@ class SkilldeckApp(App[None]):
             self.notify("There is nothing to copy.", severity="warning")
             return
         self.copy_to_clipboard(text)
-        self.notify(f"Copied {what}.", timeout=2)
+        kept = clipboard.keep(text)
+        also = f" It is in {kept}, too." if kept else ""
+        self.notify(f"Copied {what}.{also}", timeout=8 if kept else 2, markup=False)
 
     def attach(self, file: dict[str, Any]) -> None:
         """Attach a file of the daemon to the next message, and go there."""

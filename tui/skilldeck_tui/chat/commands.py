@@ -120,7 +120,12 @@ class ChatCommands(ChatSending):
         if not self.current.startswith("session:"):
             self.notify("Only sessions have a name; send a message to start one.", severity="warning")
             return
-        self.deck.attempt(self.client.update_session(self.current.removeprefix("session:"), {"title": title}))
+        self.deck.attempt(self.retitle(self.current.removeprefix("session:"), title))
+
+    async def retitle(self, session_id: str, title: str) -> None:
+        """Name a session; the rest of its metadata stays."""
+        known = (self.state.get("session", session_id) or {}).get("metadata") or {}
+        await self.client.update_session(session_id, {**known, "title": title})
 
     def command_find(self, text: str) -> None:
         bar = self.query_one(FindBar)

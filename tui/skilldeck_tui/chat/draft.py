@@ -56,7 +56,8 @@ class Draft:
     def request(self, text: str, state: DaemonState) -> Object:
         """The body of POST /v1/responses. Raises BadRequest for a variable that is not set."""
         content: list[Object] = [{"type": "input_text", "text": text}]
-        content += [{"type": "input_file", "file_id": a.file_id} for a in self.attachments if a.ready]
+        files = [a for a in self.attachments if a.ready]
+        content += [{"type": "input_file", "file_id": a.file_id, "filename": a.name} for a in files]
         return {
             "model": self.model or "default",
             "input": [{"type": "message", "role": "user", "content": content}],

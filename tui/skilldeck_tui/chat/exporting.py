@@ -22,7 +22,7 @@ class ChatExporting(ChatOwnCommands):
 
     @on(TranscriptView.Copied)
     def _copied(self, event: TranscriptView.Copied) -> None:
-        self.deck.copy(event.text, {"shell": "the command and its output"}.get(event.what, "the item"))
+        self.deck.copy(event.text, event.what)
 
     @on(TranscriptView.CopyAllAsked)
     def _copy_all(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, effective, live_part
+from skilldeck_tui.chat.fences import Block, fences
 from skilldeck_tui.chat.output import OutputBuffer
 
 Object = dict[str, Any]
@@ -78,6 +79,10 @@ class Item:
         """Its text, for finding and copying."""
         return ""
 
+    def blocks(self) -> list[Block]:
+        """Parts of it that are copied one by one."""
+        return []
+
 
 @dataclass
 class UserItem(Item):
@@ -119,6 +124,9 @@ class TextItem(Item):
 
     def plain(self) -> str:
         return self.text
+
+    def blocks(self) -> list[Block]:
+        return fences(self.text)
 
 
 @dataclass
@@ -247,6 +255,14 @@ class ShellItem(Item):
     def plain(self) -> str:
         return "\n".join(f"$ {c.text}\n{c.output.text()}".rstrip() for c in self.commands)
 
+    def blocks(self) -> list[Block]:
+        found = []
+        for command in self.commands:
+            found.append(Block(command.text, "command"))
+            if printed := command.output.text():
+                found.append(Block(printed, "output"))
+        return found
+
 
 @dataclass
 class OtherItem(Item):
@@ -266,7 +282,8 @@ class OtherItem(Item):
 
     def plain(self) -> str:
         raw = self.raw
-        text = raw.get("arguments") or raw.get("output") or "".join(self.pieces) or raw.get("type") or ""
+        told = raw.get("arguments") or raw.get("output") or raw.get("summary")
+        text = told or "".join(self.pieces) or raw.get("type") or ""
         return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 
 
@@ -297,6 +314,10 @@ class PatchItem(AnsweredItem):
         parts = (operation.get("path"), operation.get("diff") or "".join(self.pieces), self.output_raw.get("output"))
         return "\n".join(str(part) for part in parts if part)
 
+    def blocks(self) -> list[Block]:
+        diff = (self.raw.get("operation") or {}).get("diff") or "".join(self.pieces)
+        return [Block(str(diff), "diff")] if diff else []
+
 
 @dataclass
 class FunctionItem(AnsweredItem):
@@ -317,8 +338,12 @@ class CodeItem(OtherItem):
         return str(self.raw.get("container_id") or "")
 
     def plain(self) -> str:
+        return "\n".join(block.text for block in self.blocks())
+
+    def blocks(self) -> list[Block]:
+        code = str(self.raw.get("code") or "".join(self.pieces))
         printed = "".join(str(entry.get("logs") or "") for entry in self.raw.get("outputs") or [])
-        return "\n".join(part for part in (self.raw.get("code") or "".join(self.pieces), printed) if part)
+        return [Block(text, what) for text, what in ((code, "python"), (printed, "output")) if text]
 
 
 ITEMS: dict[str, type[Item]] = {

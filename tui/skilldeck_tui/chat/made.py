@@ -18,6 +18,7 @@ from skilldeck_tui.cited import Made, made_by
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.screens.pick import Pick, Row
 from skilldeck_tui.widgets.transcript.made_files import PICTURE_BYTES, PICTURES, MadeFiles
+from skilldeck_tui.widgets.transcript.pictures import Pictures
 
 PAGE = 1000
 
@@ -57,6 +58,22 @@ class ChatMade(ChatCommands):
                 with suppress(SkilldeckError):
                     data = b"".join([chunk async for chunk in self.client.read_container_file(*file.place)])
                     await widget.picture(data)
+
+    @on(Pictures.Wanted)
+    def _wanted(self, event: Pictures.Wanted) -> None:
+        event.stop()
+        self._fetch_picture(event.widget, event.file_id)
+
+    @work(group="made")
+    async def _fetch_picture(self, widget: Pictures, file_id: str) -> None:
+        """Give the widget a file of the daemon, if that still has it and it is no larger than is shown."""
+        from skilldeck_tui.client.client import read_all  # the connection, for which the first paint does not wait
+
+        if int((self.state.get("file", file_id) or {}).get("bytes") or 0) <= PICTURE_BYTES:
+            with suppress(SkilldeckError):
+                data = await read_all(self.client.read_file(file_id), PICTURE_BYTES + 1)
+                if len(data) <= PICTURE_BYTES:
+                    await widget.add(data)
 
     async def _container(self, container_id: str) -> dict[str, Object]:
         task = self._listed.get(container_id)

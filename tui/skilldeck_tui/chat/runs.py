@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from textual import work
 from textual.css.query import NoMatches
 
-from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.errors import NotFound, SkilldeckError
 from skilldeck_tui.chat.draft import Object
+from skilldeck_tui.chat.sessions import Branch, branch_of
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.client.types import RunDetail
 from skilldeck_tui.screens.base import ModeScreen
@@ -41,9 +42,11 @@ class ChatRuns(ModeScreen):
 
         def animate_live(self, live: bool) -> None: ...
         def arrived(self) -> None: ...
+        def show_chips(self) -> None: ...
 
     def init_runs(self) -> None:
         self.current = ""
+        self.branch: Branch | None = None  # where the next session begins: it is made when something is sent
         self.turns: list[ShownRun] = []
         self.loading_session = False
         self._more = False
@@ -67,7 +70,7 @@ class ChatRuns(ModeScreen):
 
     def open(self, key: str) -> None:
         """Show a session (`session:ID`), a run (`run:ID`), or an empty new session (empty)."""
-        self.current = key
+        self.current, self.branch = key, None
         self.turns = []
         self._reading.clear()
         self.workers.cancel_group(self, "read")
@@ -103,7 +106,21 @@ class ChatRuns(ModeScreen):
     async def _session(self, session_id: str, after: str = "") -> tuple[list[ShownRun], bool]:
         page = await self.client.runs(session=session_id, limit=PAGE, after=after)
         details = await asyncio.gather(*(self.client.run(run["id"]) for run in reversed(page.data)))
-        return [ShownRun.stored(detail) for detail in details], page.has_more
+        turns = [ShownRun.stored(detail) for detail in details]
+        origin = branch_of(self.state, session_id)
+        if page.has_more or origin is None:
+            return turns, page.has_more
+        if turns:
+            turns[0].branch = origin.title
+        before, more = await self._kept(origin)
+        return before + turns, more
+
+    async def _kept(self, branch: Branch) -> tuple[list[ShownRun], bool]:
+        """What a branch begins with: runs of the session that it comes from."""
+        turns, more = await self._session(branch.session, branch.after)
+        with suppress(NotFound):  # it was deleted since
+            turns.append(ShownRun.stored(await self.client.run(branch.after)))
+        return turns, more
 
     async def _chain(self, run_id: str) -> list[ShownRun]:
         """A run and those it goes on from, oldest first."""
@@ -122,13 +139,14 @@ class ChatRuns(ModeScreen):
         return turns
 
     def load_earlier(self) -> None:
-        if self._more and self.turns and self.turns[0].run_id and self.current.startswith("session:"):
-            self._load_earlier(self.current)
+        owner = session_of(self.turns[0].response) if self._more and self.turns else ""
+        if owner and (self.branch or self.current.startswith("session:")):
+            self._load_earlier(self.current, owner)
 
     @work(exclusive=True, group="earlier")
-    async def _load_earlier(self, key: str) -> None:
+    async def _load_earlier(self, key: str, owner: str) -> None:
         try:
-            turns, more = await self._session(key.removeprefix("session:"), self.turns[0].run_id)
+            turns, more = await self._session(owner, self.turns[0].run_id)
         except SkilldeckError as error:
             self.deck.show_error(error)
             return

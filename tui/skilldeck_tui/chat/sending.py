@@ -20,6 +20,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
 from skilldeck_tui.chat.mentions import Mention, describe_lost, excerpt, mentions
 from skilldeck_tui.chat.runs import ChatRuns
+from skilldeck_tui.chat.sessions import Branch, branch_title
 from skilldeck_tui.chat.transcript import ShownRun, input_text
 from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
 from skilldeck_tui.format import one_line
@@ -91,7 +92,7 @@ class ChatSending(ChatRuns):
 
     def _chips(self) -> None:
         if self.is_running:
-            self.composer.show(self.permission)
+            self.show_chips()
 
     # ------------------------------------------------------------ sending
 
@@ -100,7 +101,7 @@ class ChatSending(ChatRuns):
         if not (self.busy or self.waiting.get(self.current)):
             self._sending = True
             self.composer.live(True)
-            self._send(self.current, message)
+            self._send(self.current, message, self.branch)
             return
         waiting = self.waiting.setdefault(self.current, [])
         # What steers goes before what waits for the end.
@@ -123,8 +124,8 @@ class ChatSending(ChatRuns):
             self.deck.attempt(self.client.cancel_run(run_id, after_turn=True))
 
     @work(group="send")
-    async def _send(self, key: str, message: Outgoing) -> None:
-        turn, draft = ShownRun(""), message.draft
+    async def _send(self, key: str, message: Outgoing, branch: Branch | None = None) -> None:
+        turn, draft = ShownRun("", branch=branch.title if branch is not None else ""), message.draft
         try:
             text = await self._mentioned(key, message)
             if self._uploads:
@@ -152,7 +153,7 @@ class ChatSending(ChatRuns):
             try:
                 if not key:
                     title = one_line(message.text, 80) or names[0]
-                    key = f"session:{await self._new_session(title)}"
+                    key = f"session:{await self._new_session(title, branch)}"
                     self._moved("", key)
                 where, _, id_ = key.partition(":")
                 body["conversation" if where == "session" else "previous_response_id"] = id_
@@ -179,11 +180,16 @@ class ChatSending(ChatRuns):
         """What is sent. Raises BadRequest for a variable that is not set."""
         return message.draft.request(text, self.state)
 
-    async def _new_session(self, title: str) -> str:
-        """Make a session; where the connection broke meanwhile, the one that was made all the same."""
+    async def _new_session(self, title: str, branch: Branch | None) -> str:
+        """Make a session, with what a branch begins with; where the connection broke meanwhile, the one that was made
+        all the same."""
         known = set(self.state.objects["session"])
+        title = title if branch is None else branch_title(branch.title or title, self.state)
         try:
-            made = await self.client.create_session({"title": title})
+            if branch is None:
+                made = await self.client.create_session({"title": title})
+            else:
+                made = await self.client.fork_session(branch.session, branch.after, {"title": title})
         except ConnectionLost:
             for session in await self._once_back(lambda: self.client.sessions(limit=FEW)):
                 if session["id"] not in known and (session.get("metadata") or {}).get("title") == title:
@@ -234,7 +240,7 @@ class ChatSending(ChatRuns):
     def _moved(self, before: str, key: str) -> None:
         """A session that was new has its id, or a chain of runs its next one."""
         if self.current == before:
-            self.current = key
+            self.current, self.branch = key, None
         if before in self.waiting:
             self.waiting[key] = self.waiting.pop(before)
 

@@ -6,6 +6,7 @@ A row's state is what a person would ask first: asking before busy before error 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY, DaemonState, session_of
 
+_NUMBERED = re.compile(r" \(\d+\)$")
 SessionState = Literal["idle", "busy", "asking", "error"]
 GLYPHS: dict[SessionState, tuple[str, str]] = {
     "idle": ("○", "$faint"),
@@ -47,6 +49,36 @@ class Session:
     @property
     def is_run(self) -> bool:
         return self.key.startswith("run:")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a session begins with what was said in another one: to the end of its run `after`."""
+
+    session: str
+    after: str
+    title: str
+
+
+def branch_of(state: DaemonState, session_id: str) -> Branch | None:
+    """Where a session comes from, when it is a branch of another one."""
+    metadata = (state.get("session", session_id) or {}).get("metadata") or {}
+    origin, after = str(metadata.get("branch_of") or ""), str(metadata.get("branch_after") or "")
+    if not origin or not after:
+        return None
+    return Branch(origin, after, title_of(state, origin))
+
+
+def title_of(state: DaemonState, session_id: str) -> str:
+    metadata = (state.get("session", session_id) or {}).get("metadata") or {}
+    return one_line(str(metadata.get("title") or ""))
+
+
+def branch_title(title: str, state: DaemonState) -> str:
+    """`title` with the first number that no session has."""
+    stem = _NUMBERED.sub("", title) or "Branch"
+    taken = {title_of(state, id_) for id_ in state.objects["session"]}
+    return next(name for number in range(2, len(taken) + 3) if (name := f"{stem} ({number})") not in taken)
 
 
 def sessions(state: DaemonState) -> list[Session]:

@@ -53,6 +53,8 @@ class ShownRun:
     container: str = ""
     preparing: str = ""
     """What it waits for before its commands, in a line."""
+    branch: str = ""  # title of the session that this run, the first of its own, branches off
+    context_tokens: int = 0  # of the last prompt and its answer: what the next one begins with
     _by_index: dict[int, Item] = field(default_factory=dict)
     _by_call: dict[str, Item] = field(default_factory=dict)
     _outputs: set[int] = field(default_factory=set)  # of `_by_index`: outputs that joined their call
@@ -107,6 +109,9 @@ class ShownRun:
         if times and not self.live:
             # The response itself knows whole seconds only.
             self.started, self.ended = times[0], times[-1]
+        last: Object = next((span for span in reversed(timeline.get("spans") or []) if span.get("kind") == "turn"), {})
+        counted = int(last.get("input_tokens") or 0) + int(last.get("output_tokens") or 0)
+        self.context_tokens = int(last.get("context_tokens") or counted)
         calls = {entry.call_id: entry for entry in self.timeline if entry.call_id}
         for item in self.items:
             if (entry := calls.get(item.call_id)) is not None:

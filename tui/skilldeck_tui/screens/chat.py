@@ -22,7 +22,7 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
-from skilldeck_tui.chat.exporting import ChatExporting
+from skilldeck_tui.chat.looking import ChatLooking
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.packages import lost, preparing
 from skilldeck_tui.screens.base import ModeScreen
@@ -43,7 +43,7 @@ PERMISSIONS = ("", "ask", "deny")
 LOAD = "\0load"
 
 
-class ChatScreen(ChatExporting, ModeScreen):
+class ChatScreen(ChatLooking, ModeScreen):
     MODE = "chat"
     SCOPES = ("chat", "sessions", "transcript", "composer")
     AUTO_FOCUS = "ComposerText"
@@ -160,7 +160,7 @@ class ChatScreen(ChatExporting, ModeScreen):
         self.transcript.waiting({str(a.get("call_id")) for a in here})
         if not here and self.focused is None:
             self.composer.text.focus()
-        self.composer.show(self.permission)
+        self.show_chips()
         self.composer.live(self.busy)
         self._paint(True)
 
@@ -221,7 +221,7 @@ class ChatScreen(ChatExporting, ModeScreen):
 
         async def rename(title: str | None) -> None:
             if title:
-                await self.client.update_session(row.id, {"title": title})
+                await self.retitle(row.id, title)
 
         self.app.push_screen(Prompt("Rename the session", value=row.title), self.deck.doing(rename))
 
@@ -252,7 +252,7 @@ class ChatScreen(ChatExporting, ModeScreen):
 
     @on(Composer.DraftChanged)
     def _draft_changed(self) -> None:
-        self.composer.show(self.permission)
+        self.show_chips()
 
     @on(Composer.AttachAsked)
     def _attach_asked(self, event: Composer.AttachAsked) -> None:
@@ -353,6 +353,7 @@ class ChatScreen(ChatExporting, ModeScreen):
             self.composer.text.focus()
 
     def action_stop(self) -> None:
+        self.workers.cancel_group(self, "compact")
         for turn in self.live:
             self.steered.discard(turn.run_id)
             self.run_worker(self.stop_run(turn), group=f"stop-{turn.run_id}", exclusive=True)
@@ -388,13 +389,13 @@ class ChatScreen(ChatExporting, ModeScreen):
         self.composer.text.focus()
 
     def action_save_test(self) -> None:
-        runs = [turn for turn in self.turns if turn.run_id]  # not of one's own commands, and sent already
-        if not runs:
+        turn = self.last_asked
+        if turn is None:
             self.notify("Nothing was asked yet.", timeout=3)
             return
         from skilldeck_tui.screens.save_test import SaveTest
 
-        self.app.push_screen(SaveTest(runs[-1].run_id))
+        self.app.push_screen(SaveTest(turn.run_id))
 
     def action_earlier(self) -> None:
         self.transcript.action_edge(-1)

@@ -29,7 +29,7 @@ from skilldeck_tui.format import clean, plural, size
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.dialog import Dialog
 from skilldeck_tui.widgets.data_rows import DataRows
-from skilldeck_tui.widgets.picture import Picture
+from skilldeck_tui.widgets.picture import Picture, decode
 from skilldeck_tui.widgets.preview import LIMIT, Preview, as_text
 
 MOST = 64 * 1024 * 1024
@@ -82,8 +82,8 @@ class Look(Dialog[None]):
         about = [clean(self.file.path), size(len(data))]
         table = await asyncio.to_thread(rows, self.file.name, data)
         if self.file.is_picture:
-            picture = Picture(data, max(4, self.size.height - 6))
-            await place.mount(picture)
+            decoded = await asyncio.to_thread(decode, data)
+            await place.mount(Picture(decoded, max(4, self.size.height - 6)))
         elif table:
             about.append(plural(len(table) - 1, "row"))
             shown = DataRows(tuple(unique(table[0])))

@@ -5,6 +5,8 @@ One text that wraps between chips, never inside one: what goes with a message mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.content import Content
 from textual.message import Message
 from textual.style import Style
@@ -40,8 +42,8 @@ class Chips(TextBlock):
         lines = in_lines([chip.truncate(room, ellipsis=True) for chip in self._chips], " ", room)
         self.write(Content("\n").join(lines))
 
-    def show(self, draft: Draft, state: DaemonState, permission: str) -> None:
-        chips = [_model(draft, state)]
+    def show(self, draft: Draft, state: DaemonState, permission: str, about: Sequence[Content] = ()) -> None:
+        chips = [_model(draft, state), *about]
         chips += [_removable(_file(attachment), "file", at) for at, attachment in enumerate(draft.attachments)]
         for at, skill_id in enumerate(draft.skills):
             name = str((state.get("skill", skill_id) or {}).get("name") or skill_id)

@@ -12,6 +12,7 @@ from pathlib import Path
 from textual import events, on
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
+from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
@@ -235,9 +236,9 @@ class Composer(Completing):
     def completing(self, offers: bool) -> None:
         self.text.completing = offers
 
-    def show(self, permission: str) -> None:
-        """Bring the chips up to date."""
-        self.query_one(Chips).show(self.draft, self.state, permission)
+    def show(self, permission: str, about: Sequence[Content] = ()) -> None:
+        """Bring the chips up to date. `about`: what is to be said of the session."""
+        self.query_one(Chips).show(self.draft, self.state, permission, about)
 
     def live(self, live: bool) -> None:
         """Whether a run of the session goes on, and so what enter and tab do."""

@@ -50,6 +50,13 @@ class SessionList(Options):
             super().__init__()
             self.keys, self.group = list(keys), group
 
+    class CompareAsked(Message):
+        """The session is to stand beside the one that is open."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
+
     def __init__(self, **kwargs: str) -> None:
         super().__init__(markup=False, **kwargs)  # type: ignore[arg-type]
         self._shown: list[tuple[Session, str]] = []
@@ -130,6 +137,10 @@ class SessionList(Options):
             if shown[0].key in keys:
                 self.replace_option_prompt(shown[0].key, self._row(*shown))
         self.highlighted = min(at + 1, len(self._shown) - 1)
+
+    def action_compare_session(self) -> None:
+        if self.highlighted is not None and (key := self._shown[self.highlighted][0].key) not in self._groups:
+            self.post_message(self.CompareAsked(key))
 
     def action_delete_session(self) -> None:
         if self.highlighted is None:

@@ -10,8 +10,9 @@ from textual.widgets import Static
 
 from skilldeck_tui.chat.items import Item
 from skilldeck_tui.format import plural
-from skilldeck_tui.widgets.transcript.described import DESCRIBED
+from skilldeck_tui.widgets.transcript.described import DESCRIBED, pictures
 from skilldeck_tui.widgets.transcript.item_view import ItemView
+from skilldeck_tui.widgets.transcript.pictures import Pictures
 
 MOST = 2_000
 """Lines of a body that are shown unfolded."""
@@ -33,6 +34,7 @@ class CallView(ItemView):
     def compose(self) -> ComposeResult:
         yield Static(Content(""), classes="head", markup=False)
         yield Static(Content(""), classes="body", markup=False)
+        yield Pictures()
 
     def on_mount(self) -> None:
         self.repaint()
@@ -55,6 +57,7 @@ class CallView(ItemView):
         body = self.query_one(".body", Static)
         body.display = bool(kept)
         body.update(Content("\n").join(kept))
+        self.query_one(Pictures).show(pictures(self.item))
 
     def toggle(self) -> None:
         self.folded = not self.folded

@@ -63,8 +63,12 @@ def patch(item: Item) -> Description:
 
 
 def diff_lines(lines: list[str]) -> Content:
-    """The lines of a diff, coloured by their first character."""
-    return Content("\n").join(Content.styled(line, PATCH_STYLES.get(line[:1], "$muted")) for line in lines)
+    """The lines of a diff, coloured by their first character; those that name files are bold."""
+    return Content("\n").join(Content.styled(line, _diff_style(line)) for line in lines)
+
+
+def _diff_style(line: str) -> str:
+    return "bold $muted" if line.startswith(("+++ ", "--- ", "diff ")) else PATCH_STYLES.get(line[:1], "$muted")
 
 
 def web(item: Item) -> Description:
@@ -129,7 +133,14 @@ def function(item: Item) -> Description:
 
 
 def compaction(item: Item) -> Description:
-    return Description("what came before is summarised for the model", "it stays readable here", folded=True)
+    """A summary in place of what was said: what it says, and how much was kept beside it."""
+    raw = item.raw
+    if raw.get("status") == "in_progress":
+        return Description("summarising what was said", "it stays readable here")
+    kept, summary = raw.get("kept"), clean(str(raw.get("summary") or "")).strip()
+    words = f"{plural(kept, 'message')} of yours kept word for word" if isinstance(kept, int) else ""
+    note = " · ".join(part for part in (words, "all of it stays readable here") if part)
+    return Description("from here on the model reads a summary", note, Content.styled(summary, "$foreground 82%"))
 
 
 DESCRIBED: dict[str, Callable[[Item], Description]] = {

@@ -106,6 +106,10 @@ class ItemView(Stack):
         """The widgets that show the item's text."""
         return self.query(Static)
 
+    def block(self, index: int) -> Widget | None:
+        """The widget that shows one of the item's blocks, where there is one for it alone."""
+        return None
+
     def target(self, line: int) -> tuple[Widget, int]:
         """The widget and row that shows a line of the item's text."""
         return self, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.style import Style
 from skilldeck_tui.cited import Made
 from skilldeck_tui.format import clean, size
 from skilldeck_tui.lines import in_lines
-from skilldeck_tui.widgets.picture import Picture
+from skilldeck_tui.widgets.picture import Picture, decode
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import Stack
 
@@ -75,7 +76,7 @@ class MadeFiles(Stack):
 
     async def picture(self, data: bytes) -> None:
         if self.is_mounted:
-            await self.mount(Picture(data, ROWS))
+            await self.mount(Picture(await asyncio.to_thread(decode, data), ROWS))
 
     def on_resize(self) -> None:
         self._write()

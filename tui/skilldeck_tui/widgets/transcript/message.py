@@ -14,20 +14,16 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_core import StateCore
 from textual.app import ComposeResult
-from textual.content import Content
 from textual.css.query import NoMatches
-from textual.geometry import Size
 from textual.widget import AwaitMount, MountError, Widget
-from textual.widgets import Label, Markdown, Static
-from textual.widgets.markdown import MarkdownBlock, MarkdownFence
+from textual.widgets import Static
+from textual.widgets.markdown import MarkdownBlock
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import TextItem
-from skilldeck_tui.widgets.marks import mark
-from skilldeck_tui.widgets.transcript.item_view import ItemView, unbounded
+from skilldeck_tui.widgets.transcript.blocks import Blocks
+from skilldeck_tui.widgets.transcript.item_view import ItemView
 from skilldeck_tui.widgets.transcript.stream_text import StreamText
 
 COMMIT_SECONDS = 0.3
@@ -35,34 +31,6 @@ COMMIT_SECONDS = 0.3
 for in every second frame."""
 HURRY = 3_000
 """Characters a second from which a stream is too fast to be read: 500 words."""
-
-
-class Fence(MarkdownFence):
-    """Code. Its marks stay when Textual colours it anew, which it does whenever its style may have changed."""
-
-    def set_content(self, content: Content) -> None:
-        super().set_content(content)
-        if isinstance(self._markdown, Blocks):
-            mark(self.query(Label), self._markdown.pattern)
-
-
-class Blocks(Markdown):
-    """Give a text that goes on to `append` from its first block on: after a text that it was made with, or that it was
-    given by `update`, Textual (8.2.8) takes the last block for one that goes on, and writes the next one over it.
-    """
-
-    BLOCKS = {**Markdown.BLOCKS, "fence": Fence, "code_block": Fence}
-
-    def __init__(self, text: str = "") -> None:
-        super().__init__(text, parser_factory=_parser, open_links=False)
-        self.pattern = ""
-
-    def mark(self, pattern: str) -> None:
-        self.pattern = pattern
-        mark(self.query(Static), pattern)
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return super().get_content_height(unbounded(container), viewport, width)
 
 
 class MessageView(ItemView):
@@ -171,6 +139,9 @@ class MessageView(ItemView):
     def texts(self) -> Iterable[Static]:
         return ()
 
+    def block(self, index: int) -> Widget | None:
+        return self._blocks.fence(index) if self._blocks is not None else None
+
     def tick(self, now: float) -> None:
         # A stream that pauses leaves no paragraph behind.
         if self._tail and not self.message.done:
@@ -187,21 +158,6 @@ class MessageView(ItemView):
             if line < end:
                 return block, max(0, min(line - first, block.size.height - 1))
         return (self._stream, 0) if self._stream.display and self._blocks is not None else (self, 0)
-
-
-def _parser() -> MarkdownIt:
-    """Textual's own choice of Markdown, but a line stays a line: answers often hold what a command printed. And HTML,
-    for which Textual has no widget, is text."""
-    parser = MarkdownIt("gfm-like", {"html": False})
-    parser.core.ruler.push("lines", _keep_lines)
-    return parser
-
-
-def _keep_lines(state: StateCore) -> None:
-    for token in state.tokens:
-        for child in token.children or ():
-            if child.type == "softbreak":
-                child.type = "hardbreak"
 
 
 def split(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from textual.widgets import Static
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import UserItem
 from skilldeck_tui.widgets.transcript.item_view import ItemView
+from skilldeck_tui.widgets.transcript.pictures import Pictures, of_message
 
 LONGEST = 20_000
 
@@ -27,6 +28,7 @@ class UserMessage(ItemView):
     def compose(self) -> ComposeResult:
         yield Static(Content(""), classes="text", markup=False)
         yield Static(Content(""), classes="files", markup=False)
+        yield Pictures()
 
     def on_mount(self) -> None:
         self.paint(0)
@@ -41,4 +43,5 @@ class UserMessage(ItemView):
         self.query_one(".text", Static).update(Content.assemble((f"{sign} ", "bold $accent"), text))
         files = self.query_one(".files", Static)
         files.display = bool(self.asked.files)
+        self.query_one(Pictures).show(of_message(self.asked.raw, self.asked.files))
         files.update(Content("  " + "  ".join(f"▤ {clean(name)}" for name in self.asked.files)))

@@ -21,7 +21,7 @@ from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.demonstration import BUNDLED
-from skilldeck_tui.format import plural
+from skilldeck_tui.format import clean, plural
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
 from skilldeck_tui.widgets.transcript.made_files import MadeFiles
@@ -42,6 +42,9 @@ class RunView(Stack):
 
     def compose(self) -> ComposeResult:
         self.views = [view_of(item, self._lines) for item in self.turn.all_items]
+        if self.turn.branch:
+            text = f"↳ from here on a branch of “{clean(self.turn.branch)}” · files are as they were left there"
+            yield Static(Content(text), classes="mark", markup=False)
         yield from self.views
         yield self._made
         yield self._footer
@@ -123,6 +126,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self.pruned = 0
         self.more = False
         self._cursor: ItemView | None = None
+        self._block = -1  # of its blocks the one that was copied last
         self._pattern = ""
         self._matches: list[tuple[ItemView, int]] = []
         self._match = -1
@@ -142,7 +146,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         return self.query_one(".turns", Column)
 
     def on_mount(self) -> None:
-        self.query_one(".mark").display = False
+        self._turns.query_children(".mark").first().display = False
         self.anchor()
 
     async def show(self, turns: Sequence[ShownRun], *, more: bool = False) -> None:
@@ -167,7 +171,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     async def prepend(self, turns: Sequence[ShownRun], *, more: bool) -> None:
         views = [RunView(turn, self.lines) for turn in turns]
-        await self._turns.mount_all(views, after=self.query_one(".mark"))
+        await self._turns.mount_all(views, after=self._turns.query_children(".mark").first())
         self.turn_views[:0] = views
         self.more = more
         self._mark()
@@ -205,12 +209,13 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self._mark()
 
     def _mark(self) -> None:
-        mark = self.query_one(".mark", Static)
-        mark.display = bool(self.pruned or self.more)
-        if self.pruned:
-            mark.update(Content(f"⋯ {plural(self.pruned, 'earlier turn')} no longer shown · f9 exports all"))
-        elif self.more:
-            mark.update(Content("⋯ earlier turns · ctrl+home loads them"))
+        # None when the screen is on its way out.
+        for mark in self._turns.query_children(".mark").results(Static):
+            mark.display = bool(self.pruned or self.more)
+            if self.pruned:
+                mark.update(Content(f"⋯ {plural(self.pruned, 'earlier turn')} no longer shown · f9 exports all"))
+            elif self.more:
+                mark.update(Content("⋯ earlier turns · ctrl+home loads them"))
 
     # ------------------------------------------------------------ cursor
 
@@ -225,10 +230,19 @@ class TranscriptView(VerticalScroll, can_focus=True):
             return self._cursor
         return views[-1] if views else None
 
+    @property
+    def current_turn(self) -> ShownRun | None:
+        """The run that the cursor is in, else the last one."""
+        view = self.current
+        found = next((turn for turn in self.turn_views if view in turn.views), None)
+        return found.turn if found is not None else None
+
     def select(self, view: ItemView | None, *, scroll: bool = True) -> None:
         if self._cursor is not None:
             self._cursor.remove_class("-cursor")
-        self._cursor = view
+            if self._block >= 0 and (block := self._cursor.block(self._block)) is not None:
+                block.remove_class("-block")
+        self._cursor, self._block = view, -1
         if view is not None:
             view.add_class("-cursor")
             if scroll:
@@ -273,7 +287,30 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     def action_copy(self) -> None:
         if (view := self.current) is not None:
-            self.post_message(self.Copied(view.item.plain(), view.item.kind))
+            what = "the command and its output" if view.item.kind == "shell" else "the item"
+            self.post_message(self.Copied(view.item.plain(), what))
+
+    def action_copy_block(self) -> None:
+        """Copy the item's next block, or the item itself when it has none."""
+        view = self.current
+        blocks = view.item.blocks() if view is not None else []
+        if view is None or not blocks:
+            self.action_copy()
+            return
+        if view is not self._cursor:
+            self.select(view)
+        last = self._block + 1
+        at = last % len(blocks)
+        self.select(view, scroll=False)
+        self._block = at
+        shown = view.block(at)
+        if shown is not None:
+            shown.add_class("-block")
+            self.release_anchor()
+            self.scroll_to_widget(shown, animate=False)
+        which = f", {at + 1} of {len(blocks)}" if len(blocks) > 1 else ""
+        lines = plural(blocks[at].text.count("\n") + 1, "line")
+        self.post_message(self.Copied(blocks[at].text, f"{clean(blocks[at].what)}: {lines}{which}"))
 
     def action_copy_all(self) -> None:
         self.post_message(self.CopyAllAsked())
