@@ -282,7 +282,7 @@ class OtherItem(Item):
 
     def plain(self) -> str:
         raw = self.raw
-        told = raw.get("arguments") or raw.get("output") or raw.get("summary")
+        told = raw.get("arguments") or raw.get("output") or raw.get("text")
         text = told or "".join(self.pieces) or raw.get("type") or ""
         return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 

@@ -137,7 +137,7 @@ def compaction(item: Item) -> Description:
     raw = item.raw
     if raw.get("status") == "in_progress":
         return Description("summarising what was said", "it stays readable here")
-    kept, summary = raw.get("kept"), clean(str(raw.get("summary") or "")).strip()
+    kept, summary = raw.get("kept"), clean(str(raw.get("text") or "")).strip()
     words = f"{plural(kept, 'message')} of yours kept word for word" if isinstance(kept, int) else ""
     note = " · ".join(part for part in (words, "all of it stays readable here") if part)
     return Description("from here on the model reads a summary", note, Content.styled(summary, "$foreground 82%"))
