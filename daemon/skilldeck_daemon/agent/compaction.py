@@ -167,7 +167,7 @@ def _opened(item: Item) -> Item:
         content = json.loads(unseal(item["encrypted_content"]))
     except ValueError:  # of another daemon
         return item
-    told: ToldCompaction = {**item, "text": content["summary"], "kept": len(content["messages"])}  # type: ignore[typeddict-item]
+    told: ToldCompaction = {**item, "text": content["summary"], "kept": len(content["messages"])}
     return told
 
 

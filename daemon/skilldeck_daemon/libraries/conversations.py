@@ -59,7 +59,8 @@ class Conversations:
         await self.get(conversation_id)
         given = metadata(Fields(body or {}))
         response = await self._store.responses.get(after)
-        if response is None or (response.get("conversation") or {}).get("id") != conversation_id:
+        of = response["conversation"] if response is not None else None
+        if response is None or of is None or of["id"] != conversation_id:
             raise NotFound(f"The conversation has no response {after[:80]!r}.", param="after")
         if response["status"] in UNFINISHED:
             raise BadRequest(f"Response {after!r} has not ended yet.", "Wait for its end.", param="after")

@@ -97,7 +97,7 @@ class ChatBranching(ChatExporting):
         try:
             key, branch = await self._before(turn)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         if self.current != before or turn not in self.turns or self.busy:
             return
@@ -181,7 +181,7 @@ class ChatBranching(ChatExporting):
         try:
             made = await self.client.fork_session(session, turn.run_id, {"title": title})
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         self.open(f"session:{made['id']}")
         self.composer.text.focus()

@@ -56,7 +56,7 @@ class ChatCompacting(ChatBranching):
             made = await self.client.compact_session(session, self.composer.draft.model)
             done = ShownRun.stored(await self.client.run(str(made["id"])))
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
         finally:
             self._sending = False
             if self.is_running:

@@ -35,7 +35,7 @@ class ChatLooking(ChatCompacting):
         try:
             detail = await self.client.run(turn.run_id)
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         output = detail.response.get("output") or []
         found = uses(output, detail.timeline.get("opened") or [])
@@ -83,7 +83,7 @@ class ChatLooking(ChatCompacting):
         try:
             left, right = await asyncio.gather(self._turns_of(one), self._turns_of(other))
         except SkilldeckError as error:
-            self.deck.tell(error)
+            self.deck.show_error(error)
             return
         titles = {row.key: row.title for row in sessions(self.state)}
         rows = await asyncio.to_thread(lambda: beside(lines(left), lines(right)))
