@@ -18,7 +18,7 @@ from skilldeck_daemon.containers import (
     ContainerSpec,
     InvalidContainerRequest,
     Mount,
-    Output,
+    OutputPiece,
     proc,
 )
 
@@ -78,9 +78,9 @@ async def test_a_skill_is_readable_and_read_only(containers: Containers, tmp_pat
 
 
 async def test_text_arrives_while_the_command_runs(container: Container) -> None:
-    seen: list[Output] = []
+    seen: list[OutputPiece] = []
 
-    async def on_output(delta: Output) -> None:
+    async def on_output(delta: OutputPiece) -> None:
         seen.append(delta)
         if "ready" in delta.text:
             # The command ends only when this file appears: the text must have come before the end.
@@ -102,7 +102,7 @@ async def test_listeners_are_called_in_order(container: Container) -> None:
 
 
 async def test_a_listener_that_fails_ends_the_call_and_its_processes(container: Container) -> None:
-    def broken(delta: Output) -> None:
+    def broken(delta: OutputPiece) -> None:
         raise RuntimeError("listener")
 
     with pytest.raises(RuntimeError, match="listener"):
@@ -179,7 +179,7 @@ async def test_calls_of_one_container_take_turns(container: Container) -> None:
 async def test_a_container_whose_first_process_dies_continues_on_the_same_files(container: Container) -> None:
     await sh(container, "echo kept > f")
 
-    def kill(delta: Output) -> None:
+    def kill(delta: OutputPiece) -> None:
         if delta.stream == "stdout":  # not again when told of the end
             assert container.init_pid is not None
             os.kill(container.init_pid, signal.SIGKILL)
