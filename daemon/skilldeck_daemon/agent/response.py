@@ -27,6 +27,17 @@ from skilldeck_shared.errors import BadRequest, Busy, SkilldeckError
 TITLE_CHARS = 80
 
 
+Ending = Literal["completed", "incomplete", "failed", "cancelled"]
+
+
+class End(TypedDict):
+    """What the end of a run changes in its response."""
+
+    status: Ending
+    error: ResponseError | None
+    completed_at: int | None
+
+
 class Timeline(TypedDict):
     """Of each event its time, what the run's turns and calls took (`account.py`), and the skills that were opened."""
 

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from skilldeck_daemon.agent.account import Account, Entry, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
@@ -24,7 +24,7 @@ from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, places_of
 from skilldeck_daemon.agent.plan import Plan
 from skilldeck_daemon.agent.prompt import Message
-from skilldeck_daemon.agent.response import add_usage, error_of, text_bytes, usage_of
+from skilldeck_daemon.agent.response import End, Ending, add_usage, error_of, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight, took_room
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.agent.turn import Turn
@@ -34,7 +34,7 @@ from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.events.log import Event, EventLog
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.records import ContainerFileObject
-from skilldeck_daemon.store.run_records import Beside, ResponseError, ResponseObject, StoredResponse, public_response
+from skilldeck_daemon.store.run_records import Beside, ResponseObject, StoredResponse, public_response
 from skilldeck_daemon.tools.base import Call
 from skilldeck_daemon.wire.item_kinds import Item, decisions
 from skilldeck_shared.errors import SkilldeckError
@@ -48,7 +48,6 @@ MAX_ROUNDS = 100
 MAX_MISTAKES = 4
 """Turns in a row with a call that could not be carried out because of how it was written."""
 
-Ending = Literal["completed", "incomplete", "failed", "cancelled"]
 # OpenAI has no event for a cancelled response: its stream ends as incomplete, the response says cancelled.
 TERMINAL: dict[str, str] = {
     "completed": "response.completed",
@@ -56,14 +55,6 @@ TERMINAL: dict[str, str] = {
     "failed": "response.failed",
     "cancelled": "response.incomplete",
 }
-
-
-class _End(TypedDict):
-    """What the end of a run changes in its response."""
-
-    status: Ending
-    error: ResponseError | None
-    completed_at: int | None
 
 
 Save = Callable[["Run"], Awaitable[None]]
@@ -98,7 +89,7 @@ class Run:
         self._plan = plan
         self.chosen = plan.chosen
         self._response = plan.response
-        self._last: _End | None = None  # the end, until it is stored: it is not published before
+        self._last: End | None = None  # the end, until it is stored: it is not published before
         self._begun = begun
         self._ended = ended
         self._over = over

@@ -22,7 +22,7 @@ from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.runner_request import SkillMount
-from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.tools.shell_items import ShellCall, ShellOutput
 from skilldeck_daemon.wire.item_kinds import FunctionCall, container_of
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.json_types import JsonObject

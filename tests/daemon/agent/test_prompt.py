@@ -7,7 +7,7 @@ from typing import Any
 from skilldeck_daemon.agent.prompt import STOPPED, Surroundings, shorten, system_message, to_messages
 from skilldeck_daemon.attachments.listing import Attachment, Attachments, free_name, safe_name
 from skilldeck_daemon.tools.citations import citations
-from skilldeck_daemon.tools.shell import shell_text
+from skilldeck_daemon.tools.shell_items import shell_text
 from skilldeck_daemon.wire.items import parse_input
 
 

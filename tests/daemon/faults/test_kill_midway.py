@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.containers.homes import base_for
-from skilldeck_daemon.tools.shell import KILLED_EXIT
+from skilldeck_daemon.tools.shell_items import KILLED_EXIT
 from skilldeck_tui.client.client import Client, RunDetail, RunEvent
 from support.killable import ready, served
 from support.scripted_model import Hold, ScriptedModel, Text, Turn, shell

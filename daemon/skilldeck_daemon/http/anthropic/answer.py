@@ -22,7 +22,7 @@ from skilldeck_daemon.http.anthropic.blocks import HOSTED_NAME, SEARCH_NAME
 from skilldeck_daemon.http.chat.answer import clients_calls
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.store.run_records import Item
-from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.tools.shell_items import ShellCall, ShellOutput
 from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.wire.item_kinds import FunctionCall
 from skilldeck_daemon.wire.item_kinds import container_of as item_container

@@ -14,7 +14,7 @@ from skilldeck_daemon.agent.compaction import told_compaction
 from skilldeck_daemon.http.chat.messages import image_part
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.store.run_records import Part
-from skilldeck_daemon.tools.shell import ShellCall, ShellOutput
+from skilldeck_daemon.tools.shell_items import ShellCall, ShellOutput
 from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_daemon.wire.item_kinds import KINDS, Answer, CommandOutput, Found, FunctionCall
