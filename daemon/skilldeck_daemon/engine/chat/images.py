@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+
+from skilldeck_daemon.engine.messages import Message, MessagePart
 
 MARK = f"<image {secrets.token_hex(16)}>"
 
 
-def as_text(content: Sequence[dict[str, Any]]) -> str:
+def as_text(content: Sequence[MessagePart]) -> str:
     """The parts of a message as one text with the marks of its images. Nothing stands between an image and its text: so
     llama.cpp joins them, and so models were taught."""
     text, after = "", ""
@@ -23,7 +24,7 @@ def as_text(content: Sequence[dict[str, Any]]) -> str:
     return text
 
 
-def urls(messages: Sequence[dict[str, Any]]) -> Iterable[str]:
+def urls(messages: Sequence[Message]) -> Iterable[str]:
     """The data URLs of a request's images, in order."""
     for message in messages:
         if isinstance(message.get("content"), list):

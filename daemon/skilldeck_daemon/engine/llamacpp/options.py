@@ -40,7 +40,7 @@ class Options:
     LEAST: ClassVar[dict[str, int]] = {}
 
     @classmethod
-    def parse(cls, options: dict[str, Any]) -> Self:
+    def parse(cls, options: JsonObject) -> Self:
         """Raises BadRequest that names the option."""
         known = {field.name: field for field in fields(cls)}
         given = dict(options)
