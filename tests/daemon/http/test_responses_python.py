@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from daemon.containers.test_kernel import FAKE_PYPLOT
 
+from daemon.containers.test_interpreter import FAKE_PYPLOT
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Call, Endless, Turn, shell
 from support.wait import until
