@@ -549,12 +549,5 @@ async def test_a_stop_ends_watchers_and_loses_no_finished_work(tmp_path: Path) -
 
 def test_every_call_of_the_protocol_is_implemented() -> None:
     assert not service.ControlService.__abstractmethods__
-    assert all(name in vars(service.ControlService) for name in service.ControlBase.__abstractmethods__)
-
-
-async def test_the_models_on_the_disk_are_listed_by_the_names_that_load_them() -> None:
-    async with controlled() as (client, _daemon):
-        bundled = (await client.stored_models())[0]
-        assert (bundled["id"], bundled["origin"], bundled["served"]) == ("skilldeck-tiny", "bundled", "")
-        assert bundled["engine"]
-        assert bundled["size"] > 0
+    stubs, calls = vars(service.ControlBase), service.ControlBase.__abstractmethods__
+    assert all(getattr(service.ControlService, name) is not stubs[name] for name in calls)
