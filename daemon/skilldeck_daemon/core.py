@@ -20,13 +20,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from skilldeck_daemon import telemetry
+from skilldeck_daemon.agent.accounts.metrics import Metrics
+from skilldeck_daemon.agent.accounts.traces import Traces, Tracing
 from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.failover import BEAT_SECONDS
-from skilldeck_daemon.agent.metrics import Metrics
 from skilldeck_daemon.agent.plan import PlanBuilder
 from skilldeck_daemon.agent.runs import Runs
 from skilldeck_daemon.agent.services import Services
-from skilldeck_daemon.agent.traces import Traces, Tracing
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
 from skilldeck_daemon.containers.bases import Bases

@@ -14,7 +14,7 @@ import sys
 import threading
 from importlib.metadata import entry_points
 
-from skilldeck_daemon.agent.traces import NAME, Tracing
+from skilldeck_daemon.agent.accounts.traces import NAME, Tracing
 from skilldeck_shared.version import __version__
 
 log = logging.getLogger(__name__)

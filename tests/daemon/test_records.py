@@ -24,7 +24,7 @@ RAW = {
     "cli_settings.py": 2,
     "settings.py": 3,
     # Key-value data of other formats: GGUF, ctypes, families, file systems, OpenTelemetry, logs, backups.
-    "agent/traces.py": 1,
+    "agent/accounts/traces.py": 1,
     "engine/families/__init__.py": 2,
     "engine/llamacpp/gguf.py": 2,
     "engine/llamacpp/library.py": 1,

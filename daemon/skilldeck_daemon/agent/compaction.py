@@ -14,7 +14,7 @@ import time
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from skilldeck_daemon.agent.account import turn_entry
+from skilldeck_daemon.agent.accounts.account import turn_entry
 from skilldeck_daemon.agent.plan import Plan, render
 from skilldeck_daemon.agent.prompt import Message, shorten, unfold
 from skilldeck_daemon.agent.request import ResponseRequest

@@ -14,17 +14,17 @@ from typing import Any
 
 from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.grounded import Verify
+from skilldeck_daemon.agent.guidance.outlines import held
+from skilldeck_daemon.agent.guidance.preload import Mode, Preload
+from skilldeck_daemon.agent.guidance.skill_commands import PARTS, NextTurn, Part, SkillCommands, commands_ran
+from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 from skilldeck_daemon.agent.left_out import without_absent
 from skilldeck_daemon.agent.live import LiveRun
-from skilldeck_daemon.agent.outlines import held
 from skilldeck_daemon.agent.placement import Placer, hosted_auto, preload_of
-from skilldeck_daemon.agent.preload import Mode, Preload
 from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response, text_bytes
 from skilldeck_daemon.agent.room import took_room
-from skilldeck_daemon.agent.skill_commands import PARTS, NextTurn, Part, SkillCommands, commands_ran
-from skilldeck_daemon.agent.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
 from skilldeck_daemon.attachments.listing import Attachments

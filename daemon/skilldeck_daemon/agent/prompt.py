@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from skilldeck_daemon.agent.catalogue import catalogue
-from skilldeck_daemon.agent.outputs import CommandOutputs
-from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.agent.guidance.catalogue import catalogue
+from skilldeck_daemon.agent.guidance.outputs import CommandOutputs
+from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 from skilldeck_daemon.attachments.listing import REQUEST_CHARS, Attachments, parts_of
 from skilldeck_daemon.engine.messages import Message as Message
 from skilldeck_daemon.engine.messages import MessagePart

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
-from skilldeck_daemon.agent.account import Account, Entry, Stopped, call_entry, turn_entry
+from skilldeck_daemon.agent.accounts.account import Account, Entry, Stopped, call_entry, turn_entry
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, places_of

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 
 from skilldeck_daemon.agent import compaction
-from skilldeck_daemon.agent.account import Account
+from skilldeck_daemon.agent.accounts.account import Account
 from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.admission import Run as Admitted
 from skilldeck_daemon.agent.failover import Claims

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from skilldeck_daemon.agent.stalls import Stalls
+from skilldeck_daemon.agent.accounts.stalls import Stalls
 
 if TYPE_CHECKING:
+    from skilldeck_daemon.agent.accounts.metrics import Metrics
     from skilldeck_daemon.agent.admission import Admission
-    from skilldeck_daemon.agent.metrics import Metrics
     from skilldeck_daemon.agent.plan import PlanBuilder
     from skilldeck_daemon.agent.runs import Runs
     from skilldeck_daemon.engine.hub import ModelHub

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from skilldeck_daemon.agent.guidance.skill_commands import PARTS, Part
 from skilldeck_daemon.agent.plan import Nearby
 from skilldeck_daemon.agent.request import ResponseRequest
-from skilldeck_daemon.agent.skill_commands import PARTS, Part
 from skilldeck_daemon.bench.skill_tasks import Deed, Task
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.container import Container

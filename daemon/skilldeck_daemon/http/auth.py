@@ -29,8 +29,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from skilldeck_daemon.agent.accounts.traces import PARENT
 from skilldeck_daemon.agent.admission import Admission
-from skilldeck_daemon.agent.traces import PARENT
 from skilldeck_daemon.http.errors import error_response
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.wire.caller import CALLER, CLIENT, caller_of, client_of

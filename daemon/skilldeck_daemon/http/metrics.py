@@ -1,4 +1,4 @@
-"""/metrics for Prometheus: what the runs counted (`agent/metrics.py`), and what is there when it is asked for.
+"""/metrics for Prometheus: what the runs counted (`agent/accounts/metrics.py`), and what is there when it is asked for.
 
 As text, or as OpenMetrics for those who accept it. A key is required where the API requires one. docs/observability.md
 lists the names.

@@ -35,7 +35,7 @@ LEFT_OUT = "bGVmdCBvdXQ="
 class EnvironmentSpec:
     """A validated `environment`. `skills` are the request's own objects, each with the path it stood at.
 
-    `skills_preload` is a field of our own: which skills' instructions are put before the model (`agent/preload.py`).
+    `skills_preload` is our own: which skills are opened for the model (`agent/guidance/preload.py`).
     """
 
     kind: Literal["container_auto", "container_reference", "local"] = "local"

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from skilldeck_daemon.agent import history
-from skilldeck_daemon.agent.account import call_entry
+from skilldeck_daemon.agent.accounts.account import call_entry
 from skilldeck_daemon.agent.left_out import without_absent
 from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.so_far import so_far

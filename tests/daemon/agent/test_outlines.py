@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.outlines import headings, held
+from skilldeck_daemon.agent.guidance.outlines import headings, held
 from support.grammars import follows
 
 TEMPLATE = "Always so:\n\n```markdown\n# [Title]\n\n## Summary\n[One paragraph]\n\n## Next steps\n```\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.outputs import AGAIN, CommandOutputs
-from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.agent.guidance.outputs import AGAIN, CommandOutputs
+from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 
 SCRIPT = "/mnt/skills/report/scripts/make.py"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.preload import LONGEST, RUN_IT, Mode, Preload
-from skilldeck_daemon.agent.skill_paths import REFERENCE, SkillPaths
+from skilldeck_daemon.agent.guidance.preload import LONGEST, RUN_IT, Mode, Preload
+from skilldeck_daemon.agent.guidance.skill_paths import REFERENCE, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
 ABOUT = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.retries import retry
+from skilldeck_daemon.agent.guidance.retries import retry
 from support.grammars import follows
 
 RUN = "/mnt/skills/x/scripts/run.py"

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.skill_commands import FAILED, FILLED_IN, RAN, NextTurn, Ran, SkillCommands, filled, wholly
-from skilldeck_daemon.agent.skill_options import Option
+from skilldeck_daemon.agent.guidance.skill_commands import (
+    FAILED,
+    FILLED_IN,
+    RAN,
+    NextTurn,
+    Ran,
+    SkillCommands,
+    filled,
+    wholly,
+)
+from skilldeck_daemon.agent.guidance.skill_options import Option
 from support.grammars import follows
 
 AT = "/mnt/skills/x/scripts"

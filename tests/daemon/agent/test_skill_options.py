@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skilldeck_daemon.agent.skill_options import listed, wanted
+from skilldeck_daemon.agent.guidance.skill_options import listed, wanted
 
 ABOUT = "row-count Counts the rows of a table."
 LIST = """# Rows

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 
 SKILL = "/mnt/skills/report"
 TEXT = """---

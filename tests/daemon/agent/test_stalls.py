@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skilldeck_daemon.agent.stalls import STALL_S, Stalls
+from skilldeck_daemon.agent.accounts.stalls import STALL_S, Stalls
 from support.daemon import running
 from support.wait import until
 

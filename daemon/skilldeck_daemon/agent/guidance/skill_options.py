@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from skilldeck_daemon.agent.likeness import stems
+from skilldeck_daemon.agent.guidance.likeness import stems
 
 _LISTED = re.compile(
     r"^[ \t]*(?:[-*+]|\|)[ \t]+`(?:-\w, )?(?P<option>--[A-Za-z][\w-]*)(?:[ =](?P<value>[^`\n]+))?`"

@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.account import Account, Entry
+from skilldeck_daemon.agent.accounts.account import Account, Entry
 from skilldeck_daemon.store.run_records import CallEntry
 
 if TYPE_CHECKING:

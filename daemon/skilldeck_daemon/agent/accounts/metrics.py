@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from skilldeck_daemon.agent.account import Account
+from skilldeck_daemon.agent.accounts.account import Account
 from skilldeck_daemon.store.run_records import CallEntry
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

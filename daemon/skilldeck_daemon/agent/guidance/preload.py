@@ -26,11 +26,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from skilldeck_daemon.agent.likeness import stems
-from skilldeck_daemon.agent.outlines import headings
-from skilldeck_daemon.agent.skill_commands import SkillCommands, filled
-from skilldeck_daemon.agent.skill_options import wanted
-from skilldeck_daemon.agent.skill_paths import FOLDER, SkillPaths
+from skilldeck_daemon.agent.guidance.likeness import stems
+from skilldeck_daemon.agent.guidance.outlines import headings
+from skilldeck_daemon.agent.guidance.skill_commands import SkillCommands, filled
+from skilldeck_daemon.agent.guidance.skill_options import wanted
+from skilldeck_daemon.agent.guidance.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.tools.context import Surroundings
 

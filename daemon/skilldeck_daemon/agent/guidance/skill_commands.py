@@ -22,9 +22,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from skilldeck_daemon.agent.retries import ON, retry
-from skilldeck_daemon.agent.skill_options import Option
-from skilldeck_daemon.agent.skill_paths import FOLDER
+from skilldeck_daemon.agent.guidance.retries import ON, retry
+from skilldeck_daemon.agent.guidance.skill_options import Option
+from skilldeck_daemon.agent.guidance.skill_paths import FOLDER
 from skilldeck_daemon.engine.grammar.text import pattern
 from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 

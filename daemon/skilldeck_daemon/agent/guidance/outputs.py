@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from skilldeck_daemon.agent.skill_paths import SkillPaths
+from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.wire.item_kinds import CommandOutput, Outcome
 
