@@ -24,7 +24,7 @@ lint: .make/dev
 	$(BIN)/mypy $(PACKAGES)
 
 unit: .make/dev
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not timing"
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not timing"
 	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
 	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from skilldeck_shared.terminal import say
+
 NOWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -32,7 +34,7 @@ def ends_well() -> Iterator[None]:
         if error.errno not in NOWHERE:
             raise
         nowhere()
-        print(f"error: The result cannot be written: {error.strerror}.", file=sys.stderr)
+        say(f"error: The result cannot be written: {error.strerror}.", file=sys.stderr)
         sys.exit(1)
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ async def test_a_working_machine_passes_and_nothing_is_left(tmp_path: Path) -> N
     assert {check.name for check in checks} <= set(STATUS)
     assert len(set(STATUS.values())) == len(STATUS)
     assert exit_status(checks) == 0
-    assert json.loads(json.dumps([check.as_dict() for check in checks]))[0]["name"] == "bubblewrap"
+    assert json.loads(json.dumps([asdict(check) for check in checks]))[0]["name"] == "bubblewrap"
     assert list(tmp_path.rglob("*")) in ([], [tmp_path / "containers"])
 
 
@@ -125,10 +126,11 @@ else:
 os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], sys.argv[3]])
 """
 DOCTOR = """
-import asyncio, json, sys
+import asyncio, dataclasses, json, sys
 from pathlib import Path
 from skilldeck_daemon.doctor import run_checks
-print(json.dumps([check.as_dict() for check in asyncio.run(run_checks(Path(sys.argv[1]), disk_floor_bytes=1))]))
+checks = asyncio.run(run_checks(Path(sys.argv[1]), disk_floor_bytes=1))
+print(json.dumps([dataclasses.asdict(check) for check in checks]))
 """
 
 

@@ -120,29 +120,36 @@ def _processes(word: str) -> list[str]:
     return found
 
 
-def test_nothing_is_left_of_a_demo_whose_terminal_is_closed(tmp_path: Path, environment: dict[str, str]) -> None:
-    places = environment | {"TMPDIR": str(tmp_path)}
+@pytest.fixture
+def near() -> Iterator[Path]:
+    """A folder for temporary files whose sockets have names that are short enough, unlike a parallel test's."""
+    with tempfile.TemporaryDirectory(prefix="ends-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_nothing_is_left_of_a_demo_whose_terminal_is_closed(near: Path, environment: dict[str, str]) -> None:
+    places = environment | {"TMPDIR": str(near)}
     terminal = Terminal([sys.executable, "-m", "skilldeck_daemon", "demo"], places, controlling=True)
     terminal.shows(b"\x1b[?1049h")  # the TUI is there
-    assert _processes(str(tmp_path / "skilldeck-demo-"))
+    assert _processes(str(near / "skilldeck-demo-"))
     terminal.close()
     assert terminal.process.wait(PATIENCE) == 128 + signal.SIGHUP
-    assert not _processes(str(tmp_path))
-    assert not list(tmp_path.glob("skilldeck-demo-*"))
+    assert not _processes(str(near))
+    assert not list(near.glob("skilldeck-demo-*"))
 
 
 def test_a_killed_demo_takes_its_daemon_along_and_the_next_removes_its_folder(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    near: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variables = {**os.environ, **environment, "TMPDIR": str(tmp_path)}
+    variables = {**os.environ, **environment, "TMPDIR": str(near)}
     holding = subprocess.Popen([sys.executable, "-c", HOLD], env=variables, stdout=subprocess.PIPE, text=True)
     assert holding.stdout is not None
     assert holding.stdout.readline().strip().isdecimal()
     holding.kill()
     holding.communicate(timeout=PATIENCE)
-    _until(lambda: not _processes(str(tmp_path / "skilldeck-demo-")))
-    (left,) = tmp_path.glob("skilldeck-demo-*")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _until(lambda: not _processes(str(near / "skilldeck-demo-")))
+    (left,) = near.glob("skilldeck-demo-*")
+    monkeypatch.setattr(tempfile, "tempdir", str(near))
     with demo._folder() as home:
-        assert list(tmp_path.glob("skilldeck-demo-*")) == [home] != [left]
-    assert not list(tmp_path.glob("skilldeck-demo-*"))
+        assert list(near.glob("skilldeck-demo-*")) == [home] != [left]
+    assert not list(near.glob("skilldeck-demo-*"))

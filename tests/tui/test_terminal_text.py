@@ -135,8 +135,8 @@ def test_a_name_stays_on_its_line_of_a_table(monkeypatch: pytest.MonkeyPatch) ->
     assert screen.written.count("\n") == 3
 
 
-CHILDREN = ("convert_document", "kernel", "supervisor", "ddgs_program", "trial_child", "worker_main")
-"""Programs whose streams the daemon reads."""
+CHILDREN = ("convert_document", "measuring", "supervisor", "ddgs_program", "trial_child", "worker_main")
+"""Programs whose streams the daemon or the bench reads."""
 ELSEWHERE = {"bench", "containers", "templates"}
 """Tools of developers, what runs inside, what skills are made of."""
 

@@ -2,7 +2,7 @@
 
 Every row runs in a fresh container and then asserts the positive as well: the daemon's side is well and the next call
 works in the same sandbox. Attacks that need more than a command and its output live beside the behaviour they attack:
-test_bombs (memory, files, descriptors), test_exec (timeouts), test_files (artifacts), test_network, test_kernel (by way
+test_bombs (memory, files, descriptors), test_exec (timeouts), test_files (artifacts), test_network, test_interpreter (by way
 of the interpreter), test_hostile_supervisor, test_lifecycle (quota, fifty containers), test_crash (kill -9). All of them run
 as root and as an ordinary user (test_as_user).
 """

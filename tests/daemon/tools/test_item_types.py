@@ -26,6 +26,7 @@ NAMED_ELSEWHERE = {
     "tui/skilldeck_tui/chat/items.py": "what a terminal keeps of each item",
     "tui/skilldeck_tui/cli/run.py": "what `skilldeck run` prints of commands and calls",
     "tui/skilldeck_tui/skill_tests/ran.py": "what the commands of a run did, for tests of skills",
+    "tui/skilldeck_tui/skill_use.py": "what the commands of a run did with files of skills",
     "tui/skilldeck_tui/widgets/transcript": "the views of the tools' items",
 }
 """Folders and files outside `tools/` that may name them, and why."""
