@@ -13,7 +13,9 @@ PAGE = HERE.parents[2] / "docs" / "sandbox.md"
 
 
 def test_every_line_of_the_matrix_is_run_by_tests_for_both_kinds_of_user() -> None:
-    table = [line.split("|")[1:-1] for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
+    page = PAGE.read_text()
+    matrix = page[page.index("| attack |") :].split("\n\n")[0]
+    table = [line.split("|")[1:-1] for line in matrix.splitlines()[2:]]
     assert len(table) > 25
     assert len({row.name for row in ROWS}) == len(ROWS) >= 42
     assert all((HERE / name).exists() for name in NAMES)
