@@ -16,7 +16,6 @@ COMMANDS = (
     " you have what you need, answer the user in plain words, without a block."
 )
 PRINTED = "Output of the commands:"
-RUN_ON = "(Run the command that comes next, or the one that failed as it has to be.)"
 GO_ON = "(Answer the user now in plain words; write a block only if a further command has to run.)"
 
 

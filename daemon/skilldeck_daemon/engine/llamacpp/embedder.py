@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,7 +192,6 @@ class LlamaCppEmbedder(ThreadedEngine[TextModel, _Job]):
         super().__init__()
         self._options = EmbedderOptions()
         # The rest belongs to the thread.
-        self._waiting: deque[_Job] = deque()
         self._running: list[_Job] = []
         self._rate = Rate()
 
@@ -243,17 +241,8 @@ class LlamaCppEmbedder(ThreadedEngine[TextModel, _Job]):
 
     # ------------------------------------------------------------ the thread
 
-    def _serve(self, model: TextModel) -> None:
-        while True:
-            new, cancelled, stopping = self._news(lambda: bool(self._waiting))
-            self._waiting.extend(new)
-            if stopping:
-                self._end(None, "cancelled")
-                return
-            for job in [job for job in self._waiting if job.request.id in cancelled]:
-                self._finish(job, "cancelled")
-            self._step(model)
-            self._mail.flush()
+    def _under_way(self) -> list[_Job]:
+        return self._running
 
     def _step(self, model: TextModel) -> None:
         """As many of the texts that wait, the oldest first, as one step takes."""
@@ -287,16 +276,7 @@ class LlamaCppEmbedder(ThreadedEngine[TextModel, _Job]):
         with self._wake:
             return not self._stopping and any(job.request.id not in self._cancelled for job in self._running)
 
-    def _end(self, error: Exception | None, reason: FinishReason) -> None:
-        with self._wake:
-            self._waiting.extend(self._inbox)
-            self._inbox.clear()
-        for job in [*self._waiting, *self._running]:
-            self._finish(job, reason, error)
-        self._mail.flush()
-
     def _finish(self, job: _Job, reason: FinishReason, error: Exception | None = None) -> None:
-        """The one place where a request ends."""
         if job in self._running:
             self._running.remove(job)
         if job in self._waiting:

@@ -94,7 +94,6 @@ class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
         self._options = LlamaOptions()
         self._chosen = Fit(0, 0, 0, 0)
         # The rest belongs to the thread.
-        self._waiting: deque[_Job] = deque()
         self._prefilling: deque[_Job] = deque()
         self._decoding: list[_Job] = []
         self._speed = 0.0  # tokens a second of the last whole piece
@@ -177,7 +176,7 @@ class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
         model = self._model
         if model is None:
             return EngineStats(max_batch=self._chosen.max_batch)
-        active = len(self._running())
+        active = len(self._under_way())
         used, total = process_memory()
         return EngineStats(
             active=active,
@@ -213,51 +212,31 @@ class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
 
     def _serve(self, model: LlamaModel) -> None:
         try:
-            self._run(model)
+            super()._serve(model)
         finally:
             if self._draft is not None:
                 self._draft.close()
 
-    def _run(self, model: LlamaModel) -> None:
-        while True:
-            new, cancelled, stopping = self._news(self._busy)
-            self._waiting.extend(new)
-            if stopping:
-                self._end(None, "cancelled")
-                return
-            for job in [job for job in [*self._waiting, *self._running()] if job.request.id in cancelled]:
-                self._finish(job, "cancelled")
-            self._admit(model)
-            try:
-                self._prefill(model)
-                self._decode(model)
-            except Exception as error:
-                self._fail_step(error)
-            self._mail.flush()
+    def _step(self, model: LlamaModel) -> None:
+        self._admit(model)
+        try:
+            self._prefill(model)
+            self._decode(model)
+        except Exception as error:
+            self._fail_step(error)
 
-    def _busy(self) -> bool:
-        return bool(self._waiting or self._prefilling or self._decoding)
-
-    def _running(self) -> list[_Job]:
+    def _under_way(self) -> list[_Job]:
         return [*self._decoding, *self._prefilling]
-
-    def _end(self, error: Exception | None, reason: FinishReason) -> None:
-        with self._wake:
-            self._waiting.extend(self._inbox)
-            self._inbox.clear()
-        for job in [*self._waiting, *self._running()]:
-            self._finish(job, reason, error)
-        self._mail.flush()
 
     def _fail_step(self, error: Exception) -> None:
         """Nobody knows what a failed step wrote: its requests end, nothing is reused."""
         shown = error if isinstance(error, SkilldeckError) else EngineDead(f"A model step failed: {error}.")
-        for job in self._running():
+        for job in self._under_way():
             self._finish(job, "error", shown)
         self._table.forget()
 
     def _admit(self, model: LlamaModel) -> None:
-        while self._waiting and len(self._running()) < self._chosen.max_batch:
+        while self._waiting and len(self._under_way()) < self._chosen.max_batch:
             job = self._waiting.popleft()
             text = [token for token in job.prompt if token >= 0]
             job.sampler = Sampler(job.request.sampling, model.vocab, text)
@@ -399,7 +378,6 @@ class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
                 self._finish(job, "length")
 
     def _finish(self, job: _Job, reason: FinishReason, error: Exception | None = None) -> None:
-        """The one place where a request ends."""
         if job.held is not None:
             if self._options.draft_tokens and reason in ("stop", "length"):
                 self._answers.keep(job.request.cache_salt, job.held.tokens[max(0, len(job.prompt) - GRAM) :])

@@ -146,7 +146,6 @@ class InputText(ctypes.Structure):
 
 
 Progress = ctypes.CFUNCTYPE(c_bool, c_float, c_void_p)
-Abort = ctypes.CFUNCTYPE(c_bool, c_void_p)
 _Log = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 _Calls = dict[str, tuple[Any, tuple[Any, ...]]]

@@ -1,15 +1,18 @@
 """What engines with a thread of their own have in common: the way of requests to it, and its life.
 
 The thread owns the model and every request; the event loop only hands requests over (`accept`), cancels them, and
-receives events through the mailbox. A subclass says what the thread does (`_serve`) and how requests end (`_end`).
+receives events through the mailbox. A subclass says what is computed at once (`_step`), which requests are under way,
+and how one ends (`_finish`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from skilldeck_daemon.engine.base import FinishReason, GenRequest
 from skilldeck_daemon.engine.errors import EngineBusy, EngineDead, NotLoaded
@@ -35,7 +38,7 @@ M = TypeVar("M", bound=Closes)
 J = TypeVar("J", bound=Asked)
 
 
-class ThreadedEngine(Generic[M, J]):
+class ThreadedEngine(ABC, Generic[M, J]):
     """M: the model the thread owns; J: a request on it."""
 
     def __init__(self) -> None:
@@ -47,6 +50,8 @@ class ThreadedEngine(Generic[M, J]):
         self._known: dict[str, Handle] = {}  # accepted and not finished; guarded by _wake
         self._model: M | None = None
         self._dead: Exception | None = None
+        # The rest belongs to the thread.
+        self._waiting: deque[J] = deque()
         self._mail = Mailbox()
 
     async def _start(self, make: Callable[[Callable[[], bool]], M]) -> M:
@@ -133,14 +138,32 @@ class ThreadedEngine(Generic[M, J]):
 
     # ------------------------------------------------------------ on the thread
 
-    def _news(self, busy: Callable[[], bool]) -> tuple[list[J], set[str], bool]:
-        """New requests, what was cancelled, whether to stop; waits for any of these unless `busy`."""
+    def _serve(self, model: M) -> None:
+        """Until it is to stop; everything has ended then."""
+        while True:
+            with self._wake:
+                while not (self._inbox or self._cancelled or self._stopping or self._waiting or self._under_way()):
+                    self._wake.wait()
+                self._waiting.extend(self._inbox)
+                self._inbox.clear()
+                cancelled, self._cancelled = self._cancelled, set()
+                stopping = self._stopping
+            if stopping:
+                self._end(None, "cancelled")
+                return
+            for job in [job for job in [*self._waiting, *self._under_way()] if job.request.id in cancelled]:
+                self._finish(job, "cancelled")
+            self._step(model)
+            self._mail.flush()
+
+    def _end(self, error: Exception | None, reason: FinishReason) -> None:
+        """End every request, those in the inbox too."""
         with self._wake:
-            while not (self._inbox or self._cancelled or self._stopping or busy()):
-                self._wake.wait()
-            new, self._inbox = self._inbox, []
-            cancelled, self._cancelled = self._cancelled, set()
-            return new, cancelled, self._stopping
+            self._waiting.extend(self._inbox)
+            self._inbox.clear()
+        for job in [*self._waiting, *self._under_way()]:
+            self._finish(job, reason, error)
+        self._mail.flush()
 
     def _left(self, job: J) -> None:
         """A request has had its last event."""
@@ -148,10 +171,14 @@ class ThreadedEngine(Generic[M, J]):
             self._known.pop(job.request.id, None)
             self._cancelled.discard(job.request.id)
 
-    def _serve(self, model: M) -> Any:
-        """Until it is to stop; everything has ended then."""
-        raise NotImplementedError
+    @abstractmethod
+    def _under_way(self) -> list[J]:
+        """Requests that were begun and have not ended."""
 
-    def _end(self, error: Exception | None, reason: FinishReason) -> None:
-        """End every request, those in the inbox too."""
-        raise NotImplementedError
+    @abstractmethod
+    def _step(self, model: M) -> None:
+        """Begin what can be begun of those that wait, and compute the next piece; what fails ends its requests."""
+
+    @abstractmethod
+    def _finish(self, job: J, reason: FinishReason, error: Exception | None = None) -> None:
+        """The one place where a request ends, waiting or under way; `_left` is its last act."""

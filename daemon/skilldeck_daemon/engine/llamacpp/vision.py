@@ -50,11 +50,6 @@ class Expanded:
     ids: list[int]
     images: tuple[Image, ...] = ()
 
-    @property
-    def beyond(self) -> int:
-        """Tokens of the cache that it takes beyond its ids."""
-        return sum(image.tokens - image.length for image in self.images)
-
     def tokens(self, ids: int) -> int:
         """Tokens that the first so many ids are."""
         inside = (image for image in self.images if image.start + image.length <= ids)
