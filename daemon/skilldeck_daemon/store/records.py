@@ -46,8 +46,8 @@ class VersionNotes(Findings):
     warnings: Required[list[str]]
 
 
-class NewVersion(TypedDict):
-    """A version that has no number yet."""
+class _Uploaded(TypedDict):
+    """What an upload says of a version."""
 
     name: str
     description: str
@@ -55,11 +55,16 @@ class NewVersion(TypedDict):
     origin: str
     source: str
     watched: bool
-    files: list[FileEntry]
     doc: VersionNotes
 
 
-class VersionRow(TypedDict):
+class NewVersion(_Uploaded):
+    """A version that has no number yet."""
+
+    files: list[FileEntry]
+
+
+class VersionRow(_Uploaded):
     """A version. `files` is there where one version was asked for: it may have 500 entries."""
 
     id: str
@@ -67,14 +72,7 @@ class VersionRow(TypedDict):
     version: int
     created_at: int
     promoted: bool
-    name: str
-    description: str
-    digest: str
-    origin: str
-    source: str
-    watched: bool
     files: NotRequired[list[FileEntry]]
-    doc: VersionNotes
 
 
 class SkillColumns(TypedDict):
