@@ -166,6 +166,20 @@ async def test_a_slash_completes_skills_and_narrows_the_request(fake: FakeDaemon
         await d.shows("all 2 skills")
 
 
+async def test_two_picks_in_one_burst_take_a_folder_and_then_a_file_of_it(
+    fake: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is pressed while the folder is being looked at."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "report.txt").write_text("local")
+    async with deck(fake) as d:
+        await d.type("see @data")
+        await d.shows("▸ data/")
+        await d.press("enter", "enter")
+        await d.shows("▤ report.txt 5 B ×")
+
+
 async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
     fake: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,11 @@ class ChatCompacting(ChatBranching):
 
     def action_compact(self) -> None:
         session = self.current.removeprefix("session:")
-        if session == self.current or not any(turn.run_id for turn in self.turns):
-            self.notify("There is nothing to summarise in a session of its own yet.", severity="warning", timeout=4)
+        if not any(turn.run_id for turn in self.turns):
+            self.notify("There is nothing to summarise yet.", severity="warning", timeout=4)
+        elif session == self.current:
+            said = "Only sessions are summarised, and this is a run without one. Begin one with a new chat (ctrl+n)."
+            self.notify(said, severity="warning", timeout=6)
         elif self._free():
             self._sending = True  # what is sent meanwhile waits
             self._compact(self.current, session)

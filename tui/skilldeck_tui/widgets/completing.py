@@ -54,6 +54,8 @@ class Completing(Vertical):
         super().__init__()
         self.state = state
         self._candidates: list[completion.Candidate] = []
+        self._offered: tuple[str, str] | None = None  # the sign and word that they are for
+        self._picking = False  # a pick that waits for them
 
     def _before(self) -> str:
         row, column = self.text.cursor_location
@@ -63,6 +65,7 @@ class Completing(Vertical):
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self.written(self.text.text)
+        self._picking = False
         asked = completion.token(self._before())
         if asked is None:
             self.close_completions()
@@ -105,13 +108,15 @@ class Completing(Vertical):
         # The text may have moved on meanwhile.
         if completion.token(self._before()) != (sign, word):
             return
-        self._candidates = found
+        self._candidates, self._offered = found, (sign, word)
         options = self.query_one(OptionList)
         options.clear_options()
         options.add_options(Option(offered(candidate)) for candidate in found)
         options.highlighted = 0 if found else None
         self.completing(bool(found))
         self.set_class(bool(found), "-completing")
+        if self._picking:
+            self.pick()
 
     def close_completions(self) -> None:
         self.completing(False)
@@ -123,8 +128,14 @@ class Completing(Vertical):
             options.highlighted = ((options.highlighted or 0) + step) % len(self._candidates)
 
     def pick(self) -> None:
+        """Take what is highlighted; where it is being looked up for what was written last, as soon as it is there."""
         index = self.query_one(OptionList).highlighted
         asked = completion.token(self._before())
+        if asked is not None and asked != self._offered:
+            self._picking = True
+            self._complete(*asked)
+            return
+        self._picking = False
         if index is None or asked is None or index >= len(self._candidates):
             self.close_completions()
             return
