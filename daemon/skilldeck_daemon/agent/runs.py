@@ -29,6 +29,7 @@ from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.libraries.approvals import parse_permission
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.page import page_of
 from skilldeck_daemon.store.records import Deleted
 from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
 from skilldeck_daemon.store.run_records import (
@@ -320,16 +321,8 @@ class Runs:
         """The items the response was asked with."""
         await self._stored(response_id)
         items = await self._store.responses.input_items(response_id)
-        ordered = items if order == "asc" else items[::-1]
-        first = 0
-        if after:
-            places = [place for place, item in enumerate(ordered) if item.get("id") == after]
-            if not places:
-                raise BadRequest(
-                    "`after` names no item of this list.", "Pass the last_id of the page before.", param="after"
-                )
-            first = places[0] + 1
-        return Page(with_included(ordered[first : first + limit], include), len(ordered) > first + limit)
+        page = page_of(items, limit, order, after, "item")
+        return Page(with_included(page.data, include), page.has_more)
 
     async def detail(self, response_id: str) -> Detail:
         """A live or stored run; its calls hold all that came of them, whatever the request included, and compactions

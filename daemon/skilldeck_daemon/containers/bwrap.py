@@ -415,3 +415,13 @@ def environment(spec: ContainerSpec, base: Base | None = None, indexes: Indexes 
             env |= dict.fromkeys(_TRUST, trusted) | {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
         env |= {secret.name: secret.placeholder for secret in spec.network.secrets}
     return env
+
+
+def launch_environment(scope: bool) -> dict[str, str]:
+    """What the launching processes get: enough to find the user's service manager, nothing secret."""
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
+    if scope:
+        for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+            if name in os.environ:
+                env[name] = os.environ[name]
+    return env

@@ -186,7 +186,7 @@ class BwrapRuntime:
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 pass_fds=[theirs.fileno(), status_write, *fds],
-                env=_launch_environment(bool(self._wrap)),
+                env=bwrap.launch_environment(bool(self._wrap)),
                 start_new_session=True,
                 cwd="/",
             )
@@ -445,13 +445,3 @@ def _listening(fd: int) -> socket.socket:
         sock.detach()
         raise
     return sock
-
-
-def _launch_environment(scope: bool) -> dict[str, str]:
-    """What the launching processes get: enough to find the user's service manager, nothing secret."""
-    env = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
-    if scope:
-        for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
-            if name in os.environ:
-                env[name] = os.environ[name]
-    return env

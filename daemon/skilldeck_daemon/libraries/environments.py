@@ -8,6 +8,7 @@ sandboxes may be open: the one idle longest is parked (its data stays) and opene
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -444,9 +445,7 @@ class Environments:
     async def delete_file(self, id: str, file_id: str) -> Deleted:
         container = await self.open(id)
         file = await self._file(id, file_id)
-        try:
+        with contextlib.suppress(ArtifactNotFound):
             await container.remove(file["path"])
-        except ArtifactNotFound:
-            pass
         await self._store.container_files.delete(id, file_id)
         return {"id": file_id, "object": "container.file.deleted", "deleted": True}

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from skilldeck_daemon.libraries.records import SkillObject, VersionObject
 from skilldeck_daemon.skills.needs import Needs
+from skilldeck_daemon.store.records import SkillRow
 from skilldeck_shared.errors import NotFound
 
 CHUNK = 1 << 18
@@ -54,6 +55,26 @@ def no_skill(skill_id: object, param: str = "skill_id") -> NotFound:
 def no_version(version: object, param: str) -> NotFound:
     hint = 'Name one of its versions by number, or "latest".'
     return NotFound(f"The skill has no version {str(version)[:40]!r}.", hint, param=param)
+
+
+def version_number(skill: SkillRow, version: object, param: str) -> int:
+    """The number meant by "" (default), "latest", an integer or a numeric text. Raises NotFound."""
+    if version == "":
+        return skill["default_version"]
+    if version == "latest":
+        return skill["latest_version"]
+    if isinstance(version, int) and not isinstance(version, bool):
+        return version
+    if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
+        return int(version)
+    raise no_version(version, param)
+
+
+def named_number(skill: SkillRow, version: object, param: str) -> int:
+    """The same for changes, which must not fall on the default by an empty field."""
+    if version == "":
+        raise no_version(version, param)
+    return version_number(skill, version, param)
 
 
 async def read_chunks(file: BinaryIO) -> AsyncIterator[bytes]:

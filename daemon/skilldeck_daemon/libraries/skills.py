@@ -32,9 +32,11 @@ from skilldeck_daemon.libraries.skill_results import (
     Content,
     ResolvedSkill,
     Uploaded,
+    named_number,
     no_skill,
     no_version,
     read_chunks,
+    version_number,
 )
 from skilldeck_daemon.skills.archive import zip_chunks
 from skilldeck_daemon.skills.inline import inline_data, read_inline
@@ -306,7 +308,7 @@ class SkillLibrary:
     async def set_default(self, skill_id: str, version: str | int) -> SkillObject:
         """Make a version the one that serves when none is named. Returns the Skill."""
         row = await self._row(skill_id)
-        number = self._named_number(row, version, "default_version")
+        number = named_number(row, version, "default_version")
         changed = await self._store.skills.set_default(skill_id, number)
         if changed is None:
             raise no_version(version, "default_version")
@@ -325,7 +327,7 @@ class SkillLibrary:
 
     async def delete_version(self, skill_id: str, version: str | int) -> DeletedVersion:
         """Delete one version; the last one takes the skill with it. The default goes last (`Conflict`)."""
-        number = self._named_number(await self._row(skill_id), version, "version")
+        number = named_number(await self._row(skill_id), version, "version")
         try:
             deleted = await self._store.skills.delete_version(skill_id, number)
         except DefaultVersionInUse as error:
@@ -431,26 +433,8 @@ class SkillLibrary:
             raise no_skill(skill_id, param)
         return row
 
-    def _number(self, skill: SkillRow, version: object, param: str) -> int:
-        """The number meant by "" (default), "latest", an integer or a numeric text."""
-        if version == "":
-            return skill["default_version"]
-        if version == "latest":
-            return skill["latest_version"]
-        if isinstance(version, int) and not isinstance(version, bool):
-            return version
-        if isinstance(version, str) and version.isascii() and version.isdigit() and len(version) < 10:
-            return int(version)
-        raise no_version(version, param)
-
-    def _named_number(self, skill: SkillRow, version: object, param: str) -> int:
-        """The same for changes, which must not fall on the default by an empty field."""
-        if version == "":
-            raise no_version(version, param)
-        return self._number(skill, version, param)
-
     async def _version_row(self, skill: SkillRow, version: object, param: str) -> VersionRow:
-        row = await self._store.skills.version(skill["id"], self._number(skill, version, param))
+        row = await self._store.skills.version(skill["id"], version_number(skill, version, param))
         if row is None:
             raise no_version(version, param)
         return row

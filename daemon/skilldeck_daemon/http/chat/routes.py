@@ -24,9 +24,9 @@ from skilldeck_daemon.http.multipart import read_object
 from skilldeck_daemon.http.notes import Notes
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.http.sse import EventStream
-from skilldeck_daemon.store import Page
+from skilldeck_daemon.store.page import page_of
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
-from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
+from skilldeck_shared.errors import NotFound, SkilldeckError
 from skilldeck_shared.json_types import JsonObject
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def router(services: Services) -> Routes:
     async def list_messages(request: Request, completion_id: str) -> Response:
         await _stored(services, completion_id)
         messages = await stored.messages(completion_id)
-        return JSONResponse(envelope(_page(messages, *paging(request, order="asc")), empty=""))
+        return JSONResponse(envelope(page_of(messages, *paging(request, order="asc"), "message"), empty=""))
 
     return api
 
@@ -99,17 +99,6 @@ async def _stored(services: Services, id: str) -> JsonObject:
     if completion is None:
         raise NotFound(f"Chat completion with id {id[:100]!r} not found.", "Only those made with 'store' are kept.")
     return completion
-
-
-def _page(messages: list[JsonObject], limit: int, order: str, after: str) -> Page[JsonObject]:
-    ordered = messages if order == "asc" else messages[::-1]
-    if after:
-        places = [place for place, message in enumerate(ordered) if message["id"] == after]
-        if not places:
-            hint = "Pass the last_id of the page before."
-            raise BadRequest("`after` names no message of this list.", hint, param="after")
-        ordered = ordered[places[0] + 1 :]
-    return Page(ordered[:limit], len(ordered) > limit)
 
 
 def stored_messages(id: str, messages: list[JsonObject]) -> list[JsonObject]:
