@@ -30,6 +30,11 @@ def state_dir() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 
+def cache_dir() -> Path:
+    """`~/.cache/skilldeck`: what can be made again."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
 def runtime_dir() -> Path:
     """Directory of the control socket, 0700: `$XDG_RUNTIME_DIR/skilldeck`, else one per user in the temp dir."""
     value = os.environ.get("XDG_RUNTIME_DIR", "")

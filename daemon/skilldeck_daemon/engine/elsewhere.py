@@ -110,6 +110,11 @@ def projector(path: Path) -> Path | None:
     return None
 
 
+def _xdg(variable: str, usual: str) -> Path:
+    """One of the XDG directories, as other programs find it: a relative one counts."""
+    return Path(os.environ.get(variable) or usual).expanduser()
+
+
 # ------------------------------------------------------------ Hugging Face
 
 
@@ -118,8 +123,7 @@ def _hub_cache() -> Path:
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
         return Path(named).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser() / "hub"
+    return Path(os.environ.get("HF_HOME") or _xdg("XDG_CACHE_HOME", "~/.cache") / "huggingface").expanduser() / "hub"
 
 
 def _hugging_face() -> Iterator[Kept]:
@@ -265,8 +269,8 @@ def _writes(path: Path) -> bool:
 
 def _jan() -> Iterator[Kept]:
     """`llamacpp/models/<id>/` with `model.yml` and the file, or the path of a file that was imported."""
-    shared = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    shared = _xdg("XDG_DATA_HOME", "~/.local/share")
+    config = _xdg("XDG_CONFIG_HOME", "~/.config")
     for root in (shared / "Jan/data", config / "Jan/data", Path.home() / "jan"):
         for note in _files(root / "llamacpp/models", "**/model.yml"):
             folder = note.parent
@@ -277,13 +281,13 @@ def _jan() -> Iterator[Kept]:
 
 
 def _gpt4all() -> Iterator[Kept]:
-    shared = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    shared = _xdg("XDG_DATA_HOME", "~/.local/share")
     return _flat(shared / "nomic.ai/GPT4All", GPT4ALL)
 
 
 def _llama_cpp() -> Iterator[Kept]:
     """Where its programs download to when they are given a repository's name."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    cache = _xdg("XDG_CACHE_HOME", "~/.cache")
     return _flat(Path(os.environ.get("LLAMA_CACHE") or cache / "llama.cpp").expanduser(), LLAMA_CPP)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skilldeck_daemon.engine.base import Progress
+from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 
 PACKAGE = "xllamacpp"
@@ -39,8 +40,7 @@ _CHECK = "import sys; from skilldeck_daemon.engine.llamacpp import library; libr
 
 def folder() -> Path:
     """Where builds are kept, one for each version."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if cache.startswith("/") else Path.home() / ".cache") / "skilldeck/llama.cpp"
+    return paths.cache_dir() / "llama.cpp"
 
 
 def built() -> Path | None:
