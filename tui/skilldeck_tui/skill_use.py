@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from skilldeck_tui.skill_tests.ran import with_results
+
 Object = dict[str, Any]
 Kind = Literal["read", "ran", "listed", "used"]
 
@@ -69,15 +71,10 @@ def uses(output: Sequence[Object], opened: Iterable[str] = ()) -> list[Use]:
 
 
 def _steps(output: Sequence[Object]) -> Iterator[tuple[str, Step]]:
-    results = {
-        item.get("call_id"): item.get("output") or [] for item in output if item.get("type") == "shell_call_output"
-    }
-    for item in output:
-        if item.get("type") == "shell_call":
-            entries = results.get(item.get("call_id"), [])
-            for at, command in enumerate((item.get("action") or {}).get("commands") or []):
-                yield from of_command(str(command), entries[at] if at < len(entries) else {})
-        elif item.get("type") == "code_interpreter_call":
+    for item, commands in with_results(output):
+        for command, result in commands:
+            yield from of_command(command, result)
+        if item.get("type") == "code_interpreter_call":
             for path in dict.fromkeys(_PATHS.findall(str(item.get("code") or ""))):
                 if (place := _place(path)) is not None:
                     yield place[0], Step("used", place[1], "in Python")
