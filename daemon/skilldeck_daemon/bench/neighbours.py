@@ -15,11 +15,9 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
-import httpx
-
 from skilldeck_daemon.bench import endless, local
 from skilldeck_daemon.bench.measure import Measure, interleaved
-from skilldeck_daemon.bench.real import Server
+from skilldeck_daemon.bench.real import Server, fresh_client
 from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.llamacpp.weights import TINY, cores
@@ -43,7 +41,7 @@ async def measure(model: str, rounds: int) -> list[Measure]:
         served = endless.write(Path(home) / "model.gguf") if source.path == registry.tiny_file() else source.path
         async with (
             local.process(Path(home), str(served), "--engine-options", '{"draft_tokens": 0}') as daemon,
-            httpx.AsyncClient(timeout=None, trust_env=False) as client,
+            fresh_client() as client,
         ):
             await daemon.healthy()
             chance = random.Random(0)

@@ -107,6 +107,11 @@ def _text(chance: random.Random, count: int = WORDS) -> str:
     return f"{chance.randrange(10**9)} {noise}\n\nTell a long story about the words above, in plain sentences."
 
 
+def fresh_client() -> httpx.AsyncClient:
+    """Connects anew for each request: a server closes what was idle for 5 s, as long as the other's turn takes."""
+    return httpx.AsyncClient(timeout=None, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 async def ask(client: httpx.AsyncClient, server: Server, body: dict[str, Any]) -> Answer:
     """Post one chat and read it to its end."""
     arrivals: list[tuple[float, int]] = []
@@ -139,12 +144,12 @@ async def measure(model: str, rounds: int, *, wheel_python: Path | None = None) 
         options = json.dumps({"context": CONTEXT, "max_batch": max(STREAMS)})
         async with local.process(Path(home), str(source.path), "--engine-options", options) as daemon:
             await daemon.healthy()
-            async with alone(source.path) as theirs, httpx.AsyncClient(timeout=None, trust_env=False) as client:
+            async with alone(source.path) as theirs, fresh_client() as client:
                 ours = Server(daemon.url, "none", daemon.child.pid)
                 measures = await _beside(client, ours, theirs, rounds)
                 measures.append(_memory(ours, theirs))
                 measures.append(await _second_round(client, ours))
-            async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
+            async with fresh_client() as client:
                 measures += await _beside_wheel(client, ours, source.path, rounds, wheel_python)
     return measures
 
