@@ -291,8 +291,11 @@ class Core:
 def _home(data_dir: Path) -> str:
     """A name for this data directory, the same at every start."""
     path = data_dir / "home.id"
-    if not path.exists():
-        private.write(path, secrets.token_hex(8).encode())
+    if not path.exists() or not path.read_text():  # an earlier release, killed while it wrote, left an empty one
+        partial = data_dir / "home.id.part"
+        partial.unlink(missing_ok=True)
+        private.write(partial, secrets.token_hex(8).encode())
+        partial.replace(path)
     return path.read_text()
 
 

@@ -265,7 +265,9 @@ class EnvironmentBuilder:
             "bytes": base_build.size(begun),
             "seconds": round(time.monotonic() - started, 1),
         }
-        private.write(self._place() / f"{digest}.json", json.dumps(found).encode())
+        notes = self._place() / f"{digest}.json"
+        notes.unlink(missing_ok=True)  # of a build that was killed before its folder had its name
+        private.write(notes, json.dumps(found).encode())
         begun.chmod(0o755)
         begun.rename(place)
         return place

@@ -234,7 +234,10 @@ async def test_a_build_that_is_cancelled_leaves_nothing_and_can_be_made_anew(
     assert builder._containers.stats()["open"] == 0
     assert list(place(builder).iterdir()) == []
     served.silent.clear()
+    digest = builder.digest(Wanted(("charts",), ()))
+    (place(builder) / f"{digest}.json").write_text("{}")  # a kill between the two leaves what is said of it alone
     assert (await build(builder, "charts")).is_dir()
+    assert builder.notes(digest)["packages"] == 1
 
 
 async def test_what_a_kill_left_goes_at_the_start(builder: EnvironmentBuilder) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from skilldeck_daemon.core import _home
 from support.make_store import STORES
 
 PROGRAM = Path(__file__).with_name("killed_midway.py")
@@ -34,3 +35,12 @@ async def test_a_kill_leaves_nothing_half_done(operation: str, stride: int, tmp_
     assert said["problems"] == []
     assert said["killed"] == len(range(1, said["steps"] + 1, stride))
     assert said["killed"] > 1
+
+
+def test_a_name_that_a_kill_cut_short_is_made_anew(tmp_path: Path) -> None:
+    for left in ("home.id", "home.id.part"):
+        (tmp_path / left).touch()
+    name = _home(tmp_path)
+    assert len(name) == 16
+    assert _home(tmp_path) == name
+    assert [item.name for item in tmp_path.iterdir()] == ["home.id"]
