@@ -13,14 +13,17 @@ from typing import Any
 
 from skilldeck_daemon.bench.local import resident_bytes, temporary_home
 from skilldeck_daemon.bench.measure import Measure, interleaved, timed
-from skilldeck_daemon.containers import bwrap
+from skilldeck_daemon.containers import artifacts, base_build, bwrap
 from skilldeck_daemon.containers.container import Container
+from skilldeck_daemon.containers.layers import PYTHON
 from skilldeck_daemon.containers.manager import Containers
-from skilldeck_daemon.containers.spec import ContainerSpec
+from skilldeck_daemon.containers.spec import SKILLS, ContainerSpec, Environment, Mount
 
 SUITE = "Containers"
 CALLS = 20
 MANY = 50
+SHARING = 50
+"""Skills that one environment is for."""
 FLOOD = "1G"
 BALLAST = 4 * 1024**3
 
@@ -37,6 +40,7 @@ async def measure(
             loose = await plain.create(ContainerSpec("bench"))
             measures = await _calls(container, loose, containers, calls, "")
             measures += await _starts(containers, calls, "")
+            measures += await _with_packages(containers, Path(home), calls)
             measures += await _many(containers, many, "")
             measures += await _flood(container, flood)
             resident = bytearray(b"x") * ballast
@@ -107,6 +111,58 @@ async def _starts(containers: Containers, rounds: int, suffix: str) -> list[Meas
         Measure(SUITE, f"container start{suffix}", "ms", _ms(tuple(started)), goal="≤ 60 ms"),
         Measure(SUITE, f"container stop{suffix}", "ms", _ms(tuple(stopped))),
     ]
+
+
+async def _with_packages(containers: Containers, home: Path, rounds: int) -> list[Measure]:
+    """Starts with an environment of a skill, of one that 50 skills share, and without any, in turn. Each ends with a
+    program that imports what it has, not in the time."""
+    uid = containers.tools.uid if containers.tools is not None else os.geteuid()
+    root = base_build.place_for(home / "packages", uid)
+    try:
+        environment, mounts = _packages(root)
+        begun = 0
+
+        async def started(mounts: tuple[Mount, ...], *environments: Environment) -> float:
+            nonlocal begun
+            begun += 1
+            since = time.perf_counter()
+            container = await containers.create(ContainerSpec(f"packages{begun}", mounts, environments=environments))
+            seconds = time.perf_counter() - since
+            (result,) = await container.exec([f"python3 {SKILLS}/skill0/x.py"])
+            await container.close()
+            if (result.exit_code == 0) != bool(environments):
+                raise RuntimeError(f"the packages of a container were not as asked for: {result.stderr}")
+            return seconds
+
+        arms = {
+            "one": lambda: started(mounts[:1], environment),
+            "shared": lambda: started(mounts, environment),
+            "without": lambda: started(mounts[:1]),
+        }
+        samples = {name: _ms(values) for name, values in (await interleaved(arms, rounds)).items()}
+    finally:
+        artifacts.delete_tree(root)
+    without = ("one with the skill and without its environment", samples["without"])
+    return [
+        Measure(SUITE, "container start with a skill's environment", "ms", samples["one"], *without, goal="≤ 60 ms"),
+        Measure(SUITE, f"container start with {SHARING} skills that share one", "ms", samples["shared"], *without),
+    ]
+
+
+def _packages(root: Path) -> tuple[Environment, tuple[Mount, ...]]:
+    """An environment with a package, and the skills that it is for."""
+    folder = root / "environments" / ("0" * 64)
+    names = tuple(f"skill{number}" for number in range(SHARING))
+    before = os.umask(0o022)  # the containers' user reads them
+    try:
+        (folder / PYTHON / "report_kit").mkdir(parents=True)
+        (folder / PYTHON / "report_kit" / "__init__.py").write_text("version = '1.0'\n", encoding="utf-8")
+        for name in names:
+            (root / "skills" / name).mkdir(parents=True)
+            (root / "skills" / name / "x.py").write_text("import report_kit\n", encoding="utf-8")
+    finally:
+        os.umask(before)
+    return Environment(folder.name, folder, names), tuple(Mount(name, root / "skills" / name) for name in names)
 
 
 async def _many(containers: Containers, many: int, suffix: str) -> list[Measure]:
