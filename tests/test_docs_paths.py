@@ -13,7 +13,7 @@ ELSEWHERE = {"config.toml", "generation_config.json", "openai.json", "openrespon
 """Files of users and of others."""
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/security.md", "CONTRIBUTING.md"])
 def test_what_a_page_names_exists(page: str) -> None:
     there = [*ROOT.glob("*.*")]
     for part in ("daemon", "tui", "shared", "tests", "docs"):

@@ -7,7 +7,8 @@ process alone is bounded by RLIMIT_DATA); where a memory cgroup exists the kerne
 Over memory: the largest processes are killed until the rest fits, as the kernel's OOM killer would. Memory that no
 process shows (socket buffers, unmapped shared pages) is only seen by what it leaves the machine: below a floor the
 calls are stopped, the newest first. Files in the memory-backed directories are limited in size by their mounts, and in
-number here: over it the sandbox ends, as only that frees them.
+number here: over it the sandbox ends, as only that frees them. Terminals, of which the kernel has so many for all
+containers together, are counted here too.
 Over disk: every process of the container is killed; its files stay, and later calls may free space.
 """
 
@@ -40,6 +41,8 @@ MEMORY_FLOOR = 256 * 1024 * 1024
 MEMORY_FLOOR_SHARE = 50
 """Without a memory cgroup: the least memory that calls must leave the machine, or a fiftieth of all it has."""
 SCRATCH = ("tmp", "dev/shm")
+TERMINALS = 128
+"""Of one container: as many as it may have processes."""
 
 
 def human(size: int) -> str:
@@ -186,6 +189,7 @@ class Monitor:
         if self.group is None:
             self._check_memory(init, pids)
             self._check_scratch(init)
+        self._check_terminals(init)
         if low_disk:
             self._kill_all(init, f"stopped: the disk has less than {human(self._dog.floor)} free")
         elif time.monotonic() >= self._next_scan:
@@ -220,6 +224,11 @@ class Monitor:
         if files > MAX_FILES:
             self._note = f"stopped: more than {MAX_FILES} files in /tmp and /dev/shm"
             proc.kill(init, self._started)
+
+    def _check_terminals(self, init: int) -> None:
+        with contextlib.suppress(OSError):
+            if len(os.listdir(f"/proc/{init}/root/dev/pts")) > TERMINALS:
+                self._kill_all(init, f"stopped: more than {TERMINALS} terminals")
 
     def stop(self, note: str) -> None:
         """Kills every process of the running call, and what else runs in the container."""

@@ -107,6 +107,16 @@ time.sleep(60)
     await patient
 
 
+async def test_terminals_are_taken_from_whoever_has_too_many(container: Container) -> None:
+    code = "import os, time; held = [os.open('/dev/ptmx', os.O_RDWR) for _ in range({})]; print('held'); time.sleep({})"
+    few = await sh(container, f'python3 -c "{code.format(watchdog.TERMINALS - 8, 0.3)}"')
+    assert (few.exit_code, few.stdout) == (0, "held\n")
+    many = await sh(container, f'python3 -c "{code.format(watchdog.TERMINALS + 8, 60)}"')
+    assert many.exit_code == 137
+    assert "stopped: more than 128 terminals" in many.stderr
+    assert (await sh(container, "ls /dev/pts; echo next")).stdout == "ptmx\nnext\n"
+
+
 async def test_a_gigabyte_of_output_costs_no_memory(container: Container) -> None:
     page = resource.getpagesize()
     before = peak = int(Path("/proc/self/statm").read_text().split()[1]) * page
