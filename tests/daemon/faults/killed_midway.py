@@ -98,6 +98,7 @@ def looked_at(operation: str, data: Path, work: Path) -> list[str]:
 
 
 def main(operation: str, source: Path, home: Path, stride: int) -> None:
+    sys.dont_write_bytecode = True  # the first run would have those steps, too
     given = home / "given.tar"
     backup.make(source, given)
 
