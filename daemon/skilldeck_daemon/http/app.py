@@ -54,4 +54,4 @@ def build(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     errors.install(app)
-    return Gate(Paths(app), services.settings, services.admission)
+    return Paths(Gate(app, services.settings, services.admission))

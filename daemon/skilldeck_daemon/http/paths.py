@@ -3,7 +3,9 @@
 The API is below /v1. A path without it, as the servers of llama.cpp and DeepSeek take it and goose's client sends it,
 and one with it twice, of a client that adds it to a base URL that has it, are read as if it stood there once.
 Anthropic's SDKs have paths that OpenAI's API has, too (files, skills, models): what bears their header goes to the
-routes of theirs.
+routes of theirs. Messages may be asked for below /anthropic, as servers that have both APIs keep them.
+
+It stands before the gate, whose errors have the shape of the API that was asked.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from skilldeck_daemon.http.errors import ANTHROPIC
+from skilldeck_daemon.http.errors import ANTHROPIC, MESSAGES
 
 API = "/v1/"
 OTHERS = ("/", "/health", "/metrics")
@@ -32,6 +34,8 @@ class Paths:
                 path, raw = path[len(API) - 1 :], raw[len(API) - 1 :]
             elif not path.startswith((API, f"{ANTHROPIC}/")) and path not in OTHERS:
                 path, raw = API[:-1] + path, API[:-1].encode() + raw
+            if path.startswith(ANTHROPIC + MESSAGES):
+                path, raw = path[len(ANTHROPIC) :], raw[len(ANTHROPIC) :]
             if path.startswith(SHARED) and "anthropic-version" in Headers(scope=scope):
                 path, raw = ANTHROPIC + path, ANTHROPIC.encode() + raw
             scope = {**scope, "path": path, "raw_path": raw}

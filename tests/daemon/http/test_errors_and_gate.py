@@ -41,6 +41,30 @@ async def test_the_base_url_of_a_client_may_lack_the_v1_or_have_it_twice(base: s
         assert (await daemon.http.get(f"{url}/models/default")).json()["id"] == "scripted"
 
 
+@pytest.mark.parametrize("path", ["/messages", "/v1/messages", "/v1/v1/messages", "/anthropic/v1/messages", "/files"])
+async def test_who_asks_by_anthropics_api_is_refused_in_its_shape_however_the_path_is_spelled(path: str) -> None:
+    async with running(api_key=["right"], max_body_mb=1, strict=False) as daemon:
+        url, version = daemon.url.removesuffix("/v1") + path, {"anthropic-version": "2023-06-01"}
+        key = {**version, "x-api-key": "right"}
+        async with httpx.AsyncClient() as bare:
+            for answer, status, kind in (
+                (await bare.post(url, json={}, headers=version), 401, "authentication_error"),
+                (await bare.post(url, content=b" " * (2 << 20), headers=key), 413, "request_too_large"),
+                (await bare.patch(url, headers=key), 405, "invalid_request_error"),
+                (await bare.get(url, headers={**key, "origin": "https://evil.example"}), 403, "permission_error"),
+            ):
+                assert (answer.status_code, answer.json()["error"]["type"]) == (status, kind), answer.text
+                assert answer.json()["type"] == "error"
+
+
+async def test_messages_are_answered_below_anthropic_too() -> None:
+    async with running(Turn("b")) as daemon:
+        url = daemon.url.removesuffix("/v1") + "/anthropic/v1/messages"
+        body = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        answer = await daemon.http.post(url, json=body)
+        assert (answer.status_code, answer.json()["content"][0]["text"]) == (200, "b")
+
+
 @pytest.mark.parametrize(
     "path", ["/vector_stores", "/messages/batches/b_1", "/complete", "/audio/speech", "/threads/t/runs"]
 )
