@@ -29,7 +29,7 @@ from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.attachments.gather import Sources, gather
 from skilldeck_daemon.attachments.listing import Attachments
 from skilldeck_daemon.engine.base import ChatModel, ChatRequest, Sampling
-from skilldeck_daemon.engine.errors import too_long
+from skilldeck_daemon.engine.errors import TooLong, too_long
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.libraries.approvals import Approvals
 from skilldeck_daemon.libraries.environments import Environments
@@ -76,7 +76,7 @@ class Plan:
     skill it is asked to run, `outline` the headings of the answer it is asked for; `cache_salt` keeps what the engine
     caches of it from other callers; `chosen` are the skills opened for the user's words; `led`: what of a small
     model's turns is chosen for it (`skill_commands.py`); `first` is the first turn, as the model was asked whether it
-    can honour it.
+    can honour it; `refused`: why a streamed run ends before that turn.
     """
 
     request: ResponseRequest
@@ -101,6 +101,7 @@ class Plan:
     verify: Verify = "off"
     led: Collection[Part] = PARTS
     first: ChatRequest | None = None
+    refused: TooLong | None = None
 
     @property
     def tools(self) -> list[Tool]:
@@ -310,7 +311,13 @@ class PlanBuilder:
             led=self.led,
         )
         first = _first(plan)
-        return replace(plan, first=first, loosened=await _check(plan, first))
+        try:
+            return replace(plan, first=first, loosened=await _check(plan, first))
+        except TooLong as error:
+            # Codex makes a prompt shorter at a stream that fails with this error's code, and not at a status of 400.
+            if not request.stream:
+                raise
+            return replace(plan, refused=error)
 
     async def _from_disk(self, request: ResponseRequest, items: list[Item], nearby: Nearby) -> tuple[Mounted, ...]:
         """The skills on disk that the request asks for."""

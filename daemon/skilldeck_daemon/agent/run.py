@@ -220,6 +220,8 @@ class Run:
     async def _loop(self) -> Ending:
         """Rounds until the model has answered."""
         plan = self._plan
+        if plan.refused is not None:
+            raise plan.refused
         for tool in plan.tools:
             for call in await tool.open(self.output, plan.context):
                 await self._execute(call)

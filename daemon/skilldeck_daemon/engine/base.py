@@ -83,13 +83,15 @@ class LogitMask(Protocol):
 
 @dataclass(frozen=True)
 class GenRequest:
-    """One generation. `prompt_ids` is never empty; `max_new` is already clamped to the context."""
+    """One generation. `prompt_ids` is never empty; `max_new` is already clamped to the context. `blank`: ids that say
+    nothing; while only such were generated, and few, none of `stop_ids` is (see `sampling.py`)."""
 
     id: str
     prompt_ids: Sequence[int]
     max_new: int
     sampling: Sampling = field(default_factory=Sampling)
     stop_ids: frozenset[int] = frozenset()
+    blank: frozenset[int] = frozenset()
     mask: LogitMask | None = None
     logprobs: int | None = None  # None: none; 0..20: the sampled token's and that many alternatives
     images: tuple[Any, ...] = ()

@@ -19,6 +19,7 @@ from skilldeck_daemon.engine.base import (
     ChatRequest,
     ModelInfo,
     ReasoningDelta,
+    Sampling,
     TextDelta,
     ToolCallDone,
     ToolCallStart,
@@ -27,7 +28,7 @@ from skilldeck_daemon.engine.chat.model import StopStrings, TokenChatModel
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
 from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_shared.errors import BadRequest
-from support.token_engines import ScriptedEngine, model_folder
+from support.token_engines import SPECIAL, ScriptedEngine, model_folder
 
 SHELL = {
     "type": "function",
@@ -82,6 +83,21 @@ async def test_text_comes_back_exactly_with_exact_counts(folder: Path) -> None:
         usage.input_tokens == len(model.engine.requests[0].prompt_ids) == await model.count_tokens(ChatRequest(HELLO))
     )
     assert usage.output_tokens == len(model.vocabulary.encode(said)) + 1
+
+
+async def test_a_turn_may_not_be_nothing_unless_it_was_begun_or_its_end_is_asked_for(folder: Path) -> None:
+    model = chat(folder, "x", "x", "x")
+    end = next(iter(model.stop_ids))
+    begun = [*HELLO, {"role": "assistant", "content": "I am"}]
+    for request in (
+        ChatRequest(HELLO),
+        ChatRequest(begun, continues=True),
+        ChatRequest(HELLO, sampling=Sampling(logit_bias={end: 5.0})),
+    ):
+        await play(model, request)
+    blank, *others = [request.blank for request in model.engine.requests]
+    assert {model.vocabulary.decode([token]).strip() for token in blank} == {*SPECIAL, ""}
+    assert others == [frozenset(), frozenset()]
 
 
 async def test_calls_and_reasoning_are_told_apart_and_counted(folder: Path) -> None:

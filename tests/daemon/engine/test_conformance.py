@@ -202,6 +202,16 @@ async def test_a_stop_id_ends_the_request_and_is_its_last_token(engine: Engine, 
     assert (finished.reason, finished.new) == ("stop", len(tokens))
 
 
+async def test_a_request_that_names_what_says_nothing_does_not_end_with_it(
+    engine: Engine, llama: Path, greedy: Any
+) -> None:
+    ids = prompt(20)
+    stop = frozenset(greedy(llama, ids, 1))
+    assert (await collect(engine, ask(ids, 3, stop_ids=stop)))[0] == [*stop]
+    tokens, _, _ = await collect(engine, ask(ids, 3, stop_ids=stop, blank=stop))
+    assert tokens[0] not in stop
+
+
 async def test_the_same_seed_gives_the_same_tokens_whoever_shares_the_batch(engine: Engine) -> None:
     ids = prompt(12)
     sampling = Sampling(temperature=1.0, top_p=0.95, seed=42)

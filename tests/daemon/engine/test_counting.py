@@ -101,6 +101,8 @@ async def test_what_is_counted_too_long_is_refused_before_it_begins_in_the_words
             )
             words = len(LONG.split())
             answers = {name: await ask(daemon, name, LONG) for name in ("responses", "chat", "messages")}
+            streamed = await daemon.stream(LONG)
+            kept = (await daemon.http.get(f"/responses/{streamed[-1]['response']['id']}")).json()
         assert server.requests == []
     assert {answer.status_code for answer in answers.values()} == {400}
     errors = {name: answer.json()["error"] for name, answer in answers.items()}
@@ -110,6 +112,10 @@ async def test_what_is_counted_too_long_is_refused_before_it_begins_in_the_words
     assert re.match(rf"prompt is too long: {words}\d* tokens > 4000 maximum", errors["messages"]["message"])
     assert ["truncation" in error["message"] for error in errors.values()] == [True, False, False]
     assert [error["param"] for error in errors.values()] == ["input", "messages", "messages"]
+    # A stream says it as the service that Codex was written for does, which then compacts.
+    assert [event["type"] for event in streamed] == ["response.created", "response.in_progress", "response.failed"]
+    assert streamed[-1]["response"]["error"]["code"] == kept["error"]["code"] == "context_length_exceeded"
+    assert "maximum context length is 4000 tokens" in kept["error"]["message"]
 
 
 async def test_with_truncation_auto_the_history_gives_way_before_the_answer_has_no_room() -> None:

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from skilldeck_daemon.engine.base import Sampling
-from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
+from skilldeck_daemon.engine.base import GenRequest, Sampling
+from skilldeck_daemon.engine.sampling import BLANKS, DeadEnd, Sampler, logprob
 
 LOGITS = np.array([2.0, 1.0, 0.5, 0.0, -1.0, -3.0], np.float32)
 
 
 def sampler(prompt: list[int] | None = None, vocab: int = 6, **parameters: Any) -> Sampler:
-    return Sampler(Sampling(**{"seed": 1, **parameters}), vocab, prompt or [])
+    return Sampler(GenRequest("g", [0], 9, Sampling(**{"seed": 1, **parameters})), vocab, prompt or [])
 
 
 def softmax(row: Any) -> NDArray[np.float64]:
@@ -185,3 +185,31 @@ def test_logprob_is_of_the_raw_row() -> None:
     found = logprob(LOGITS, 2, 3)
     assert found.logprob == pytest.approx(float(np.log(softmax(LOGITS)[2])))
     assert [token for token, _ in found.top] == [0, 1, 2]
+
+
+def ending(blank: set[int], **parameters: Any) -> Sampler:
+    """Of a request that ends by token 0, the likeliest, and has said nothing with those of `blank`."""
+    sampling = Sampling(temperature=0.0, seed=1, **parameters)
+    request = GenRequest("g", [0], 9, sampling, stop_ids=frozenset({0}), blank=frozenset(blank))
+    return Sampler(request, 6, [])
+
+
+def written(one: Sampler, count: int, mask: Any = None) -> list[int]:
+    tokens = []
+    for _ in range(count):
+        tokens.append(one.choose(LOGITS, mask))
+        one.accept(tokens[-1])
+    return tokens
+
+
+def test_a_turn_does_not_end_before_it_said_something() -> None:
+    assert written(ending(set()), 1) == [0]
+    assert written(ending({0}), 2) == [1, 0]
+    assert written(ending({0}), 2, Allows(0, 2)) == [2, 0]
+    assert written(ending({0, 1}), BLANKS + 1) == [1] * BLANKS + [0]
+
+
+def test_a_turn_ends_unsaid_where_nothing_else_is_left() -> None:
+    assert written(ending({0}), 1, Allows(0)) == [0]
+    others = dict.fromkeys(range(1, 6), -np.inf)
+    assert written(ending({0}, logit_bias=others), 1) == [0]

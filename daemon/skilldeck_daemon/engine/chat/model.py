@@ -9,6 +9,7 @@ What a request does wrong raises before its first event: TooLong, or BadRequest 
 to the visible text, are authoritative, and never appear in it. A turn that names no limit ends as "length" at the
 model's own `max_new_tokens` (generation_config.json) or at the end of the context; any turn once it only repeats itself
 (`repetition.py`), sooner where it names no limit: whoever does wants that many tokens.
+A turn says something: it does not end before a token that is more than white space, unless the request began it.
 Reasoning tokens are counted where the parser was inside reasoning when the token came. Every stream ends in exactly
 one `ChatFinished`; closing it cancels the request.
 """
@@ -156,6 +157,17 @@ class TokenChatModel:
         """A bias against every token with which a block of commands could begin."""
         begins = {index for index, text in enumerate(self.vocabulary.table) if b"``" in text}
         return dict.fromkeys(begins or self.vocabulary.encode("`"), -100.0)
+
+    @cached_property
+    def _blank(self) -> frozenset[int]:
+        """Ids with which nothing is said yet: ends, silent ones, white space."""
+        spaces = (index for index, text in enumerate(self.vocabulary.table) if not text.strip())
+        return self.stop_ids | self._silent | frozenset(spaces)
+
+    def _unsaid(self, request: ChatRequest, begun: str) -> frozenset[int]:
+        """What a turn may not consist of alone. One that was begun may be at its end, and a bias may ask for it."""
+        wished = any(request.sampling.logit_bias.get(index, 0.0) > 0 for index in self.stop_ids)
+        return frozenset() if begun or request.continues or wished else self._blank
 
     def _reading(self, request: ChatRequest) -> Reading:
         """What is known of the request, kept with it. Raises BadRequest for tools that cannot be read."""
@@ -328,6 +340,7 @@ class TokenChatModel:
             max_new=max_new,
             sampling=sampling,
             stop_ids=self.stop_ids,
+            blank=self._unsaid(request, begun),
             mask=mask,
             logprobs=request.logprobs,
             images=tuple(images.urls(request.messages)) if self.caps.images else (),

@@ -53,7 +53,7 @@ class Generation:
         self.reason: FinishReason | None = None
         self.error: Exception | None = None
         self.job: Any = None  # the generator's object
-        self._sampler = Sampler(request.sampling, vocab, self.prompt)
+        self._sampler = Sampler(request, vocab, self.prompt)
         self._ahead = _Ahead(request.mask, vocab) if request.mask is not None else None
 
     @property

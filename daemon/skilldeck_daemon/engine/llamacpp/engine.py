@@ -239,7 +239,7 @@ class LlamaCppEngine(ThreadedEngine[LlamaModel, _Job]):
         while self._waiting and len(self._under_way()) < self._chosen.max_batch:
             job = self._waiting.popleft()
             text = [token for token in job.prompt if token >= 0]
-            job.sampler = Sampler(job.request.sampling, model.vocab, text)
+            job.sampler = Sampler(job.request, model.vocab, text)
             job.started = time.monotonic()
             self._mail.post(job.handle, Started(job.started - job.submitted))
             self._prefilling.append(job)
