@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -27,6 +28,21 @@ READY_SECONDS = 300.0
 
 class NotReady(Unavailable):
     """The daemon under measurement did not become healthy."""
+
+
+@functools.cache
+def _bytecode() -> tempfile.TemporaryDirectory[str]:
+    """Where children keep their compiled modules; it goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="skilldeck-bench-bytecode-")
+
+
+def environment(*left: str) -> dict[str, str]:
+    """This process's environment for a child that is measured, without our settings and what begins with one of
+    `left`. The child finds its modules compiled, as an installed program does, from its second start on: whatever this
+    process was told of bytecode (PYTHONDONTWRITEBYTECODE doubles a start), and wherever it may write."""
+    dropped = ("SKILLDECK_", "PYTHONDONTWRITEBYTECODE", *left)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "PYTHONPYCACHEPREFIX": _bytecode().name}
 
 
 @contextlib.contextmanager
@@ -95,8 +111,7 @@ async def process(home: Path, model: str, *more: str) -> AsyncIterator[Served]:
         port = probe.getsockname()[1]
     arguments = ["serve", "--model", model, "--port", str(port), "--data-dir", str(home / "data")]
     arguments += ["--socket", str(home / "daemon.sock"), *more]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SKILLDECK_")}
-    env["XDG_CONFIG_HOME"] = str(home / "config")
+    env = environment() | {"XDG_CONFIG_HOME": str(home / "config")}
     with (home / "daemon.log").open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "skilldeck_daemon", *arguments, stdout=log, stderr=log, env=env

@@ -30,6 +30,8 @@ async def measure(
     others: list[tuple[str, int]] = []
     with local.temporary_home() as home:
         async with local.process(Path(home), model) as served:
+            await served.healthy()  # compiled from now on: compiling takes memory of its own
+        async with local.process(Path(home), model) as served:
             await served.healthy()
             pid = served.child.pid
             engine = children(pid)

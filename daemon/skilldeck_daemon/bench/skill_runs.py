@@ -50,13 +50,21 @@ SHELL = {
 
 @dataclass(frozen=True)
 class Arm:
-    """`preload`: the request's `skills_preload`; `call_style`: what the model is loaded with; `led`: see `Plan`."""
+    """`preload`: the request's `skills_preload`; `call_style`, `tool_text`: what the model is loaded with; `led`: see
+    `Plan`; `verify`: of the request."""
 
     name: str
     plain: bool = False
     preload: str = "named"
     call_style: str = "auto"
+    tool_text: str = "auto"
     led: frozenset[Part] = PARTS
+    verify: str = "mark"
+
+    @property
+    def loaded(self) -> dict[str, str]:
+        """What of it is decided when the model is loaded."""
+        return {"call_style": self.call_style, "tool_text": self.tool_text}
 
 
 ARMS: tuple[Arm, ...] = (
@@ -66,8 +74,10 @@ ARMS: tuple[Arm, ...] = (
     Arm("ours, turns left to the model", led=frozenset()),
     Arm("ours, failed commands left to the model", led=PARTS - {"retries"}),
     Arm("ours, answers left to the model", led=PARTS - {"answers"}),
+    Arm("ours, doubted answers asked for again", verify="retry"),
     Arm("ours, calls in JSON", call_style="json"),
-    Arm("ours, neither", preload="none", call_style="json"),
+    Arm("ours, calls in JSON, none read in the text", call_style="json", tool_text="off"),
+    Arm("ours, none of it", preload="none", call_style="json", tool_text="off", led=frozenset()),
 )
 
 
@@ -98,6 +108,7 @@ class Bench:
             "input": [{"type": "message", "role": "user", "content": content}],
             "tools": [{"type": "shell", "environment": {"type": "container_auto", "skills_preload": arm.preload}}],
             "max_tool_calls": MAX_CALLS,
+            "verify": arm.verify,
         }
         run = await self._core.services.runs.start(_request(body), nearby=Nearby(mounts=mounts))
         response = await run.finished()

@@ -107,14 +107,14 @@ async def _measure(
     kept: Path | None,
 ) -> None:
     left = [(arm, task) for arm in arms for task in tasks if (Path(model).stem, arm.name, task.name) not in done]
-    for style in dict.fromkeys(arm.call_style for arm, _ in left):
+    for loaded in {str(arm.loaded): arm.loaded for arm, _ in left}.values():
         with tempfile.TemporaryDirectory(prefix="skilldeck-bench-") as home:
-            options: dict[str, Any] = {"model": model, "call_style": style, "engine_options": engine_options}
+            options: dict[str, Any] = {"model": model, "engine_options": engine_options, **loaded}
             async with Core(RunnerSettings(data_dir=Path(home), skills="off", **options)) as core:
                 await core.load_model()
                 bench = Bench(core)
                 for arm, task in left:
-                    if arm.call_style == style:
+                    if arm.loaded == loaded:
                         result = await _result(bench, model, task, arm)
                         done[result.model, result.arm, result.task] = result
                         if kept is not None:

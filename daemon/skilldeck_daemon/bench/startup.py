@@ -29,7 +29,7 @@ async def measure(model: str, rounds: int) -> list[Measure]:
         return seconds
 
     async def bare() -> None:
-        child = await asyncio.create_subprocess_exec(sys.executable, "-c", BARE)
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", BARE, env=local.environment())
         await child.wait()
 
     samples = await interleaved({"ours": start, "bare": timed(bare)}, rounds)

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from skilldeck_daemon.bench.local import environment
 from skilldeck_shared.errors import Unavailable
 
 PATIENCE = 120.0
@@ -30,10 +31,8 @@ class NotDrawn(Unavailable):
 
 def client_environment(home: Path) -> dict[str, str]:
     """The environment of a client that knows nobody: no settings, no memory, no daemon but the one it is given."""
-    left = ("SKILLDECK_", "XDG_", "COLUMNS", "LINES", "PYTHON")  # the last: it starts compiled, as an installed one
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
     return {
-        **kept, "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),
+        **environment("XDG_", "COLUMNS", "LINES"), "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),
         "XDG_DATA_HOME": str(home / "share"), "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8",
     }  # fmt: skip
 

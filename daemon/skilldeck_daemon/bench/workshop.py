@@ -139,7 +139,9 @@ class Workshop:
             return painted * 1000
 
         async def bare() -> None:
-            child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import textual.app")
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", "import textual.app", env=client_environment(self.home)
+            )
             await child.wait()
 
         async def milliseconds() -> float:

@@ -81,6 +81,7 @@ class TokenTurn:
             prepared.plan,
             prepared.prompt,
             request if tool_text else None,
+            messages=request.messages,
             fenced=prepared.fenced,
             printed=_printed(request) if prepared.fenced else "",
         )
@@ -120,6 +121,9 @@ class TokenTurn:
             if text:
                 self.looped |= self._repetition.feed(text)
                 yield from self._shown(self._parser.feed(text))
+                if self._parser.over and not self.halted:
+                    yield from self._shown(self._parser.close())
+                    self.halted = True
 
     def _shown(self, events: list[ChatEvent]) -> Iterable[ChatEvent]:
         for event in events:

@@ -5,7 +5,9 @@ their `rank`, lowest first. `calls` says how the parser reads a call (`body` cho
 `write` how the grammar makes the model write one. `variants` replace parts when their own `detect` strings are in the
 template too. `text_calls` says that models of the family write calls as plain JSON too (`parsing/text_calls.py`), with
 an empty `write.trigger` in no other form. A template of no known family is `generic`: what it shows of tools is in a
-form nobody here reads, so tools and calls are written as plain text.
+form nobody here reads, so tools and calls are written as plain text. `stray` are marks of the template that a model
+writes in its answer though they are no part of one, `ends` those with which it goes on into the next message
+(`parsing/strays.py`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ class Family:
     think_open: str = ""
     think_close: str = ""
     ignore: tuple[str, ...] = ()
+    stray: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     short_ids: bool = False
     describe_tools: bool = False
     text_calls: bool = False
@@ -65,6 +69,8 @@ def read(raw: Mapping[str, Any]) -> Family:
         think_open=reasoning.get("open", ""),
         think_close=reasoning.get("close", ""),
         ignore=tuple(raw.get("ignore", ())),
+        stray=tuple(raw.get("stray", ())),
+        ends=tuple(raw.get("ends", ())),
         short_ids=bool(raw.get("short_ids")),
         describe_tools=bool(raw.get("describe_tools")),
         text_calls=bool(raw.get("text_calls")),

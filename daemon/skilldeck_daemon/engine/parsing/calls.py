@@ -39,13 +39,17 @@ class Body(Protocol):
 
 
 class Parser(Protocol):
-    """Reads one model turn. `state`: text, reasoning or call. `calls`: how many calls have begun."""
+    """Reads one model turn. `state`: text, reasoning or call. `calls`: how many calls have begun. `over`: the model has
+    gone on into the next message, and nothing that follows is read."""
 
     @property
     def state(self) -> str: ...
 
     @property
     def calls(self) -> int: ...
+
+    @property
+    def over(self) -> bool: ...
 
     def feed(self, text: str) -> list[ChatEvent]: ...
 

@@ -25,6 +25,8 @@ CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 class ChannelParser:
     """Between messages it collects a header up to `<|message|>`, then passes the message on as it comes."""
 
+    over = False
+
     def __init__(self, family: Family, plan: ToolPlan) -> None:
         self._namespace: str = family.calls["namespace"]
         self._writer = CallEvents(plan)

@@ -9,11 +9,15 @@ White space beside markers belongs to them and is dropped. `close` ends the outp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.engine.checks import ToolPlan
 from skilldeck_daemon.engine.families import Family
+from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.engine.parsing.calls import Parser
 from skilldeck_daemon.engine.parsing.channels import ChannelParser
+from skilldeck_daemon.engine.parsing.strays import Marks
 from skilldeck_daemon.engine.parsing.text import TextParser
 from skilldeck_daemon.engine.parsing.text_call_events import FilteredParser, TextCallFilter
 
@@ -24,6 +28,7 @@ def parser_for(
     prompt: str = "",
     request: ChatRequest | None = None,
     *,
+    messages: Sequence[Message] = (),
     fenced: bool = False,
     printed: str = "",
 ) -> Parser:
@@ -32,13 +37,14 @@ def parser_for(
     Args:
         prompt: as it was rendered; its end may have opened the reasoning already.
         request: where calls in the text are to be read too (`text_calls.py`), if the family's models write them there.
+        messages: what the turn answers: marks of the template that stand there are shown (`strays.py`).
         fenced: the model was told to call the shell by a block of commands.
         printed: what it has just read of their output.
     """
     if family.calls["body"] == "channels":
         return ChannelParser(family, plan)
     opened = bool(family.think_open) and prompt.rstrip().endswith(family.think_open)
-    parser = TextParser(family, plan, in_reasoning=opened)
+    parser = TextParser(family, plan, in_reasoning=opened, marks=Marks.of(family, messages, bool(plan.every)))
     if request is None or not family.text_calls:
         return parser
     return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced, printed=printed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skilldeck_daemon.engine.base import (
     ChatEvent,
     ReasoningDelta,
@@ -12,13 +14,17 @@ from skilldeck_daemon.engine.families import Family
 from skilldeck_daemon.engine.parsing.bodies import body_for
 from skilldeck_daemon.engine.parsing.calls import RAW_CLOSE, RAW_OPEN, Body, CallEvents, held_back
 from skilldeck_daemon.engine.parsing.jsonscan import SPACE
+from skilldeck_daemon.engine.parsing.strays import Code, Marks
 
 
 class TextParser:
-    """The reader of every family that marks calls and reasoning inside one text."""
+    """The reader of every family that marks calls and reasoning inside one text. `marks`: see `strays.py`."""
 
-    def __init__(self, family: Family, plan: ToolPlan, *, in_reasoning: bool = False) -> None:
+    def __init__(
+        self, family: Family, plan: ToolPlan, *, in_reasoning: bool = False, marks: Marks | None = None
+    ) -> None:
         self.state = "reasoning" if in_reasoning else "text"
+        self.over = False
         self._family = family
         self._calls = family.calls
         self._parse_calls = plan.mode != "none"
@@ -26,11 +32,18 @@ class TextParser:
         self._buffer = ""
         self._space = ""  # white space at the end of what was read: shown only if text follows
         self._lead = in_reasoning  # white space here belongs to the marker before it
+        self._kept = False  # but for one that was left out of a text: that parts the text
+        self._behind = ""  # white space that was read here
         self._body: Body | None = None
         self._body_text = ""
         self._raw = False  # inside a free-text call
         self._before = 0  # calls before the body being read
-        markers = [family.think_open, *family.ignore]
+        self._marks = marks or Marks.of(family)
+        if not self._parse_calls:  # a call stays text, and so does its end
+            self._marks = replace(self._marks, stray=tuple(m for m in self._marks.stray if m != self._calls["close"]))
+        self._code = Code()
+        self._wrote = False  # anything that the client sees
+        markers = [family.think_open, *family.ignore, *self._marks.stray, *self._marks.ends]
         if self._parse_calls:
             markers += [self._calls["open"], RAW_OPEN]
         self._markers = [marker for marker in markers if marker]
@@ -41,6 +54,8 @@ class TextParser:
         return self._writer.count
 
     def feed(self, text: str) -> list[ChatEvent]:
+        if self.over:
+            return []
         self._buffer += text
         while self._step():
             pass
@@ -75,15 +90,29 @@ class TextParser:
     def _write(self, kind: type[TextDelta] | type[ReasoningDelta], text: str) -> None:
         """Show text, keeping white space back at both sides of markers."""
         if self._lead:
-            text = text.lstrip()
+            whole, text = text, text.lstrip()
+            self._behind += whole[: len(whole) - len(text)]
         if not text:
             return
-        self._lead = False
+        if self._lead and self._kept:
+            # Of the white space before and behind what was left out, that which parts more.
+            self._code.feed(self._behind)
+            self._space = max(self._space, self._behind, key=lambda space: (space.count("\n"), len(space)))
+        self._lead = self._kept = False
+        self._behind = ""
         shown = text.rstrip()
+        if kind is TextDelta:
+            self._code.feed(text)
         if shown:
+            self._wrote |= kind is TextDelta
             self._writer.events.append(kind(self._space + shown))
             self._space = ""
         self._space += text[len(shown) :]
+
+    def _drop_space(self) -> None:
+        """What stands at either side of a marker belongs to it."""
+        self._space = self._behind = ""
+        self._lead, self._kept = True, False
 
     def _text(self) -> bool:
         if self._firsts.isdisjoint(self._buffer):  # nearly every piece: no marker in it or at its end
@@ -102,11 +131,26 @@ class TextParser:
         self._write(TextDelta, self._buffer[:at])
         self._buffer = self._buffer[at + len(marker) :]
         if marker == self._family.think_open:
-            self.state, self._lead, self._space = "reasoning", True, ""
+            self.state = "reasoning"
+            self._drop_space()
         elif marker in self._family.ignore:
-            self._space, self._lead = "", True
+            self._drop_space()
+        elif marker in self._marks.stray or marker in self._marks.ends:
+            return self._mark(marker)
         else:
             self._open_call(raw=marker == RAW_OPEN)
+        return True
+
+    def _mark(self, mark: str) -> bool:
+        """A mark of the template in the text; whether to go on."""
+        if self._code.inside:
+            self._write(TextDelta, mark)
+            return True
+        if mark in self._marks.ends or (mark == self._marks.guessed and (self._wrote or self.calls)):
+            self._buffer, self._space, self.over = "", "", True
+            return False
+        self._space = self._space if self._wrote else ""
+        self._lead, self._kept = True, self._wrote
         return True
 
     def _reasoning(self) -> bool:
@@ -119,11 +163,13 @@ class TextParser:
             return False
         self._write(ReasoningDelta, self._buffer[:at])
         self._buffer = self._buffer[at + len(close) :]
-        self.state, self._lead, self._space = "text", True, ""
+        self.state = "text"
+        self._drop_space()
         return True
 
     def _open_call(self, raw: bool) -> None:
-        self.state, self._space, self._lead = "call", "", True
+        self.state = "call"
+        self._drop_space()
         self._raw = raw
         self._body_text = ""
         self._before = self._writer.count

@@ -110,6 +110,10 @@ class FilteredParser:
     def calls(self) -> int:
         return self._filter.calls
 
+    @property
+    def over(self) -> bool:
+        return self._parser.over
+
     def feed(self, text: str) -> list[ChatEvent]:
         return self._filter.feed(self._parser.feed(text))
 
