@@ -1,5 +1,22 @@
-"""`python -m skilldeck_daemon` is `skilldeckd`."""
+"""The `skilldeckd` command, also `python -m skilldeck_daemon`.
 
-from skilldeck_daemon.cli import main
+Begins without the garbage collector, which would look at what is being imported again and again; what is there when
+the command is known stays.
+"""
 
-main()
+from __future__ import annotations
+
+import gc
+
+
+def main() -> None:
+    gc.disable()
+    from skilldeck_daemon import cli
+
+    gc.freeze()
+    gc.enable()
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,7 @@ class Daemon:
         self.settings = settings
         self.stopping = asyncio.Event()
         self.loaded = asyncio.Event()
-        self.core = Core(settings, logs, spare)
+        self.core = Core(settings, logs, spare, meanwhile=self._load)
         self.services = self.core.services
         self._stack = contextlib.AsyncExitStack()
 
@@ -66,7 +66,6 @@ class Daemon:
         stack.callback(listener.close)
         services.http_url = _url(settings.host, listener)
         await stack.enter_async_context(self.core)
-        self.core.spawn("model", self._load())
 
         control = ControlServer(services, settings.socket, self.stopping.set)
         await control.start()

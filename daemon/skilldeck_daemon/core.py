@@ -6,7 +6,7 @@
         run = await core.services.runs.start(...)
 
 The daemon (`app.py`) puts its listeners around a `Core`; `Runner` (`runner.py`) uses one without any. Opening that
-fails leaves nothing running; closing cancels what runs, stores it so, and ends containers, models and store in this
+fails leaves nothing running; closing cancels what runs, stores it so, and ends containers, store and models in this
 order.
 """
 
@@ -77,11 +77,13 @@ class Core:
         logs: LogRing | None = None,
         spare: Child | None = None,
         tracing: Callable[[], Tracing | None] = telemetry.from_environment,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """
         Args:
             spare: a process for the first engine, when one was started already.
             tracing: finds out where traces go.
+            meanwhile: is begun while the core opens, when the data directory is its own: the loading of a model.
         """
         self.settings = settings
         data = settings.data_dir
@@ -159,6 +161,7 @@ class Core:
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = contextlib.AsyncExitStack()
         self._owned: Callable[[], None] | None = None
+        self._meanwhile = meanwhile
 
     def _web(self) -> Web | None:
         settings = self.settings
@@ -193,6 +196,10 @@ class Core:
         stack.callback(self.disown)
         if await asyncio.to_thread(backup.complete, self.settings.data_dir):
             log.warning("a restore that was interrupted was carried to its end")
+        stack.push_async_callback(services.models.close)
+        stack.push_async_callback(self._end_tasks)
+        if self._meanwhile is not None:
+            self.spawn("meanwhile", self._meanwhile())
         shared = services.store.database.replicated
         if not shared:
             _open_key(self.settings.data_dir / "seal.key")
@@ -207,7 +214,6 @@ class Core:
         if services.environments.unavailable is not None:
             log.error("commands cannot be run here: %s", services.environments.unavailable)
         stack.push_async_callback(self._documents.close)
-        stack.push_async_callback(services.models.close)
         stack.push_async_callback(self._mcp.close)
         self._traces.open()
         stack.push_async_callback(self._traces.close)

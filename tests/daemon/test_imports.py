@@ -76,3 +76,35 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"these import each other: {' → '.join(error.args[1])}")
+
+
+UNNEEDED = {"cryptography", "packaging", "httpx", "mcp", "numpy", "jinja2", "llguidance", "openai", "alembic"}
+"""What no start of the daemon needs: together a third of a second."""
+
+
+def imported_at_start(path: Path) -> set[str]:
+    """What a module imports when it is imported itself, and nothing that is for type checkers alone."""
+    left, names = list(ast.parse(path.read_text(encoding="utf-8")).body), set()
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Try | ast.With | ast.If) and "TYPE_CHECKING" not in ast.dump(node):
+            left += node.body
+    return names
+
+
+def test_a_start_imports_nothing_that_it_does_not_need() -> None:
+    paths = {module_of(path, ROOT / top): path for top in ("daemon", "shared") for path in (ROOT / top).rglob("*.py")}
+    left, seen = ["skilldeck_daemon.__main__", "skilldeck_daemon.cli", "skilldeck_daemon.app"], set()
+    while left:
+        name = left.pop()
+        seen.add(name)
+        for other in imported_at_start(paths[name]):
+            assert other.split(".")[0] not in UNNEEDED, f"{name} imports {other}"
+            parts = other.split(".")
+            packages = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+            left += [found for found in packages & paths.keys() if found not in seen]
+    assert len(seen) > 200

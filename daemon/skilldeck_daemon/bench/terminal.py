@@ -32,7 +32,8 @@ class NotDrawn(Unavailable):
 def client_environment(home: Path) -> dict[str, str]:
     """The environment of a client that knows nobody: no settings, no memory, no daemon but the one it is given."""
     return {
-        **environment("XDG_", "COLUMNS", "LINES"), "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),
+        **environment("XDG_", "COLUMNS", "LINES"),
+        "XDG_CONFIG_HOME": str(home / "config"), "XDG_STATE_HOME": str(home / "state"),
         "XDG_DATA_HOME": str(home / "share"), "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8",
     }  # fmt: skip
 

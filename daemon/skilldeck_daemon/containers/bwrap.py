@@ -21,9 +21,8 @@ from skilldeck_daemon.containers import layers, seccomp
 from skilldeck_daemon.containers.errors import SandboxUnavailable
 from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.inotify import Share
-from skilldeck_daemon.containers.intercept import CERTIFICATES
 from skilldeck_daemon.containers.layers import Base, Python
-from skilldeck_daemon.containers.spec import GIB, SKILLS, WORKDIR, ContainerSpec
+from skilldeck_daemon.containers.spec import CERTIFICATES, GIB, SKILLS, WORKDIR, ContainerSpec
 
 SANDBOX_UID = 64_311
 """Who owns a container's processes and files when the daemon is root; no account has this number."""

@@ -29,10 +29,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from skilldeck_daemon.containers.spec import Secret
+from skilldeck_daemon.containers.spec import CERTIFICATES, Secret
 
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-"""What the host trusts, as distributions keep it."""
 LEAST_HIDDEN = 8
 """Characters of a value from which it is looked for in answers: a shorter one is a word like any other."""
 _DAYS = 365

@@ -43,7 +43,6 @@ from skilldeck_daemon.containers.homes import (
 )
 from skilldeck_daemon.containers.indexes import Indexes
 from skilldeck_daemon.containers.inotify import Shares
-from skilldeck_daemon.containers.intercept import authority
 from skilldeck_daemon.containers.layers import Base
 from skilldeck_daemon.containers.plain import PlainRuntime
 from skilldeck_daemon.containers.proxy import Proxy
@@ -415,6 +414,11 @@ class Containers:
         self._serial += 1
         name = f"{os.getpid()}-{self._serial}-{spec.id}"[:100]
         watching = self._inotify.next()
+        trusted = b""
+        if spec.network.secrets:
+            from skilldeck_daemon.containers.intercept import authority  # what makes certificates: no start needs it
+
+            trusted = authority().bundle()
         runtime = BwrapRuntime(
             replace(self.tools, base=base, indexes=self.indexes),
             spec,
@@ -422,7 +426,7 @@ class Containers:
             mounts,
             hide_memory=self.cgroups.mode == "none",
             wrap=self.cgroups.wrap(name, spec.memory_bytes),
-            trusted=authority().bundle() if spec.network.secrets else b"",
+            trusted=trusted,
             watching=watching,
             on_listener=proxy.serve if proxy is not None else None,
         )

@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from urllib.parse import urlsplit
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
-from skilldeck_daemon.containers.intercept import Keeper, authority, relay_hidden
 from skilldeck_daemon.containers.spec import Secret
 from skilldeck_daemon.containers.tls import server_name
 from skilldeck_shared.addresses import is_public
@@ -215,6 +214,8 @@ class Proxy:
         outer: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
         """One request over TLS that ends here and begins anew; see `intercept.py`."""
+        from skilldeck_daemon.containers.intercept import Keeper, authority, relay_hidden
+
         (reader, writer), (up_reader, up_writer) = inner, outer
         try:
             try:

@@ -9,6 +9,8 @@ from typing import Literal, TypedDict
 
 from skilldeck_daemon.containers.errors import InvalidContainerRequest
 
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""What the host trusts, as distributions keep it."""
 WORKDIR = "/mnt/data"
 SKILLS = "/mnt/skills"
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from skilldeck_daemon.containers.layers import Base, node_packages
+from skilldeck_shared.requirements import canonical, requirement
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,12 @@ class Versions:
         return Wanted(python, node)
 
     def _has(self, text: str) -> bool:
-        need = Requirement(text.partition(" --hash=")[0])
+        need = requirement(text.partition(" --hash=")[0])
+        if need is None:
+            return False
         if need.marker is not None and not need.marker.evaluate():
             return True
-        version = self.python.get(canonicalize_name(need.name))
+        version = self.python.get(canonical(need.name))
         # Which extras were installed is not written down anywhere.
         return version is not None and not need.extras and need.specifier.contains(version, prereleases=True)
 
@@ -59,7 +59,7 @@ def versions_of(base: Base | None) -> Versions:
     python: dict[str, str] = {}
     if base.site:
         for found in distributions(path=[str(base.folder / base.site)]):
-            python[canonicalize_name(found.metadata["Name"])] = found.version
+            python[canonical(found.metadata["Name"])] = found.version
     folder = base.folder / "node_modules"
     return Versions(python, {name: _version(folder / name) for name in node_packages(folder)})
 

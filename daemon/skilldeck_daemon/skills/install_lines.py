@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from typing import TYPE_CHECKING
 
 from skilldeck_shared.base_packages import distribution
+from skilldeck_shared.requirements import canonical, requirement
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 FILE_BYTES = 256 * 1024
 FILES = 100
@@ -48,12 +50,9 @@ class InstallLines:
     def _read(self, line: str, path: str, number: int) -> None:
         for found in _PIP.finditer(line):
             for word in _words(found[1]):
-                try:
-                    requirement = Requirement(word)
-                except InvalidRequirement:
-                    continue
-                if requirement.url is None:
-                    self._python.setdefault(canonicalize_name(requirement.name), []).append((requirement, path, number))
+                found = requirement(word)
+                if found is not None and found.url is None:
+                    self._python.setdefault(canonical(found.name), []).append((found, path, number))
         for found in _NPM.finditer(line):
             for word in _words(found[1]):
                 package = _NAME.fullmatch(word)
@@ -62,11 +61,11 @@ class InstallLines:
 
     def bringing(self, module: str) -> Said | None:
         """What installs a module for Python: of several lines the one without extras."""
-        for name in dict.fromkeys(map(canonicalize_name, (distribution(module), module))):
+        for name in dict.fromkeys(map(canonical, (distribution(module), module))):
             said = self._python.get(name)
             if said:
-                requirement, path, number = min(said, key=lambda one: len(one[0].extras))
-                return str(requirement), path, number
+                asked, path, number = min(said, key=lambda one: len(one[0].extras))
+                return str(asked), path, number
         return None
 
     def bringing_node(self, package: str) -> Said | None:

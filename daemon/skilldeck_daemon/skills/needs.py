@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
 from skilldeck_daemon.skills.install_lines import InstallLines
 from skilldeck_shared.base_packages import KNOWN, distribution
 from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.node_imports import node_packages
 from skilldeck_shared.python_imports import third_party_places
+from skilldeck_shared.requirements import canonical, requirement
 
 FILE_BYTES = 256 * 1024
 SCRIPTS = 200
@@ -59,7 +57,7 @@ class Need:
     @property
     def name(self) -> str:
         """Of a Python package, as the index has it."""
-        return canonicalize_name(re.split(r"[^\w.-]", self.text, maxsplit=1)[0])
+        return canonical(re.split(r"[^\w.-]", self.text, maxsplit=1)[0])
 
 
 @dataclass(frozen=True)
@@ -112,16 +110,15 @@ class _Reading:
 
     def add(self, text: str, path: str, line: int, hashes: Sequence[str] = ()) -> None:
         """A Python requirement."""
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
+        found = requirement(text)
+        if found is None:
             outside = text.startswith((".", "/", "-", "git+", "file:")) or "://" in text or "/" in text
             self.refuse(path, line, text, _OUTSIDE if outside else "is left out: it is no requirement (PEP 508)")
             return
-        if requirement.url is not None:
+        if found.url is not None:
             self.refuse(path, line, text)
             return
-        plain = str(requirement)
+        plain = str(found)
         for one in hashes:
             plain += f" --hash={one}"
         self.python.setdefault(plain, Need(plain, path, line))
@@ -201,7 +198,7 @@ class _Reading:
     def words(self, imports: Mapping[str, Places], node: Iterable[str]) -> None:
         """What is imported and declared nowhere: as the skill's words install it, else when it is well known."""
         declared = {need.name for need in self.python.values()}
-        modules = [module for module in imports if canonicalize_name(distribution(module)) not in declared]
+        modules = [module for module in imports if canonical(distribution(module)) not in declared]
         packages = [name for name in node if name not in self.node]
         if not modules and not packages:
             return

@@ -8,19 +8,30 @@ sealed under another key, or changed by a byte, does not open. Before a key was 
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import secrets
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 PREFIX = "sd2."
 MAX_TEXT = 64 * 1024 * 1024
 """Bytes that sealed text may have; more does not open (it was compressed, so little could become much)."""
 _NONCE = 12
-_keys: list[ChaCha20Poly1305] = [ChaCha20Poly1305(secrets.token_bytes(32))]  # the newest seals, all open
+_KEY = 32
+_keys: list[bytes] = [secrets.token_bytes(_KEY)]  # the newest seals, all open
+
+
+@functools.cache
+def _cipher(key: bytes) -> ChaCha20Poly1305:
+    """Imported at its first use: no start seals anything."""
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    return ChaCha20Poly1305(key)
 
 
 def open_key(path: Path) -> None:
@@ -35,7 +46,7 @@ def open_key(path: Path) -> None:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             try:
-                os.write(handle, secrets.token_bytes(32))
+                os.write(handle, new_key())
                 os.fsync(handle)
             finally:
                 os.close(handle)
@@ -43,22 +54,24 @@ def open_key(path: Path) -> None:
         except OSError:
             partial.unlink()
             raise
-    _keys.insert(0, ChaCha20Poly1305(path.read_bytes()))
+    use_key(path.read_bytes())
 
 
 def use_key(key: bytes) -> None:
-    """Use this key (32 bytes) from now on: that of all daemons that share a database."""
-    _keys.insert(0, ChaCha20Poly1305(key))
+    """Use this key (32 bytes) from now on: that of all daemons that share a database. Raises ValueError: it is none."""
+    if len(key) != _KEY:
+        raise ValueError(f"A key has {_KEY} bytes, not {len(key)}")
+    _keys.insert(0, key)
 
 
 def new_key() -> bytes:
-    return secrets.token_bytes(32)
+    return secrets.token_bytes(_KEY)
 
 
 def seal(text: str) -> str:
     """Opaque ASCII; a little longer than the text compressed."""
     nonce = secrets.token_bytes(_NONCE)
-    sealed = nonce + _keys[0].encrypt(nonce, zlib.compress(text.encode()), None)
+    sealed = nonce + _cipher(_keys[0]).encrypt(nonce, zlib.compress(text.encode()), None)
     return PREFIX + base64.b64encode(sealed).decode()
 
 
@@ -70,9 +83,11 @@ def unseal(sealed: str) -> str:
         data = base64.b64decode(sealed[len(PREFIX) :], validate=True)
     except ValueError:
         return ""
+    from cryptography.exceptions import InvalidTag
+
     for key in _keys:
         try:
-            packed = key.decrypt(data[:_NONCE], data[_NONCE:], None)
+            packed = _cipher(key).decrypt(data[:_NONCE], data[_NONCE:], None)
         except (InvalidTag, ValueError):
             continue
         opener = zlib.decompressobj()

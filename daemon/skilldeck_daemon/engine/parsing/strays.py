@@ -1,9 +1,10 @@
 """Marks of a chat template that a model writes in its answer: `</tool_response>`, `<tools>`, `<|im_end|>` in letters.
 
 Small models repeat what their template shows them. Such a mark is never shown: a stray one (`Family.stray`, and the end
-of reasoning that never began) is left out with the white space at one of its sides; one that ends a message (`Family.ends`) ends the turn, as does
-`<tool_response>` behind other text where no output was just read: what follows is the model's guess of the next message.
-Left alone is what somebody means by it: a mark that stands in the text of the conversation, and one inside code.
+of reasoning that never began) is left out with the white space at one of its sides. One that ends a message
+(`Family.ends`) ends the turn, as does `<tool_response>` behind other text where no output was just read: what follows
+is the model's guess of the next message. Left alone is what somebody means by it: a mark that stands in the text of the
+conversation, and one inside code.
 """
 
 from __future__ import annotations
