@@ -118,3 +118,10 @@ def test_theirs_streams_the_raw_region_where_ours_streams_arguments() -> None:
     assert "".join(chunk["text"] for chunk in chunks).startswith('{"name"')
     (call,) = summary(read("hermes", list(text)))
     assert (call[2], call[4]) == ("say", arguments)
+
+
+def test_theirs_shows_the_templates_marks_in_an_answer() -> None:
+    said = "It is 42.</tool_call>\n</tool_response><|im_end|>"
+    message, _ = theirs("hermes", [said])
+    assert message["content"] == said
+    assert summary(read("hermes", [said])) == [("text", "It is 42.")]
