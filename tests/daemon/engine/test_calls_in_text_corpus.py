@@ -1,8 +1,11 @@
 """What real models wrote when they were offered tools: which of it is a call, read whole and in pieces.
 
-tests/data/calls_in_text.json: greedy outputs of the models named there, prompts rendered by their own templates.
-`calls` and `shown` are what must be made of each, judged by hand. One is a call although its user only asked to see
-one (1.5B, prose-3): nothing in the text tells it from a call that is meant.
+tests/data/calls_in_text.json: outputs of the models named there, prompts rendered by their own templates; greedy where
+`settings` says nothing else. `calls` and `shown` are what must be made of each, judged by hand. One is a call although
+its user only asked to see one (1.5B, prose-3): nothing in the text tells it from a call that is meant. `fenced` are
+turns of models that call the shell by a block of commands: `begun` stands in the prompt, `like` are the words that
+commands begin with, `printed` is what was just read; the turn ends with its first call. `cut` are turns that a limit
+ended.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skilldeck_daemon.engine.base import ChatEvent, ChatRequest, TextDelta, ToolCallDone
+from skilldeck_daemon.engine.chat.plain_tools import FENCE
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.families import family
 from skilldeck_daemon.engine.parsing.parser import parser_for
@@ -25,15 +29,30 @@ TOOLS = {tool["function"]["name"]: tool for tool in CORPUS["tools"]}
 
 
 def read(entry: dict[str, Any], pieces: list[str]) -> tuple[list[Any], str]:
+    fenced, printed = entry.get("fenced", False), entry.get("printed", "")
+    messages = [{"role": "user", "content": entry["asked"]}]
+    messages += [{"role": "tool", "tool_call_id": "c", "content": printed}] if printed else []
     request = ChatRequest(
-        [],
+        messages,
         tools=[TOOLS[name] for name in entry["tools"]],
         commands_tool="shell" if entry["hosted_shell"] else "",
         answered=tuple(CORPUS["skills"]) if entry["hosted_shell"] else (),
+        begin_call=entry.get("begun"),
+        commands_like=tuple(entry.get("like", ())),
     )
-    parser = parser_for(family(entry["family"]), plan_tools(request), "", request)
-    events: list[ChatEvent] = [event for piece in pieces for event in parser.feed(piece)] + parser.close()
-    calls = [[event.name, json.loads(event.arguments)] for event in events if isinstance(event, ToolCallDone)]
+    plan = plan_tools(request)
+    printed = printed if fenced else ""
+    parser = parser_for(family(entry["family"]), plan, "", request, messages=messages, fenced=fenced, printed=printed)
+    parser.feed(FENCE + entry["begun"] if "begun" in entry else "")
+    events: list[ChatEvent] = [event for piece in pieces for event in parser.feed(piece)]
+    events += parser.close(entry.get("cut", False))
+    first = next((at for at, event in enumerate(events) if isinstance(event, ToolCallDone)), len(events))
+    events = events[: first + 1] if fenced else events
+    calls = [
+        [event.name, event.arguments if event.cut_off else json.loads(event.arguments)]
+        for event in events
+        if isinstance(event, ToolCallDone)
+    ]
     return calls, "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
