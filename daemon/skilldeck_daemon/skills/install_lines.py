@@ -50,9 +50,9 @@ class InstallLines:
     def _read(self, line: str, path: str, number: int) -> None:
         for found in _PIP.finditer(line):
             for word in _words(found[1]):
-                found = requirement(word)
-                if found is not None and found.url is None:
-                    self._python.setdefault(canonical(found.name), []).append((found, path, number))
+                asked = requirement(word)
+                if asked is not None and asked.url is None:
+                    self._python.setdefault(canonical(asked.name), []).append((asked, path, number))
         for found in _NPM.finditer(line):
             for word in _words(found[1]):
                 package = _NAME.fullmatch(word)
