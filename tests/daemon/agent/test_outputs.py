@@ -19,10 +19,12 @@ def skills(tmp_path: Path) -> SkillPaths:
         file = tmp_path / "report" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    (tmp_path / "report/SKILL.md").write_text("---\nname: report\n---\nRun scripts/make.py\n")
+    (tmp_path / "report/SKILL.md").write_text(
+        "---\nname: report\n---\nRun scripts/make.py\n\n`python3 scripts/make.py <file>`\n"
+    )
     (tmp_path / "other/scripts").mkdir(parents=True)
     (tmp_path / "other/scripts/make.py").touch()
-    (tmp_path / "other/SKILL.md").write_text("---\nname: other\n---\n")
+    (tmp_path / "other/SKILL.md").write_text("---\nname: other\n---\nBe brief.\n")
     return SkillPaths((name, str(tmp_path / name)) for name in ("other", "report"))
 
 
@@ -33,7 +35,11 @@ def entry(stderr: str, code: int = 1, stdout: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("command", "stderr", "hint"),
     [
-        ("report a.csv", "bash: line 1: report: command not found\n", f"its instructions say:\nRun {SCRIPT}\n"),
+        (
+            "report a.csv",
+            "bash: line 1: report: command not found\n",
+            f"its instructions say:\nRun {SCRIPT}\n\n`python3 {SCRIPT} <file>`\n",
+        ),
         (
             "cd /mnt/skills/report && python3 make.py",
             "python3: can't open file '/mnt/skills/report/make.py': [Errno 2] No such file or directory\n",
@@ -54,6 +60,33 @@ def entry(stderr: str, code: int = 1, stdout: str = "") -> dict[str, Any]:
             f"python3 {SCRIPT} /orders.csv",
             "FileNotFoundError: [Errno 2] No such file or directory: '/orders.csv'\n",
             "/orders.csv is not there; there is /mnt/data/Orders.csv)",
+        ),
+        (
+            "python /mnt/skills/report/SKILL.md",
+            "SyntaxError: invalid syntax\n",
+            f"SKILL.md holds instructions, it is no program. Run for example: python3 {SCRIPT} <file>)",
+        ),
+        (
+            "cd /tmp && bash /mnt/skills/other/SKILL.md",
+            "SKILL.md: line 1: ---: command not found\n",
+            "/mnt/skills/other/SKILL.md holds instructions, it is no program. Do what it says, or answer.)",
+        ),
+        (
+            f"python3 {SCRIPT}",
+            "ModuleNotFoundError: No module named 'docx.shared'\n",
+            "The Python package python-docx is not in this sandbox. To bring it, the user has to run skilldeckd sandbox"
+            " build)",
+        ),
+        (
+            "python3 -m bats",
+            "/usr/bin/python3: No module named bats\n",
+            "the user has to run skilldeckd sandbox build --with bats)",
+        ),
+        (
+            "node a.js",
+            "Error: Cannot find module 'pdf-lib'\n",
+            "The Node package pdf-lib is not in this sandbox. To bring it, the user has to run skilldeckd sandbox"
+            " build)",
         ),
     ],
 )
@@ -101,3 +134,9 @@ def test_a_long_output_keeps_its_beginning_and_its_end(skills: SkillPaths) -> No
     assert f"{len(text) - 6144} characters left out" in shown
     assert CommandOutputs(skills).shown(entry("", 0, text), "cat")["stdout"] == text
     assert CommandOutputs(None, context=8192).shown(entry("", 0, text), "cat")["stdout"] == text
+
+
+def test_a_program_without_its_last_line_is_nothing_to_read_about(skills: SkillPaths) -> None:
+    warning = "bash: line 3: warning: here-document at line 1 delimited by end-of-file (wanted `EOF')\n"
+    shown = CommandOutputs(skills).shown(entry(f"{warning}more\n", 0), "python3 - <<'EOF'\nprint()")
+    assert shown["stderr"] == "more\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.guidance.preload import LONGEST, RUN_IT, Mode, Preload
+from skilldeck_daemon.agent.guidance.preload import BARE, LONGEST, RUN_IT, WRITE_IT, Mode, Preload
 from skilldeck_daemon.agent.guidance.skill_paths import REFERENCE, SkillPaths
 from skilldeck_daemon.tools.context import Surroundings
 
@@ -96,6 +96,7 @@ def test_what_does_not_fit_is_named_by_its_path(skills: SkillPaths) -> None:
     )
     assert Preload.of(skills, "named", 2048).budget == 1536
     assert Preload.of(skills, "named", 1_000_000).budget == LONGEST
+    assert Preload.of(skills, "named", 1_000_000, bare=True).budget == BARE
 
 
 @pytest.mark.parametrize(
@@ -162,3 +163,55 @@ def test_a_small_model_reads_the_texts_that_a_skill_without_commands_names(tmp_p
     (folder / "SKILL.md").write_text("---\nname: rates\ndescription: x\n---\n```bash\ncat references/zones.md\n```")
     (message,) = Preload(SkillPaths([("rates", str(folder))]), bare=True).opened([user("Use rates.")], there)
     assert "12.90" not in message["content"]  # it is told to print it
+
+
+def one(folder: Path, name: str, body: str, *files: str) -> tuple[SkillPaths, Surroundings]:
+    """A skill that is mounted alone."""
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(f"This is {file}.\n")
+    (folder / "SKILL.md").write_text(f"---\nname: {name}\ndescription: x\n---\n{body}\n")
+    return SkillPaths([(name, str(folder))]), Surroundings("hosted", ((name, "Knows of tables and letters"),))
+
+
+TABLE = '\n\n<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n7,8\n</file>'
+
+
+def test_for_a_program_a_small_model_sees_how_the_file_begins(tmp_path: Path) -> None:
+    code = "## Add up\n\n```python\nimport {}\nopen('table.csv').read()\n```"
+    skills, there = one(tmp_path, "tables", code.format("csv"), "adding/__init__.py")
+    message = user("Add up the table." + TABLE)
+    (opened,) = Preload(skills, bare=True).opened([message], there)
+    assert "open('/mnt/data/a.csv')" in opened["content"]
+    assert opened["content"].endswith(
+        '<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n…\n</file>\n\n'
+        f"Add up the table.\n{WRITE_IT.format(on=' on /mnt/data/a.csv')}"
+    )
+    commands = Preload(skills, bare=True).asked([message], there)
+    assert commands is not None
+    assert commands.program.startswith("python3 ")
+    skills, there = one(tmp_path, "tables", code.format("adding"))  # which lies in the skill
+    commands = Preload(skills, bare=True).asked([message], there)
+    assert commands is not None
+    assert commands.program.startswith("PYTHONPATH=/mnt/skills/tables python3 ")
+
+
+def test_what_a_document_says_is_answered_from_its_text(tmp_path: Path) -> None:
+    skills, there = one(tmp_path, "tables", "```bash\npython3 scripts/unpack.py letter.pdf\n```", "scripts/unpack.py")
+    letter = TABLE.replace("a.csv", "a.pdf").replace("text/csv", "application/pdf")
+    for text, asked in (
+        ("What do the letters say?" + letter, False),
+        ("What do the letters say?" + letter.replace(">", ' truncated="true">', 1), True),
+        ("What do the letters say?" + TABLE, True),
+        ("How do I unpack it, letter by letter?" + letter, True),
+        ("Use tables on the letter." + letter, True),
+    ):
+        assert (Preload(skills, bare=True).asked([user(text)], there) is not None) is asked, text
+
+
+def test_of_several_forms_a_small_model_reads_the_one_that_is_meant(tmp_path: Path) -> None:
+    body = "Choose: `forms/thanks.md`, `forms/reminder.md`."
+    skills, there = one(tmp_path, "letters", body, "forms/thanks.md", "forms/reminder.md")
+    for said, shown in (("Write a reminder", ["reminder"]), ("Write something", ["thanks", "reminder"])):
+        (message,) = Preload(skills, bare=True).opened([user(said)], there)
+        assert [name for name in ("thanks", "reminder") if f"This is forms/{name}.md." in message["content"]] == shown

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from skilldeck_daemon.agent.guidance.file_places import filled
 from skilldeck_daemon.agent.guidance.skill_commands import (
+    CANNOT,
     FAILED,
     FILLED_IN,
+    PROGRAMS,
     RAN,
     NextTurn,
     Ran,
     SkillCommands,
-    filled,
     wholly,
 )
 from skilldeck_daemon.agent.guidance.skill_options import Option
@@ -166,3 +168,81 @@ def test_of_one_short_line_an_answer_begins_with_it_and_long_outputs_are_answere
 def test_the_only_file_begins_a_command_of_several_places(line: str, beginning: str) -> None:
     commands = SkillCommands.of(block(f"python3 {AT}/{line}"), file="/mnt/data/b.txt")
     assert commands.beginning() == f"python3 {AT}/{beginning}"
+
+
+TOOLS = f"""## Tools
+
+### 1. Count (`{AT}/count.py`)
+How often each word is there.
+
+{block(f"python3 {AT}/count.py words.txt", f"python3 {AT}/count.py words.txt --top 5")}
+### 2. Compare (`{AT}/compare.py`)
+Two texts, side by side.
+
+{block(f"python3 {AT}/compare.py words.txt other.txt", f"python3 {AT}/compare.py --size 10 --rate 0.5")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "file", "beginning"),
+    [
+        ("How often is each word in there?", "", f"python3 {AT}/count.py words.txt"),
+        ("Compare them, side by side.", "", f"python3 {AT}/compare.py"),
+        ("Compare a size of 12 with a rate of 0.7.", "", f"python3 {AT}/compare.py --size"),
+        ("Look at it.", "", f"python3 {AT}/"),
+        ("Count the words", "words.txt", f"python3 {AT}/count.py words.txt"),
+    ],
+)
+def test_of_several_tools_the_one_begins_that_the_request_is_like(said: str, file: str, beginning: str) -> None:
+    commands = SkillCommands.of(TOOLS, file=file, said=said)
+    assert not commands.steps  # a list of tools is no order to follow
+    assert commands.beginning() == beginning
+
+
+def test_of_several_tools_one_is_enough() -> None:
+    commands = SkillCommands.of(TOOLS, said="Look at it.")
+    assert commands.next_turn([Ran(f"python3 {AT}/count.py a.txt", True)], ["a.txt"], asked=True).answer == RAN
+    assert commands.next_turn([Ran("ls", True)], ["a.txt"], asked=True) == NextTurn()
+
+
+CODE = """# Pictures
+
+## Turn a picture
+
+```python
+from pictures import turn
+turn("a.png")
+```
+
+## Cut a picture
+
+```js
+require("pictures").cut("a.png");
+```
+"""
+
+
+def test_where_code_is_shown_a_program_is_begun_and_once_more_after_it_failed() -> None:
+    commands = SkillCommands.of(CODE, said="Turn it around.")
+    begun = NextTurn(PROGRAMS["python"])
+    assert commands.next_turn([], [], asked=True) == begun
+    assert commands.next_turn([], [], asked=False) == NextTurn()
+    wrong, worse = (Ran(f"{PROGRAMS['python']}{line}", False, "NameError") for line in ("turn(1)", "turn(2)"))
+    assert commands.next_turn([wrong], [], asked=True) == begun
+    assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
+    assert commands.next_turn([wrong, worse._replace(well=True)], [], asked=True).answer == RAN
+    assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(PROGRAMS["node"])
+
+
+def test_no_program_is_begun_where_the_code_has_nothing_to_do_with_the_request() -> None:
+    assert SkillCommands.of(CODE, said="Hello!").program == ""
+    own = block(f"python3 {AT}/turn.py <file>")
+    assert SkillCommands.of(f"# Turn around\n{own}\n{CODE}", said="Turn it around.").program == ""
+
+
+def test_a_package_that_is_not_there_is_told_and_not_tried_again() -> None:
+    lacking = Ran(f"python3 {AT}/a.py", False, "ModuleNotFoundError: No module named 'pypdf'")
+    assert SkillCommands.of(block(f"python3 {AT}/a.py")).next_turn([lacking], [], asked=True) == NextTurn(answer=CANNOT)
+    program = SkillCommands.of(CODE, said="Turn it around.")
+    assert program.next_turn([lacking], [], asked=True) == NextTurn(PROGRAMS["python"])  # with another library
+    assert program.next_turn([lacking, lacking._replace(command="b")], [], asked=True) == NextTurn(answer=CANNOT)

@@ -4,6 +4,8 @@ Only the model reads it so: the stored output stays what the process wrote. The 
 and says only what is known to be true:
 
 - a command that is a skill's name: that skill's instructions;
+- a text that was run as a program (`python SKILL.md`): that it holds instructions, and what to run instead;
+- a package that is not in the sandbox: what brings it, which the user can do and the model cannot;
 - a file that is not there, or a command that is not found: where a file of that name lies, in a skill or in /mnt/data;
 - a command that failed just so before: that it did.
 
@@ -15,9 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
+from skilldeck_daemon.agent.guidance.skill_commands import PROGRAMS, SkillCommands
+from skilldeck_daemon.agent.guidance.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.wire.item_kinds import CommandOutput, Outcome
+from skilldeck_shared.base_packages import BUILD, NODE, NPM_MARK, bring, distribution
 
 SHARE = 0.25
 CHARS_PER_TOKEN = 3
@@ -25,6 +29,13 @@ LEAST = 2000  # characters of an output that are shown in any case
 PLACES = 3  # named at most
 NOT_FOUND = re.compile(r"(?:^|: )([^\s:]+): (?:command )?not found$", re.MULTILINE)
 NO_FILE = re.compile(r"^.*(?:No such file or directory|can't open file|cannot open|cannot access).*$", re.MULTILINE)
+TEXT_RUN = re.compile(
+    rf"(?:^|[\s;&|])(?:python3?|node|bash|sh|source|\.)[ \t]+(?P<path>(?:{FOLDER}/|\./)?[\w./-]+\.(?:md|txt|rst))\b"
+)
+MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|No module named ([\w.]+)$", re.MULTILINE)
+NODE_MODULE = re.compile(r"Cannot find (?:module|package) '([^'./][^']*)'")
+HEREDOC = re.compile(r"^.*warning: here-document at line \d+ delimited by end-of-file.*\n?", re.MULTILINE)
+"""Models forget the last line of a program that they write into a command, which then runs all the same."""
 WORD = re.compile(r"[^\s'\"`:;,()]+")
 AGAIN = "The same command failed in the same way before. Change it, or answer with what you have."
 
@@ -47,8 +58,9 @@ class CommandOutputs:
 
     def shown(self, entry: CommandOutput, command: str) -> CommandOutput:
         """An entry of a shell call's output as the model reads it."""
-        hints = [*self._help(entry["stderr"], command), *self._again(entry, command)] if self._helps else []
-        stderr = self._cut(entry["stderr"])
+        said = HEREDOC.sub("", entry["stderr"]) if self._helps else entry["stderr"]
+        hints = [*self._help(said, command), *self._again(entry, command)] if self._helps else []
+        stderr = self._cut(said)
         if hints:
             stderr = "\n".join([*([stderr.rstrip("\n")] if stderr else []), *(f"(hint: {hint})" for hint in hints)])
         return {**entry, "stdout": self._cut(self._skills.written_out(entry["stdout"], command)), "stderr": stderr}
@@ -69,6 +81,8 @@ class CommandOutputs:
         return [AGAIN] if failed == self._failed else []
 
     def _help(self, stderr: str, command: str) -> list[str]:
+        if hint := self._text_run(stderr, command) or self._missing(stderr):
+            return [hint]
         for name in NOT_FOUND.findall(stderr):
             text = self._skills.instructions(name.rpartition("/")[2]) if name in command else ""
             if text:
@@ -80,6 +94,31 @@ class CommandOutputs:
                 if ("." in word or "/" in word) and (hint := self._where(word, command)):
                     return [hint]
         return []
+
+    def _text_run(self, stderr: str, command: str) -> str:
+        """What to do instead of running a skill's text as a program."""
+        match = TEXT_RUN.search(command) if stderr else None
+        if match is None:
+            return ""
+        name = match["path"].removeprefix(f"{FOLDER}/").partition("/")[0]
+        text = self._skills.instructions(name)
+        if not text or not match["path"].startswith(FOLDER):
+            return ""
+        commands = SkillCommands.of(text)
+        shown = [*(f"{begin.strip()} …" for begin in PROGRAMS.values() if begin == commands.program), *commands.lines]
+        instead = f" Run for example: {shown[0]}" if shown else " Do what it says, or answer."
+        return f"{match['path']} holds instructions, it is no program.{instead}"
+
+    def _missing(self, stderr: str) -> str:
+        """What brings a package that is not in the sandbox."""
+        for found in MODULE.findall(stderr):
+            module = next(filter(None, found)).partition(".")[0]
+            package = distribution(module)
+            return f"The Python package {package} is not in this sandbox. To bring it, the user has to {bring(package)}"
+        for package in NODE_MODULE.findall(stderr):
+            more = "" if package in NODE else f" --with {NPM_MARK}{package}"
+            return f"The Node package {package} is not in this sandbox. To bring it, the user has to run {BUILD}{more}"
+        return ""
 
     def _where(self, path: str, command: str) -> str:
         """Where a file that was not found lies, if that is known."""

@@ -23,12 +23,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from skilldeck_daemon.agent.guidance.file_places import filled
 from skilldeck_daemon.agent.guidance.likeness import stems
 from skilldeck_daemon.agent.guidance.outlines import headings
-from skilldeck_daemon.agent.guidance.skill_commands import SkillCommands, filled
+from skilldeck_daemon.agent.guidance.sections import shortened
+from skilldeck_daemon.agent.guidance.shown_code import likeness
+from skilldeck_daemon.agent.guidance.skill_commands import SkillCommands
 from skilldeck_daemon.agent.guidance.skill_options import wanted
 from skilldeck_daemon.agent.guidance.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.engine.messages import Message
@@ -39,13 +42,22 @@ Mode = Literal["named", "none", "all"]
 SHARE = 0.25
 CHARS_PER_TOKEN = 3  # of instructions with code in them, on the careful side
 LONGEST = 32_000  # characters, however large the context is
+BARE = 6_000
+"""Characters of instructions before a small model, which finds less in more."""
 UNKNOWN = 4096  # tokens of a context whose size is not known
 FILE_MARK = "\n\n<file "
 """Begins what `Attachment.block` puts behind the user's words."""
 _FILE = re.compile(r'\n\n<file name="([^"]*)"(?: path="([^"]*)")?')
+_TEXTS = re.compile(r"(\n\n<file [^>\n]*[^/]>)\n(.*?)\n</file>", re.DOTALL)
+HEAD, HEAD_CHARS = 4, 400
+"""Lines and characters of a file that is before a model which writes a program for it."""
+_TEXT_OF = re.compile(
+    r'\n\n<file name="[^"]*"[^>\n]*type="application/(?:pdf|epub|[^"]*(?:word|presentation|\.text))[^>\n]*">\n'
+)
 _USE = r"\b(?:use|using|run|running|apply|call|execute|try)\b[^.?!\n]*?(?<![\w.-])"
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
 RUN_IT = "Run the skill's command{on} now."
+WRITE_IT = "Write the program for it{on} and run it now."
 """One sentence: "The file is …" behind the request was given back as the answer."""
 
 
@@ -61,7 +73,8 @@ class Preload:
 
     @classmethod
     def of(cls, skills: SkillPaths, mode: Mode, context: int, bare: bool = False) -> Preload:
-        return cls(skills, mode, min(LONGEST, int((context or UNKNOWN) * SHARE * CHARS_PER_TOKEN)), bare)
+        most = BARE if bare else LONGEST
+        return cls(skills, mode, min(most, int((context or UNKNOWN) * SHARE * CHARS_PER_TOKEN)), bare)
 
     def opened(self, messages: Sequence[Message], around: Surroundings) -> list[Message]:
         """The conversation with the instructions of what it means put in."""
@@ -75,15 +88,15 @@ class Preload:
                 text = self._text(name, message["content"], run is not None) if name not in done else ""
                 if text:
                     done.add(name)
-                    blocks.append(_block(name, text, room))
+                    blocks.append(_block(name, text, _said(message["content"]), room))
                     room = max(0, room - len(text))
-                    for path, more in self._read_along(name):
+                    for path, more in self._read_along(name, _said(message["content"])):
                         if len(more) <= room:
                             blocks.append(f'<file path="{path}">\n{more}\n</file>')
                             room -= len(more)
             shown = message["content"]
             if self.bare:
-                shown = _run_of(shown) if run else _request_last(shown)
+                shown = _run_of(shown, bool(run.program)) if run else _request_last(shown)
             out[place] = {**message, "content": "\n\n".join([*blocks, shown])}
         return out
 
@@ -129,10 +142,16 @@ class Preload:
         text, paths = self.skills.instructions(name), _paths(content)
         return filled(text, paths[0]) if fill and len(paths) == 1 else text
 
-    def _read_along(self, name: str) -> list[tuple[str, str]]:
-        """What a small model would have to open itself, where there is nothing to run."""
-        there = self.bare and not SkillCommands.of(self.skills.instructions(name)).lines
-        return self.skills.references(name) if there else []
+    def _read_along(self, name: str, said: str) -> list[tuple[str, str]]:
+        """What a small model would have to open itself, where there is nothing to run: of several texts, as of forms to
+        choose among, the one that the request is most like."""
+        commands = SkillCommands.of(self.skills.instructions(name))
+        there = self.bare and not commands.lines and not commands.program
+        found = self.skills.references(name) if there else []
+        likes = likeness([stems(re.sub(r"[-_/.]", " ", path)) | stems(text) for path, text in found], stems(said))
+        best = max(likes, default=0.0)
+        wanted = [one for one, like in zip(found, likes, strict=True) if like == best]
+        return wanted if len(wanted) == 1 else found
 
     def outline(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
         """The headings of the answer that the last message asks a skill for which has nothing to run."""
@@ -152,8 +171,12 @@ class Preload:
         said = content.partition(FILE_MARK)[0]
         paths, asks = _paths(content), "?" in said or _QUESTION.match(said) is not None
         options = wanted(text, said, described, _names(content))
-        commands = SkillCommands.of(text, options, paths[0] if len(paths) == 1 else "", asks)
-        return commands if commands.lines or "/scripts/" in text else None
+        commands = SkillCommands.of(text, options, paths[0] if len(paths) == 1 else "", asks, _said(content))
+        if commands.program and self.skills.has_modules(name, text):
+            commands = replace(commands, program=f"PYTHONPATH={FOLDER}/{name} {commands.program}")
+        if asks and not commands.fits and _documents(content):
+            return None  # the answer stands in their text
+        return commands if commands.lines or commands.program or "/scripts/" in text else None
 
     def _wanted(self, content: str, around: Surroundings) -> tuple[str, str]:
         """The one skill that a message tells to use, or that fits the file it brings, with its name and description as
@@ -182,11 +205,34 @@ def _paths(content: str) -> list[str]:
     return [path or name for name, path in _FILE.findall(content)]
 
 
-def _run_of(content: str) -> str:
-    """A message that asks for a run, its files by their places."""
+def _documents(content: str) -> bool:
+    """Whether all of a message's files are documents whose whole text stands in it."""
+    files = len(_FILE.findall(content))
+    return files > 0 and files == len(_TEXT_OF.findall(content)) and 'truncated="true"' not in content
+
+
+def _said(content: str) -> str:
+    """The user's words without the names of the files."""
+    said = content.partition(FILE_MARK)[0]
+    for name in _names(content):
+        said = said.replace(name, " ")
+    return said
+
+
+def _run_of(content: str, program: bool) -> str:
+    """A message that asks for a run, its files by their places; where a program is to be written also how
+    they begin, as the names of columns stand there."""
     said, paths = content.partition(FILE_MARK)[0], _paths(content)
     on = f" on {', '.join(paths)}" if paths else ""
-    return f"{said}\n{RUN_IT.format(on=on)}"
+    wish = f"{said}\n{(WRITE_IT if program else RUN_IT).format(on=on)}"
+    heads = [f"{head.strip()}\n{_begun(text)}\n</file>" for head, text in _TEXTS.findall(content)] if program else []
+    return "\n\n".join([*heads, wish])
+
+
+def _begun(text: str) -> str:
+    """How a file's text begins."""
+    lines = text.split("\n")
+    return "\n".join(lines[:HEAD])[:HEAD_CHARS] + ("\n…" if len(lines) > HEAD else "")
 
 
 def _request_last(content: str) -> str:
@@ -220,9 +266,6 @@ def fits(said: str, around: Surroundings, files: Sequence[str] = ()) -> str:
     return around.skills[likeness.index(best)][0] if best[0] and likeness.count(best) == 1 else ""
 
 
-def _block(name: str, text: str, room: int) -> str:
+def _block(name: str, text: str, said: str, room: int) -> str:
     path = f"{FOLDER}/{name}/SKILL.md"
-    if len(text) > room:
-        cut = text.rfind("\n", 0, room)
-        text = f"{text[: max(cut, 0)]}\n(the rest is in {path})".lstrip()
-    return f'<skill name="{name}" path="{path}">\n{text}\n</skill>'
+    return f'<skill name="{name}" path="{path}">\n{shortened(text, said, room, path)}\n</skill>'

@@ -17,12 +17,13 @@ is taken from the instructions alone; what else is in a block (setting up, chang
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from skilldeck_daemon.agent.guidance.file_places import PLACE, file_place, filled_in
 from skilldeck_daemon.agent.guidance.retries import ON, retry
+from skilldeck_daemon.agent.guidance.shown_code import Language, Piece, alike, pieces
 from skilldeck_daemon.agent.guidance.skill_options import Option
 from skilldeck_daemon.agent.guidance.skill_paths import FOLDER
 from skilldeck_daemon.engine.grammar.text import pattern
@@ -30,24 +31,22 @@ from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 
 _BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
 _INLINE = re.compile(rf"`((?:[\w.+-]+ )?(?=[^`\n]*{re.escape(FOLDER)}/)[^`\n]+)`")
-_SETTING_UP = re.compile(r"(?:sudo |uv )?(?:pip3?|npm|npx|apt|apt-get|brew|git|cd|export|mkdir|chmod|source)\b")
-_PLACEHOLDER = re.compile(r"[<{\[$]|\b[A-Z][A-Z_]+\b")
-_FILE_PLACE = re.compile(
-    r"<(?!out)(?:[\w -]+ )?(?:input[ _-]?)?(?:file|path|input|document)(?:[ _-](?:name|path))?>"
-    r"|<(?!out)[\w-]+\.\w{1,5}>|\{(?:input_?)?(?:file|path|input)\}|\b(?:INPUT_FILE|FILE|INPUT)\b"
+_PLACEHOLDER = re.compile(
+    r"[<{\[$]|\b[A-Z][A-Z_]+\b|(?<=\s)v?\d[\w.,%]*(?=\s|$)|(?<=\s[\"'])[^\"'<{/][^\"']*(?=[\"'](?:\s|$))"
 )
-_PLACE = re.compile(r"<\w[^<>]*>|\{\w+\}|\b(?:INPUT_FILE|FILE|INPUT)\b")
-_NO_FILE = re.compile(
-    r"\b(?:number|amount|count|name|title|phrase|words?|term|query|url|date|time|unit|colou?r|many|text|out\w*|n|id|from"
-    r"|to|rate|years?|days?|size|value|key|language|people|persons?|guests?|seats?|levels?|width|height)\b",
-    re.I,
-)
+"""What is filled in, values that stand for the user's (`--rate 0.19`) among it."""
 _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
-_NUMBERED = re.compile(r"^[ \t#*]*(?:step )?\d[.):]", re.M | re.I)
+_NUMBER = re.compile(r"(?:^|\s)[#*]*(step )?(\d)(?:[.):]|[ \t]+[—–-])", re.IGNORECASE)
+_FILE = re.compile(r"<[^<>]+>|\{\w+\}|(?<![\w.-])[\w./-]*[\w-]\.[a-z]\w{1,4}\b", re.IGNORECASE)
+PROGRAMS: dict[Language, str] = {"python": "python3 - <<'EOF'\n", "node": "node - <<'EOF'\n"}
+"""How a program of the model's own begins, by its language."""
 RAN = "The command ran well. Answer with what it printed:"
 FAILED = "Answer with what the command printed:"
+CANNOT = "The command cannot run here. Tell the user why, and what they can do about it:"
 LINES, CHARACTERS, LINE = 30, 1500, 100
 """Of an output that an answer may repeat wholly."""
+_LACKING = re.compile(r"ModuleNotFoundError|No module named|Cannot find (?:module|package) '[^./]")
+"""A package that is not in the sandbox, where the model cannot bring it."""
 FILLED_IN = r"/(.|\n)*/ & ~/(.|\n)* <(.|\n)*/"
 """A command without `<file>`: one that is begun is meant to be run."""
 FAILURES = 3
@@ -97,39 +96,13 @@ def commands_ran(output: Sequence[Item]) -> list[Ran]:
     return ran
 
 
-def filled(instructions: str, path: str) -> str:
-    """With the path in the commands that have one place to fill in, which is for a file: SmolLM2-135M copies `<file>`
-    as it stands. With more places Qwen2.5-Coder-0.5B copies the others when one of them is filled."""
-
-    def fill(line: str) -> str:
-        place = _file_place(line)
-        if place is None or len(_PLACE.findall(line)) > 1:
-            return line
-        return _filled_in(line, place, path) + line[place[1] :]
-
-    return _BLOCK.sub(lambda block: "\n".join(map(fill, block[0].split("\n"))), instructions)
-
-
-def _file_place(line: str) -> tuple[int, int] | None:
-    """Where in a command the only file goes: the one place that is called like a file, or that alone is not called like
-    something else."""
-    named = [match.span() for match in _FILE_PLACE.finditer(line)]
-    other = [match.span() for match in _PLACE.finditer(line) if not _NO_FILE.search(match[0])]
-    found = named or other
-    return found[0] if len(found) == 1 else None
-
-
-def _filled_in(line: str, place: tuple[int, int], path: str) -> str:
-    """The line up to the end of the path that stands in its place."""
-    quoted = line[: place[0]].endswith(("'", '"'))
-    return line[: place[0]] + (path if quoted else shlex.quote(path))
-
-
 @dataclass(frozen=True)
 class SkillCommands:
-    """The command lines of the instructions, those of the skill's own scripts where there are any. Of the request they
-    are for: `options` are those it asks for, `file` is the path of the only one it brings, `question` whether it asks
-    something, so that a part of what is printed may be the answer."""
+    """The command lines of the instructions, those of the skill's own scripts where there are any; of several scripts
+    those of the one that the request is most like. Of the request they are for: `options` are those it asks for,
+    `file` is the path of the only one it brings, `question` whether it asks something, so that a part of what is
+    printed may be the answer. `program`: how one begins that the model is to write, where the instructions show code
+    and no command that the request is more like; "". `fits`: the request is like something that they show."""
 
     lines: tuple[str, ...] = ()
     steps: bool = False
@@ -137,32 +110,53 @@ class SkillCommands:
     options: tuple[Option, ...] = ()
     file: str = ""
     question: bool = True
+    program: str = ""
+    fits: bool = True
 
     @classmethod
     def of(
-        cls, instructions: str, options: Iterable[Option] = (), file: str = "", question: bool = True
+        cls,
+        instructions: str,
+        options: Iterable[Option] = (),
+        file: str = "",
+        question: bool = True,
+        said: str = "",
     ) -> SkillCommands:
-        lines: list[str] = []
-        for block in _BLOCK.finditer(instructions):
-            body = re.sub(r"[ \t]*\\\n[ \t]*", " ", block["body"])
-            written = (line.strip().removeprefix("$ ") for line in body.split("\n"))
-            lines += [line for line in written if line and line[0] != "#" and not _SETTING_UP.match(line)]
-        own = [line for line in lines if _OWN.search(line)]
-        own = own or [line for line in _INLINE.findall(_BLOCK.sub("", instructions)) if " " in line]
-        steps = len(_NUMBERED.findall(instructions)) >= len(own) > 1
-        return cls(tuple(dict.fromkeys(own or lines)), steps, instructions, tuple(options), file, question)
+        """`said`: the request, without the names of files."""
+        found = pieces(instructions)
+        shown = [piece for piece in found if piece.language == "bash"]
+        programs = [piece for piece in found if piece.language != "bash"]
+        own = [piece for piece in shown if piece.runs] if any(piece.own for piece in shown) else []
+        inline = [Piece("bash", line) for line in _INLINE.findall(_BLOCK.sub("", instructions)) if " " in line]
+        lines = own or inline or ([] if programs else shown)
+        likes = alike([*lines, *programs], said)
+        # What works on a file of its kind fits, whatever is said; of two such the words say which.
+        ranks = [
+            like + (0.01 if file and file in one.code else 0)
+            for one, like in zip([*lines, *programs], likes, strict=True)
+        ]
+        begin, best = "", max(ranks[len(lines) :], default=0.0)
+        if best > max(ranks[: len(lines)], default=0.0):
+            begin = PROGRAMS[programs[ranks[len(lines) :].index(best)].language]
+        steps = _in_steps(own, file)
+        if not steps:
+            lines = _chosen(lines, likes, file, bool(re.search(r"\d", said)))
+        plain = tuple(dict.fromkeys(piece.code for piece in lines))
+        return cls(plain, steps, instructions, tuple(options), file, question, begin, max(likes, default=0.0) > 0)
 
     def beginning(self, ran: Sequence[Ran] = ()) -> str:
         """What all of them begin with, in whole words or folders, up to what is to be filled in; of steps the next."""
+        if self.program:
+            return self.program
         done = "\n".join(one.command for one in ran if one.well)
         left = [line for line in self.lines if not all(path in done for path in _OWN.findall(line))]
         shared = left[0] if self.steps and left else _shared(self.lines)
         place = _PLACEHOLDER.search(shared)
         if shared in self.lines and not place:
             return " ".join([shared, *(option.name for option in self.options)])
-        for_file = _file_place(shared) if self.file and shared in self.lines else None
+        for_file = file_place(shared) if self.file and shared in self.lines else None
         if place and for_file and for_file[0] == place.start():
-            return _filled_in(shared, for_file, self.file)
+            return filled_in(shared, for_file, self.file)
         shared = shared[: place.start()] if place else shared
         whole = shared[: max(shared.rfind(" "), shared.rfind("/")) + 1]
         quote = shared[len(whole) :] if shared[len(whole) :] in ("'", '"') else ""  # what is filled in stands in quotes
@@ -170,7 +164,7 @@ class SkillCommands:
 
     @property
     def first_words(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(line.split()[0] for line in self.lines))
+        return () if self.program else tuple(dict.fromkeys(line.split()[0] for line in self.lines))
 
     @property
     def scripts(self) -> frozenset[str]:
@@ -183,27 +177,73 @@ class SkillCommands:
             return self._begun(ran) if asked else NextTurn()
         same = len(ran) > 1 and " ".join(ran[-1].command.split()) == " ".join(ran[-2].command.split())
         failing = len(ran) >= FAILURES and not any(one.well for one in ran[-FAILURES:])
-        well = "\n".join(one.command for one in ran if one.well)
-        seen = all(path in well for path in self.scripts)
-        if same or failing or (self.scripts and ran[-1].well and seen and all(name in well for name in files)):
+        lacking = [one for one in ran if not one.well and _LACKING.search(one.printed)]
+        if len(lacking) > (1 if self.program else 0) and not ran[-1].well:
+            return NextTurn(answer=CANNOT)  # a program may do with another library, a script of the skill not
+        if same or failing or self._done(ran, files):
             if not ran[-1].well:
                 return NextTurn(answer=FAILED)
             return NextTurn(answer=RAN, held=wholly(ran[-1].printed, self.question))
         if not ran[-1].well:
-            return self._once_more(ran[-1])
-        return self._begun(ran) if asked and self.steps and not seen else NextTurn()
+            return self._once_more(ran[-1], asked)
+        return self._begun(ran) if asked and self.steps and not self.program else NextTurn()
+
+    def _done(self, ran: Sequence[Ran], files: Collection[str]) -> bool:
+        """Whether what the request needs has run: of steps all, else one of the scripts, on all files; a program."""
+        if not ran[-1].well:
+            return False
+        if self.program:
+            return True
+        well = "\n".join(one.command for one in ran if one.well)
+        seen = [path in well for path in self.scripts]
+        return bool(seen) and (all(seen) if self.steps else any(seen)) and all(name in well for name in files)
 
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)
+        if self.program:
+            return NextTurn(begin)
         goes_on = not ran and self.options and self.options[-1].value and begin.endswith(self.options[-1].name)
-        filled_in = "" if any(" <" in _PLACE.sub("", line) for line in self.lines) else FILLED_IN
+        filled_in = "" if any(" <" in PLACE.sub("", line) for line in self.lines) else FILLED_IN
         held = " & ".join(filter(None, (ON if goes_on else "", filled_in)))
         return NextTurn(begin, self.first_words if begin else (), held=held)
 
-    def _once_more(self, failed: Ran) -> NextTurn:
+    def _once_more(self, failed: Ran, asked: bool) -> NextTurn:
+        if self.program:
+            return self._begun([failed]) if asked else NextTurn()
         script = next((path for path in _OWN.findall(failed.command) if path in self.scripts), "")
         found = retry(failed.command.strip(), script, failed.printed, self.text, self.file) if script else None
         return NextTurn() if found is None else NextTurn(found.begin, self.first_words, held=found.held)
+
+
+def _in_steps(own: Sequence[Piece], file: str) -> bool:
+    """Whether several commands are one after the other: each stands below a number of its own, which is called a step,
+    or one reads what the one before it wrote. `### 2. The other tool` is none."""
+    said = [_NUMBER.findall(piece.about) for piece in own]
+    numbers = [int(found[-1][1]) if found else 0 for found in said]
+    if len(set(numbers)) < 2 or not all(numbers) or numbers != sorted(numbers):
+        return False
+    files = [_FILE.findall(_OWN.sub("", piece.code)) for piece in own]
+    written = [set(names[1:]) - {file} for names in files]  # what a command takes first it reads
+    following = [at for at in range(1, len(own)) if numbers[at] != numbers[at - 1]]
+    chained = all(set(files[at]) & written[at - 1] for at in following)
+    return chained or all(found[-1][0] for found in said)
+
+
+def _chosen(lines: Sequence[Piece], likes: Sequence[float], file: str, figures: bool) -> list[Piece]:
+    """The commands of the one script that the request is most like, those with its file where there are any; all of
+    them where no script is more like it than another. `figures`: the request has some, which a command is to take."""
+    having = [number for number, piece in enumerate(lines) if file and file in piece.code]
+    left = having or list(range(len(lines)))
+    best: dict[tuple[str, ...], float] = {}
+    for number in left:
+        script = tuple(_OWN.findall(lines[number].code)[:1])
+        best[script] = max(best.get(script, 0.0), likes[number])
+    most = max(best.values(), default=0.0)
+    wanted = [script for script, like in best.items() if like == most]
+    if most and len(wanted) == 1:
+        left = [number for number in left if tuple(_OWN.findall(lines[number].code)[:1]) == wanted[0]]
+    taking = [number for number in left if _PLACEHOLDER.search(lines[number].code)] if figures and not file else []
+    return [lines[number] for number in taking or left]
 
 
 def wholly(printed: str, question: bool) -> str:

@@ -35,6 +35,7 @@ _MARKDOWN = re.compile(r"[^\s\"'`;|&<>(){}=]+\.md\b")
 _NUMBERED = re.compile(r"\s*\d+[:\t]")
 """What `cat -n` and `grep -n` put before a line."""
 
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
 _FRONT = re.compile(r"\A\ufeff?---\n.*?\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 _BEFORE = r"(?<![^\s\"'`(\[<>=,;|&])"
@@ -109,6 +110,12 @@ class SkillPaths:
                 if file.is_file() and file.stat().st_size <= REFERENCE and file.name != "SKILL.md":
                     found.append((path, file.read_text(encoding="utf-8").strip()))
         return found
+
+    def has_modules(self, name: str, code: str) -> bool:
+        """Whether code imports something that lies in the skill's folder."""
+        skill = next((skill for skill in self._skills if skill.name == name), None)
+        found = set(_IMPORT.findall(code)) if skill is not None else set()
+        return any(self._exists(skill, place) for module in found for place in (f"{module}/", f"{module}.py") if skill)
 
     def places(self, path: str, command: str) -> list[str]:
         """Full paths of files in the skills that end as `path` does, best those of skills that the command names."""

@@ -1,0 +1,1 @@
+grep -o 'ERROR [A-Z0-9-]*' "$1" | sort | uniq -c | sort -rn

@@ -1,0 +1,31 @@
+"""Long instructions, cut to what a request is like."""
+
+from __future__ import annotations
+
+from skilldeck_daemon.agent.guidance.sections import shortened
+
+PATH = "/mnt/skills/boats/SKILL.md"
+SECTIONS = {
+    "Hulls": "Measure twice.\n```bash\n# Not a heading\nhull\n```\n" + "h" * 300,
+    "Sails": "Sew with care.\n" + "s" * 300,
+    "Masts": "Step the mast.\n" + "m" * 300,
+}
+TEXT = "# Boats\n\nAll of boats.\n\n" + "\n".join(f"## {title}\n{body}\n" for title, body in SECTIONS.items())
+
+
+def test_what_fits_is_shown_whole() -> None:
+    assert shortened(TEXT, "masts", len(TEXT), PATH) == TEXT
+
+
+def test_of_a_long_text_the_sections_that_are_meant_are_kept_and_the_others_named() -> None:
+    shown = shortened(TEXT, "How do I sew the sails?", 520, PATH)
+    assert shown == (
+        "# Boats\n\nAll of boats.\n\n## Hulls (not shown)\n"
+        f"## Sails\n{SECTIONS['Sails']}\n\n## Masts (not shown)\n(the rest is in {PATH})"
+    )
+    assert len(shown) < 520 + len(f"\n(the rest is in {PATH})")
+
+
+def test_a_text_without_sections_is_cut_at_a_line() -> None:
+    assert shortened("one\ntwo\nthree\n", "two", 8, PATH) == f"one\ntwo\n(the rest is in {PATH})"
+    assert shortened(TEXT, "masts", 30, PATH).endswith(f"\n(the rest is in {PATH})")
