@@ -212,6 +212,11 @@ def test_what_a_document_says_is_answered_from_its_text(tmp_path: Path) -> None:
 def test_of_several_forms_a_small_model_reads_the_one_that_is_meant(tmp_path: Path) -> None:
     body = "Choose: `forms/thanks.md`, `forms/reminder.md`."
     skills, there = one(tmp_path, "letters", body, "forms/thanks.md", "forms/reminder.md")
+    names = ("thanks", "reminder")
     for said, shown in (("Write a reminder", ["reminder"]), ("Write something", ["thanks", "reminder"])):
         (message,) = Preload(skills, bare=True).opened([user(said)], there)
-        assert [name for name in ("thanks", "reminder") if f"This is forms/{name}.md." in message["content"]] == shown
+        assert [name for name in names if f"This is forms/{name}.md." in message["content"]] == shown
+    skills, there = one(tmp_path, "letters", "Choose one in the folder `forms/`.")
+    for said, shown in (("Write a reminder", ["reminder"]), ("Write something", [])):
+        (message,) = Preload(skills, bare=True).opened([user(said)], there)
+        assert [name for name in names if f"This is forms/{name}.md." in message["content"]] == shown

@@ -148,9 +148,11 @@ class Preload:
         commands = SkillCommands.of(self.skills.instructions(name))
         there = self.bare and not commands.lines and not commands.program
         found = self.skills.references(name) if there else []
-        likes = likeness([stems(re.sub(r"[-_/.]", " ", path)) | stems(text) for path, text in found], stems(said))
+        shelves = self.skills.shelves(name) if there else []
+        every = list(dict.fromkeys([*found, *shelves]))
+        likes = likeness([stems(re.sub(r"[-_/.]", " ", path)) | stems(text) for path, text in every], stems(said))
         best = max(likes, default=0.0)
-        wanted = [one for one, like in zip(found, likes, strict=True) if like == best]
+        wanted = [one for one, like in zip(every, likes, strict=True) if like == best]
         return wanted if len(wanted) == 1 else found
 
     def outline(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:

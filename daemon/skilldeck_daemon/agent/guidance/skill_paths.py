@@ -30,6 +30,7 @@ REFERENCE = 8192
 """Bytes of a text that is read along with the instructions which name it."""
 
 _REFERENCE = re.compile(rf"{re.escape(FOLDER)}/[\w./-]+\.(?:md|txt|csv|tsv)\b")
+_FOLDER = re.compile(rf"{re.escape(FOLDER)}/[\w.-]+/[\w./-]+/(?![\w.])")
 _VARIABLE = re.compile(r"\$?\{baseDir\}|\$\{CLAUDE_SKILL_DIR\}|\$CLAUDE_SKILL_DIR\b")
 _MARKDOWN = re.compile(r"[^\s\"'`;|&<>(){}=]+\.md\b")
 _NUMBERED = re.compile(r"\s*\d+[:\t]")
@@ -100,9 +101,19 @@ class SkillPaths:
 
     def references(self, name: str) -> list[tuple[str, str]]:
         """The texts that a skill's instructions name, as (full path, text), none longer than `REFERENCE` bytes."""
+        return self._texts(name, _REFERENCE.findall(self.instructions(name)))
+
+    def shelves(self, name: str) -> list[tuple[str, str]]:
+        """Those in the folders that they name, which are there to choose from; the first `MAX_FILES`."""
+        skill = next((skill for skill in self._skills if skill.name == name), None)
+        files = [f"{FOLDER}/{name}/{file}" for file in self._files(skill)] if skill is not None else []
+        named = {f"{path.rstrip('/')}/" for path in _FOLDER.findall(self.instructions(name))}
+        return self._texts(name, [path for path in files if f"{path.rpartition('/')[0]}/" in named])
+
+    def _texts(self, name: str, paths: Iterable[str]) -> list[tuple[str, str]]:
         skill = next((skill for skill in self._skills if skill.name == name), None)
         found = []
-        for path in dict.fromkeys(_REFERENCE.findall(self.instructions(name))):
+        for path in dict.fromkeys(path for path in paths if _REFERENCE.fullmatch(path)):
             if skill is None or not path.startswith(f"{FOLDER}/{name}/"):
                 continue
             file = skill.root / path.removeprefix(f"{FOLDER}/{name}/")
