@@ -30,7 +30,7 @@ python3 {AT}/hull.py boat.csv --weight
 python3 {AT}/sails.py boat.csv
 ```
 
-## Drawings
+## Creating drawings
 
 ```python
 # A plan of the deck
@@ -59,8 +59,8 @@ def test_pieces_are_lines_and_programs_with_what_is_said_of_them() -> None:
         ("bash", f"python3 {AT}/hull.py boat.csv --length", "Boats Hulls Measure a hull: Its length"),
         ("bash", f"python3 {AT}/hull.py boat.csv --weight", "Boats Hulls Measure a hull: Its weight"),
         ("bash", f"python3 {AT}/sails.py boat.csv", f"Boats Sails `{AT}/sails.py` is for regattas."),
-        ("python", 'draw.deck("boat.csv")', "Boats Drawings A plan of the deck"),
-        ("node", 'console.log("knots")', "Boats Drawings"),
+        ("python", 'draw.deck("boat.csv")', "Boats Creating drawings A plan of the deck"),
+        ("node", 'console.log("knots")', "Boats Creating drawings"),
     ]
 
 
@@ -70,8 +70,9 @@ def test_pieces_are_lines_and_programs_with_what_is_said_of_them() -> None:
         ("How heavy is the weight of my boat?", [1]),
         ("the length of the boat", [0]),
         ("Is it fit for the regatta?", [2]),
-        ("Draw a plan of the deck", [3]),
+        ("a plan of the deck", [3]),
         ("hulls", [0, 1]),
+        ("Make something", [3]),
         ("lunch", [0, 1, 2, 3, 4]),
     ],
 )

@@ -42,8 +42,8 @@ Mode = Literal["named", "none", "all"]
 SHARE = 0.25
 CHARS_PER_TOKEN = 3  # of instructions with code in them, on the careful side
 LONGEST = 32_000  # characters, however large the context is
-BARE = 6_000
-"""Characters of instructions before a small model, which finds less in more."""
+BARE = 3_500
+"""Characters of instructions before a small model, which finds less in more and reads some 100 tokens a second."""
 UNKNOWN = 4096  # tokens of a context whose size is not known
 FILE_MARK = "\n\n<file "
 """Begins what `Attachment.block` puts behind the user's words."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from skilldeck_daemon.agent.guidance.likeness import stems
+from skilldeck_daemon.agent.guidance.likeness import deeds
 from skilldeck_daemon.agent.guidance.shown_code import likeness
 
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
@@ -23,8 +23,8 @@ def shortened(text: str, said: str, room: int, path: str) -> str:
     parts = _sections(text)
     if len(parts) < 3:
         return _cut(text, room, path)
-    wanted = stems(said)
-    likes = likeness([stems(part) for part in parts], wanted)
+    wanted = deeds(said)
+    likes = likeness([deeds(part) for part in parts], wanted)
     # The beginning says what all of it is about.
     order = [0, *sorted(range(1, len(parts)), key=lambda number: -likes[number])]
     titles = [part.partition("\n")[0].strip() for part in parts]

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from skilldeck_daemon.agent.guidance.likeness import stems
+from skilldeck_daemon.agent.guidance.likeness import deeds
 
 Language = Literal["bash", "python", "node"]
 LANGUAGES: dict[str, Language] = {
@@ -118,9 +118,9 @@ def likeness(texts: Sequence[Collection[str]], wanted: Collection[str]) -> list[
 
 def alike(found: Sequence[Piece], said: str) -> list[float]:
     """How alike each piece is to what was said: what is said of it counts whole, its own words half."""
-    wanted = stems(said)
-    about = likeness([stems(piece.about) for piece in found], wanted)
-    own = likeness([stems(_OWN.sub(_script, piece.code)) for piece in found], wanted)
+    wanted = deeds(said)
+    about = likeness([deeds(piece.about) for piece in found], wanted)
+    own = likeness([deeds(_OWN.sub(_script, piece.code)) for piece in found], wanted)
     return [whole + half / 2 for whole, half in zip(about, own, strict=True)]
 
 
