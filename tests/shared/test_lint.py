@@ -147,6 +147,7 @@ def test_a_rule_that_there_is_not_is_refused(tmp_path: Path) -> None:
         {"SKILL.md": body("AKIAIOSFODNN7EXAMPLE, sk-your-key-goes-here-xxxxxxxxxxxxxxxxxxxx")},
         {"SKILL.md": body("`scripts/sum.py` is a script.")},
         {"references/columns.md": "See [the script](../scripts/sum.py) and [again](scripts/sum.py).\n"},
+        {"SKILL.md": GOOD.replace("name: tables", "name: table-summary"), ".git/HEAD": "ref: refs/heads/main\n"},
     ],
 )
 def test_what_well_made_skills_do_is_no_finding(tmp_path: Path, files: Mapping[str, str]) -> None:

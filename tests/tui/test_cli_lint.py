@@ -44,18 +44,20 @@ def test_a_folder_without_faults_ends_with_0(tmp_path: Path) -> None:
     assert "1 skill: nothing found" in result.stderr
 
 
-def test_faults_are_told_by_place_rule_and_cure(tmp_path: Path) -> None:
+def test_faults_are_told_by_place_rule_cure_and_once_the_reason(tmp_path: Path) -> None:
     folder = skill(tmp_path / "letters", more="See [rules](references/rules.md).\n")
-    result = lint(folder)
+    result = lint(folder, skill(tmp_path / "more", more="See [rules](references/rules.md).\n"))
     assert result.exit_code == 1
-    place, cure = result.stdout.splitlines()
+    place, cure, why, *others = result.stdout.splitlines()
     assert place == f"{folder}/SKILL.md:8:13: warning missing-file: references/rules.md is not in the skill."
     assert cure == "    Add the file, or take the reference out."
+    assert why == "    The model looks for it, fails, and searches on or makes it up."
+    assert not any(why in other for other in others)
     (found,) = findings(lint(folder, "--json"))
     assert found == {
         "rule": "missing-file", "level": "warning", "path": "SKILL.md", "line": 8, "column": 13,
         "message": "references/rules.md is not in the skill.", "cure": "Add the file, or take the reference out.",
-        "fixable": False,
+        "fixable": False, "why": "The model looks for it, fails, and searches on or makes it up.",
     }  # fmt: skip
 
 

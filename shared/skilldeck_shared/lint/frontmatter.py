@@ -71,7 +71,9 @@ def check(skill: Skill) -> Iterator[Finding]:
         if not warning.kind:
             yield problem(warning, path)  # read all the same, here and not elsewhere
         elif warning.kind == "folder-name":
-            yield problem(warning, path, FOLDER_NAME)
+            # A repository that is one skill lies in a folder that whoever cloned it has named.
+            if not (skill.folder / ".git").exists():
+                yield problem(warning, path, FOLDER_NAME)
         elif warning.kind == "unknown-field":
             if field in OTHER_CLIENTS:
                 continue

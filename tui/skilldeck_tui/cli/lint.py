@@ -96,6 +96,7 @@ def _look(folder: Path, others: Sequence[Neighbour], only: Sequence[str], ignore
 
 def _show(looked: Sequence[Looked]) -> None:
     levels: Counter[str] = Counter()
+    told: set[str] = set()
     for one in looked:
         for finding in one.mended:
             out.note(f"{one.folder / finding.path}: mended {finding.rule}: {finding.cure}", "green")
@@ -105,6 +106,9 @@ def _show(looked: Sequence[Looked]) -> None:
             fixable = out.paint(" (--fix)", "dim", sys.stdout) if finding.fix is not None else ""
             out.data(f"{_place(one.folder, finding)}: {level} {finding.rule}: {out.safe(finding.message)}")
             out.data(f"    {out.safe(finding.cure)}{fixable}")
+            if finding.rule not in told:  # a reason is told once
+                told.add(finding.rule)
+                out.data(f"    {out.paint(engine.RULES[finding.rule].why, 'dim', sys.stdout)}")
     counted = ", ".join(_count(levels[level], level) for level in engine.LEVELS if levels[level])
     style = "red" if levels["error"] else "yellow" if levels["warning"] else "green"
     out.note(f"{_count(len(looked), 'skill')}: {counted or 'nothing found'}", style)
@@ -124,12 +128,16 @@ def _show_json(looked: Sequence[Looked]) -> None:
     shown: list[Object] = [
         {
             "folder": str(one.folder),
-            "findings": [finding.as_json() for finding in one.findings],
-            "mended": [finding.as_json() for finding in one.mended],
+            "findings": [_as_json(finding) for finding in one.findings],
+            "mended": [_as_json(finding) for finding in one.mended],
         }
         for one in looked
     ]
     out.data_json(shown)
+
+
+def _as_json(finding: Finding) -> Object:
+    return {**finding.as_json(), "why": engine.RULES[finding.rule].why}
 
 
 def _list_rules(as_json: bool) -> None:
