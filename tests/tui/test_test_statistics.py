@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from skilldeck_tui.skill_tests.reports.html import page
 from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import findings, markdown, terminal
 from skilldeck_tui.skill_tests.statistics import Cell, Matrix, difference, effective, wilson
@@ -107,3 +111,38 @@ def test_reports_say_lift_flakiness_and_what_was_not_judged() -> None:
     assert table[2].split() == ["c", "1/2", "flaky", "0/2"]
     assert "| a\\|b | 2/2 | 0/2 |" in markdown(report)
     assert "**75 %** (30–95 %)" in markdown(report)
+
+
+HOSTILE = "</title><script>alert(1)</script>"
+
+
+def test_the_page_shows_figures_beside_names_and_nothing_in_it_acts() -> None:
+    hostile = {"test": HOSTILE, "model": HOSTILE, "answer": HOSTILE, "files": [HOSTILE], "run_id": HOSTILE}
+    commands = [{"command": HOSTILE, "exit_code": 0}]
+    trials = [
+        trial("passed", **hostile, commands=commands), trial("failed", **hostile, number=1),
+        trial("failed", **hostile, variant="without"),
+    ]  # fmt: skip
+    trials[0]["checks"][0] |= {"text": HOSTILE, "reason": HOSTILE, "evidence": HOSTILE}
+    about = evaluation(skill=HOSTILE, models=[HOSTILE], among=[HOSTILE], judge=HOSTILE)
+    about["variants"][0]["version"] = "3"
+    text = page(summarise(about, trials, against="without"), trials)
+    read = ElementTree.fromstring(re.search("<svg.*?</svg>", text)[0])  # type: ignore[index]
+    shown = ["".join(part.itertext()) for part in read.iter("text")]
+    assert shown[5:] == ["version 3 (latest)version 3 (latest)", "50 %  (1/2)", "withoutwithout", "0 %  (0/1)"]
+    assert elements(text) == ["html", "head", "meta", "meta", "meta", "title", "style", "body"]
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def elements(text: str) -> list[str]:
+    """The elements up to the body, as a browser would find them; raises for one that may act."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "iframe", "object", "img", "a", "form")
+            assert not any(name.startswith("on") for name, _ in attrs)
+            found.append(tag)
+
+    Reader().feed(text)
+    return found[: found.index("body") + 1]

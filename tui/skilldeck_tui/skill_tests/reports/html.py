@@ -1,6 +1,7 @@
 """One HTML page that needs nothing else: the matrix, charts as SVG, and every try to be opened.
 
-All text of models and commands is escaped; the page has no script, so what a model wrote cannot act in it.
+All text of models and commands is escaped; the page has no script, so what a model wrote cannot act in it, and nothing
+may be loaded from elsewhere.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from datetime import UTC, datetime
 from html import escape
 
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.skill_tests.reports.text import findings, heading, interval, percent, points, score
+from skilldeck_tui.skill_tests.cases import short
+from skilldeck_tui.skill_tests.reports.text import findings, heading, interval, percent, points, score, version_name
 
 BAR, ROW, LEFT, RIGHT = 420, 30, 210, 150
 """Of a chart, in pixels: the scale, a row, room for names, room for figures."""
+NAME = 27
+"""Characters that the room for names has place for."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #667; --line: #d9dce3; --page: #fff; --card: #f6f7f9;
@@ -65,6 +69,7 @@ def page(report: Object, trials: Sequence[Object]) -> str:
     title = f"Tests of {escape(evaluation['skill'])}"
     return (
         f'<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">'
+        f"<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
@@ -125,10 +130,9 @@ def _chart(
         top = ROW * number + 4
         start, end = sorted((x(0.0), x(value)))
         middle = top + (ROW - 8) / 2
-        shown = label if len(label) <= 30 else label[:29] + "…"
         out += [
             f'<text x="{LEFT - 10}" y="{middle + 4}" text-anchor="end"><title>{escape(label)}</title>'
-            f"{escape(shown)}</text>",
+            f"{escape(short(label, NAME))}</text>",
             f'<rect x="{start}" y="{top}" width="{max(1.0, end - start)}" height="{ROW - 8}" rx="2" '
             f'fill="var({colour})"/>',
             f'<path d="M{x(low)} {middle}H{x(high)}M{x(low)} {middle - 4}v8M{x(high)} {middle - 4}v8" '
@@ -174,7 +178,7 @@ def _class(cell: Object) -> str:
 
 def _try(trial: Object) -> str:
     status = {"passed": "passed", "failed": "failed", "error": "failed"}.get(trial["status"], "none")
-    where = f"{trial['model']}, {trial['variant']}, try {trial['number'] + 1}, seed {trial['seed']}"
+    where = f"{trial['model']}, {version_name(trial)}, try {trial['number'] + 1}, seed {trial['seed']}"
     checks = "".join(
         f"<li class={'none' if c['status'] == 'not_judged' else c['status']}>{escape(c['text'])}"
         + (f"<br><span class=soft>{escape(c['reason'])}</span>" if c["reason"] else "")

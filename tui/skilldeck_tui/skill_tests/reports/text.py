@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.variants import LATEST
 
 
 def percent(rate: float | None) -> str:
@@ -21,8 +22,14 @@ def points(difference: Object) -> str:
 
 
 def heading(column: Object, models: int) -> str:
-    name = f"{column['variant']}" if column["baseline"] else f"version {column['variant']}"
+    name = str(column["variant"]) if column["baseline"] else f"version {version_name(column)}"
     return f"{column['model']}, {name}" if models > 1 else name
+
+
+def version_name(column: Object) -> str:
+    """Of a column or a trial: `3`, `3 (latest)`, a folder, a revision."""
+    variant, number = str(column["variant"]), str(column["version"])
+    return f"{number} ({variant})" if variant == LATEST and number else variant
 
 
 def score(cell: Object) -> str:
