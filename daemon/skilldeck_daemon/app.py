@@ -122,7 +122,8 @@ class Daemon:
             log.exception("the model %r cannot be loaded", self.settings.model)
         else:
             if info is not None:
-                self.services.bus.publish("model", "put", info.name, model_object(info))
+                model = model_object(info, self.services.models.aliases)
+                self.services.bus.publish("model", "put", info.name, model)
         finally:
             self.loaded.set()
 

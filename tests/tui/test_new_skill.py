@@ -17,6 +17,7 @@ from skilldeck_tui.cli.main import app
 from skilldeck_tui.new_skill import make as make_module
 from skilldeck_tui.new_skill.make import TEMPLATES, make
 from skilldeck_tui.skill_tests.suite import load_cases
+from skilldeck_tui.skill_tests.triggers import trigger_cases
 
 PROSE = Path(make_module.__file__).parent / "templates/prose"
 RULES = (PROSE / "references/rules.md").read_text()
@@ -33,6 +34,10 @@ def test_a_new_skill_has_tests_and_no_findings(tmp_path: Path, template: str) ->
     every = [found for name in TEMPLATES if (found := engine.neighbour(make(f"x-{name}", tmp_path, template=name)))]
     assert engine.lint(folder, others=[other for other in every if other.name != f"x-{template}"]) == []
     assert [case.name for case in load_cases(folder)] == ["by name", "by need"]
+    assert [(case.checks[0].spec["wanted"], len(case.files)) for case in trigger_cases(folder)] == (
+        [(True, 1)] * 3 + [(False, 0)] * 3
+    )
+    assert not any(case.problem for case in trigger_cases(folder))
     assert "{{" not in "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
     assert all(os.access(path, os.X_OK) for path in folder.glob("scripts/*"))
 
@@ -100,4 +105,6 @@ def test_the_command_tells_what_it_made_and_what_is_next(tmp_path: Path) -> None
     assert f"{tmp_path}/mine/SKILL.md" in result.stdout.splitlines()
     assert f"skilldeck test {tmp_path}/mine" in result.stderr
     made = json.loads(new("other", "--into", tmp_path, "--json").stdout)
-    assert made["files"] == ["SKILL.md", "evals/basics.yaml", "samples/letter.txt", "scripts/count.py"]
+    assert made["files"] == [
+        "SKILL.md", "evals/basics.yaml", "evals/triggers.json", "samples/letter.txt", "scripts/count.py",
+    ]  # fmt: skip

@@ -18,9 +18,10 @@ from skilldeck_tui.cli.main import app
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.skill_tests.recording import Proposal, propose, write
-from skilldeck_tui.skill_tests.suite import load_cases, run_cases
+from skilldeck_tui.skill_tests.suite import load_cases
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
+from support.skill_tests import results
 
 FRONT = "---\nname: counter\ndescription: Counts the rows of tables. Use when somebody brings one.\n---\n# Steps\n"
 PROMPT = "Count the rows of a.csv"
@@ -107,7 +108,7 @@ async def test_the_test_that_is_written_holds_for_the_run_it_came_from(client: C
     assert (entry["prompt"], entry["files"]) == (PROMPT, ["samples/a.csv"])
     assert entry["expect"]["files"][0] == {"path": "out/sum.csv", "contains": ["rows,3"]}
     assert (folder / "samples/a.csv").read_bytes() == b"x\n1\n2\n3\n"
-    (result,) = await run_cases(client, folder, load_cases(folder))
+    (result,) = await results(client, folder, load_cases(folder))
     assert result.failures == []
 
 
@@ -120,7 +121,7 @@ async def test_a_run_that_does_otherwise_fails_it(client: Client, folder: Path, 
         run.complete()
 
     fake.on_run = refuses
-    (result,) = await run_cases(client, folder, load_cases(folder))
+    (result,) = await results(client, folder, load_cases(folder))
     assert len(result.failures) >= 5
 
 

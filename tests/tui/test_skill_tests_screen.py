@@ -96,10 +96,13 @@ async def test_every_save_runs_the_tests_again_when_asked_and_the_choice_is_kept
         # They ran on the version that the save made, once, and their own upload made none.
         assert [len(versions) for versions in fake.versions.values()] == [2]
         assert len(fake.called("StartRun")) == 4
-        # None of them names its version by number, which would keep it from ever being pruned.
-        for call in fake.called("StartRun"):
-            (skill_,) = json.loads(call.request_json)["tools"][0]["environment"]["skills"]
-            assert skill_["version"] == "latest"
+        # Each names the version of its save, as a test, which does not keep that from being pruned.
+        named = [
+            (call.origin, skill_["version"])
+            for call in fake.called("StartRun")
+            for skill_ in json.loads(call.request_json)["tools"][0]["environment"]["skills"]
+        ]
+        assert named == [("test", "1")] * 2 + [("test", "2")] * 2
         await d.press("T")
         await d.shows("T on save off")
         assert Memory.read(tmp_path / "tui.json").tested == []

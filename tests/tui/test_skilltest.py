@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from skilldeck_shared.paths import examples_dir
-from skilldeck_tui.skill_tests.suite import EvalError, Result, load_cases, run_cases
+from skilldeck_tui.skill_tests.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.runner import evaluate
+from skilldeck_tui.skill_tests.suite import EvalError, Result, load_cases
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
+from support.skill_tests import results
 
 FRONT = "---\nname: counter\ndescription: Counts things.\n---\n# Steps\n"
 
@@ -77,7 +80,7 @@ async def judged(skill: Path, expect: str, model: Any) -> tuple[Result, FakeDaem
     fake = FakeDaemon()
     fake.on_run = lambda run: model(fake, run)
     async with fake.client() as client:
-        (result,) = await run_cases(client, skill, load_cases(skill))
+        (result,) = await results(client, skill, load_cases(skill))
     return result, fake
 
 
@@ -129,7 +132,7 @@ async def test_a_run_that_never_ends_is_cancelled_at_its_timeout(skill: Path) ->
     fake = FakeDaemon()
     fake.on_run = lambda run: silent(fake, run)
     async with fake.client() as client:
-        (result,) = await run_cases(client, skill, load_cases(skill))
+        (result,) = await results(client, skill, load_cases(skill))
     assert result.failures == ["the run did not end within 0.05 s"]
     assert len(fake.called("CancelRun")) == 1
 
@@ -140,10 +143,11 @@ async def test_tests_run_side_by_side_and_report_in_their_order(skill: Path) -> 
     ended: list[str] = []
     fake = FakeDaemon()
     async with fake.client() as client:
-        results = await run_cases(
-            client, skill, load_cases(skill), jobs=3,
-            started=lambda case: began.append(case.name), finished=lambda result: ended.append(result.case.name),
+        plan = await make_plan(client, skill, load_cases(skill), Asked(seed=0))
+        done = await evaluate(
+            client, plan, jobs=3,
+            started=lambda one: began.append(one.case.name), finished=lambda trial: ended.append(trial["test"]),
         )  # fmt: skip
-    assert [result.case.name for result in results] == [f"t{n}" for n in range(6)]
+    assert [trial["test"] for trial in done.trials] == [f"t{n}" for n in range(6)]
     assert sorted(began) == sorted(ended) == [f"t{n}" for n in range(6)]
-    assert all(result.passed for result in results)
+    assert all(trial["status"] == "passed" for trial in done.trials)

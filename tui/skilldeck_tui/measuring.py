@@ -4,8 +4,8 @@
     python -m skilldeck_tui.measuring results SOCKET EVALUATION COPY ROUNDS TRIALS
 
 `runner` runs the tests of a skill's folder: per round what the runner takes beyond its runs, in per cent of the model's
-time. `results` loads all trials of an evaluation: per round the seconds of that, and of reading the same JSON from a
-COPY of it.
+time. `results` loads all trials of an evaluation: per round the seconds of that, of reading the same JSON from a
+COPY of it, and from opening its matrix in the terminal UI (without a terminal, 120x40) to the table drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client
+from skilldeck_tui.preferences import Memory, Preferences
+from skilldeck_tui.screens.matrix import MatrixScreen
 from skilldeck_tui.skill_tests.asked import Asked, make_plan
 from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.runner import evaluate
@@ -40,7 +43,7 @@ async def runner(socket: Path, folder: Path, rounds: int) -> list[float]:
 
 
 async def results(socket: Path, evaluation: str, copy: Path, rounds: int, trials: int) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {"loaded": [], "file": []}
+    samples: dict[str, list[float]] = {"loaded": [], "file": [], "shown": []}
     async with await Client.connect(socket) as client:
         for number in range(rounds + 1):
             began = time.perf_counter()
@@ -53,7 +56,38 @@ async def results(socket: Path, evaluation: str, copy: Path, rounds: int, trials
             if number:  # the first one warms up
                 samples["loaded"].append(loaded)
                 samples["file"].append(time.perf_counter() - began)
+        samples["shown"] = await shown(client, str(found[0]["skill"]), rounds, trials)
     return samples
+
+
+class _Matrix(MatrixScreen):
+    """Tells when so many trials are drawn."""
+
+    def __init__(self, skill: str, trials: int) -> None:
+        super().__init__(skill, None)
+        self.awaited, self.drawn = trials, asyncio.Event()
+
+    def show(self) -> None:
+        super().show()
+        if len(self.trials) >= self.awaited:
+            self.call_after_refresh(self.drawn.set)
+
+
+async def shown(client: Client, skill: str, rounds: int, trials: int) -> list[float]:
+    seconds = []
+    app = SkilldeckApp(lambda: client, preferences=Preferences(notify=False), memory=Memory())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        for number in range(rounds + 1):
+            matrix = _Matrix(skill, trials)
+            began = time.perf_counter()
+            await app.push_screen(matrix)
+            await matrix.drawn.wait()
+            if number:
+                seconds.append(time.perf_counter() - began)
+            matrix.dismiss()
+            await pilot.pause()
+    return seconds
 
 
 async def main(what: str, socket: str, *rest: str) -> None:

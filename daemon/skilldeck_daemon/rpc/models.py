@@ -53,7 +53,7 @@ class ModelCalls:
             info = await loading
             if not request.keep_default:
                 self._services.models.set_default(info.name)
-            model = model_object(info)
+            model = model_object(info, self._services.models.aliases)
         finally:
             loading.cancel()  # the client left: nobody waits for it
         self._services.bus.publish("model", "put", model["id"], model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -31,7 +31,7 @@ SHOWN_RUNS = 50
 
 
 class ModelObject(TypedDict):
-    """The Model of HTTP with what a person wants to know of it."""
+    """The Model of HTTP with what a person wants to know of it. `aliases` are its further names."""
 
     id: str
     object: Literal["model"]
@@ -47,6 +47,7 @@ class ModelObject(TypedDict):
     licence: str
     path: str
     description: str
+    aliases: list[str]
 
 
 class DaemonStatus(TypedDict):
@@ -139,7 +140,8 @@ class State:
 
     def models(self) -> list[ModelObject]:
         """The loaded models, the default one first."""
-        return [model_object(info) for info in self._services.models.list()]
+        aliases = self._services.models.aliases
+        return [model_object(info, aliases) for info in self._services.models.list()]
 
     def status(self) -> DaemonStatus:
         """The daemon at this moment, without rates that change while nothing happens."""
@@ -194,7 +196,8 @@ class State:
             await asyncio.sleep(STATUS_SECONDS)
 
 
-def model_object(info: ModelInfo) -> ModelObject:
+def model_object(info: ModelInfo, aliases: Mapping[str, str]) -> ModelObject:
+    """`aliases`: further names, each with the served one that it stands for."""
     return {
         "id": info.name,
         "object": "model",
@@ -210,6 +213,7 @@ def model_object(info: ModelInfo) -> ModelObject:
         "licence": info.licence,
         "path": info.path,
         "description": info.description,
+        "aliases": sorted(alias for alias, name in aliases.items() if name == info.name),
     }
 
 

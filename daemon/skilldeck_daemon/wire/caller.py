@@ -2,7 +2,8 @@
 
 The gate of the HTTP API sets `CALLER` to a digest of the API key that let the request in. It is empty where no keys are
 set and over the control socket: everybody there is one caller. `CLIENT` is the name of the program, as it gives itself
-(User-Agent) or over the socket what it asks for; lists of runs are grouped by it, and nothing else depends on it.
+(User-Agent) or over the socket what it asks for; lists of runs are grouped by it. Of `TESTS` it is known that a version
+named by its number is not relied on (`libraries/skills.py`); nothing else depends on it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextvars import ContextVar
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 CLIENT: ContextVar[str] = ContextVar("client", default="")
 CLIENT_CHARS = 40
+TESTS = "test"
 
 
 def caller_of(api_key: str) -> str:

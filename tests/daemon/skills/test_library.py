@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.libraries.skill_results import Uploaded
+from skilldeck_daemon.wire.caller import CLIENT, TESTS
 from skilldeck_shared.bundle import LIMITS, BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.manifest import ManifestError
@@ -228,6 +229,19 @@ async def test_pruning_keeps_what_somebody_relies_on(library: Library, tmp_path:
     # 1 and 3 were not watched, 4 is the default, 5 was it, 6 was named, 8 and 9 are the newest two.
     assert left == ["1", "3", "4", "5", "6", "8", "9"]
     assert await library.skills.prune(skill_id, 2) == 0
+
+
+async def test_a_test_of_the_newest_version_does_not_keep_it(library: Library, tmp_path: Path) -> None:
+    CLIENT.set(TESTS)
+    for n in range(1, 5):
+        done = await upload(library, tmp_path, skill_zip(n=b"%d" % n), by_name=True, watched=True, make_default=n == 4)
+        reference = {"type": "skill_reference", "skill_id": done.skill["id"], "version": done.version["version"]}
+        await library.skills.resolve(reference)
+    # Version 2 is an older one by now: a matrix that compares with it goes on to find it.
+    await library.skills.resolve({**reference, "version": "2"})
+    assert await library.skills.prune(done.skill["id"], 1) == 2
+    left = [version["version"] for version in (await library.skills.versions(done.skill["id"], 20, "asc")).data]
+    assert left == ["2", "4"]
 
 
 async def test_watching_prunes_by_itself(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

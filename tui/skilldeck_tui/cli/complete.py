@@ -19,7 +19,8 @@ def complete_skill(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     async def names(client: Client) -> list[str]:
-        return ["default", *(str(model["id"]) for model in await client.models())]
+        models = await client.models()
+        return ["default", *(str(name) for one in models for name in (one["id"], *(one.get("aliases") or ())))]
 
     return _complete(names, incomplete)
 

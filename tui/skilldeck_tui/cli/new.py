@@ -35,4 +35,8 @@ def new(
         return
     for file in files:
         out.data(str(folder / file))
-    out.note(f"Next: skilldeck test {folder} · skilldeck lint {folder} · skilldeck watch {folder} --test", "dim")
+    out.note(
+        f"Next: skilldeck test {folder} (with --trigger: does it open) · skilldeck lint {folder} · "
+        f"skilldeck watch {folder} --test",
+        "dim",
+    )

@@ -29,7 +29,7 @@ from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.reports.html import page
 from skilldeck_tui.skill_tests.reports.junit import junit as junit_document
 from skilldeck_tui.skill_tests.reports.summary import summarise
-from skilldeck_tui.skill_tests.reports.text import markdown, terminal
+from skilldeck_tui.skill_tests.reports.text import markdown, terminal, version_name
 from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
 from skilldeck_tui.skill_tests.statistics import failures
 from skilldeck_tui.skill_tests.triggers import trigger_cases, triggers_of
@@ -42,7 +42,9 @@ def run_tests(
     model: Annotated[
         str, typer.Option("--model", "-m", help="The model's name.", autocompletion=complete_model)
     ] = "default",
-    models: Annotated[str, typer.Option("--models", help="Several models: a,b.")] = "",
+    models: Annotated[
+        str, typer.Option("--models", help="Several models: a,b. Those of this disk are loaded for it.")
+    ] = "",
     versions: Annotated[
         str,
         typer.Option("--versions", help="3,5,latest: numbers, latest (the folder), default, folders, git revisions."),
@@ -194,6 +196,7 @@ async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evalu
         again=asked.again,
         started=started,
         finished=finished,
+        loading=out.draw,
     )
     report = summarise(done.evaluation, done.trials, against=asked.against)
     if as_json:
@@ -221,7 +224,7 @@ def _as_line(trial: Object) -> Object:
 def _line(trial: Object, wide: bool) -> None:
     words = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "error": ("FAIL", "red")}
     word, style = words.get(trial["status"], ("NOT JUDGED", "yellow"))
-    where = f" [{trial['model']}, {trial['variant']}, try {trial['number'] + 1}]" if wide else ""
+    where = f" [{trial['model']}, {version_name(trial)}, try {trial['number'] + 1}]" if wide else ""
     took = "asked before" if trial["reused"] else f"{trial['seconds']:.1f} s"
     out.data(f"{out.paint(word, style, sys.stdout)} {trial['skill']}: {out.safe(trial['test'])}{where} ({took})")
     for failure in failures(trial):

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldeck_shared.errors import NotFound
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case
+from skilldeck_tui.skill_tests.models import SOURCE, Models
 from skilldeck_tui.skill_tests.plan import Plan
 from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of, installed
 
@@ -50,10 +50,10 @@ async def make_plan(
 
     `environment`: further fields of the environment that commands run in.
     """
-    served = await client.models()
-    chosen = [_model(served, name) for name in asked.models]
-    if asked.judge:
-        _model(served, asked.judge)
+    models = Models(client)
+    found = [await models.find(name) for name in asked.models]
+    chosen = list({model["id"]: model for model in found}.values())  # an alias may be one that was named
+    judge = await models.find(asked.judge, "judge") if asked.judge else None
     versions = Versions(client, folder)
     skill = await versions.name()
     if asked.among is not None:
@@ -61,20 +61,21 @@ async def make_plan(
     elif asked.trigger:
         versions.among = await installed(client, skill)
     names = list(dict.fromkeys([*([asked.against] if asked.against else []), *asked.versions]))
-    found = [await versions.resolve(name) for name in names]
-    variants = list({variant.label: variant for variant in found}.values())  # "default" may be one that was named
+    resolved = [await versions.resolve(name) for name in names]
+    variants = list({variant.label: variant for variant in resolved}.values())  # "default" may be one that was named
     if asked.without_skill:
         variants.append(await versions.baseline())
     seed = random.randrange(SEEDS) if asked.seed is None else asked.seed
     return Plan(
-        folder, skill, cases, chosen, variants, asked.runs, seed, asked.judge, environment or {}, versions.among.names
+        folder,
+        skill,
+        cases,
+        chosen,
+        variants,
+        asked.runs,
+        seed,
+        str(judge["id"]) if judge else "",
+        environment or {},
+        versions.among.names,
+        {str(one["id"]): str(one[SOURCE]) for one in [*chosen, judge or {}] if one.get(SOURCE)},
     )
-
-
-def _model(served: Sequence[Object], name: str) -> Object:
-    """A served model by name; "default" is the first. Raises NotFound with what there is."""
-    found = served[0] if name == "default" and served else next((one for one in served if one["id"] == name), None)
-    if found is None:
-        there = ", ".join(str(one["id"]) for one in served)
-        raise NotFound(f"No model {name!r} is served.", f"There are: {there}." if there else "", param="models")
-    return found

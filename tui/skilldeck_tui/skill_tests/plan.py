@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class Plan:
     """An evaluation before it runs.
 
     `models` are the models' objects as the daemon serves them, `environment` further fields of the environment that
-    commands run in, `judge` the model that judges sentences (empty: none).
+    commands run in, `judge` the model that judges sentences (empty: none); `sources` says of models that nothing serves
+    yet what to load, by the name they are served as.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Plan:
     judge: str = ""
     environment: Object = field(default_factory=dict)
     among: Sequence[str] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def tries(self) -> list[Try]:
         """All of them: model after model (each may have to be loaded), and within one the columns side by side, so that

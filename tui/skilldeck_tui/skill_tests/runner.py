@@ -2,7 +2,7 @@
 
 A try whose question (model, prompt, files, skills, seed) was asked before is not asked again: its trial is taken over,
 and where only the checks differ the old run is held against the new ones. An evaluation that was cut off is gone on
-with by the next one of the same plan, unless the process that runs it still does.
+with by the next one of the same plan, unless the process that runs it still does; so are the runs it left.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from pathlib import Path
 from skilldeck_shared.errors import NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.models import Report, Serving
 from skilldeck_tui.skill_tests.plan import Plan, Try
 from skilldeck_tui.skill_tests.statistics import Matrix
-from skilldeck_tui.skill_tests.trial import Attachments, judge_again, run_trial
+from skilldeck_tui.skill_tests.trial import ASKED, Attachments, gone_on_with, judge_again, not_run, run_trial
 
 KEYS_AT_ONCE = 500
+LEFT = 200
+"""The newest runs that are looked through for those a killed client left."""
 PUBLISHED_SECONDS = 2.0
 """How often the evaluation's own count is written; each trial is published itself."""
 IDENTITY = ("id", "object", "created_at", "evaluation_id", "reused", "variant", "version", "source", "test")
@@ -53,8 +56,11 @@ async def evaluate(
     again: bool = False,
     started: Callable[[Try], None] | None = None,
     finished: Callable[[Object], None] | None = None,
+    loading: Report | None = None,
 ) -> Evaluated:
     """Run the plan, `jobs` tries at a time; trials come in its order. Cancelling cancels the runs; what ended stays.
+
+    A model that cannot be loaded is the error of its tries; those of the others go on.
 
     Args:
         seeded: the plan's seed was asked for; without, an interrupted evaluation is gone on with under its own.
@@ -66,9 +72,11 @@ async def evaluate(
         plan.seed = int(before["seed"])
     tries = await asyncio.to_thread(plan.tries)
     known = {} if again else await _known(client, [one.key for one in tries])
+    left = {} if before is None else await _left(client, known, tries)
     begun = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner()}
     done = Evaluated(await client.put_evaluation({**(before or {}), **begun}), resumed=before is not None)
-    run = _Run(client, plan, done, jobs, known, started, finished)
+    serving = Serving(client, plan.sources, [name for one in tries for name in _needs(one, plan)], loading)
+    run = _Run(client, plan, done, jobs, known, left, serving, started, finished)
     status = "failed"
     try:
         done.trials = await run.all(tries)
@@ -114,15 +122,18 @@ class _Run:
         done: Evaluated,
         jobs: int,
         known: dict[str, list[Object]],
+        left: dict[str, str],
+        serving: Serving,
         started: Callable[[Try], None] | None,
         finished: Callable[[Object], None] | None,
     ) -> None:
-        self._client, self._plan, self._done, self._known = client, plan, done, known
+        self._client, self._plan, self._done, self._known, self._left = client, plan, done, known, left
         self._slots = asyncio.Semaphore(max(1, jobs))
         self._started, self._finished = started, finished
         self._published = asyncio.get_running_loop().time()
         self._asked: dict[tuple[str, str], asyncio.Future[Object]] = {}
         self._attachments = Attachments(client)
+        self._serving = serving
         self.ended = 0
 
     async def all(self, tries: Sequence[Try]) -> list[Object]:
@@ -130,8 +141,12 @@ class _Run:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(one)) for one in tries]
         finally:
-            await asyncio.shield(self._attachments.close())
+            await asyncio.shield(self._close())
         return [task.result() for task in tasks]
+
+    async def _close(self) -> None:
+        await self._attachments.close()
+        await self._serving.close()
 
     async def _one(self, one: Try) -> Object:
         async with _Slot(self._slots) as slot:
@@ -143,6 +158,8 @@ class _Run:
             if self._finished is not None:
                 self._finished(trial)
             await self._publish()
+            for model in _needs(one, self._plan):
+                await self._serving.over(model)
             return trial
 
     async def _answered(self, one: Try, slot: _Slot) -> Object:
@@ -154,22 +171,31 @@ class _Run:
         try:
             trial = await self._before(one)
             if trial is None:
-                if self._started is not None:
-                    self._started(one)
-                trial = await run_trial(
-                    self._client,
-                    one,
-                    self._plan.skill,
-                    environment=self._plan.environment,
-                    judge=self._plan.judge,
-                    attachments=self._attachments,
-                    over=slot.free,
-                )
+                trial = await self._run(one, slot)
             answer.set_result(trial)
             return trial
         finally:
             if not answer.done():
                 answer.cancel()
+
+    async def _run(self, one: Try, slot: _Slot) -> Object:
+        """A run of its own."""
+        try:
+            for model in _needs(one, self._plan):
+                await self._serving.needed(model)
+        except SkilldeckError as error:
+            return not_run(one, self._plan.skill, str(error))
+        if self._started is not None:
+            self._started(one)
+        return await run_trial(
+            self._client,
+            one,
+            self._plan.skill,
+            environment=self._plan.environment,
+            judge=self._plan.judge,
+            attachments=self._attachments,
+            over=slot.free,
+        )
 
     async def _before(self, one: Try) -> Object | None:
         """What is known of this question: a trial, or the run of one held against these checks."""
@@ -186,7 +212,12 @@ class _Run:
             if trial["run_id"]:
                 # The run, or the files it left, may be gone: then it is asked again.
                 with suppress(SkilldeckError):
+                    for judge in _needs(one, self._plan)[1:]:
+                        await self._serving.needed(judge)
                     return await judge_again(self._client, one, self._plan.skill, trial["run_id"], self._plan.judge)
+        if run_id := self._left.pop(one.key, ""):
+            with suppress(SkilldeckError, TimeoutError):
+                return await gone_on_with(self._client, one, self._plan.skill, run_id, self._plan.judge)
         return None
 
     async def _publish(self) -> None:
@@ -196,6 +227,12 @@ class _Run:
             state = {**self._done.evaluation, "done": self.ended}
             with suppress(SkilldeckError):
                 self._done.evaluation = await self._client.put_evaluation(state)
+
+
+def _needs(one: Try, plan: Plan) -> list[str]:
+    """The models that a try needs, the one that is tried first."""
+    judged = plan.judge and any(check.judged for check in one.case.checks)
+    return [one.model, *([plan.judge] if judged else [])]
 
 
 def _taken_over(trial: Object, one: Try) -> Object:
@@ -237,11 +274,22 @@ async def _known(client: Client, keys: Sequence[str]) -> dict[str, list[Object]]
     return found
 
 
+async def _left(client: Client, known: dict[str, list[Object]], tries: Sequence[Try]) -> dict[str, str]:
+    """Runs that were under way when their client was killed, by the key of their question: they go on without it."""
+    wanted = {one.key for one in tries} - known.keys()
+    found: dict[str, str] = {}
+    for run in (await client.runs(limit=LEFT)).data:
+        key = str((run.get("metadata") or {}).get(ASKED, ""))
+        if key in wanted:
+            found.setdefault(key, str(run["id"]))
+    return found
+
+
 async def _interrupted(client: Client, skill: str, key: str) -> Object | None:
     """The newest evaluation of this plan that did not end, unless somebody runs it."""
     with suppress(NotFound):
         for evaluation in (await client.evaluations(skill=skill, limit=50)).data:
-            if evaluation.get("key") == key and evaluation["status"] in ("running", "cancelled"):
+            if evaluation.get("key") == key and evaluation["status"] != "completed":
                 return None if _alive(evaluation.get("owner")) else evaluation
             if evaluation.get("key") == key:
                 return None

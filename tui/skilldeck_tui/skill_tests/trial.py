@@ -22,6 +22,8 @@ from skilldeck_tui.skill_tests.judge import judge_sentences
 from skilldeck_tui.skill_tests.outcome import Outcome, read_outcome
 from skilldeck_tui.skill_tests.plan import Try
 
+ASKED = "skilldeck_test"
+"""The metadata of a run that holds the key of its question: a client that was killed cannot say which run was whose."""
 KEPT_ANSWER = 4000
 KEPT_COMMANDS = 40
 KEPT_FILES = 100
@@ -65,7 +67,7 @@ async def run_trial(
         over: called when no model works for it any more: what follows is looking.
     """
     if one.case.problem:
-        return _result(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {one.case.problem}")])
+        return not_run(one, skill, one.case.problem)
     loop = asyncio.get_running_loop()
     began, run_id = loop.time(), ""
     uploads = attachments or Attachments(client)
@@ -79,7 +81,7 @@ async def run_trial(
             "input": [{"type": "message", "role": "user", "content": content}],
             "tools": [{"type": "shell", "environment": shell}],
             **({"seed": one.seed} if one.seed is not None else {}),
-            "metadata": {"title": f"{skill}: {one.case.name}"[:500]},
+            "metadata": {"title": f"{skill}: {one.case.name}"[:500], ASKED: one.key},
         }
         run_id = str((await client.start_run(request, origin="test"))["id"])
         response = await watched(client, run_id, one.case.timeout)
@@ -107,6 +109,15 @@ async def judge_again(client: Client, one: Try, skill: str, run_id: str, judge: 
     if any(check.kind in ("file", "script") for check in one.case.checks):
         await seen.files()
     return {**await _held(one, skill, seen, run_id, judge), "reused": True}
+
+
+async def gone_on_with(client: Client, one: Try, skill: str, run_id: str, judge: str = "") -> Object | None:
+    """The result of a run that a client began which was killed; None when it did not complete either."""
+    response = await watched(client, run_id, one.case.timeout)
+    if response.get("status") != "completed":
+        return None
+    seen = read_outcome(client, skill, one.case.prompt, response, (await client.run(run_id)).timeline)
+    return await _held(one, skill, seen, run_id, judge)
 
 
 async def watched(client: Client, run_id: str, timeout: float) -> Object:
@@ -158,6 +169,11 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
         files=names,
         answer=short(seen.answer, KEPT_ANSWER),
     )
+
+
+def not_run(one: Try, skill: str, why: str) -> Object:
+    """A try that nothing could be asked of."""
+    return _result(one, skill, "error", [Verdict(COMPLETED, "failed", f"it cannot be run: {why}")])
 
 
 def _result(one: Try, skill: str, status: str, verdicts: list[Verdict], **more: Any) -> Object:

@@ -105,11 +105,9 @@ class Versions:
         """The variant a name means. Raises NotFound or BadRequest with what there is."""
         if name == LATEST:
             uploaded = await self.uploaded()
-            # "latest", which it is, and not its number: a version that a request names by number is kept for ever, and
-            # with tests after every save that would be each of them.
-            version = uploaded.version
-            digest = str(version.get("digest", ""))
-            return self._library(name, uploaded.skill, str(version["version"]), digest, LATEST)
+            # Its number from here on: a save meanwhile would be another version in the middle of the matrix.
+            number = str(uploaded.version["version"])
+            return self._library(name, uploaded.skill, number, str(uploaded.version.get("digest", "")))
         if name == "default":
             name = str((await self.skill())["default_version"])
         if name.isdigit():
@@ -122,12 +120,12 @@ class Versions:
     async def _numbered(self, number: str) -> Variant:
         for version in await self.versions():
             if str(version["version"]) == number:
-                return self._library(number, await self.skill(), number, str(version.get("digest", "")), number)
+                return self._library(number, await self.skill(), number, str(version.get("digest", "")))
         there = ", ".join(str(version["version"]) for version in (await self.versions())[:20])
         raise NotFound(f"{self.folder.name} has no version {number}.", f"There are: {there}.", param="versions")
 
-    def _library(self, label: str, skill: Object, number: str, digest: str, reference: str) -> Variant:
-        entry = {"type": "skill_reference", "skill_id": skill["id"], "version": reference}
+    def _library(self, label: str, skill: Object, number: str, digest: str) -> Variant:
+        entry = {"type": "skill_reference", "skill_id": skill["id"], "version": number}
         return self._variant(label, entry, digest, number)
 
     def _variant(self, label: str, skill: Object, digest: str, number: str) -> Variant:
@@ -162,7 +160,9 @@ async def among_of(client: Client, folder: Path, skill: str) -> Among:
     found = [await upload_folder(client, place) for place in places]
     return Among(
         tuple(str(entry.skill["name"]) for entry in found),
-        tuple({"type": "skill_reference", "skill_id": e.skill["id"], "version": LATEST} for e in found),
+        tuple(
+            {"type": "skill_reference", "skill_id": e.skill["id"], "version": str(e.version["version"])} for e in found
+        ),
         tuple(str(entry.version.get("digest", "")) for entry in found),
     )
 
@@ -173,7 +173,9 @@ async def installed(client: Client, skill: str) -> Among:
     others = [one for name, one in sorted(every.items()) if name != skill][: LIMITS.skills_per_environment - 1]
     return Among(
         tuple(str(one["name"]) for one in others),
-        tuple({"type": "skill_reference", "skill_id": one["id"], "version": LATEST} for one in others),
+        tuple(
+            {"type": "skill_reference", "skill_id": one["id"], "version": str(one["latest_version"])} for one in others
+        ),
         tuple(str(one.get("digest", "")) for one in others),
     )
 
