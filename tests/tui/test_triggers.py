@@ -108,6 +108,35 @@ async def test_a_model_that_chooses_badly_fails_and_says_what_it_opened_instead(
     ]
 
 
+async def test_a_run_ends_once_it_is_known_and_one_that_broke_tells_nothing(folder: Path) -> None:
+    never = asyncio.Event()
+    opened: list[str] = []
+
+    async def play(run: FakeRun) -> None:
+        prompt = run.request["input"][0]["content"][0]["text"]
+        if "poem" in prompt:
+            run.fail("out of memory")
+        elif "lines" in prompt:  # put before the model: nothing of the run is needed
+            run.daemon.timelines[run.id] = {"opened": ["counter"]}
+            opened.append(run.id)
+            await never.wait()
+        else:
+            run.shell(["cat /mnt/skills/counter/SKILL.md"]).exit([0])
+            opened.append(run.id)
+            await never.wait()
+
+    fake = FakeDaemon()
+    fake.add_skill("poems")
+    fake.on_run = play
+    result = await asked(fake, folder, "--json")
+    assert result.exit_code == 1
+    found = told(result)
+    assert (found["should"]["right"], found["should"]["tried"], found["should_not"]["tried"]) == (2, 2, 0)
+    assert sorted(call.id for call in fake.called("CancelRun")) == sorted(opened)
+    broken = [json.loads(line) for line in result.stdout.splitlines()][2]
+    assert (broken["status"], "out of memory" in broken["failures"][0]) == ("error", True)
+
+
 async def test_the_installed_set_is_the_newest_of_each_name_without_the_skill_itself() -> None:
     fake = FakeDaemon()
     fake.add_skill("poems")

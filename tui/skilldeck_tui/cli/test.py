@@ -179,6 +179,8 @@ async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evalu
     ended = 0
     total = len(plan.cases) * len(plan.models) * len(plan.variants) * plan.runs
     wide = len(plan.models) * len(plan.variants) * plan.runs > 1
+    if asked.trigger and not plan.among:
+        out.note(f"{plan.skill} stands alone, so nothing is chosen: name other skills with --among DIR", "yellow")
 
     def started(one: Try) -> None:
         out.draw(f"testing {one.case.name}", ended / total, f"{ended} of {total}")

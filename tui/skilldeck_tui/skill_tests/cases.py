@@ -48,7 +48,8 @@ class Case:
     """One test. `source` is the evals file's name, `files` and `timeout` (seconds) belong to its prompt.
 
     `expected` describes a good result in words, for a judge. `problem`: why it cannot be run, though it could be read
-    (a file it names is not there); empty when it can.
+    (a file it names is not there); empty when it can. `probe`: only whether the skill is opened is asked, and the run
+    goes no further than that.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Case:
     expected: str = ""
     problem: str = ""
     id: str = ""
+    probe: bool = False
 
     @property
     def key(self) -> str:

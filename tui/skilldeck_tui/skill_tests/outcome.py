@@ -6,6 +6,7 @@ Built from the Response and its timeline; the files of its containers are listed
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +93,7 @@ def read_outcome(client: Client, skill: str, prompt: str, response: Object, time
         turns=len(turns),
         seconds=max(0.0, times[-1] - times[0]) if times else 0.0,
         model_seconds=sum(float(span.get("prefill_s") or 0) + float(span.get("decode_s") or 0) for span in turns),
-        opened=frozenset(timeline.get("opened") or ()) | _named([one.command for one in ran]),
+        opened=frozenset(timeline.get("opened") or ()) | named([one.command for one in ran]),
         containers=containers_of(output),
     )
 
@@ -108,5 +109,6 @@ def answer_of(output: list[Object]) -> str:
     )
 
 
-def _named(commands: list[str]) -> frozenset[str]:
+def named(commands: Iterable[str]) -> frozenset[str]:
+    """The skills whose files commands name."""
     return frozenset(name for command in commands for name in re.findall(rf"{re.escape(MOUNTS)}([\w.-]+)", command))

@@ -104,4 +104,4 @@ def digest(value: Any) -> str:
 def _asked(case: Case) -> list[Any]:
     """What a test puts to the model. Blocks on the disk."""
     files = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in case.files]
-    return [case.prompt, files, case.problem]
+    return [case.prompt, files, case.problem, *(["probe"] if case.probe else [])]

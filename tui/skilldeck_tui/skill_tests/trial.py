@@ -14,12 +14,12 @@ from typing import Any
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client.client import Client
-from skilldeck_tui.client.types import Object
+from skilldeck_tui.client.types import Object, RunEvent
 from skilldeck_tui.skill_tests.cases import Case, Verdict, overall, short
 from skilldeck_tui.skill_tests.checks import hold
 from skilldeck_tui.skill_tests.expect import COMPLETED
 from skilldeck_tui.skill_tests.judge import judge_sentences
-from skilldeck_tui.skill_tests.outcome import Outcome, read_outcome
+from skilldeck_tui.skill_tests.outcome import Outcome, named, read_outcome
 from skilldeck_tui.skill_tests.plan import Try
 
 ASKED = "skilldeck_test"
@@ -84,6 +84,8 @@ async def run_trial(
             "metadata": {"title": f"{skill}: {one.case.name}"[:500], ASKED: one.key},
         }
         run_id = str((await client.start_run(request, origin="test"))["id"])
+        if one.case.probe:
+            return await _probed(client, one, skill, run_id)
         response = await watched(client, run_id, one.case.timeout)
         if over is not None and not judge:
             over()
@@ -120,13 +122,36 @@ async def gone_on_with(client: Client, one: Try, skill: str, run_id: str, judge:
     return await _held(one, skill, seen, run_id, judge)
 
 
-async def watched(client: Client, run_id: str, timeout: float) -> Object:
-    """The response a run ended with; a run that takes too long, or whose test is cancelled, is cancelled."""
+async def _probed(client: Client, one: Try, skill: str, run_id: str) -> Object:
+    """What is known once the skill is opened, or at the run's end; what then is left of the run is cancelled."""
+    detail = await client.run(run_id)
+    if skill in (detail.timeline.get("opened") or ()):
+        with suppress(SkilldeckError):
+            await client.cancel_run(run_id)
+    else:
+        await watched(client, run_id, one.case.timeout, until=skill)
+    detail = await client.run(run_id)
+    seen = read_outcome(client, skill, one.case.prompt, detail.response, detail.timeline)
+    if skill not in seen.opened and seen.status not in ("completed", "incomplete"):
+        return not_run(one, skill, f"the run ended as {seen.status}: {seen.why}") | {"run_id": run_id}
+    return await _held(one, skill, seen, run_id, "")
+
+
+async def watched(client: Client, run_id: str, timeout: float, *, until: str = "") -> Object:
+    """The response a run ended with; a run that takes too long, or whose test is cancelled, is cancelled.
+
+    Args:
+        until: a skill; a run whose command names its files is cancelled there, and {} returned.
+    """
     try:
         async with asyncio.timeout(timeout):
             async for event in client.follow_run(run_id):
                 if event.terminal:
                     return dict(event.data.get("response") or {})
+                if until and until in named(_commands_of(event)):
+                    with suppress(SkilldeckError):
+                        await client.cancel_run(run_id)
+                    return {}
     except (TimeoutError, asyncio.CancelledError):
         with suppress(SkilldeckError):
             await asyncio.shield(client.cancel_run(run_id))
@@ -134,10 +159,16 @@ async def watched(client: Client, run_id: str, timeout: float) -> Object:
     raise SkilldeckError("The run's events ended without a last one.")
 
 
+def _commands_of(event: RunEvent) -> list[str]:
+    """Of a shell call that is written."""
+    item = event.data.get("item") or {} if event.type == "response.output_item.done" else {}
+    return [str(command) for command in (item.get("action") or {}).get("commands") or ()]
+
+
 async def verdicts_of(case: Case, seen: Outcome, *, judge: str = "", baseline: bool = False) -> list[Verdict]:
     """Every check, the run's own end first. Without the skill nobody asks whether it was opened."""
     asked = [check for check in case.checks if not (baseline and check.kind == "triggered")]
-    verdicts = [await hold(COMPLETED, seen)]
+    verdicts = [] if case.probe else [await hold(COMPLETED, seen)]
     for check in asked:
         if not (check.judged and judge):
             verdicts.append(await hold(check, seen))
@@ -155,7 +186,7 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
         one,
         skill,
         # Without the skill, a test that only asks whether it was opened asks nothing.
-        overall(verdicts) if len(verdicts) > 1 or not one.case.checks else "not_judged",
+        "not_judged" if one.case.checks and all(v.check is COMPLETED for v in verdicts) else overall(verdicts),
         verdicts,
         run_id=run_id,
         seconds=round(seen.seconds, 3),
@@ -165,6 +196,7 @@ async def _held(one: Try, skill: str, seen: Outcome, run_id: str, judge: str) ->
         output_tokens=seen.output_tokens,
         turns=seen.turns,
         triggered=None if one.variant.baseline else skill in seen.opened,
+        opened=sorted(seen.opened),
         commands=[{"command": short(c, 400), "exit_code": code} for c, code in seen.commands[:KEPT_COMMANDS]],
         files=names,
         answer=short(seen.answer, KEPT_ANSWER),
@@ -199,6 +231,7 @@ def _result(one: Try, skill: str, status: str, verdicts: list[Verdict], **more: 
         "output_tokens": 0,
         "turns": 0,
         "triggered": None,
+        "opened": [],
         "reused": False,
         "run_id": "",
         "commands": [],

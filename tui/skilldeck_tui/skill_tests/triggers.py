@@ -1,13 +1,12 @@
 """Whether a skill is opened when it should be, and left alone when it should not: prompts against the installed set.
 
 The prompts are those of `evals/triggers.json` (`[{"query": "…", "should_trigger": true}, …]`, as skill-creator has
-them) and of all tests that say `triggered`. Of each only that is asked. The skill stands among all others that the
-daemon has, as it would for a request that names none of them.
+them) and of all tests that say `triggered`. Of each only that is asked, and its run ends once it is opened. The skill
+stands among all others that the daemon has, as it would for a request that names none of them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from skilldeck_tui.skill_tests.reading import eval_files, load_cases
 from skilldeck_tui.skill_tests.statistics import Cell
 
 FILE = "triggers.json"
-_OPENED = re.compile(r"/mnt/skills/([\w.-]+)")
 
 
 def trigger_cases(folder: Path) -> list[Case]:
@@ -32,7 +30,7 @@ def trigger_cases(folder: Path) -> list[Case]:
     for case in cases:
         checks = tuple(check for check in case.checks if check.kind == "triggered")
         if checks:
-            found.append(replace(case, checks=checks, expected=""))
+            found.append(replace(case, checks=checks, expected="", probe=True))
     if not found:
         raise EvalError(
             f"{folder} says of no prompt whether it should open the skill.",
@@ -90,8 +88,7 @@ def triggers_of(skill: str, cases: Sequence[Case], trials: Sequence[Object]) -> 
 
 
 def _others(trial: Object, skill: str) -> tuple[str, ...]:
-    names = [name for entry in trial["commands"] for name in _OPENED.findall(str(entry["command"]))]
-    return tuple(name for name in dict.fromkeys(names) if name != skill)
+    return tuple(name for name in trial.get("opened") or () if name != skill)
 
 
 def _rate(cell: Cell) -> str:
