@@ -46,7 +46,7 @@ def test_a_folder_without_faults_ends_with_0(tmp_path: Path) -> None:
 
 def test_faults_are_told_by_place_rule_cure_and_once_the_reason(tmp_path: Path) -> None:
     folder = skill(tmp_path / "letters", more="See [rules](references/rules.md).\n")
-    result = lint(folder, skill(tmp_path / "more", more="See [rules](references/rules.md).\n"))
+    result = lint(folder, skill(tmp_path / "poems", about=POEMS, more="See [rules](references/rules.md).\n"))
     assert result.exit_code == 1
     place, cure, why, *others = result.stdout.splitlines()
     assert place == f"{folder}/SKILL.md:8:13: warning missing-file: references/rules.md is not in the skill."

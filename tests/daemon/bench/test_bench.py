@@ -73,10 +73,13 @@ async def test_uploads_and_the_store_are_measured(monkeypatch: pytest.MonkeyPatc
     assert all(min(measure.ours) > 0 for measure in measured)
 
 
-async def test_results_of_tests_are_loaded_by_a_client_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_results_of_tests_are_loaded_and_shown_by_a_client_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(evaluations, "TRIALS", 3)
-    (measured,) = await evaluations._loading(1)
-    assert (measured.name, len(measured.ours), len(measured.theirs)) == ("3 results loaded", 1, 1)
+    loaded, shown = await evaluations._loading(1)
+    assert (loaded.name, len(loaded.ours), len(loaded.theirs)) == ("3 results loaded", 1, 1)
+    assert (shown.name, len(shown.ours)) == ("3 results shown", 1)
 
 
 async def test_the_server_is_measured_against_its_own_engine() -> None:

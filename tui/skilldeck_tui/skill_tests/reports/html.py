@@ -104,7 +104,7 @@ def lifts(report: Object) -> str:
         colour = "--none" if not lift["certain"] else "--good" if lift["value"] > 0 else "--bad"
         name = heading(column, models)
         rows.append((name, lift["value"], lift["low"], lift["high"], points(lift).partition(" (")[0], colour))
-    return _chart(rows, -1.0, 1.0, [(part / 2, f"{50 * part:+d}") for part in range(-2, 3)], "Lift")
+    return _chart(rows, -1.0, 1.0, [(part / 2, f"{50 * part:+d}" if part else "0") for part in range(-2, 3)], "Lift")
 
 
 def _chart(
