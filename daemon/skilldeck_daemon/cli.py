@@ -97,7 +97,7 @@ def _run(work: Callable[[], Any]) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    heap.few_arenas()
+    heap.give_back()
     gc.disable()  # until it listens: all that is imported by then stays
     spare = await _engine_process(settings)
     from skilldeck_daemon import logs

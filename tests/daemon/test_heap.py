@@ -37,7 +37,29 @@ def arenas(call: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the arenas are glibc's")
 def test_all_threads_share_two_arenas() -> None:
     assert arenas("") > 2, "eight threads at once would make more"
-    assert arenas("heap.few_arenas()") <= 2
+    assert arenas("heap.give_back()") <= 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the rule is glibc's")
+def test_large_pieces_lie_apart_whatever_was_freed_before() -> None:
+    code = """
+import ctypes
+from skilldeck_daemon import heap
+{call}
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def mapped():
+    start = libc.malloc(8 << 20)
+    places = [(line, *(int(end, 16) for end in line.split()[0].split("-"))) for line in open("/proc/self/maps")]
+    libc.free(start)
+    return not any("[heap]" in line for line, first, last in places if first <= start < last)
+print(mapped(), mapped())
+"""
+    for call, apart in (("", "True False"), ("heap.give_back()", "True True")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(call=call)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == apart.split()
 
 
 def test_what_is_loaded_is_not_looked_at_again() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
@@ -44,11 +44,11 @@ from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
 
-Records = list[StoredContainer]
 FileRecords = list[StoredContainerFile]
 Ids = list[str]
 EXPIRES_MINUTES = 20
 ORPHANED_SECONDS = 3600
+PAGE = 100
 TOUCH_SECONDS = 15
 """How stale a stored last_active_at may be."""
 
@@ -101,7 +101,7 @@ class Environments:
             return
         await self.packages.start()
         await self.expire()
-        mine = [record["id"] for record in await self._running() if record.get("home", "") == home]
+        mine = [record["id"] async for record in self._running() if record.get("home", "") == home]
         await self.containers.sweep(mine)
 
     async def close(self) -> None:
@@ -112,7 +112,7 @@ class Environments:
     async def expire(self) -> Ids:
         """Expire what was idle too long; returns the ids."""
         expired = []
-        for record in await self._running():
+        async for record in self._running():
             container = self.containers.get(record["id"])
             if container is not None and container.busy:
                 continue
@@ -127,15 +127,15 @@ class Environments:
                 expired.append(record["id"])
         return expired
 
-    async def _running(self) -> Records:
-        found: Records = []
-        after = ""
-        while True:
-            page = await self._store.containers.list(500, "asc", after, status="running")
-            found += page.data
-            if not page.has_more:
-                return found
-            after = page.data[-1]["id"]
+    async def _running(self) -> AsyncIterator[StoredContainer]:
+        """Every record that says so, a page in memory at a time: busy daemons have thousands."""
+        after, more = "", True
+        while more:
+            page = await self._store.containers.list(PAGE, "asc", after, status="running")
+            more = page.has_more and bool(page.data)
+            for record in page.data:
+                yield record
+                after = record["id"]
 
     # -- records
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from skilldeck_daemon.libraries import environments
 from skilldeck_shared.errors import Unavailable
 from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import SHELL, running, sse
@@ -223,6 +224,19 @@ async def test_a_deleted_container_is_404_and_an_expired_one_keeps_its_record() 
         assert upload.status_code in (404, 410)
         assert (await daemon.http.delete(f"/containers/{made['id']}")).status_code == 200
         assert (await daemon.http.get(f"/containers/{made['id']}")).status_code == 404
+
+
+async def test_all_that_were_idle_too_long_expire_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "PAGE", 2)
+    async with running() as daemon:
+        services = daemon.daemon.services
+        made = (await daemon.http.post("/containers", json={"name": "n"})).json()
+        record = await services.environments.record(made["id"])
+        for number in range(5):
+            old = {**record, "id": f"cntr_{number}", "last_active_at": record["last_active_at"] if number == 2 else 0}
+            await services.store.containers.put(old)
+        assert await services.environments.expire() == ["cntr_0", "cntr_1", "cntr_3", "cntr_4"]
+        assert await services.environments.expire() == []
 
 
 async def test_an_interrupted_response_is_replayed_without_what_stays_inside(tmp_path: Path) -> None:
