@@ -22,12 +22,13 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What the daemon held at a moment without runs: bytes resident, open descriptors."""
+    """What the daemon held at a moment without runs: open descriptors, and bytes resident (`anonymous`: of no file)."""
 
     life: int
     seconds: float
     resident: int
     descriptors: int
+    anonymous: int = 0
 
 
 class Service:
@@ -90,10 +91,12 @@ class Service:
         while len(counts) < 50 and (len(counts) < 5 or len(set(counts[-5:])) > 1):
             counts.append(len(os.listdir(f"/proc/{pid}/fd")))
             await asyncio.sleep(0.1)
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmRSS:"):
-                return Sample(self.life, time.monotonic() - self._begun, int(line.split()[1]) * 1024, counts[-1])
-        raise RuntimeError(f"the daemon is gone:\n{self.tail()}")
+        try:
+            told = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines())
+            resident, anonymous = (int(told[name].split()[0]) * 1024 for name in ("VmRSS", "RssAnon"))
+        except (OSError, KeyError):
+            raise RuntimeError(f"the daemon is gone:\n{self.tail()}") from None
+        return Sample(self.life, time.monotonic() - self._begun, resident, counts[-1], anonymous)
 
     def tail(self) -> str:
         return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
