@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.guidance.outputs import AGAIN, CommandOutputs
+from skilldeck_daemon.agent.guidance.outputs import AGAIN, SILENT, CommandOutputs
 from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 
 SCRIPT = "/mnt/skills/report/scripts/make.py"
@@ -140,3 +140,6 @@ def test_a_program_without_its_last_line_is_nothing_to_read_about(skills: SkillP
     warning = "bash: line 3: warning: here-document at line 1 delimited by end-of-file (wanted `EOF')\n"
     shown = CommandOutputs(skills).shown(entry(f"{warning}more\n", 0), "python3 - <<'EOF'\nprint()")
     assert shown["stderr"] == "more\n"
+    shown = CommandOutputs(skills).shown(entry("", 0), "python3 - <<'EOF'\nx = 1")
+    assert shown["stderr"] == f"(hint: {SILENT})"
+    assert CommandOutputs(skills).shown(entry("", 0), "touch a")["stderr"] == ""

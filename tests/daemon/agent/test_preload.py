@@ -48,6 +48,8 @@ def user(text: str) -> dict[str, Any]:
         ("How many errors are in the log?" + FILE, ["log-triage"]),
         ("How many errors are in the log?", []),  # nothing to work on
         ("Hello!" + FILE, []),
+        ("Write the minutes of the meeting", ["minutes"]),  # something to be made
+        ("Write about a meeting", []),  # of which one word is like a skill's is not enough
         ("rows and errors" + FILE, []),  # as much of one as of the other
         ("Say hello" + FILE.replace("error", "csv-summary"), []),  # a name in a file is no request
     ],

@@ -231,6 +231,10 @@ def test_where_code_is_shown_a_program_is_begun_and_once_more_after_it_failed() 
     assert commands.next_turn([wrong], [], asked=True) == begun
     assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
     assert commands.next_turn([wrong, worse._replace(well=True)], [], asked=True).answer == RAN
+    silent = Ran(f"{PROGRAMS['python']}turn(3)", True)
+    assert commands.next_turn([silent], [], asked=True) == begun  # nothing to answer a question with
+    assert commands.next_turn([silent, worse._replace(well=True, printed="")], [], asked=True).answer == RAN
+    assert SkillCommands.of(CODE, said="Turn it.", question=False).next_turn([silent], [], asked=True).answer == RAN
     assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(PROGRAMS["node"])
 
 

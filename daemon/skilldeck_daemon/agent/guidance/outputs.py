@@ -36,6 +36,8 @@ MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|No module 
 NODE_MODULE = re.compile(r"Cannot find (?:module|package) '([^'./][^']*)'")
 HEREDOC = re.compile(r"^.*warning: here-document at line \d+ delimited by end-of-file.*\n?", re.MULTILINE)
 """Models forget the last line of a program that they write into a command, which then runs all the same."""
+PROGRAM = re.compile(r"\b(?:python3?|node)\s+-\s*<<")
+SILENT = "The program printed nothing. What is to be known of it has to be printed."
 WORD = re.compile(r"[^\s'\"`:;,()]+")
 AGAIN = "The same command failed in the same way before. Change it, or answer with what you have."
 
@@ -60,6 +62,8 @@ class CommandOutputs:
         """An entry of a shell call's output as the model reads it."""
         said = HEREDOC.sub("", entry["stderr"]) if self._helps else entry["stderr"]
         hints = [*self._help(said, command), *self._again(entry, command)] if self._helps else []
+        if self._helps and PROGRAM.search(command) and not entry["stdout"] and not said:
+            hints.append(SILENT)
         stderr = self._cut(said)
         if hints:
             stderr = "\n".join([*([stderr.rstrip("\n")] if stderr else []), *(f"(hint: {hint})" for hint in hints)])

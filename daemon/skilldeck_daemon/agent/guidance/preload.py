@@ -4,7 +4,8 @@ Large models open the SKILL.md that fits by themselves; of small ones none did i
 Which skills are meant (`skills_preload`):
 
 - `named`: those whose name the text has, as it is or as `$name` or `/name`; the only one that is mounted; and where
-  a file comes with the text, the one whose name and description have more words in common with it than any other's;
+  a file comes with the text, or it wants something made ("Make a chart"), the one whose name and description have more
+  words in common with it than any other's;
 - `all`: every one that is mounted;
 - `none`: none.
 
@@ -55,6 +56,13 @@ _TEXT_OF = re.compile(
     r'\n\n<file name="[^"]*"[^>\n]*type="application/(?:pdf|epub|[^"]*(?:word|presentation|\.text))[^>\n]*">\n'
 )
 _USE = r"\b(?:use|using|run|running|apply|call|execute|try)\b[^.?!\n]*?(?<![\w.-])"
+_MAKING = re.compile(
+    r"\s*(?:(?:please|now|can you|could you)\b[, ]*)*"
+    r"(?:make|create|write|generate|draw|build|convert|calculate|compute|produce|plot|draft)\b",
+    re.IGNORECASE,
+)
+MADE = 2
+"""Words that a skill has in common with a wish for something that brings no file."""
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
 RUN_IT = "Run the skill's command{on} now."
 WRITE_IT = "Write the program for it{on} and run it now."
@@ -107,13 +115,13 @@ class Preload:
             return []
         if self.mode == "all":
             return names if first else []
-        said, mark, _ = content.partition(FILE_MARK)
+        said = content.partition(FILE_MARK)[0]
         named = [name for name in names if _says(said, name)]
         if named:
             return named
         if first and len(names) == 1:
             return names
-        fitting = fits(said, around, _names(content)) if first and mark else ""
+        fitting = _fitting(content, around) if first else ""
         return [fitting] if fitting else []
 
     def chosen(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
@@ -123,8 +131,7 @@ class Preload:
         for message in messages:
             if message["role"] != "user" or not isinstance(message["content"], str):
                 continue
-            said, mark, _ = message["content"].partition(FILE_MARK)
-            fitting = fits(said, around, _names(message["content"])) if mark else ""
+            said, fitting = message["content"].partition(FILE_MARK)[0], _fitting(message["content"], around)
             for name in self.meant(message["content"], around, first=not found):
                 if name not in found and (name == fitting or _says(said, name)):
                     found.append(name)
@@ -192,9 +199,19 @@ class Preload:
         named = re.search(rf"(?:{_USE}|(?<![\w.-])[$/]){name}(?![\w-])", said, re.IGNORECASE)
         described = f"{meant[0]} {about}"
         like = _says(said, meant[0]) or stems(content_words(content)) & stems(described)
-        if not (named and not _QUESTION.match(said)) and not (mark and like):
+        made = _fitting(content, around) == meant[0]
+        if not (named and not _QUESTION.match(said)) and not (mark and like) and not made:
             return "", ""
         return meant[0], described
+
+
+def _fitting(content: str, around: Surroundings) -> str:
+    """The skill that fits a message by its words, where it brings a file or wants something made."""
+    said, mark, _ = content.partition(FILE_MARK)
+    if mark:
+        return fits(said, around, _names(content))
+    making = _MAKING.match(said)
+    return fits(said[making.end() :], around, least=MADE) if making else ""
 
 
 def _names(content: str) -> list[str]:
@@ -253,8 +270,9 @@ def content_words(content: str) -> str:
     return " ".join([said, *re.findall(r'name="([^"]*)"', files)])
 
 
-def fits(said: str, around: Surroundings, files: Sequence[str] = ()) -> str:
-    """The one skill that has the most words in common with what was said; "" when there is none, or several.
+def fits(said: str, around: Surroundings, files: Sequence[str] = (), least: int = 1) -> str:
+    """The one skill that has the most words in common with what was said, `least` or more; "" when there is none, or
+    several.
 
     Of several that have as many, the one that has most without the names of the `files`: `csv` says little.
     """
@@ -263,9 +281,9 @@ def fits(said: str, around: Surroundings, files: Sequence[str] = ()) -> str:
         plain = plain.replace(name, " ")
     whole, bare = stems(said), stems(plain)
     of = [stems(f"{name} {about}") for name, about in around.skills]
-    likeness = [(len(whole & words), len(bare & words)) for words in of]
-    best = max(likeness, default=(0, 0))
-    return around.skills[likeness.index(best)][0] if best[0] and likeness.count(best) == 1 else ""
+    shared = [(len(whole & words), len(bare & words)) for words in of]
+    best = max(shared, default=(0, 0))
+    return around.skills[shared.index(best)][0] if best[0] >= least and shared.count(best) == 1 else ""
 
 
 def _block(name: str, text: str, said: str, room: int) -> str:

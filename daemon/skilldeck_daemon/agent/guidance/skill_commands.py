@@ -184,7 +184,7 @@ class SkillCommands:
             if not ran[-1].well:
                 return NextTurn(answer=FAILED)
             return NextTurn(answer=RAN, held=wholly(ran[-1].printed, self.question))
-        if not ran[-1].well:
+        if not ran[-1].well or self._silent(ran):
             return self._once_more(ran[-1], asked)
         return self._begun(ran) if asked and self.steps and not self.program else NextTurn()
 
@@ -193,10 +193,14 @@ class SkillCommands:
         if not ran[-1].well:
             return False
         if self.program:
-            return True
+            return not self._silent(ran)
         well = "\n".join(one.command for one in ran if one.well)
         seen = [path in well for path in self.scripts]
         return bool(seen) and (all(seen) if self.steps else any(seen)) and all(name in well for name in files)
+
+    def _silent(self, ran: Sequence[Ran]) -> bool:
+        """Whether a program for a question has printed nothing, the first time."""
+        return bool(self.program) and self.question and len(ran) == 1 and not ran[0].printed.strip()
 
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)
