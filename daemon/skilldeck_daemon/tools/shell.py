@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,18 @@ ERROR_EXIT = 126
 """Exit code of a command that was not run: the shell's own for "cannot execute"."""
 
 
+HERE = re.compile(r"(?<=\s)<<-?(?P<quote>['\"]?)(?P<end>[A-Z_]{2,})(?P=quote)(?=\s|$)")
+
+
+def ended(command: str) -> str:
+    """The command with the end of a here-document that has none: models forget it behind the last line of a program.
+    The shell goes on without it as well, but says so each time, and models answer with that."""
+    begun = HERE.search(command)
+    if begun is None or re.search(rf"^\t*{begun['end']}$", command[begun.end() :], re.MULTILINE):
+        return command
+    return f"{command.rstrip()}\n{begun['end']}\n"
+
+
 @dataclass(frozen=True)
 class ShellTool(Tool):
     environment: EnvironmentSpec
@@ -108,7 +121,7 @@ class ShellTool(Tool):
         try:
             container = await context.container()
             results = await container.exec(
-                call.commands,
+                [ended(command) for command in call.commands],
                 timeout_ms=call.timeout_ms,
                 max_output_length=call.max_output_length,
                 on_output=writer.written,

@@ -222,3 +222,17 @@ def test_of_several_forms_a_small_model_reads_the_one_that_is_meant(tmp_path: Pa
     for said, shown in (("Write a reminder", ["reminder"]), ("Write something", [])):
         (message,) = Preload(skills, bare=True).opened([user(said)], there)
         assert [name for name in names if f"This is forms/{name}.md." in message["content"]] == shown
+
+
+def test_a_small_model_is_told_what_the_texts_do_not_have(tmp_path: Path) -> None:
+    skills, there = one(tmp_path, "letters", "The terms are in `terms/all.md`.", "terms/all.md")
+    (tmp_path / "terms/all.md").write_text("- bollard: a post on the quay\n")
+    for said, told in (
+        ("Use letters: what is a spinnaker?", "\n\n(None of these texts has: spinnaker.)\n\nUse letters"),
+        ("Use letters: what does a bollard cost?", ""),
+        ("Which letters are there?", ""),
+        ("Write to the spinnaker", ""),
+    ):
+        (message,) = Preload(skills, bare=True).opened([user(said)], there)
+        assert ("(None" in message["content"]) is bool(told)
+        assert told in message["content"]

@@ -26,6 +26,11 @@ def test_of_a_long_text_the_sections_that_are_meant_are_kept_and_the_others_name
     assert len(shown) < 520 + len(f"\n(the rest is in {PATH})")
 
 
+def test_the_section_with_the_command_that_is_begun_is_kept() -> None:
+    shown = shortened(TEXT, "How do I sew the sails?", 520, PATH, ["hull"])
+    assert [title for title in SECTIONS if f"## {title} (not shown)" not in shown] == ["Hulls"]
+
+
 def test_a_text_without_sections_is_cut_at_a_line() -> None:
     assert shortened("one\ntwo\nthree\n", "two", 8, PATH) == f"one\ntwo\n(the rest is in {PATH})"
     assert shortened(TEXT, "masts", 30, PATH).endswith(f"\n(the rest is in {PATH})")

@@ -34,8 +34,6 @@ TEXT_RUN = re.compile(
 )
 MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|No module named ([\w.]+)$", re.MULTILINE)
 NODE_MODULE = re.compile(r"Cannot find (?:module|package) '([^'./][^']*)'")
-HEREDOC = re.compile(r"^.*warning: here-document at line \d+ delimited by end-of-file.*\n?", re.MULTILINE)
-"""Models forget the last line of a program that they write into a command, which then runs all the same."""
 PROGRAM = re.compile(r"\b(?:python3?|node)\s+-\s*<<")
 SILENT = "The program printed nothing. What is to be known of it has to be printed."
 WORD = re.compile(r"[^\s'\"`:;,()]+")
@@ -60,11 +58,10 @@ class CommandOutputs:
 
     def shown(self, entry: CommandOutput, command: str) -> CommandOutput:
         """An entry of a shell call's output as the model reads it."""
-        said = HEREDOC.sub("", entry["stderr"]) if self._helps else entry["stderr"]
-        hints = [*self._help(said, command), *self._again(entry, command)] if self._helps else []
-        if self._helps and PROGRAM.search(command) and not entry["stdout"] and not said:
+        hints = [*self._help(entry["stderr"], command), *self._again(entry, command)] if self._helps else []
+        if self._helps and PROGRAM.search(command) and not entry["stdout"] and not entry["stderr"]:
             hints.append(SILENT)
-        stderr = self._cut(said)
+        stderr = self._cut(entry["stderr"])
         if hints:
             stderr = "\n".join([*([stderr.rstrip("\n")] if stderr else []), *(f"(hint: {hint})" for hint in hints)])
         return {**entry, "stdout": self._cut(self._skills.written_out(entry["stdout"], command)), "stderr": stderr}

@@ -23,7 +23,7 @@ skill has no commands it reads the texts that the instructions name along with t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -64,6 +64,7 @@ _MAKING = re.compile(
 MADE = 2
 """Words that a skill has in common with a wish for something that brings no file."""
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
+NOT_THERE = "(None of these texts has: {words}.)"
 RUN_IT = "Run the skill's command{on} now."
 WRITE_IT = "Write the program for it{on} and run it now."
 """One sentence: "The file is …" behind the request was given back as the answer."""
@@ -96,12 +97,10 @@ class Preload:
                 text = self._text(name, message["content"], run is not None) if name not in done else ""
                 if text:
                     done.add(name)
-                    blocks.append(_block(name, text, _said(message["content"]), room))
+                    blocks.append(_block(name, text, _said(message["content"]), room, run.meant if run else ()))
                     room = max(0, room - len(text))
-                    for path, more in self._read_along(name, _said(message["content"])):
-                        if len(more) <= room:
-                            blocks.append(f'<file path="{path}">\n{more}\n</file>')
-                            room -= len(more)
+                    about = next(about for other, about in around.skills if other == name)
+                    blocks += self._read_along(name, about, _said(message["content"]))
             shown = message["content"]
             if self.bare:
                 shown = _run_of(shown, bool(run.program)) if run else _request_last(shown)
@@ -149,18 +148,26 @@ class Preload:
         text, paths = self.skills.instructions(name), _paths(content)
         return filled(text, paths[0]) if fill and len(paths) == 1 else text
 
-    def _read_along(self, name: str, said: str) -> list[tuple[str, str]]:
+    def _read_along(self, name: str, about: str, said: str) -> list[str]:
         """What a small model would have to open itself, where there is nothing to run: of several texts, as of forms to
-        choose among, the one that the request is most like."""
+        choose among, the one that the request is most like. What they do not hold it is told: it makes it up."""
         commands = SkillCommands.of(self.skills.instructions(name))
-        there = self.bare and not commands.lines and not commands.program
-        found = self.skills.references(name) if there else []
-        shelves = self.skills.shelves(name) if there else []
-        every = list(dict.fromkeys([*found, *shelves]))
-        likes = likeness([stems(re.sub(r"[-_/.]", " ", path)) | stems(text) for path, text in every], stems(said))
+        if not self.bare or commands.lines or commands.program:
+            return []
+        found = self.skills.references(name)
+        every = list(dict.fromkeys([*found, *self.skills.shelves(name)]))
+        words = [stems(re.sub(r"[-_/.]", " ", path)) | stems(text) for path, text in every]
+        likes = likeness(words, stems(said))
         best = max(likes, default=0.0)
         wanted = [one for one, like in zip(every, likes, strict=True) if like == best]
-        return wanted if len(wanted) == 1 else found
+        blocks, room = [], min(BARE, self.budget)
+        for path, text in wanted if len(wanted) == 1 else found:
+            if room > 0:
+                shown = shortened(text, said, room, path)
+                blocks.append(f'<file path="{path}">\n{shown}\n</file>')
+                room -= len(shown)
+        lacking = _lacking(said, [f"{name} {about} {self.skills.instructions(name)}"], words) if blocks else []
+        return [*blocks, NOT_THERE.format(words=", ".join(lacking))] if lacking else blocks
 
     def outline(self, messages: Sequence[Message], around: Surroundings) -> tuple[str, ...]:
         """The headings of the answer that the last message asks a skill for which has nothing to run."""
@@ -212,6 +219,16 @@ def _fitting(content: str, around: Surroundings) -> str:
         return fits(said, around, _names(content))
     making = _MAKING.match(said)
     return fits(said[making.end() :], around, least=MADE) if making else ""
+
+
+def _lacking(said: str, known: Sequence[str], texts: Sequence[Collection[str]]) -> list[str]:
+    """The words of a question that make it another than the skill's own, where none of the texts has any of them."""
+    if "?" not in said and not _QUESTION.match(said):
+        return []
+    own = {stem for text in known for stem in stems(text)}
+    words = {word: stems(word) - own for word in re.findall(r"[^\W\d_]+", said)}
+    asked = {word: found for word, found in words.items() if found}
+    return [] if any(found & set(text) for found in asked.values() for text in texts) else list(asked)
 
 
 def _names(content: str) -> list[str]:
@@ -286,6 +303,6 @@ def fits(said: str, around: Surroundings, files: Sequence[str] = (), least: int 
     return around.skills[shared.index(best)][0] if best[0] >= least and shared.count(best) == 1 else ""
 
 
-def _block(name: str, text: str, said: str, room: int) -> str:
+def _block(name: str, text: str, said: str, room: int, keep: Sequence[str]) -> str:
     path = f"{FOLDER}/{name}/SKILL.md"
-    return f'<skill name="{name}" path="{path}">\n{shortened(text, said, room, path)}\n</skill>'
+    return f'<skill name="{name}" path="{path}">\n{shortened(text, said, room, path, keep)}\n</skill>'

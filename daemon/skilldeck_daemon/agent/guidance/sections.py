@@ -7,6 +7,7 @@ PDF library say how to merge files and not how to write one. What is left out is
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from skilldeck_daemon.agent.guidance.likeness import deeds
 from skilldeck_daemon.agent.guidance.shown_code import likeness
@@ -16,8 +17,9 @@ _HEADING = re.compile(r"(?m)^(?=#{1,4}[ \t]+\S)")
 LEFT_OUT = "(not shown)"
 
 
-def shortened(text: str, said: str, room: int, path: str) -> str:
-    """The text, or what fits into `room` characters of it and where the rest is (`path`)."""
+def shortened(text: str, said: str, room: int, path: str, keep: Collection[str] = ()) -> str:
+    """The text, or what fits into `room` characters of it and where the rest is (`path`). `keep`: what stands in
+    sections that come first of all."""
     if len(text) <= room:
         return text
     parts = _sections(text)
@@ -25,6 +27,7 @@ def shortened(text: str, said: str, room: int, path: str) -> str:
         return _cut(text, room, path)
     wanted = deeds(said)
     likes = likeness([deeds(part) for part in parts], wanted)
+    likes = [like + 100 * any(code in part for code in keep) for like, part in zip(likes, parts, strict=True)]
     # The beginning says what all of it is about.
     order = [0, *sorted(range(1, len(parts)), key=lambda number: -likes[number])]
     titles = [part.partition("\n")[0].strip() for part in parts]

@@ -102,7 +102,8 @@ class SkillCommands:
     those of the one that the request is most like. Of the request they are for: `options` are those it asks for,
     `file` is the path of the only one it brings, `question` whether it asks something, so that a part of what is
     printed may be the answer. `program`: how one begins that the model is to write, where the instructions show code
-    and no command that the request is more like; "". `fits`: the request is like something that they show."""
+    and no command that the request is more like; "". `fits`: the request is like something that they show; `meant`:
+    what that is, as it stands there."""
 
     lines: tuple[str, ...] = ()
     steps: bool = False
@@ -112,6 +113,7 @@ class SkillCommands:
     question: bool = True
     program: str = ""
     fits: bool = True
+    meant: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -136,13 +138,17 @@ class SkillCommands:
             for one, like in zip([*lines, *programs], likes, strict=True)
         ]
         begin, best = "", max(ranks[len(lines) :], default=0.0)
+        meant: list[Piece] = []
         if best > max(ranks[: len(lines)], default=0.0):
-            begin = PROGRAMS[programs[ranks[len(lines) :].index(best)].language]
+            meant = [one for one, rank in zip(programs, ranks[len(lines) :], strict=True) if rank == best]
+            begin = PROGRAMS[meant[0].language]
         steps = _in_steps(own, file)
         if not steps:
             lines = _chosen(lines, likes, file, bool(re.search(r"\d", said)))
         plain = tuple(dict.fromkeys(piece.code for piece in lines))
-        return cls(plain, steps, instructions, tuple(options), file, question, begin, max(likes, default=0.0) > 0)
+        fits = max(likes, default=0.0) > 0
+        codes = tuple(piece.code for piece in meant) or tuple(" ".join(line.split()[:2]) for line in plain)
+        return cls(plain, steps, instructions, tuple(options), file, question, begin, fits, codes)
 
     def beginning(self, ran: Sequence[Ran] = ()) -> str:
         """What all of them begin with, in whole words or folders, up to what is to be filled in; of steps the next."""
