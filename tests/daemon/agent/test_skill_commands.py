@@ -222,20 +222,35 @@ require("pictures").cut("a.png");
 """
 
 
-def test_where_code_is_shown_a_program_is_begun_and_once_more_after_it_failed() -> None:
+BEGUN = f"{PROGRAMS['python']}from pictures import turn\n"
+
+
+def test_where_code_is_shown_a_program_is_begun_with_its_imports() -> None:
     commands = SkillCommands.of(CODE, said="Turn it around.")
-    begun = NextTurn(PROGRAMS["python"])
-    assert commands.next_turn([], [], asked=True) == begun
+    assert commands.next_turn([], [], asked=True) == NextTurn(BEGUN)
     assert commands.next_turn([], [], asked=False) == NextTurn()
-    wrong, worse = (Ran(f"{PROGRAMS['python']}{line}", False, "NameError") for line in ("turn(1)", "turn(2)"))
-    assert commands.next_turn([wrong], [], asked=True) == begun
-    assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
-    assert commands.next_turn([wrong, worse._replace(well=True)], [], asked=True).answer == RAN
-    silent = Ran(f"{PROGRAMS['python']}turn(3)", True)
-    assert commands.next_turn([silent], [], asked=True) == begun  # nothing to answer a question with
-    assert commands.next_turn([silent, worse._replace(well=True, printed="")], [], asked=True).answer == RAN
-    assert SkillCommands.of(CODE, said="Turn it.", question=False).next_turn([silent], [], asked=True).answer == RAN
     assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(PROGRAMS["node"])
+
+
+def test_a_program_that_failed_is_written_anew_and_not_as_it_was() -> None:
+    commands = SkillCommands.of(CODE, said="Turn it around.")
+    wrong = Ran(f'{BEGUN}turn("b.png")', False, "NameError")
+    again = commands.next_turn([wrong], [], asked=True)
+    assert again.begin == BEGUN
+    assert follows(again.held, 'turn("a.png")\n')
+    assert not follows(again.held, 'turn("b.png")\n')
+    assert not follows(again.held, '\nturn("b.png")\nprint()\n')
+    assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
+
+
+def test_a_program_that_ran_is_answered_with_once_it_printed_something() -> None:
+    commands = SkillCommands.of(CODE, said="Turn it around.")
+    silent, loud = Ran(f"{BEGUN}turn(1)", True), Ran(f"{BEGUN}turn(2)", True, "done\n")
+    assert commands.next_turn([silent], [], asked=True).begin == BEGUN  # nothing to answer a question with
+    for ran in ([loud], [silent, loud], [silent, silent._replace(command="python3 a.py")]):
+        assert commands.next_turn(ran, [], asked=True).answer == RAN
+    wish = SkillCommands.of(CODE, said="Turn it around.", question=False)
+    assert wish.next_turn([silent], [], asked=True).answer == RAN
 
 
 def test_no_program_is_begun_where_the_code_has_nothing_to_do_with_the_request() -> None:
@@ -248,5 +263,5 @@ def test_a_package_that_is_not_there_is_told_and_not_tried_again() -> None:
     lacking = Ran(f"python3 {AT}/a.py", False, "ModuleNotFoundError: No module named 'pypdf'")
     assert SkillCommands.of(block(f"python3 {AT}/a.py")).next_turn([lacking], [], asked=True) == NextTurn(answer=CANNOT)
     program = SkillCommands.of(CODE, said="Turn it around.")
-    assert program.next_turn([lacking], [], asked=True) == NextTurn(PROGRAMS["python"])  # with another library
+    assert program.next_turn([lacking], [], asked=True).begin == PROGRAMS["python"]  # with another library
     assert program.next_turn([lacking, lacking._replace(command="b")], [], asked=True) == NextTurn(answer=CANNOT)

@@ -61,6 +61,8 @@ _MAKING = re.compile(
     r"(?:make|create|write|generate|draw|build|convert|calculate|compute|produce|plot|draft)\b",
     re.IGNORECASE,
 )
+PROGRAM = 1_800
+"""Characters of them before one that writes a program: it copies the first that is shown, whatever is asked."""
 MADE = 2
 """Words that a skill has in common with a wish for something that brings no file."""
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
@@ -97,7 +99,7 @@ class Preload:
                 text = self._text(name, message["content"], run is not None) if name not in done else ""
                 if text:
                     done.add(name)
-                    blocks.append(_block(name, text, _said(message["content"]), room, run.meant if run else ()))
+                    blocks.append(self._block(name, text, _said(message["content"]), room, run))
                     room = max(0, room - len(text))
                     about = next(about for other, about in around.skills if other == name)
                     blocks += self._read_along(name, about, _said(message["content"]))
@@ -148,6 +150,12 @@ class Preload:
         text, paths = self.skills.instructions(name), _paths(content)
         return filled(text, paths[0]) if fill and len(paths) == 1 else text
 
+    def _block(self, name: str, text: str, said: str, room: int, run: SkillCommands | None) -> str:
+        path = f"{FOLDER}/{name}/SKILL.md"
+        room = min(room, PROGRAM) if run and run.program else room
+        shown = shortened(text, said, room, path, run.meant if run else (), titles=not self.bare)
+        return f'<skill name="{name}" path="{path}">\n{shown}\n</skill>'
+
     def _read_along(self, name: str, about: str, said: str) -> list[str]:
         """What a small model would have to open itself, where there is nothing to run: of several texts, as of forms to
         choose among, the one that the request is most like. What they do not hold it is told: it makes it up."""
@@ -163,7 +171,7 @@ class Preload:
         blocks, room = [], min(BARE, self.budget)
         for path, text in wanted if len(wanted) == 1 else found:
             if room > 0:
-                shown = shortened(text, said, room, path)
+                shown = shortened(text, said, room, path, titles=False)
                 blocks.append(f'<file path="{path}">\n{shown}\n</file>')
                 room -= len(shown)
         lacking = _lacking(said, [f"{name} {about} {self.skills.instructions(name)}"], words) if blocks else []
@@ -301,8 +309,3 @@ def fits(said: str, around: Surroundings, files: Sequence[str] = (), least: int 
     shared = [(len(whole & words), len(bare & words)) for words in of]
     best = max(shared, default=(0, 0))
     return around.skills[shared.index(best)][0] if best[0] >= least and shared.count(best) == 1 else ""
-
-
-def _block(name: str, text: str, said: str, room: int, keep: Sequence[str]) -> str:
-    path = f"{FOLDER}/{name}/SKILL.md"
-    return f'<skill name="{name}" path="{path}">\n{shortened(text, said, room, path, keep)}\n</skill>'

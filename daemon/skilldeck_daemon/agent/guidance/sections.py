@@ -14,35 +14,60 @@ from skilldeck_daemon.agent.guidance.shown_code import likeness
 
 _FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 _HEADING = re.compile(r"(?m)^(?=#{1,4}[ \t]+\S)")
-LEFT_OUT = "(not shown)"
+KEPT = 100.0  # more than any likeness
 
 
-def shortened(text: str, said: str, room: int, path: str, keep: Collection[str] = ()) -> str:
-    """The text, or what fits into `room` characters of it and where the rest is (`path`). `keep`: what stands in
-    sections that come first of all."""
+def shortened(text: str, said: str, room: int, path: str, keep: Collection[str] = (), titles: bool = True) -> str:
+    """The text, or what fits into `room` characters of it and where the rest is (`path`).
+
+    Args:
+        said: the request.
+        keep: what stands in sections that come before all others.
+        titles: whether what is left out is named, for a model that opens it.
+    """
     if len(text) <= room:
         return text
     parts = _sections(text)
     if len(parts) < 3:
         return _cut(text, room, path)
-    wanted = deeds(said)
-    likes = likeness([deeds(part) for part in parts], wanted)
-    likes = [like + 100 * any(code in part for code in keep) for like, part in zip(likes, parts, strict=True)]
+    likes = likeness([deeds(part) for part in parts], deeds(said))
+    likes = [like + KEPT * any(code in part for code in keep) for like, part in zip(likes, parts, strict=True)]
+    alike = [number for number in range(1, len(parts)) if likes[number]] or list(range(1, len(parts)))
+    kept, left = set[int](), room
     # The beginning says what all of it is about.
-    order = [0, *sorted(range(1, len(parts)), key=lambda number: -likes[number])]
-    titles = [part.partition("\n")[0].strip() for part in parts]
-    outlines = [f"{title} {LEFT_OUT}\n" for title in titles]
-    left = room - sum(map(len, outlines))
-    if left <= 0:
-        return _cut(text, room, path)
-    kept = set[int]()
-    for number in order:
-        more = len(parts[number]) - len(outlines[number])
-        if more <= left:
+    for number in sorted([0, *alike], key=lambda number: (-likes[number] if number else -KEPT, number)):
+        if len(parts[number]) <= left:
             kept.add(number)
-            left -= more
-    shown = "".join(part if number in kept else outlines[number] for number, part in enumerate(parts))
-    return f"{shown.rstrip()}\n(the rest is in {path})"
+            left -= len(parts[number])
+    if not kept:
+        return _cut(text, room, path)
+    named = kept | {above for number in kept for above in _above(parts, number)}
+    shown = "".join(
+        part if number in kept else f"{_title(part)}\n" for number, part in enumerate(parts) if number in named
+    )
+    others = [_title(part).lstrip("# ") for number, part in enumerate(parts) if number not in named and _level(part)]
+    rest = f"; also on: {', '.join(others)}" if titles and others else ""
+    return f"{shown.rstrip()}\n(the rest is in {path}{rest})"
+
+
+def _title(part: str) -> str:
+    return part.partition("\n")[0].strip()
+
+
+def _level(part: str) -> int:
+    """1 for `# …`, 0 for what has no heading."""
+    title = _title(part)
+    return len(title) - len(title.lstrip("#"))
+
+
+def _above(parts: list[str], number: int) -> list[int]:
+    """The sections that a section is part of."""
+    level, found = _level(parts[number]) or 1, []
+    for above in range(number - 1, -1, -1):
+        if 0 < _level(parts[above]) < level:
+            level = _level(parts[above])
+            found.append(above)
+    return found
 
 
 def _cut(text: str, room: int, path: str) -> str:

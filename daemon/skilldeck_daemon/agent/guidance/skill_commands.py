@@ -38,6 +38,11 @@ _PLACEHOLDER = re.compile(
 _OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBER = re.compile(r"(?:^|\s)[#*]*(step )?(\d)(?:[.):]|[ \t]+[—–-])", re.IGNORECASE)
 _FILE = re.compile(r"<[^<>]+>|\{\w+\}|(?<![\w.-])[\w./-]*[\w-]\.[a-z]\w{1,4}\b", re.IGNORECASE)
+_IMPORT = re.compile(
+    r"^(?:import [\w., ]+|from [\w.]+ import [\w*, ]+|const (?:\w+|\{[^{}=]+\}) = require\([\"'][^\"'\n]+[\"']\);?)$",
+    re.MULTILINE,
+)
+IMPORTS = 5
 PROGRAMS: dict[Language, str] = {"python": "python3 - <<'EOF'\n", "node": "node - <<'EOF'\n"}
 """How a program of the model's own begins, by its language."""
 RAN = "The command ran well. Answer with what it printed:"
@@ -49,6 +54,7 @@ _LACKING = re.compile(r"ModuleNotFoundError|No module named|Cannot find (?:modul
 """A package that is not in the sandbox, where the model cannot bring it."""
 FILLED_IN = r"/(.|\n)*/ & ~/(.|\n)* <(.|\n)*/"
 """A command without `<file>`: one that is begun is meant to be run."""
+SAME = 400  # characters by which a program that failed is known
 FAILURES = 3
 """Commands that fail one after the other before the model is to answer with what it has."""
 
@@ -141,7 +147,7 @@ class SkillCommands:
         meant: list[Piece] = []
         if best > max(ranks[: len(lines)], default=0.0):
             meant = [one for one, rank in zip(programs, ranks[len(lines) :], strict=True) if rank == best]
-            begin = PROGRAMS[meant[0].language]
+            begin = PROGRAMS[meant[0].language] + _imports(meant[0])
         steps = _in_steps(own, file)
         if not steps:
             lines = _chosen(lines, likes, file, bool(re.search(r"\d", said)))
@@ -217,12 +223,25 @@ class SkillCommands:
         held = " & ".join(filter(None, (ON if goes_on else "", filled_in)))
         return NextTurn(begin, self.first_words if begin else (), held=held)
 
+    def _written_anew(self, failed: Ran) -> NextTurn:
+        """The program once more, and not as it was; without its imports where one of them failed."""
+        body = failed.command.strip().removeprefix(self.program.strip()).strip()
+        same = pattern(rf"[ \n]*{re.escape(body[:SAME])}(.|\n)*") if body else ""
+        begin = self.program.partition("\n")[0] + "\n" if _LACKING.search(failed.printed) else self.program
+        return NextTurn(begin, held=f"/(.|\n)+/ & ~{same}" if same else "")
+
     def _once_more(self, failed: Ran, asked: bool) -> NextTurn:
         if self.program:
-            return self._begun([failed]) if asked else NextTurn()
+            return self._written_anew(failed) if asked else NextTurn()
         script = next((path for path in _OWN.findall(failed.command) if path in self.scripts), "")
         found = retry(failed.command.strip(), script, failed.printed, self.text, self.file) if script else None
         return NextTurn() if found is None else NextTurn(found.begin, self.first_words, held=found.held)
+
+
+def _imports(piece: Piece) -> str:
+    """What a program begins with: the imports of the one that is shown."""
+    found = [match[0] for match in _IMPORT.finditer(piece.code)]
+    return "".join(f"{line.strip()}\n" for line in found[:IMPORTS])
 
 
 def _in_steps(own: Sequence[Piece], file: str) -> bool:
