@@ -176,7 +176,7 @@ def one(folder: Path, name: str, body: str, *files: str) -> tuple[SkillPaths, Su
     return SkillPaths([(name, str(folder))]), Surroundings("hosted", ((name, "Knows of tables and letters"),))
 
 
-TABLE = '\n\n<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n7,8\n</file>'
+TABLE = '\n\n<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n7,8\n9,10\n11,12\n</file>'
 
 
 def test_for_a_program_a_small_model_sees_how_the_file_begins(tmp_path: Path) -> None:
@@ -186,12 +186,14 @@ def test_for_a_program_a_small_model_sees_how_the_file_begins(tmp_path: Path) ->
     (opened,) = Preload(skills, bare=True).opened([message], there)
     assert "open('/mnt/data/a.csv')" in opened["content"]
     assert opened["content"].endswith(
-        '<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n…\n</file>\n\n'
+        '<file name="a.csv" path="/mnt/data/a.csv" type="text/csv">\nx,y\n1,2\n3,4\n5,6\n7,8\n9,10\n…\n</file>\n\n'
         f"Add up the table.\n{WRITE_IT.format(on=' on /mnt/data/a.csv')}"
     )
     commands = Preload(skills, bare=True).asked([message], there)
     assert commands is not None
-    assert commands.program.startswith("python3 ")
+    assert commands.program == (
+        "python3 - <<'EOF'\nimport csv\n# Add up the table. Print the result.\n"  # its first lines are the model's
+    )
     skills, there = one(tmp_path, "tables", code.format("adding"))  # which lies in the skill
     commands = Preload(skills, bare=True).asked([message], there)
     assert commands is not None

@@ -50,7 +50,8 @@ FILE_MARK = "\n\n<file "
 """Begins what `Attachment.block` puts behind the user's words."""
 _FILE = re.compile(r'\n\n<file name="([^"]*)"(?: path="([^"]*)")?')
 _TEXTS = re.compile(r"(\n\n<file [^>\n]*[^/]>)\n(.*?)\n</file>", re.DOTALL)
-HEAD, HEAD_CHARS = 4, 400
+TASK = 300  # characters of a request in a program's first comment
+HEAD, HEAD_CHARS = 6, 400
 """Lines and characters of a file that is before a model which writes a program for it."""
 _TEXT_OF = re.compile(
     r'\n\n<file name="[^"]*"[^>\n]*type="application/(?:pdf|epub|[^"]*(?:word|presentation|\.text))[^>\n]*">\n'
@@ -196,8 +197,9 @@ class Preload:
         paths, asks = _paths(content), "?" in said or _QUESTION.match(said) is not None
         options = wanted(text, said, described, _names(content))
         commands = SkillCommands.of(text, options, paths[0] if len(paths) == 1 else "", asks, _said(content))
-        if commands.program and self.skills.has_modules(name, text):
-            commands = replace(commands, program=f"PYTHONPATH={FOLDER}/{name} {commands.program}")
+        if commands.program:
+            own = f"PYTHONPATH={FOLDER}/{name} " if self.skills.has_modules(name, text) else ""
+            commands = replace(commands, program=f"{own}{commands.program}{_task(content, commands.program)}")
         if asks and not commands.fits and _documents(content):
             return None  # the answer stands in their text
         return commands if commands.lines or commands.program or "/scripts/" in text else None
@@ -271,6 +273,15 @@ def _run_of(content: str, program: bool) -> str:
     wish = f"{said}\n{(WRITE_IT if program else RUN_IT).format(on=on)}"
     heads = [f"{head.strip()}\n{_begun(text)}\n</file>" for head, text in _TEXTS.findall(content)] if program else []
     return "\n\n".join([*heads, wish])
+
+
+def _task(content: str, program: str) -> str:
+    """What a program is for, as its first comment: without it Qwen2.5-Coder-0.5B wrote off the one it was shown."""
+    said = content.partition(FILE_MARK)[0]
+    for name, path in _FILE.findall(content):
+        said = said.replace(name, path or name)
+    mark = "//" if program.startswith("node") else "#"
+    return f"{mark} {' '.join(said.split())[:TASK]} Print the result.\n"
 
 
 def _begun(text: str) -> str:
