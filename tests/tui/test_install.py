@@ -171,7 +171,7 @@ async def test_a_folder_that_holds_several_names_what_installs_one_of_them(tmp_p
 
 async def test_what_cannot_be_cloned_says_so(repository: Path, tmp_path: Path) -> None:
     for source, ref in ((f"file://{tmp_path}/none", ""), (f"file://{repository}", "no-such-ref")):
-        with pytest.raises(FetchFailed):
+        with pytest.raises(FetchFailed, match=r"(to be a git repository|not found in upstream origin)\. "):
             async with fetched(source, ref=ref):
                 pass
     with pytest.raises(BadRequest, match="no folder 'skills/none'"):
@@ -201,6 +201,13 @@ async def test_a_zip_on_disk_is_unpacked_like_one_behind_a_url(tmp_path: Path) -
         assert found.folder.name == "two"
         assert found.source.startswith(f"{archive.as_uri()}@sha256:")
         assert found.source.endswith("#two")
+        again = found.source.partition("@sha256:")[0]  # as `update` asks for it
+    async with fetched(again, names=["two"]) as (found,):
+        assert found.folder.name == "two"
+    archive.unlink()
+    with pytest.raises(FetchFailed, match="No such file"):
+        async with fetched(again):
+            pass
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(BadRequest, match="no zip"):
         async with fetched(str(tmp_path / "notes.txt")):

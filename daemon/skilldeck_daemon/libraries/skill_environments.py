@@ -193,7 +193,8 @@ class SkillEnvironments:
         elif state is not None and state["status"] in ("off", "denied"):
             count = len(state["python"]) + len(state["node"])
             first = next(iter((*needs.python, *needs.node)))
-            said.append(f"{first.place}: the {count} packages it needs are not installed: {state['detail']}")
+            what = f"the {count} packages it needs are" if count > 1 else "the package it needs is"
+            said.append(f"{first.place}: {what} not installed: {state['detail']}")
         return said
 
     # -- building

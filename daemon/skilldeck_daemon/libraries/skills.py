@@ -158,6 +158,10 @@ class SkillLibrary:
                 if make_default and existing["default_version"] != existing["latest_version"]:
                     await self.set_default(existing["id"], existing["latest_version"])
                     existing = await self._row(existing["id"])
+                if origin == "install" and existing["latest"]["source"] != source:  # updates come from there now
+                    await self._store.skills.came_from(existing["latest"], source, origin)
+                    existing = await self._row(existing["id"])
+                    self._published(existing)
                 return Uploaded(self._skill_object(existing), self._version_object(existing["latest"]), True)
             new = await self._new_version(bundle, "watch" if watched else origin, source, watched)
             await self._keep(bundle)

@@ -187,6 +187,12 @@ class Skills:
         async with self._db.write() as connection:
             await connection.execute(update(skill_versions).where(mine).values(doc=dumps(version["doc"])))
 
+    async def came_from(self, version: VersionRow, source: str, origin: str) -> None:
+        """Where its content was fetched from, the last time."""
+        mine = skill_versions.c.id == version["id"]
+        async with self._db.write() as connection:
+            await connection.execute(update(skill_versions).where(mine).values(source=source, origin=origin))
+
     async def needs(self) -> NeedsList:
         """What the versions there are say they need, as they keep it; those that need nothing are left out."""
         async with self._db.read() as connection:

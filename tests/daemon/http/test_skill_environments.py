@@ -131,7 +131,7 @@ async def test_a_run_waits_for_whoever_is_there_to_answer(tmp_path: Path, decisi
         assert said in outputs(response)
         if decision == "deny":
             warnings = (await daemon.http.get(f"/skills/{skill['id']}")).json()["warnings"]
-            assert warnings[0].startswith("requirements.txt:2: the 1 packages it needs are not installed: Permission")
+            assert warnings[0].startswith("requirements.txt:2: the package it needs is not installed: Permission")
             assert "scripts/x.py imports charts: not in this sandbox" in warnings[1]
 
 
@@ -174,7 +174,7 @@ async def test_turned_off_nothing_is_asked_and_nothing_built(tmp_path: Path) -> 
     async with daemon_of(tmp_path, Turn(shell("echo ran")), Turn("done"), skill_environments="off") as (daemon, served):
         skill = await upload(daemon)
         assert skill["environment"]["status"] == "off"
-        assert skill["warnings"][0].startswith("requirements.txt:2: the 1 packages it needs are not installed")
+        assert skill["warnings"][0].startswith("requirements.txt:2: the package it needs is not installed")
         assert outputs(await daemon.respond(tools=[tool(skill)])) == "ran\n"
         assert (served.asked, (await daemon.http.get("/approvals")).json()["data"]) == ([], [])
 

@@ -72,6 +72,16 @@ async def test_an_unchanged_upload_may_still_move_the_default(library: Library, 
     assert (moved.unchanged, moved.skill["default_version"]) == (True, "2")
 
 
+async def test_what_is_installed_anew_without_a_change_comes_from_there_now(library: Library, tmp_path: Path) -> None:
+    await upload(library, tmp_path, skill_zip(), by_name=True, source="git+https://a.example/r@1")
+    moved = await upload(
+        library, tmp_path, skill_zip(), by_name=True, source="git+https://b.example/r@1", origin="install"
+    )
+    uploaded = await upload(library, tmp_path, skill_zip(), by_name=True, source="/home/me/csv-tools")
+    assert (moved.unchanged, uploaded.unchanged) == (True, True)
+    assert moved.version["source"] == uploaded.skill["source"] == "git+https://b.example/r@1"
+
+
 @pytest.mark.parametrize("about", ["x" * 1068, "Use when: it counts"])
 async def test_from_a_disk_it_is_accepted_with_a_warning_and_over_http_refused(
     library: Library, tmp_path: Path, about: str

@@ -28,6 +28,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
 from skilldeck_shared.version import __version__
@@ -85,6 +86,8 @@ def parse_source(text: str, ref: str = "") -> Source:
     parts = urlsplit(url)
     if url.startswith("git+"):
         return Source("git", url[4:], path, ref)
+    if parts.scheme == "file" and _archive(Path(url2pathname(parts.path))):
+        return Source("zip", url, path)
     if parts.scheme in ("ssh", "git", "file") or (not parts.scheme and "@" in url and ":" in url):
         return Source("git", url, path, ref)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -106,6 +109,11 @@ def parse_source(text: str, ref: str = "") -> Source:
         if len(inside) >= 2 and inside[0] in ("tree", "blob"):
             return Source("git", repository, path or unquote("/".join(inside[2:])), ref or inside[1])
     return Source("url", url, path)
+
+
+def _archive(place: Path) -> bool:
+    """Whether a path names an archive, which may be gone by now; a folder of that name is a repository."""
+    return place.is_file() or (ARCHIVE.search(place.name) is not None and not place.is_dir())
 
 
 @asynccontextmanager
@@ -182,8 +190,11 @@ async def _git(command: Sequence[str], source: Source) -> str:
                 process.kill()
             await process.wait()
     if process.returncode:
-        lines = problems.decode(errors="replace").strip().splitlines()
-        reason = lines[-1].removeprefix("fatal: ") if lines else f"git ended with {process.returncode}"
+        lines = problems.decode(errors="replace").strip().splitlines() or [f"git ended with {process.returncode}"]
+        # Advice may follow it.
+        reason = (
+            next((line for line in lines if line.startswith("fatal: ")), lines[-1]).removeprefix("fatal: ").rstrip(".")
+        )
         raise FetchFailed(f"{source.url} cannot be cloned: {reason}.", "Check the URL and your access to it.")
     return output.decode(errors="replace")
 
