@@ -147,6 +147,12 @@ def test_a_rule_that_there_is_not_is_refused(tmp_path: Path) -> None:
         {"SKILL.md": body("AKIAIOSFODNN7EXAMPLE, sk-your-key-goes-here-xxxxxxxxxxxxxxxxxxxx")},
         {"SKILL.md": body("`scripts/sum.py` is a script.")},
         {"references/columns.md": "See [the script](../scripts/sum.py) and [again](scripts/sum.py).\n"},
+        {"SKILL.md": about("CSV 표를 요약하고 열마다 통계를 내는 스킬. 트리거 표 요약, 열 통계, 표 검토.")},
+        {"SKILL.md": body("Events: see `table-api` `references/events.md` and `table-api`'s `scripts/pull.py`.")},
+        {"SKILL.md": body("| `references/budget.ts.snippet` | limits |"), "references/budget.ts.snippet": "x"},
+        {"SKILL.md": body("```\nls Makefile scripts/dev.sh 2>/dev/null\n[ -f scripts/deploy.sh ] && echo\n```")},
+        {"README.ja.md": "See [plans](docs/plans.md).\n"},
+        {"references/columns.md": "AIzaSyA1B2C3D4E5F6G7H8I9J0K1L2M3N4O5P6Q or C:\\Users\\Administrator\\x\n"},
         {"SKILL.md": GOOD.replace("name: tables", "name: table-summary"), ".git/HEAD": "ref: refs/heads/main\n"},
     ],
 )

@@ -93,6 +93,19 @@ def test_the_published_form_is_read(skill: Path) -> None:
             [("answer", {"words": ["a"]}), ("answer", {"words": ["b"], "absent": True})],
         ),
         ({}, [("unknown", {})]),
+        ({"must_have": [r"module\s+\w+", "Results"], "must_not_have": ["TODO", r"C:\users"]}, [
+            ("answer", {"regex": r"module\s+\w+"}), ("answer", {"words": ["Results"]}),
+            ("answer", {"words": ["TODO"], "absent": True}), ("answer", {"words": [r"C:\users"], "absent": True}),
+        ]),
+        ({"execution": {"assertions": ["It stops"]}}, [("sentence", {"text": "It stops"})]),
+        ({"expected_outputs": ["a table"], "forbidden_outputs": ["looks better"]}, [
+            ("sentence", {"text": "This did not happen: looks better"}),
+        ]),
+        ({"checks": [{"text": "page", "check": {"file_contains": [
+            {"path": "p.html", "contains": "dvh"}, {"path": "q.html", "contains": "svh"},
+        ]}}]}, [
+            ("file", {"path": "p.html", "text": ["dvh"]}), ("file", {"path": "q.html", "text": ["svh"]}),
+        ]),
     ],
 )  # fmt: skip
 def test_checks_of_the_kinds_found_in_the_wild_mean_something(

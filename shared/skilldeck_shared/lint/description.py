@@ -49,7 +49,7 @@ _WHEN = re.compile(
     r"helps?|provid\w+|covers?|applies|apply|for (?:any|all|tasks?|questions?|work\w*|projects?|users?|\w+ing)|"
     # Spanish, Portuguese, French, German
     r"cuando|quando|usar|use[rn]?|utili[sz]\w+|lorsque?|quand|wenn|bei|verwende\w*|nutze\w*|activar|disparador\w*)\b"
-    r"|当|时|用于|使用|适用|触发|必须|とき|場合|使用|때|사용",
+    r"|当|时|用于|使用|适用|触发|必须|とき|場合|使用|トリガー|때|사용|트리거",
     re.IGNORECASE,
 )
 _PERSON = re.compile(r"^\s*(?:I|I'm|I'll|We|My|You|Your)\b|\bI (?:can|will|help)\b|\byou can use this\b", re.IGNORECASE)

@@ -38,14 +38,16 @@ _KEYS = {
 }
 _KEY = re.compile("|".join(f"(?P<k{number}>{pattern})" for number, pattern in enumerate(_KEYS.values())))
 _PRIVATE = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s*\n\s*[A-Za-z0-9+/=]{40,}")
-_EXAMPLE = re.compile(r"example|sample|placeholder|your|dummy|fake|test|redacted|xxxx|1234567|abcdef", re.IGNORECASE)
+_EXAMPLE = re.compile(
+    r"example|sample|placeholder|your|dummy|fake|test|redacted|xxxx|1234567|abcdef|a1b2c3", re.IGNORECASE
+)
 _HOME = re.compile(
     r"(?<![\w.~/$}-])(?:/home/|/Users/)([A-Za-z][\w.-]*)(?:/[\w.@+-]+)+|\b[A-Z]:\\+Users\\+([A-Za-z][\w.-]*)\\+[\w.-]+"
 )
 _NOBODY = frozenset(
     """user username users you youruser yourname your-name your_name your-username me myuser name alice bob
-    carol john jane jdoe johndoe john.doe janedoe foo bar example dev developer admin root runner ubuntu
-    vscode node app shared public default someone somebody person test tester oai claude sandbox coder
+    carol john jane jdoe johndoe john.doe janedoe foo bar example dev developer admin administrator root runner ubuntu
+    kali vscode node app shared public default someone somebody person test tester oai claude sandbox coder
     codespace ec2-user vagrant jovyan linuxbrew operator deploy git""".split()  # noqa: SIM905
 )
 

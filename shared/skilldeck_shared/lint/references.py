@@ -35,7 +35,7 @@ OWN_FOLDERS = frozenset({"scripts", "references", "assets"})
 _LINK = re.compile(r"\]\(\s*<?([^()\s<>]+(?:\([^()\s]*\)[^()\s<>]*)?)>?(?:\s+[\"'][^\"']*[\"'])?\s*\)")
 _SPAN = re.compile(r"(`+)(.+?)\1")
 _PATH = re.compile(
-    r"(?<!\]\()(?<!\]\(\./)(?<![\w/.~$}{\\@:>*-])(?:\./)?((?:[\w.-]+/)+[\w.-]*\w\.[A-Za-z]\w{0,5})(?![\w/*{<\[-])"
+    r"(?<!\]\()(?<!\]\(\./)(?<![\w/.~$}{\\@:>*-])(?:\./)?((?:[\w.-]+/)+[\w.-]*\w\.[A-Za-z]\w{0,8})(?!\.?[\w/*{<\[-])"
 )
 _BACKSLASHED = re.compile(r"(?<![\w/.~$}{\\:-])((?:[\w.-]+\\)+[\w.-]+\.[A-Za-z]\w{0,5})(?![\w\\])")
 _CLIENT = re.compile(
@@ -46,6 +46,10 @@ _EXAMPLE = re.compile(
     r"[{}<>*$|…]|\.\.\.|%[sd]|\b(?:path/to|example|your-|my-|foo|bar|xxx|NNN?|filename)", re.IGNORECASE
 )
 _INSTANCE = re.compile(r"\be\.g\.|\bfor (?:example|instance)|\bexamples?\b", re.IGNORECASE)
+_PROBE = re.compile(r"2>\s*/dev/null|\btest -[defr]\b|\[ -[defr]\b|\bls\b.*\|\|")
+"""A command that asks whether a file of the project is there."""
+_OTHERS = re.compile(r"`([\w-]+)`(?:'s|’s|:)?\s+$")
+"""Another skill, whose file the next span names."""
 _NAMED_FILE = re.compile(r"\.[A-Za-z]\w{0,5}$|/$")
 
 
@@ -54,8 +58,13 @@ def check(skill: Skill) -> Iterator[Finding]:
         if path == skill.manifest_path:
             yield from _links(skill, path, text)
             yield from _mentions(skill, text)
-        elif path.lower().endswith(".md") and not aside(path) and not PurePosixPath(path).stem.isupper():
+        elif path.lower().endswith(".md") and not aside(path) and not _for_people(path):
             yield from _links(skill, path, text)
+
+
+def _for_people(path: str) -> bool:
+    """README.md, README.ja.md, CHANGELOG.md."""
+    return PurePosixPath(path).name.partition(".")[0].isupper()
 
 
 def _links(skill: Skill, path: str, text: str) -> Iterator[Finding]:
@@ -87,10 +96,13 @@ def _mentions(skill: Skill, text: str) -> Iterator[Finding]:
     for number, line, code in prose(text):
         if number <= skill.closing + 1:
             continue
-        if not code and _INSTANCE.search(line):
+        if _PROBE.search(line) if code else _INSTANCE.search(line):
             continue
         for start, piece in [(0, line)] if code else [(m.start(2), m[2]) for m in _SPAN.finditer(line)]:
             yield from _placed(skill, text, number, start, piece)
+            owner = None if code else _OTHERS.search(line[: line.rfind("`", 0, start)])
+            if owner and skill.manifest and owner[1] != skill.manifest.name and "-" in owner[1]:
+                continue
             for found in _PATH.finditer(piece):
                 name = normpath(found[1])
                 if name.partition("/")[0] not in tops or name in told or _EXAMPLE.search(name):

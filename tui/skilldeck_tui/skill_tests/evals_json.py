@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from skilldeck_tui.skill_tests.expect import listed, read_expect, sentence
 LISTS = ("evals", "cases", "tests", "test_cases", "testCases")
 PROMPTS = ("prompt", "query", "input", "task", "user_prompt", "question", "message", "user_message")
 NAMES = ("name", "eval_name", "title", "id", "case")
-EXPECTED = ("expected_output", "expected_behavior", "expected", "expected_result", "success_criteria")
+EXPECTED = (
+    "expected_output",
+    "expected_outputs",
+    "expected_behavior",
+    "expected",
+    "expected_result",
+    "success_criteria",
+)
 STATEMENTS = (
     "assertions",
     "expectations",
@@ -30,7 +38,7 @@ STATEMENTS = (
     "expected_behaviors",
     "deterministic_assertions",
 )
-MUST_NOT = ("anti_expectations", "negative_expectations", "must_not", "fail", "forbidden")
+MUST_NOT = ("anti_expectations", "negative_expectations", "must_not", "fail", "forbidden", "forbidden_outputs")
 TRIGGERS = ("should_trigger", "expected_activation", "should_activate", "triggered")
 TIMEOUTS = ("timeout", "timeout_seconds")
 TEXTS = ("text", "description", "assertion", "expectation", "statement", "criterion", "question", "name", "label", "id")
@@ -77,6 +85,8 @@ def _case(folder: Path, path: Path, where: str, number: int, entry: Any) -> Case
     if not isinstance(entry, dict):
         raise EvalError(f"{where} must be an object.", 'Like {"id": 1, "prompt": …}.')
     prompt = _prompt(where, entry)
+    if isinstance(entry.get("execution"), dict):  # what a good result is, apart from which skill is chosen
+        entry = {**entry["execution"], **entry}
     files, problem = _files(where, entry.get("files"), folder, path)
     problem = problem if prompt else "its prompt is empty"
     checks: list[Check] = []
@@ -89,6 +99,8 @@ def _case(folder: Path, path: Path, where: str, number: int, entry: Any) -> Case
             checks += _statements(f"{where}.{name}", entry[name])
     for name, absent in (("must_include", False), ("must_not_include", True)):
         checks += [expect.answer_words([text], absent=absent) for text in _plain(f"{where}.{name}", entry.get(name))]
+    for name, absent in (("must_have", False), ("must_not_have", True)):
+        checks += [_pattern(f"{where}.{name}", text, absent) for text in _plain(f"{where}.{name}", entry.get(name))]
     for name in MUST_NOT:
         checks += [sentence(f"This did not happen: {text}") for text in _plain(f"{where}.{name}", entry.get(name))]
     for name in TRIGGERS:
@@ -111,6 +123,14 @@ def _case(folder: Path, path: Path, where: str, number: int, entry: Any) -> Case
         problem=problem,
         id=str(entry.get("id", number + 1)),
     )
+
+
+def _pattern(where: str, text: str, absent: bool) -> Check:
+    """Text that the answer has, or a pattern, which is told by its backslashes."""
+    if "\\" in text:
+        with suppress(EvalError):
+            return expect.answer_regex(where, text, absent=absent)
+    return expect.answer_words([text], absent=absent)
 
 
 def _prompt(where: str, entry: Object) -> str:
@@ -212,7 +232,8 @@ def _statement(where: str, item: Object) -> list[Check]:
         words = longer
     rule = item.get("check")
     if isinstance(rule, dict) and rule:
-        return [known if known is not None else _unknown(words, {key: value}) for key, value in rule.items()
+        pairs = [(key, value) for key, several in rule.items() for value in _apart(key, several)]
+        return [known if known is not None else _unknown(words, {key: value}) for key, value in pairs
                 for known in [_rule(f"{where}.check.{key}", key, value)]]  # fmt: skip
     kind = item.get("type") or item.get("kind") or item.get("check")
     if isinstance(kind, str):
@@ -224,6 +245,11 @@ def _statement(where: str, item: Object) -> list[Check]:
     if words:
         return [sentence(words)]
     return [_unknown(json.dumps(item, ensure_ascii=False)[:200], item)]
+
+
+def _apart(key: str, value: Any) -> list[Any]:
+    """Of several files each is a check."""
+    return value if key.startswith("file") and isinstance(value, list) else [value]
 
 
 _PROSE = {"llm", "llm_judge", "llm_rubric", "judge", "rubric", "semantic", "manual", "quality", "behavior", "behaviour"}
@@ -248,6 +274,8 @@ def _rule(where: str, key: str, value: Any) -> Check | None:
         return expect.answer_regex(where, _either(where, value))
     if key in ("not_matches", "not_regex"):
         return expect.answer_regex(where, _either(where, value), absent=True)
+    if key == "file_contains" and isinstance(value, dict):
+        return _typed(where, key, value)
     if key in ("file_exists", "files_exist"):
         return expect.file_there(_plain(where, value)[0]) if len(_plain(where, value)) == 1 else None
     return None
