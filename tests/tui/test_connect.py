@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from skilldeck_tui.cli.main import app
+from support.fake_daemon import FakeDaemon
 
 URL = "http://127.0.0.1:4321/v1"
 FILES = {
@@ -95,6 +97,25 @@ def test_other_settings_of_claude_and_opencode_stay(home: Path) -> None:
     opencode = json.loads((home / FILES["opencode"]).read_text())
     assert set(opencode["provider"]) == {"x", "skilldeck"}
     assert opencode["model"] == "skilldeck/default"
+
+
+async def test_the_context_of_the_daemons_model_is_written_where_a_program_would_guess_it(home: Path) -> None:
+    codex = home / FILES["codex"]
+    codex.parent.mkdir()
+    codex.write_text("model_context_window = 7\n")
+    async with FakeDaemon().listening(home / "s") as socket:
+        for program, *model in (("codex",), ("opencode", "--model", "skilldeck-tiny")):
+            args = ["--socket", str(socket), "connect", program, *model, "--yes"]
+            done = await asyncio.to_thread(CliRunner().invoke, app, args)
+            assert done.exit_code == 0, done.output
+    assert tomllib.loads(codex.read_text())["model_context_window"] == 4096
+    written = json.loads((home / FILES["opencode"]).read_text())
+    models = {"skilldeck-tiny": {"limit": {"context": 4096, "output": 1024}}}
+    assert written["provider"]["skilldeck"]["models"] == models
+    codex.write_text("model_context_window = 7\n")
+    # Of a daemon elsewhere nobody knows: a person's own stays.
+    assert (await asyncio.to_thread(sh, home, "codex", "--url", URL, "--yes")).exit_code == 0
+    assert tomllib.loads(codex.read_text())["model_context_window"] == 7
 
 
 def test_what_was_changed_since_is_not_undone(home: Path) -> None:

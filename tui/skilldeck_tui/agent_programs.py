@@ -21,17 +21,22 @@ from skilldeck_shared.errors import BadRequest, Conflict, NotFound
 
 BACKUP = ".before-skilldeck"
 WRITTEN = ".by-skilldeck"
+MOST_OUTPUT = 32_000
+"""Tokens of an answer that opencode asks for where nobody says otherwise."""
 NOTHING = "\0"
 """The backup of a file that was not there."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where the daemon is (its base URL with /v1), which model, and the key where the daemon wants one."""
+    """Where the daemon is (its base URL with /v1), which model, the key where the daemon wants one, and the tokens that
+    the model is served with, 0 where nobody knows: a program that is not told takes the model for a larger one, and
+    never makes its prompt shorter."""
 
     url: str
     model: str = "default"
     key: str = ""
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def _put(path: Path, text: str) -> None:
 # ------------------------------------------------------------------ Codex
 
 _TOP = re.compile(r"^(model|model_provider)\s*=.*$", re.MULTILINE)
+_WINDOW = re.compile(r"^model_context_window\s*=.*$", re.MULTILINE)
 _TABLE = re.compile(r"^\[model_providers\.skilldeck\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 
 
@@ -136,9 +142,10 @@ def _codex(text: str, wanted: Wanted) -> str:
     tomllib.loads(text)
     text = _TABLE.sub("", text)
     head, bracket, tables = text.partition("\n[") if not text.startswith("[") else ("", "[", text[1:])
-    head = _TOP.sub("", head).strip("\n")
+    head = _TOP.sub("", _WINDOW.sub("", head) if wanted.context else head).strip("\n")
     key = 'env_key = "SKILLDECK_KEY"\n' if wanted.key else ""
     top = f'model = {json.dumps(wanted.model)}\nmodel_provider = "skilldeck"\n'
+    top += f"model_context_window = {wanted.context}\n" if wanted.context else ""
     provider = (
         f'[model_providers.skilldeck]\nname = "skilldeck"\nbase_url = {json.dumps(wanted.url)}\n'
         f'wire_api = "responses"\n{key}'
@@ -189,12 +196,14 @@ def _claude(text: str, wanted: Wanted) -> str:
 
 def _opencode(text: str, wanted: Wanted) -> str:
     settings = _json_object(text)
+    # Of the context it leaves so much to an answer, and makes the rest shorter before it is full.
+    limit = {"context": wanted.context, "output": min(wanted.context // 4, MOST_OUTPUT)}
     settings.setdefault("$schema", "https://opencode.ai/config.json")
     _inner(settings, "provider")["skilldeck"] = {
         "npm": "@ai-sdk/openai-compatible",
         "name": "skilldeck",
         "options": {"baseURL": wanted.url, "apiKey": wanted.key or "local"},
-        "models": {wanted.model: {}},
+        "models": {wanted.model: {"limit": limit} if wanted.context else {}},
     }
     settings["model"] = f"skilldeck/{wanted.model}"
     return _written(settings)

@@ -38,7 +38,8 @@ def connect(
             path = undo(wanted, os.environ)
             out.data_json({"path": str(path), "undone": True}) if json else out.data(f"{path} is as it was before")
             return None
-        change = Change.of(wanted, Wanted(url or await _url(ctx), model, key), os.environ)
+        there, tokens = (url, 0) if url else await _daemon(ctx, model)
+        change = Change.of(wanted, Wanted(there, model, key, tokens), os.environ)
         if change.nothing:
             out.data_json({"path": str(change.path), "changed": False}) if json else out.note("Nothing to change.")
             return None
@@ -64,14 +65,16 @@ def _agreed(change: Change) -> bool:
     return sys.stdin.isatty() and typer.confirm(f"Write {change.path}?", err=True)
 
 
-async def _url(ctx: typer.Context) -> str:
-    """Of the daemon that runs, else the usual one."""
+async def _daemon(ctx: typer.Context, model: str) -> tuple[str, int]:
+    """The URL of the daemon that runs, else the usual one, and the tokens its model is served with, else 0."""
     try:
         client = await dial(context(ctx).socket, start=False, ready=False, report=out.waiting)
     except SkilldeckError:
-        return USUAL
+        return USUAL, 0
     out.progress_off()
     try:
-        return client.daemon.http_url if client.daemon is not None else USUAL
+        served = await client.models()
+        meant = next((one for one in served if model in (one["id"], "default")), {})
+        return client.daemon.http_url if client.daemon is not None else USUAL, meant.get("context") or 0
     finally:
         await client.close()
