@@ -98,7 +98,7 @@ class ResponseRequest:
         fields.refuse("prompt", why="Prompt templates are kept on OpenAI's servers; send 'instructions' and 'input'.")
         fields.refuse("moderation", why="No moderation model is served here.")
         refuse_foreign(fields, FOREIGN)
-        refuse_unknown(fields)
+        refuse_unknown(fields, (*FOREIGN, "n"))
         previous = fields.string("previous_response_id")
         conversation = _conversation(fields)
         if previous and conversation:

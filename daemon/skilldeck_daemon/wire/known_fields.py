@@ -58,9 +58,10 @@ def unknown(fields: Fields, known: Collection[str]) -> list[str]:
     return [name for name, value in fields.value.items() if name not in known and value is not None]
 
 
-def refuse_unknown(fields: Fields) -> None:
-    """Refuse what Responses do not know, by its name and with the nearest one they do."""
-    for name in unknown(fields, RESPONSES | SENT.keys()):
+def refuse_unknown(fields: Fields, foreign: Collection[str] = ()) -> None:
+    """Refuse what Responses do not know, by its name and with the nearest one they do. `foreign`: fields of other APIs
+    that were looked at already, and ask for nothing (`n: 1`)."""
+    for name in unknown(fields, {*RESPONSES, *SENT, *foreign}):
         near = get_close_matches(name, sorted(RESPONSES), 1, 0.7)
         refuse(
             name[:64],

@@ -202,7 +202,8 @@ async def test_bodies_that_are_no_json_object_are_refused(raw: str) -> None:
 
 async def test_unknown_fields_are_refused_and_null_asks_for_nothing() -> None:
     async with running(Turn("ok")) as daemon:
-        assert (await daemon.respond(flavour=None, tools=None, user="u"))["user"] == "u"
+        asks_nothing: dict[str, Any] = {"flavour": None, "tools": None, "n": 1, "functions": []}
+        assert (await daemon.respond(**asks_nothing, user="u"))["user"] == "u"
         body = {"model": "default", "input": "go", "flavour": "vanilla"}
         error = (await daemon.http.post("/responses", json=body)).json()["error"]
         assert (error["param"], error["code"]) == ("flavour", "unknown_parameter")
