@@ -271,6 +271,7 @@ class PlanBuilder:
             offer=self._offer,
             place=placed,
             include=request.include,
+            reports_made=request.reports_made,
             said=items,
             instructions=request.instructions or "",
             fits=partial(_fits, model),

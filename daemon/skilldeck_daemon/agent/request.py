@@ -67,6 +67,7 @@ class ResponseRequest:
     dry: JsonObject = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     reports_stop: bool = False  # whether the answer says which of them ended it
+    reports_made: bool = False  # whether the answer says which files each call of the shell made
     truncation: str = "disabled"
     compacts: bool = False  # whether a conversation beyond `compact_threshold` (tokens; None: most of the context) is
     compact_threshold: int | None = None

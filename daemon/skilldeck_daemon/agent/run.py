@@ -14,7 +14,7 @@ import contextlib
 import copy
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
@@ -143,9 +143,9 @@ class Run:
         """What URLs of the conversation led to, when it is not stored."""
         return self._plan.files.unsaved
 
-    async def made(self) -> list[ContainerFileObject]:
-        """container.file objects of what its calls made or changed so far."""
-        return await self._plan.context.produced()
+    def made_by(self, call_id: str) -> Sequence[ContainerFileObject]:
+        """container.file objects of what a call that has ended made or changed, where the request `reports_made`."""
+        return self._plan.context.made.get(call_id, ())
 
     @property
     def session(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,17 @@ from skilldeck_daemon.libraries.approvals import Approvals, strictest
 from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.mounted import Mounted
 from skilldeck_daemon.skills.needs import Needs
-from skilldeck_daemon.store.records import ContainerFileObject, StoredContainer, public_file
+from skilldeck_daemon.store.records import ContainerFileObject, StoredContainer, StoredContainerFile, public_file
 from skilldeck_daemon.tools.mcp_servers.servers import McpServers
 from skilldeck_daemon.tools.products import products
 from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.tools.web.pages import Pages, PageText
 from skilldeck_daemon.tools.web.providers import SearchProvider
 from skilldeck_daemon.wire.item_kinds import Found, Item
-from skilldeck_shared.errors import NotFound
+from skilldeck_shared.errors import NotFound, SkilldeckError
 from skilldeck_shared.json_types import JsonObject
+
+log = logging.getLogger(__name__)
 
 CITED_FILES = 100
 """Files of one run that are cited at most; all are in the container's list."""
@@ -102,6 +105,7 @@ class ToolContext:
 
     Args:
         said: the conversation before this run's output.
+        reports_made: whether `made` is kept, which lists the container's files after each call of the shell.
         fits: whether the model can be given a function.
         skill_text: a mounted skill's instructions, "" where the model's template has its own way to them.
     """
@@ -114,6 +118,7 @@ class ToolContext:
     offer: Offer
     place: Placement
     include: frozenset[str] = frozenset()
+    reports_made: bool = False
     said: Sequence[Item] = ()
     instructions: str = ""
     fits: Callable[[JsonObject], Awaitable[bool]] = _anything
@@ -123,12 +128,14 @@ class ToolContext:
     revoked: set[str] = field(default_factory=set)  # approval requests whose tool is not there any more
     closing: list[Callable[[], None]] = field(default_factory=list)  # what ends with the run
     verdicts: dict[str, Verdict] = field(default_factory=dict)  # by call id
+    made: dict[str, list[ContainerFileObject]] = field(default_factory=dict)  # what each call made, by call id
 
     def __post_init__(self) -> None:
         self._record = self.place.record
         self._files = list(self.place.files)
         self._coming: asyncio.Task[Container] | None = None  # the container of the call that is being written
         self._marks: dict[str, int] | None = None  # path → mtime of the files that were there before this run's calls
+        self._seen: dict[str, int] | None = None  # the same when the last call ended
         for item in self.said:
             self.cite(cast(WebCallItem, item).get("results") or ())
 
@@ -233,8 +240,7 @@ class ToolContext:
             await self.environments.add(self.container_id, attachment.name, attachment.source, "user", attachment.key)
             self._files.pop(0)
         if self._marks is None:
-            present = await self.environments.sync(self.container_id, container)
-            self._marks = {file["path"]: file["mtime_ns"] for file in present}
+            self._marks = _marks(await self.environments.sync(self.container_id, container))
         if start:
             await container.start()
         return container
@@ -251,8 +257,31 @@ class ToolContext:
             files = await self.environments.sync(self.container_id)
         except (ContainerGone, NotFound):  # deleted meanwhile
             return []
-        made = [file for file in files if self._marks.get(file["path"]) != file["mtime_ns"]]
-        return [public_file(file) for file in products(made, files, text)[:CITED_FILES]]
+        return _changed(files, self._marks, text)
+
+    async def call_ended(self, call_id: str) -> None:
+        """A call has ended, and neither its output's end is published nor the next one begun: note what it made.
+
+        Later nobody could say which of two calls made a file.
+        """
+        if not self.reports_made or self._marks is None:
+            return
+        try:
+            files = await self.environments.sync(self.container_id)
+        except SkilldeckError as error:  # the call's output is returned all the same
+            log.warning("what call %s of run %s made cannot be listed: %s", call_id, self.run_id, error)
+            return
+        self.made[call_id] = _changed(files, self._marks if self._seen is None else self._seen)
+        self._seen = _marks(files)
+
+
+def _marks(files: Iterable[StoredContainerFile]) -> dict[str, int]:
+    return {file["path"]: file["mtime_ns"] for file in files}
+
+
+def _changed(files: Sequence[StoredContainerFile], before: dict[str, int], text: str = "") -> list[ContainerFileObject]:
+    made = [file for file in files if before.get(file["path"]) != file["mtime_ns"]]
+    return [public_file(file) for file in products(made, files, text)[:CITED_FILES]]
 
 
 def _stop(task: asyncio.Task[Any]) -> None:

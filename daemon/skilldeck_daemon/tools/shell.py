@@ -118,22 +118,29 @@ class ShellTool(Tool):
         refusal = await context.approve("shell", list(call.commands), call.call_id)
         if refusal is not None:
             return writer.refuse(refusal)
+        problem = ""
+        results: list[CommandResult] = []
         try:
-            container = await context.container()
-            results = await container.exec(
-                [ended(command) for command in call.commands],
-                timeout_ms=call.timeout_ms,
-                max_output_length=call.max_output_length,
-                on_output=writer.written,
-                on_command=writer.command,
-            )
+            try:
+                container = await context.container()
+                results = await container.exec(
+                    [ended(command) for command in call.commands],
+                    timeout_ms=call.timeout_ms,
+                    max_output_length=call.max_output_length,
+                    on_output=writer.written,
+                    on_command=writer.command,
+                )
+            except (ContainerError, InvalidContainerRequest) as error:
+                # The model can do something about a full disk or a command it may not send; the run goes on.
+                problem = str(error)
+            await context.call_ended(call.call_id)
         except asyncio.CancelledError:
             writer.interrupted()
             raise
-        except (ContainerError, InvalidContainerRequest) as error:
-            # The model can do something about a full disk or a command it may not send; the run goes on.
-            return writer.refuse(str(error))
-        writer.close(results)
+        if problem:
+            writer.refuse(problem)
+        else:
+            writer.close(results)
 
 
 class ShellWriter(CallWriter):

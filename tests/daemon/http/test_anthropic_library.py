@@ -12,6 +12,9 @@ import pytest
 import pytest_asyncio
 
 from daemon.http.test_messages import CODE, HI, client
+from skilldeck_daemon.agent.run import Run
+from skilldeck_daemon.http.anthropic.answer import BlockStream, message
+from skilldeck_daemon.http.anthropic.request import MessagesBody
 from support.bundles import manifest, skill_zip
 from support.daemon import Running, running
 from support.scripted_model import Turn, shell
@@ -142,7 +145,7 @@ async def test_files_that_code_execution_made_are_named_by_their_call_and_can_be
         Turn(shell("echo more >> a.txt"), shell("cat a.txt")),
         Turn("See a.txt."),
     ]
-    async with running(*turns, *turns) as daemon, client(daemon) as api:
+    async with running(*turns * 4) as daemon, client(daemon) as api:
         wanted: Any = {"model": "default", "max_tokens": 999, "messages": HI, "tools": [CODE]}
         plain = await api.messages.create(**wanted)
         async with api.messages.stream(**wanted) as stream:
@@ -158,4 +161,24 @@ async def test_files_that_code_execution_made_are_named_by_their_call_and_can_be
             assert last.type == "bash_code_execution_result"
             content = await api.beta.files.download(last.content[0].file_id)
             assert await content.read() == b"one\nmore\n"
-        assert results == [["a.txt", "b.txt"], ["a.txt"], []] * 2
+        for late in (_late_message, _late_stream):  # read when all calls have ended long ago
+            run = await daemon.daemon.services.runs.start(MessagesBody.parse(wanted).request)
+            await run.finished()
+            for ids in await late(run):
+                results.append(sorted([(await api.beta.files.retrieve_metadata(id)).filename for id in ids]))
+        assert results == [["a.txt", "b.txt"], ["a.txt"], []] * 4
+
+
+async def _late_message(run: Run) -> list[list[str]]:
+    return _named(message(run, False, None, {})["content"])
+
+
+async def _late_stream(run: Run) -> list[list[str]]:
+    events = [event async for event in BlockStream(run, False).follow()]
+    return _named([event["content_block"] for event in events if event["type"] == "content_block_start"])
+
+
+def _named(blocks: list[dict[str, Any]]) -> list[list[str]]:
+    """The ids of the files that each result of a command names."""
+    found = [block["content"] for block in blocks if block["type"] == "bash_code_execution_tool_result"]
+    return [[output["file_id"] for output in result["content"]] for result in found]

@@ -10,7 +10,6 @@ of the text nothing holds that was read.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -27,10 +26,8 @@ from skilldeck_daemon.tools.web.items import WebCallItem
 from skilldeck_daemon.wire.item_kinds import FunctionCall
 from skilldeck_daemon.wire.item_kinds import container_of as item_container
 from skilldeck_daemon.wire.sealed import seal
-from skilldeck_shared.errors import NotFound, SkilldeckError
+from skilldeck_shared.errors import NotFound
 from skilldeck_shared.json_types import JsonObject
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_CODE = 124
 """What `timeout` exits with."""
@@ -76,28 +73,7 @@ def stop_reason(run: Run) -> str:
     return "stop_sequence" if run.stop_sequence is not None else "end_turn"
 
 
-class Made:
-    """Which files each call made, found out when its output is there. `ids` are by call id."""
-
-    def __init__(self, run: Run) -> None:
-        self.ids: dict[str, list[str]] = {}
-        self._run = run
-        self._seen: set[tuple[str, int]] = set()
-
-    async def look(self, event: Event) -> None:
-        """Follow the run's events: all of them, in order."""
-        if event["type"] != "response.output_item.done" or event["item"]["type"] != "shell_call_output":
-            return
-        try:
-            now = {(file["id"], file["bytes"]) for file in await self._run.made()}
-        except SkilldeckError as error:  # the call's output is returned all the same
-            log.warning("what run %s made cannot be listed: %s", self._run.id, error)
-            return
-        self.ids[event["item"]["call_id"]] = sorted({id for id, _ in now - self._seen})
-        self._seen |= now
-
-
-def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
+def content(run: Run, thinking: bool) -> list[Doc]:
     """The content blocks of a run that has ended."""
     asked = {item["id"] for item in clients_calls(run)}
     blocks: list[Doc] = []
@@ -117,7 +93,7 @@ def content(run: Run, thinking: bool, made: Made) -> list[Doc]:
             case "shell_call":
                 block = {**command(item), "input": _commands(item)}
             case "shell_call_output":
-                block = command_result(cast(ShellOutput, item), made)
+                block = command_result(cast(ShellOutput, item), run)
             case "compaction":
                 block = compaction(item)
             case "web_search_call" if _is_search(item):
@@ -184,16 +160,17 @@ def search_result(item: WebCallItem) -> Doc:
     return {"type": "web_search_tool_result", "tool_use_id": item["id"], "content": content}
 
 
-def command_result(item: ShellOutput, made: Made) -> Doc:
+def command_result(item: ShellOutput, run: Run) -> Doc:
     """The outputs of one call's commands as one result: texts joined, the first failure's code."""
     entries = item["output"]
+    made = sorted(file["id"] for file in run.made_by(item["call_id"]))
     codes = [entry["outcome"].get("exit_code", TIMEOUT_CODE) for entry in entries]
     result: Doc = {
         "type": "bash_code_execution_result",
         "stdout": "".join(entry["stdout"] for entry in entries),
         "stderr": "".join(entry["stderr"] for entry in entries),
         "return_code": next((code for code in codes if code != 0), 0),
-        "content": [{"type": "bash_code_execution_output", "file_id": id} for id in made.ids.get(item["call_id"], ())],
+        "content": [{"type": "bash_code_execution_output", "file_id": id} for id in made],
     }
     return {"type": "bash_code_execution_tool_result", "tool_use_id": item["call_id"], "content": result}
 
@@ -224,14 +201,14 @@ async def container_of(run: Run, environments: Environments, named: str) -> Doc 
     return {"id": id, "expires_at": datetime.fromtimestamp(expires, UTC).isoformat(), "skills": skills or None}
 
 
-def message(run: Run, thinking: bool, container: Doc | None, made: Made, more: Doc) -> Doc:
+def message(run: Run, thinking: bool, container: Doc | None, more: Doc) -> Doc:
     """The Message of a run that has ended; `more` are fields that the request asked for."""
     return {
         "id": message_id(run),
         "type": "message",
         "role": "assistant",
         "model": run.response["model"],
-        "content": content(run, thinking, made),
+        "content": content(run, thinking),
         "stop_reason": stop_reason(run),
         "stop_sequence": run.stop_sequence if stop_reason(run) == "stop_sequence" else None,
         "stop_details": None,
@@ -249,13 +226,11 @@ class BlockStream:
         self._run = run
         self._thinking = thinking
         self._clients = {name for tool in run.request.tools if not tool.hosted for name in tool.names}
-        self._made = Made(run)
         self._count = 0
         self._open: dict[int, int] = {}  # output_index → index of its block
 
     async def follow(self) -> AsyncIterator[Doc]:
         async for event in self._run.events():
-            await self._made.look(event)
             for made in self._event(event):
                 yield made
 
@@ -283,7 +258,7 @@ class BlockStream:
             text = json.dumps(_commands(item), ensure_ascii=False)
             yield self._delta(index, "input_json_delta", partial_json=text)
         elif item["type"] == "shell_call_output":
-            yield from self._start(index, command_result(cast(ShellOutput, item), self._made))
+            yield from self._start(index, command_result(cast(ShellOutput, item), self._run))
         elif item["type"] == "compaction":
             yield from self._start(index, {"type": "compaction", "content": None, "encrypted_content": None})
             whole = compaction(item)

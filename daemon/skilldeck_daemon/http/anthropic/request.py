@@ -142,6 +142,7 @@ class MessagesBody:
             top_k=fields.integer("top_k", minimum=0),
             stop=_stops(fields),
             reports_stop=True,
+            reports_made=True,
             text_format=_format(fields),
             continues=reader.begun,
             template=template_options(fields),

@@ -17,7 +17,6 @@ from starlette.responses import JSONResponse, Response
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.http.anthropic.answer import (
     BlockStream,
-    Made,
     container_of,
     extra,
     message,
@@ -119,11 +118,9 @@ class Answer:
 
     async def whole(self) -> JsonObject:
         """The Message, once the run has ended."""
-        made = Made(self._run)
-        async for event in self._run.events():
-            await made.look(event)
+        await self._run.finished()
         self._raise()
-        return message(self._run, self._body.thinking, await self._container(), made, self._more)
+        return message(self._run, self._body.thinking, await self._container(), self._more)
 
     async def events(self) -> AsyncIterator[JsonObject]:
         """message_start, ping, the blocks, message_delta, message_stop; or an error instead of the last two."""
