@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from skilldeck_daemon.core import Core
-from skilldeck_daemon.engine.child import Child
+from skilldeck_daemon.engine.process.child import Child
 from skilldeck_daemon.http import app as http
 from skilldeck_daemon.http.header_timeout import PatientProtocol
 from skilldeck_daemon.logs import LogRing

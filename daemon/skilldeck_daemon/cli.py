@@ -30,7 +30,7 @@ from skilldeck_shared.terminal import say
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
-    from skilldeck_daemon.engine.child import Child
+    from skilldeck_daemon.engine.process.child import Child
 
 INVALID = 4
 """The exit code for what is not there or cannot be meant, as `skilldeck` has it."""
@@ -129,7 +129,7 @@ async def _engine_process(settings: Settings) -> Child | None:
     """The first engine's process, started before the daemon imports itself: both take their time."""
     if os.name != "posix" or settings.engine_process == "off" or not settings.model or settings.remote_url:
         return None
-    from skilldeck_daemon.engine import child
+    from skilldeck_daemon.engine.process import child
 
     return await child.start(engines.ahead(settings.engine, settings.model))
 

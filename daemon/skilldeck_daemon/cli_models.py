@@ -19,7 +19,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.terminal import live, say
 
 if TYPE_CHECKING:
-    from skilldeck_daemon.engine.registry import StoredModel
+    from skilldeck_daemon.engine.models.registry import StoredModel
 
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ HubId = Annotated[str, typer.Argument(help="Hugging Face id like Qwen/Qwen3-0.6B
 @models_app.command("ls")
 def ls(as_json: AsJson = False) -> None:
     """List the models on this machine: the bundled one, our downloads, then those of other programs."""
-    from skilldeck_daemon.engine import registry
+    from skilldeck_daemon.engine.models import registry
 
     found = registry.ls(_models())
     if as_json:
@@ -45,8 +45,8 @@ def ls(as_json: AsJson = False) -> None:
 
 @models_app.command("info")
 def info(model: Name, as_json: AsJson = False) -> None:
-    """Tell what a model on this machine is and where it lies."""
-    from skilldeck_daemon.engine import registry
+    """Say what a model on this machine is and where it lies."""
+    from skilldeck_daemon.engine.models import registry
 
     found = registry.info(model, _models())
     shown = {**registry.stored_object(found), "tool_text": _tool_text(found.family)}
@@ -71,7 +71,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Download a model, or go on with a download that stopped; prints its folder."""
-    from skilldeck_daemon.engine import registry
+    from skilldeck_daemon.engine.models import registry
 
     show = _Progress()
     try:
@@ -87,7 +87,7 @@ def pull(
 @models_app.command("rm")
 def rm(model: HubId, as_json: AsJson = False) -> None:
     """Delete a downloaded model."""
-    from skilldeck_daemon.engine import registry
+    from skilldeck_daemon.engine.models import registry
 
     freed = registry.rm(model, _models())
     say(json.dumps({"id": model, "deleted": True, "freed": freed}) if as_json else f"freed {_size(freed)}")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from skilldeck_daemon.settings import load_settings
-from skilldeck_shared import base_packages
+from skilldeck_shared.skills import base_packages
 from skilldeck_shared.terminal import say
 
 sandbox_app = typer.Typer(help="What the model's commands find in their sandbox.", no_args_is_help=True)
@@ -39,8 +39,9 @@ def build(
     A running daemon uses them from the next container on. Built again, it brings the newest, and what --with named
     before; --minimal begins anew.
     """
-    from skilldeck_daemon.containers import base_build, bwrap
-    from skilldeck_daemon.containers.indexes import Indexes
+    from skilldeck_daemon.containers.network.indexes import Indexes
+    from skilldeck_daemon.containers.packages import base_build
+    from skilldeck_daemon.containers.sandbox import bwrap
 
     settings = load_settings(data_dir=data_dir)
     uid = bwrap.SANDBOX_UID if os.geteuid() == 0 and settings.sandbox != "none" else os.geteuid()

@@ -20,7 +20,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.terminal import say
 
 if TYPE_CHECKING:
-    from skilldeck_daemon.store.backup import Backup
+    from skilldeck_daemon.store.upkeep.backup import Backup
 
 DAMAGE = 3
 
@@ -42,7 +42,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write skills, files, responses and conversations into one file; the daemon may run meanwhile."""
-    from skilldeck_daemon.store import backup as backups
+    from skilldeck_daemon.store.upkeep import backup as backups
 
     made = backups.make(_data(load_settings(data_dir=data_dir)), target.absolute(), overwrite=overwrite)
     _report(made, f"{target}: {made.blobs} blobs, {made.bytes:,} bytes of content", as_json, str(target))
@@ -55,7 +55,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Make an empty data directory what it was when the backup was made, whole or not at all."""
-    from skilldeck_daemon.store import backup as backups
+    from skilldeck_daemon.store.upkeep import backup as backups
 
     data = _data(load_settings(data_dir=data_dir))
     made = backups.restore(source.absolute(), data, replace=replace)
@@ -64,8 +64,8 @@ def restore(
 
 def fsck(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Check the schema, the rows and every stored byte; nothing is changed."""
-    from skilldeck_daemon.store import fsck as checks
     from skilldeck_daemon.store import open_parts
+    from skilldeck_daemon.store.upkeep import fsck as checks
 
     settings = load_settings(data_dir=data_dir)
     if not settings.database_url and not (settings.data_dir / "skilldeck.db").is_file():

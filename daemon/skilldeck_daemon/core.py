@@ -24,21 +24,21 @@ from skilldeck_daemon.agent.accounts.metrics import Metrics
 from skilldeck_daemon.agent.accounts.traces import Traces, Tracing
 from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.failover import BEAT_SECONDS
-from skilldeck_daemon.agent.plan import PlanBuilder
+from skilldeck_daemon.agent.planning.plan import PlanBuilder
 from skilldeck_daemon.agent.runs import Runs
 from skilldeck_daemon.agent.services import Services
 from skilldeck_daemon.attachments.documents import Documents
 from skilldeck_daemon.containers import Containers
-from skilldeck_daemon.containers.bases import Bases
-from skilldeck_daemon.containers.environment_build import EnvironmentBuilder
-from skilldeck_daemon.containers.indexes import Indexes
+from skilldeck_daemon.containers.network.indexes import Indexes
+from skilldeck_daemon.containers.packages.bases import Bases
+from skilldeck_daemon.containers.packages.environment_build import EnvironmentBuilder
 from skilldeck_daemon.engine.base import ModelInfo
-from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.hub import OWN_PROCESS, ModelHub
+from skilldeck_daemon.engine.process.child import Child
 from skilldeck_daemon.libraries.approvals import Approvals
 from skilldeck_daemon.libraries.bus import Bus
+from skilldeck_daemon.libraries.containers.environments import Environments
 from skilldeck_daemon.libraries.conversations import Conversations
-from skilldeck_daemon.libraries.environments import Environments
 from skilldeck_daemon.libraries.evaluations import Evaluations
 from skilldeck_daemon.libraries.files import FileLibrary
 from skilldeck_daemon.libraries.ondisk import DiskSkills
@@ -48,9 +48,10 @@ from skilldeck_daemon.logs import LogRing
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.skills.trust import Trust
-from skilldeck_daemon.store import Store, backup, sqlite_url
+from skilldeck_daemon.store import Store, sqlite_url
 from skilldeck_daemon.store.faults import disk_faults
 from skilldeck_daemon.store.owner import own
+from skilldeck_daemon.store.upkeep import backup
 from skilldeck_daemon.tools.context import Offer, Web
 from skilldeck_daemon.tools.mcp_servers.servers import McpServers
 from skilldeck_daemon.tools.web.pages import Pages

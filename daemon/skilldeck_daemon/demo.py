@@ -6,7 +6,7 @@ Succeeds only if the model's own shell call ran the skill's script with exit cod
 script printed; nothing here knows the answer. On a terminal it then opens the TUI on that run.
 
 Whatever ends the demo ends what it started and removes what it made: its end, ctrl+c, SIGTERM, a terminal that is gone.
-When it is killed, the kernel tells its daemon and its TUI to end, and the next demo removes the folder.
+When it is killed, the kernel sends its daemon and its TUI a signal, and the next demo removes the folder.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def daemon(home: Path) -> Iterator[DemoDaemon]:
 
 
 def _with_us() -> Callable[[], None]:
-    """What a child does first, so that it is told to end when we are killed."""
+    """What a child does first, so that it is sent a signal when we are killed."""
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def tie() -> None:

@@ -19,14 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skilldeck_daemon import doctor_programs
-from skilldeck_daemon.containers import Containers, ContainerSpec, artifacts, bwrap, diagnose, seccomp
-from skilldeck_daemon.containers.bases import Bases
+from skilldeck_daemon.containers import Containers, ContainerSpec, artifacts
 from skilldeck_daemon.containers.manager import Sandbox
+from skilldeck_daemon.containers.packages.bases import Bases
+from skilldeck_daemon.containers.sandbox import bwrap, diagnose, seccomp
+from skilldeck_daemon.containers.sandbox.watchdog import human
 from skilldeck_daemon.containers.spec import GIB
-from skilldeck_daemon.containers.watchdog import human
-from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine import engines
 from skilldeck_daemon.engine.llamacpp import native
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models import registry
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_daemon.settings import Settings, load_settings
 from skilldeck_shared import private
 from skilldeck_shared.errors import SkilldeckError
@@ -244,7 +246,7 @@ def _engine(settings: Settings) -> tuple[str, str]:
     wanted = settings.engine if settings.engine != engines.AUTO else _engine_of(settings.model)
     found = engines.kind(wanted)
     found.check()
-    return f"{wanted}{native.told()}" if wanted.startswith("llamacpp") else wanted, ""
+    return f"{wanted}{native.described()}" if wanted.startswith("llamacpp") else wanted, ""
 
 
 def _engine_of(model: str) -> str:

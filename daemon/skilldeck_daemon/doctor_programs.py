@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 
-from skilldeck_daemon.containers import Container, bwrap
-from skilldeck_daemon.containers.layers import Base
-from skilldeck_shared.base_packages import BUILD
+from skilldeck_daemon.containers import Container
+from skilldeck_daemon.containers.packages.layers import Base
+from skilldeck_daemon.containers.sandbox import bwrap
+from skilldeck_shared.skills.base_packages import BUILD
 
 PACKAGES = {
     "soffice": "libreoffice",

@@ -33,8 +33,8 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from skilldeck_daemon import telemetry
-from skilldeck_daemon.agent.plan import Nearby
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Nearby
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.homes import base_for
 from skilldeck_daemon.core import Core
@@ -285,8 +285,8 @@ class Runner:
         environments = (await self._ready()).services.environments
         saved = []
         for container_id, file_id in cited(response):
-            path = (await environments.get_file(container_id, file_id))["path"]
-            file, size, _ = await environments.open_file(container_id, file_id)
+            path = (await environments.files.get(container_id, file_id))["path"]
+            file, size, _ = await environments.files.open(container_id, file_id)
             target = folder / path.removeprefix(WORKDIR + "/")
             await asyncio.to_thread(copy_file, file, size, target)
             saved.append(target)

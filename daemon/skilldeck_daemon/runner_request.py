@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
-from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.libraries.containers.mounted import Mounted
 from skilldeck_daemon.skills.needs import read_folder
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.json_types import JsonObject
-from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
+from skilldeck_shared.skills.manifest import ManifestError, decode_manifest, parse_manifest
 
 File = str | Path | tuple[str, bytes]
 Files = Sequence[File]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
-    # The XDG specification tells applications to ignore relative values.
+    # The XDG specification asks applications to ignore relative values.
     base = Path(value) if value.startswith("/") else Path.home() / fallback
     return base / "skilldeck"
 

@@ -14,7 +14,7 @@ import pytest
 
 from daemon.containers.support import needs_bwrap
 from skilldeck_daemon.containers import Containers, ContainerSpec, SandboxUnavailable
-from skilldeck_daemon.containers.diagnose import Facts, explain
+from skilldeck_daemon.containers.sandbox.diagnose import Facts, explain
 from skilldeck_daemon.doctor import STATUS, Check, exit_status, run, run_checks
 
 FREE = Facts(15_000, None, None, False)

@@ -1,4 +1,7 @@
-"""The direction of imports: surfaces over the run over parts, no cycles, and the client side apart from the daemon."""
+"""The direction of imports: surfaces over the run over parts, no cycles, and the client side apart from the daemon.
+
+And the rooms themselves: each says what it is, and is small enough to be seen at once.
+"""
 
 from __future__ import annotations
 
@@ -108,3 +111,27 @@ def test_a_start_imports_nothing_that_it_does_not_need() -> None:
             packages = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
             left += [found for found in packages & paths.keys() if found not in seen]
     assert len(seen) > 200
+
+
+ROOMS = sorted(
+    folder.parent
+    for top in ("daemon/skilldeck_daemon", "tui/skilldeck_tui", "shared/skilldeck_shared")
+    for folder in (ROOT / top).rglob("__init__.py")
+    if not {"proto", "versions", "skill_tasks", "templates"} & set(folder.parts)
+)
+MODULES = 24
+LINES = 460
+
+
+def test_every_room_says_what_it_is_and_can_be_seen_at_once() -> None:
+    """A room with more modules than this holds several things, and so does a module with more lines."""
+    for room in ROOMS:
+        name = room.relative_to(ROOT)
+        assert ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8"))), f"{name} says nothing"
+        modules = list(room.glob("*.py"))
+        assert len(modules) <= MODULES, f"{name} has {len(modules)} modules: which of them have a meaning of their own?"
+        for path in modules:
+            lines = len(path.read_text("utf-8").splitlines())
+            assert lines <= LINES, (
+                f"{path.relative_to(ROOT)} has {lines} lines: which of them are a thing of their own?"
+            )

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.containers.bwrap import SANDBOX_UID
-from skilldeck_daemon.store import backup
+from skilldeck_daemon.containers.sandbox.bwrap import SANDBOX_UID
+from skilldeck_daemon.store.upkeep import backup
 from skilldeck_shared import paths
 from support.bundles import manifest, zip_bytes
 from support.daemon import Running, running

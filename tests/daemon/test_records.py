@@ -15,7 +15,7 @@ DAEMON = Path(__file__).resolve().parents[2] / "daemon/skilldeck_daemon"
 RAW = {
     # What programs inside a sandbox or a disposable process say: they import the standard library alone.
     "attachments/convert_document.py": 1,
-    "containers/interpreter_program.py": 1,
+    "containers/sandbox/interpreter_program.py": 1,
     "engine/grammar/trial.py": 1,
     "engine/grammar/trial_child.py": 3,
     "tools/web/ddgs_program.py": 2,
@@ -30,10 +30,10 @@ RAW = {
     "engine/llamacpp/library.py": 1,
     "engine/llamacpp/vocabulary.py": 2,
     "logs.py": 1,
-    "store/backup.py": 1,
+    "store/upkeep/backup.py": 1,
     "store/shared_blobs.py": 1,
     # Rows of any table, by column.
-    "store/documents.py": 1,
+    "store/tables/documents.py": 1,
 }
 """Where an untyped dict may be, and how many: everything else is a record, or `JsonObject` where it is raw JSON."""
 PRIVATE = re.compile(r"_[a-z]")
@@ -103,7 +103,7 @@ def test_what_a_room_of_our_own_objects_returns_is_a_record(room: str) -> None:
         if "JsonObject" in ast.unparse(node.returns)
     ]
     # A chat completion is kept as the dialect wrote it.
-    assert raw == [f"store/objects.py: {name}" for name in RETURNED.get(room, ())]
+    assert raw == [f"store/tables/objects.py: {name}" for name in RETURNED.get(room, ())]
 
 
 RETURNED = {"store": ("get", "list", "_page")}

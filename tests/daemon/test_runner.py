@@ -15,7 +15,7 @@ from openai.types.responses import Response, ResponseCompletedEvent, ResponseCre
 from skilldeck_daemon import Runner, SkillMount
 from skilldeck_daemon.settings import BadSettings
 from skilldeck_shared.errors import BadRequest, Unavailable
-from skilldeck_shared.manifest import ManifestError
+from skilldeck_shared.skills.manifest import ManifestError
 from support.scripted_model import Call, Endless, Scripted, ScriptedModel, Turn, shell
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 
 from skilldeck_shared.terminal import acts, clean
-from skilldeck_tui.ansi import Colours
+from skilldeck_tui.text.ansi import Colours
 
 PATIENCE_S = 60.0
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")

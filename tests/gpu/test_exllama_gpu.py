@@ -57,9 +57,9 @@ def expected_logprobs(folder: Path, ids: list[int]) -> Any:
 
 
 async def test_the_bundled_model_computes_paged_what_transformers_does() -> None:
-    from skilldeck_daemon.bench import gpu
     from skilldeck_daemon.bench.references import weights
-    from skilldeck_daemon.engine.registry import tiny_file
+    from skilldeck_daemon.bench.suites import gpu
+    from skilldeck_daemon.engine.models.registry import tiny_file
 
     if importlib.util.find_spec("exllamav2") is None:
         pytest.skip("exllamav2 is not installed")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_shared import bundle
-from skilldeck_shared.bundle import BundleError, ChangedWhileReading, scan, zip_stream
+from skilldeck_shared.skills import bundle
+from skilldeck_shared.skills.bundle import BundleError, ChangedWhileReading, scan, zip_stream
 from support.bundles import manifest, skill_files, write_skill
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_shared.bundle import scan
+from skilldeck_shared.skills.bundle import scan
 
 PATHS = [
     "SKILL.md", "a.log", "keep.log", "sub/b.log", "build/x", "sub/build/y", "docs/build", "docs/a/deep/z.md",

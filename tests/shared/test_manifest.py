@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skills_ref.parser import parse_frontmatter, read_properties
 from skills_ref.validator import validate
 
-from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
+from skilldeck_shared.skills.manifest import ManifestError, decode_manifest, parse_manifest
 
 FULL = """---
 name: pdf-tools

@@ -29,9 +29,9 @@ from typing import Any
 import httpx
 
 from skilldeck_daemon.containers import artifacts
-from skilldeck_daemon.containers.bases import CURRENT
 from skilldeck_daemon.containers.homes import base_for
-from skilldeck_shared.base_packages import MINIMAL
+from skilldeck_daemon.containers.packages.bases import CURRENT
+from skilldeck_shared.skills.base_packages import MINIMAL
 from support.bundles import manifest
 from support.index import Index, index
 from support.scripted_model import Turn, shell

@@ -33,9 +33,9 @@ from grpclib.testing import ChannelFor
 
 from skilldeck_shared.control import to_grpc
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError
-from skilldeck_shared.manifest import parse_manifest
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.proto.control_grpc import ControlBase
+from skilldeck_shared.skills.manifest import parse_manifest
 from skilldeck_shared.version import __version__
 from skilldeck_tui.client.client import Client
 from support.fake_run import FakeRun

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from skilldeck_daemon.attachments import convert_document
-from skilldeck_daemon.containers import proxy
+from skilldeck_daemon.containers.network import proxy
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.checks import InputField, ToolPlan
 from skilldeck_daemon.engine.parsing.jsonscan import JsonScan
@@ -35,7 +35,7 @@ from skilldeck_daemon.tools.web import url_provenance as said
 from skilldeck_daemon.tools.web.items import web_text
 from skilldeck_daemon.wire import json_text
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_shared.manifest import parse_manifest
+from skilldeck_shared.skills.manifest import parse_manifest
 
 CPU_SECONDS = 20
 MIB = 1 << 20

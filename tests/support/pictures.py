@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from skilldeck_tui.widgets.composer import ComposerText
+from skilldeck_tui.widgets.composing.composer import ComposerText
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import Deck, deck

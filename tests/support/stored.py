@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import update
 
-from skilldeck_daemon.store import responses as module
-from skilldeck_daemon.store.schema import responses
+from skilldeck_daemon.store.tables import responses as module
+from skilldeck_daemon.store.tables.schema import responses
 
 
 async def rewritten(store: module.Responses, response: dict[str, Any]) -> None:

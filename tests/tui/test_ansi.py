@@ -10,11 +10,11 @@ from rich.color import Color
 from rich.style import Style
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.ansi import PLAIN, Colours, Span, coloured
 from skilldeck_tui.chat.items import Command
 from skilldeck_tui.chat.output import OutputBuffer
-from skilldeck_tui.cli.run import TextPrinter
+from skilldeck_tui.cli.running.run import TextPrinter
 from skilldeck_tui.client.types import RunEvent
+from skilldeck_tui.text.ansi import PLAIN, Colours, Span, coloured
 from skilldeck_tui.widgets.transcript.output_view import OutputView
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

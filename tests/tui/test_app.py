@@ -14,11 +14,11 @@ from skilldeck_tui import actions
 from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client, DaemonUnreachable, Link, Snapshot
 from skilldeck_tui.client.transport import SocketChannel
-from skilldeck_tui.notices import notice
 from skilldeck_tui.preferences import Memory, Preferences
-from skilldeck_tui.screens.jump import Jump
-from skilldeck_tui.screenshot import take
+from skilldeck_tui.screens.dialogs.jump import Jump
 from skilldeck_tui.state import STUCK_ATTEMPTS, DaemonState
+from skilldeck_tui.terminal.notices import notice
+from skilldeck_tui.terminal.screenshot import take
 from support.fake_daemon import FakeDaemon
 from support.tui import Deck, deck
 
@@ -108,8 +108,10 @@ async def test_the_theme_changes_and_is_remembered(tmp_path: Path) -> None:
 
 
 def test_every_action_has_an_implementation_and_ids_are_unique() -> None:
-    from skilldeck_tui.screens import chat, daemon, diff, files, lint, matrix, skills, trials
-    from skilldeck_tui.widgets import composer, log_pane, session_list
+    from skilldeck_tui.screens import chat, daemon, files, skills
+    from skilldeck_tui.screens.dialogs import diff, lint, matrix, trials
+    from skilldeck_tui.widgets import log_pane, session_list
+    from skilldeck_tui.widgets.composing import composer
     from skilldeck_tui.widgets.transcript import approval
     from skilldeck_tui.widgets.transcript import view as transcript_view
 
@@ -231,7 +233,7 @@ def test_a_notice_holds_no_control_characters_of_its_text() -> None:
 def test_the_tui_imports_neither_the_daemon_nor_what_it_needs() -> None:
     code = (
         "import sys, json, skilldeck_tui.app, skilldeck_tui.cli.main, skilldeck_tui.watching.watcher\n"
-        "import skilldeck_tui.screens.diff\n"
+        "import skilldeck_tui.screens.dialogs.diff\n"
         "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

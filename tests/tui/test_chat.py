@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.widgets.chips import Chips
-from skilldeck_tui.widgets.composer import ComposerText
+from skilldeck_tui.widgets.composing.chips import Chips
+from skilldeck_tui.widgets.composing.composer import ComposerText
 from skilldeck_tui.widgets.transcript import message
 from skilldeck_tui.widgets.transcript.shell_call import ShellCallView
 from skilldeck_tui.widgets.transcript.stream_text import StreamText

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from skilldeck_tui.cli import run as cli_run
 from skilldeck_tui.cli.main import app
+from skilldeck_tui.cli.running import run as cli_run
 from skilldeck_tui.client.client import Client
 from support.fake_daemon import FakeDaemon
 

@@ -26,10 +26,10 @@ from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.cited import Made
 from skilldeck_tui.preferences import Preferences
 from skilldeck_tui.screens.daemon import Containers, Models
-from skilldeck_tui.screens.diff import DiffScreen
-from skilldeck_tui.screens.lint import LintScreen
-from skilldeck_tui.screens.matrix import MatrixScreen
-from skilldeck_tui.screens.save_test import SaveTest
+from skilldeck_tui.screens.dialogs.diff import DiffScreen
+from skilldeck_tui.screens.dialogs.lint import LintScreen
+from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
+from skilldeck_tui.screens.dialogs.save_test import SaveTest
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.rule_rows import RuleRows
 from skilldeck_tui.widgets.session_list import SessionList
@@ -49,8 +49,8 @@ FREE_KEY = "f10"
 def owners() -> dict[str, type[DOMNode]]:
     found: dict[str, type[DOMNode]] = {"SkilldeckApp": SkilldeckApp}
     for package in (skilldeck_tui.screens, skilldeck_tui.widgets):
-        for info in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            module = importlib.import_module(info.name)
             for name, value in vars(module).items():
                 mine = isinstance(value, type) and issubclass(value, DOMNode) and value.__module__ == module.__name__
                 if mine and value.__dict__.get("BINDINGS"):

@@ -10,7 +10,7 @@ import pytest
 from textual.events import Resize
 from textual.geometry import Size
 
-from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.screens.dialogs.diff import DiffScreen
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.pictures import answered, go, library

@@ -18,12 +18,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from skilldeck_shared.bundle import BundleError, zip_stream
 from skilldeck_shared.errors import BadRequest
-from skilldeck_shared.manifest import ManifestError
-from skilldeck_tui.cli import sources as install
+from skilldeck_shared.skills.bundle import BundleError, zip_stream
+from skilldeck_shared.skills.manifest import ManifestError
+from skilldeck_tui.cli.installing import sources as install
+from skilldeck_tui.cli.installing.sources import FetchFailed, fetched, parse_source
 from skilldeck_tui.cli.main import app
-from skilldeck_tui.cli.sources import FetchFailed, fetched, parse_source
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.upload import read_folder, upload_folder
 from support.bundles import raw_zip

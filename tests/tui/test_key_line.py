@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skilldeck_tui.widgets.key_line import KeyLine, fitting
+from skilldeck_tui.widgets.frame.key_line import KeyLine, fitting
 from support.fake_daemon import FakeDaemon
 from support.tui import deck
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_tui.screens.lint import LintScreen
+from skilldeck_tui.screens.dialogs.lint import LintScreen
 from skilldeck_tui.screens.skills import SkillsScreen
 from support.fake_daemon import FakeDaemon
 from support.tui import Deck, deck

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from skilldeck_tui.cited import Made, made_by
-from skilldeck_tui.screens.look import Look, rows, unique
-from skilldeck_tui.widgets.picture import Picture, decode
+from skilldeck_tui.screens.dialogs.look import Look, rows, unique
+from skilldeck_tui.widgets.files.picture import Picture, decode
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import Deck, deck

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_tui.screens.matrix import MatrixScreen
-from skilldeck_tui.screens.trials import TrialsScreen
+from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
+from skilldeck_tui.screens.dialogs.trials import TrialsScreen
 from support.counter_skill import counter, save, watching
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from skilldeck_tui.cli.packages import PackageNotes
+from skilldeck_tui.cli.running.packages import PackageNotes
 from skilldeck_tui.client.types import Change
-from skilldeck_tui.packages import lost, preparing
-from skilldeck_tui.skill_rows import about_packages
+from skilldeck_tui.skills.packages import lost, preparing
+from skilldeck_tui.skills.skill_rows import about_packages
 from skilldeck_tui.state import DaemonState
 
 

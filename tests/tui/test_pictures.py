@@ -8,8 +8,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from skilldeck_tui.widgets import kitty
-from skilldeck_tui.widgets.picture import Picture
+from skilldeck_tui.widgets.files import kitty
+from skilldeck_tui.widgets.files.picture import Picture
 from skilldeck_tui.widgets.transcript.pictures import of_message, of_url
 from support.fake_daemon import FakeDaemon
 from support.tui import deck
@@ -55,7 +55,7 @@ async def test_kitty_is_sent_the_picture_and_its_cells_and_forgets_it(monkeypatc
     async with deck(fake) as d:
         sent: list[str] = []
         monkeypatch.setattr(type(d.app.console), "color_system", "truecolor")
-        monkeypatch.setattr(Picture, "_tell", lambda self, sequences: sent.append(sequences))
+        monkeypatch.setattr(Picture, "_send", lambda self, sequences: sent.append(sequences))
         d.chat.open(f"session:{run.session_id}")
         await d.shows(kitty.PLACEHOLDER)
         (picture,) = d.chat.query(Picture)

@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.cli.evals_add import numbers
 from skilldeck_tui.cli.main import app
+from skilldeck_tui.cli.testing.evals_add import numbers
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.upload import upload_folder
 from skilldeck_tui.skill_tests.recording import Proposal, propose, write

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from textual.widgets import Input
 
-from skilldeck_tui.screens.save_test import SaveTest
+from skilldeck_tui.screens.dialogs.save_test import SaveTest
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import deck

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from skilldeck_tui.compared import Line, beside, told
-from skilldeck_tui.screens.compare import drawn
-from skilldeck_tui.skill_use import Step, of_command, uses
+from skilldeck_tui.compared import Line, beside, summary
+from skilldeck_tui.screens.dialogs.compare import drawn
+from skilldeck_tui.skills.skill_use import Step, of_command, uses
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.tui import deck
@@ -97,8 +97,8 @@ def test_what_is_equal_is_folded_and_figures_are_not_compared() -> None:
     assert [(row.kind, row.left_out) for row in rows] == [
         ("folded", 8), ("equal", 0), ("equal", 0), ("differs", 0), ("differs", 0), ("equal", 0)
     ]  # fmt: skip
-    assert told(rows) == "2 lines differ"
-    assert told(beside(left, left)) == "They are equal."
+    assert summary(rows) == "2 lines differ"
+    assert summary(beside(left, left)) == "They are equal."
     shown = drawn(rows, 43).plain.split("\n")
     assert shown[0] == "⋯ 8 equal lines"
     assert shown[-3].split(" │ ") == ["four                ", "five"]

@@ -9,13 +9,13 @@ import pytest
 
 from skilldeck_tui import editor
 from skilldeck_tui.client.client import Change
-from skilldeck_tui.difference import as_patch, changes, lines
 from skilldeck_tui.preferences import Memory
-from skilldeck_tui.screens.diff import DiffScreen
+from skilldeck_tui.screens.dialogs.diff import DiffScreen
 from skilldeck_tui.screens.skills import SkillsScreen
+from skilldeck_tui.skills.difference import as_patch, changes, lines
 from skilldeck_tui.state import DaemonState
-from skilldeck_tui.widgets.file_tree import FileTree
-from skilldeck_tui.widgets.preview import Preview, coloured
+from skilldeck_tui.widgets.files.file_tree import FileTree
+from skilldeck_tui.widgets.files.preview import Preview, coloured
 from skilldeck_tui.widgets.version_list import VersionList
 from support.fake_daemon import FakeDaemon
 from support.pictures import disk_skill

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from textual.widgets import ProgressBar
 
-from skilldeck_shared.manifest import ManifestError, parse_manifest
+from skilldeck_shared.skills.manifest import ManifestError, parse_manifest
 from skilldeck_tui.client.client import DaemonUnreachable
 from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.skill_tests.suite import Case, Result
 from skilldeck_tui.state import Sample
 from skilldeck_tui.watching.watcher import WatchState
-from skilldeck_tui.widgets.preview import Preview
+from skilldeck_tui.widgets.files.preview import Preview
 from skilldeck_tui.widgets.session_list import SessionList
 from support.fake_daemon import FakeDaemon
 from support.pictures import BROKEN, SIZES, answered, compare, disk_skill, go, library, still_deck, working

@@ -10,7 +10,7 @@ from textual.command import CommandPalette
 from textual.widgets import Input
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_tui.screens.jump import Jump
+from skilldeck_tui.screens.dialogs.jump import Jump
 from skilldeck_tui.widgets.find_bar import FindBar
 from support.fake_daemon import FakeDaemon
 from support.pictures import answered, compare, go, library, still_deck, working

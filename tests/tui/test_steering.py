@@ -10,7 +10,7 @@ import pytest
 
 from skilldeck_tui.chat import sending
 from skilldeck_tui.client.types import ConnectionLost
-from skilldeck_tui.widgets.composer import ComposerText
+from skilldeck_tui.widgets.composing.composer import ComposerText
 from skilldeck_tui.widgets.transcript.view import TranscriptView
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

@@ -23,8 +23,8 @@ from skilldeck_daemon import cli, demo, logs
 from skilldeck_shared import terminal
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.cli import output as out
-from skilldeck_tui.notices import notice
-from skilldeck_tui.safe_lines import SafeLines
+from skilldeck_tui.terminal.notices import notice
+from skilldeck_tui.terminal.safe_lines import SafeLines
 from support.fake_daemon import FakeDaemon
 from support.tui import deck
 

@@ -13,7 +13,7 @@ from skilldeck_tui.chat.items import ShellItem, TextItem, UserItem
 from skilldeck_tui.chat.output import MAX_LINES, OutputBuffer
 from skilldeck_tui.chat.transcript import ShownRun, Span, spans
 from skilldeck_tui.client.client import RunDetail, RunEvent
-from skilldeck_tui.format import age, count, duration, size
+from skilldeck_tui.text.format import age, count, duration, size
 from skilldeck_tui.widgets.transcript.message import split
 from skilldeck_tui.widgets.transcript.run_footer import timeline
 from support.fake_daemon import FakeDaemon

@@ -24,20 +24,21 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui import actions, clipboard
+from skilldeck_tui import actions
 from skilldeck_tui.chat.history import History
 from skilldeck_tui.client.types import Snapshot
-from skilldeck_tui.lints import SkillLints
 from skilldeck_tui.modes import MODES
-from skilldeck_tui.notices import notice
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
-from skilldeck_tui.safe_lines import SafeLines
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
-from skilldeck_tui.screens.help import Help
+from skilldeck_tui.screens.dialogs.help import Help
 from skilldeck_tui.skill_tests.background import SkillTests
-from skilldeck_tui.state import BUSY, DaemonState
+from skilldeck_tui.skills.lints import SkillLints
+from skilldeck_tui.state import DaemonState
+from skilldeck_tui.terminal import clipboard
+from skilldeck_tui.terminal.notices import News, notice
+from skilldeck_tui.terminal.safe_lines import SafeLines
 from skilldeck_tui.theme import CYCLE, DARK, THEMES, shades
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ class SkilldeckApp(App[None]):
         self._scheduled = False
         self._shown = 0.0
         self._instance = ""
-        self._run_status: dict[str, str] = {}
-        self._asked: set[str] = set()
+        self._news = News()
         self._draft_kept = True
         self._interrupted = -AGAIN_SECONDS
         self._safe_lines = SafeLines()
@@ -188,7 +188,7 @@ class SkilldeckApp(App[None]):
             self.watcher.recheck()
         first, self._instance = not self._instance, snapshot.instance
         self.look_on_disk()
-        self._run_status = {run["id"]: str(run.get("status")) for run in snapshot.runs}
+        self._news.known(snapshot.runs)
         self.set_timer(RECOVERED_SECONDS, self._settle)
         if first and self.opening:
             chat = self.mode_screen("chat")
@@ -213,11 +213,11 @@ class SkilldeckApp(App[None]):
 
     @work(exclusive=True, group="disk")
     async def look_on_disk(self) -> None:
-        """Nobody tells when a skill on disk changes: they are looked for when the daemon is found, and whenever Skills
+        """No event says that a skill on disk changed: they are looked for when the daemon is found, and whenever Skills
         comes up."""
         try:
             found, _ = await self.client.disk_skills(str(Path.cwd()))
-        except SkilldeckError:  # the banner tells
+        except SkilldeckError:  # the banner says so
             return
         if found != self.state.disk:
             self.state.disk = found
@@ -272,21 +272,15 @@ class SkilldeckApp(App[None]):
             screen.tick_second()
 
     def _notices(self) -> None:
-        """Tell of what needs or interests a person who looks elsewhere."""
-        for approval in self.state.approvals:
-            if approval["id"] not in self._asked:
-                self._asked.add(approval["id"])
-                chat = self.mode_screen("chat")
-                visible = isinstance(chat, ChatScreen) and approval.get("run_id") in chat.run_ids
-                if self.current_mode != "chat" or not visible:
-                    self.notify("A command waits for approval. ctrl+y shows it.", severity="warning")
-                self._outside("skilldeck asks", " · ".join(map(str, approval.get("commands") or [])))
-        for run in self.state.runs:
-            before, now = self._run_status.get(run["id"]), str(run.get("status"))
-            self._run_status[run["id"]] = now
-            if before in BUSY and now not in BUSY:
-                word = {"completed": "done", "failed": "failed"}.get(now, now)
-                self._outside(f"skilldeck: {word}", str(run.get("title") or ""))
+        """Publish what needs or interests a person who looks elsewhere."""
+        for approval in self._news.waiting(self.state.approvals):
+            chat = self.mode_screen("chat")
+            visible = isinstance(chat, ChatScreen) and approval.get("run_id") in chat.run_ids
+            if self.current_mode != "chat" or not visible:
+                self.notify("A command waits for approval. ctrl+y shows it.", severity="warning")
+            self._outside("skilldeck asks", " · ".join(map(str, approval.get("commands") or [])))
+        for word, title in self._news.ended(self.state.runs):
+            self._outside(f"skilldeck: {word}", title)
 
     def _outside(self, title: str, text: str) -> None:
         if self.preferences.notify and not self.app_focus and self._driver is not None and not self.is_headless:
@@ -304,7 +298,7 @@ class SkilldeckApp(App[None]):
         self.notify(error.hint or error.title, title=error.title if error.hint else "", severity="error", markup=False)
 
     def doing(self, call: Callable[[T | None], Awaitable[None]]) -> Callable[[T | None], None]:
-        """A dialog's callback that runs `call` in the background and tells its errors."""
+        """A dialog's callback that runs `call` in the background and shows its errors."""
 
         async def run(value: T | None) -> None:
             try:
@@ -315,7 +309,7 @@ class SkilldeckApp(App[None]):
         return lambda value: (self.run_worker(run(value)), None)[1]
 
     def attempt(self, call: Awaitable[object], *, group: str = "default", exclusive: bool = False) -> None:
-        """Run a call to the daemon in the background; its error is told."""
+        """Run a call to the daemon in the background; its error is shown."""
 
         async def run() -> None:
             try:
@@ -373,15 +367,11 @@ class SkilldeckApp(App[None]):
 
     def remember_watch(self, folder: Path, watched: bool) -> None:
         """Watch the folder also the next time."""
-        folders = [kept for kept in self.memory.watched if kept != str(folder)]
-        self.memory.watched = [*folders, str(folder)] if watched else folders
-        self.memory.write()
+        self.memory.remember("watched", folder, watched)
 
     def remember_tests(self, folder: Path, on_save: bool) -> None:
         """Run the folder's tests after every save, from now on and the next time."""
-        folders = [kept for kept in self.memory.tested if kept != str(folder)]
-        self.memory.tested = [*folders, str(folder)] if on_save else folders
-        self.memory.write()
+        self.memory.remember("tested", folder, on_save)
         self.touch({"tests"})
 
     # ------------------------------------------------------------ actions
@@ -433,7 +423,7 @@ class SkilldeckApp(App[None]):
         self.memory.write()
 
     def action_jump(self) -> None:
-        from skilldeck_tui.screens.jump import Jump, targets
+        from skilldeck_tui.screens.dialogs.jump import Jump, targets
 
         if isinstance(self.screen, ModeScreen):
             screen = self.screen

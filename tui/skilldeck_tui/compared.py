@@ -10,7 +10,7 @@ from typing import Literal
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import ReasoningItem, ShellItem, UserItem
 from skilldeck_tui.chat.transcript import ShownRun
-from skilldeck_tui.format import duration, plural
+from skilldeck_tui.text.format import duration, plural
 
 SHOWN = 400
 """Lines of one output that are compared."""
@@ -20,7 +20,7 @@ AROUND = 2
 
 @dataclass(frozen=True)
 class Line:
-    """`kind`: asked, command, output, answer, figures. Figures (time, tokens) are told and not compared."""
+    """`kind`: asked, command, output, answer, figures. Figures (time, tokens) are shown and not compared."""
 
     kind: str
     text: str
@@ -91,6 +91,6 @@ def _folded(rows: list[Row], before: bool, after: bool) -> list[Row]:
     return [*rows[:first], Row("folded", left_out=hidden), *rows[len(rows) - last :]]
 
 
-def told(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[Row]) -> str:
     differ = sum(row.kind == "differs" for row in rows)
     return f"{plural(differ, 'line')} differ{'s' if differ == 1 else ''}" if differ else "They are equal."

@@ -1,4 +1,4 @@
-"""Which editor to open, how to tell it the line, and a text written in it."""
+"""Which editor to open, how to give it the line, and a text written in it."""
 
 from __future__ import annotations
 

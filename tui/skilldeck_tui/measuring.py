@@ -20,7 +20,7 @@ from typing import Any
 from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.preferences import Memory, Preferences
-from skilldeck_tui.screens.matrix import MatrixScreen
+from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
 from skilldeck_tui.skill_tests.asked import Asked, make_plan
 from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.runner import evaluate

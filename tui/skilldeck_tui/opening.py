@@ -66,7 +66,7 @@ def at(socket: Path | None) -> Path:
 
 
 def opens(opening: Opening) -> int:
-    """Open the TUI until it ends; returns the exit status. An error is told on stderr."""
+    """Open the TUI until it ends; returns the exit status. An error goes to stderr."""
     # Textual draws at the next tick of a clock: of its own, 60 a second, an event waits 8 ms in the mean. How much is
     # drawn under load is decided by `app.FRAME`, and the clock stands still while there is nothing to draw.
     os.environ.setdefault("TEXTUAL_FPS", "500")
@@ -110,12 +110,12 @@ async def _open(opening: Opening) -> int:
     app = SkilldeckApp(client, preferences=preferences, memory=memory, open_run=opening.run_id, mode=opening.mode)
     try:
         if opening.screenshot is not None:
-            from skilldeck_tui.screenshot import take
+            from skilldeck_tui.terminal.screenshot import take
 
             await client().hello()
             await take(app, opening.screenshot, size=opening.size)
             return 0
-        from skilldeck_tui.terminal_end import ends_with_terminal
+        from skilldeck_tui.terminal.terminal_end import ends_with_terminal
 
         with ends_with_terminal(app):
             await app.run_async()

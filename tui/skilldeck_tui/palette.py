@@ -13,7 +13,7 @@ from textual.dom import DOMNode
 from skilldeck_tui import actions
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.deck import Deck
-from skilldeck_tui.screens.help import display
+from skilldeck_tui.screens.dialogs.help import display
 from skilldeck_tui.theme import NAMES
 from skilldeck_tui.widgets.transcript.view import TranscriptView
 

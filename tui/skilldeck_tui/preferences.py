@@ -11,6 +11,7 @@ import os
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from skilldeck_shared import paths, private
 from skilldeck_shared.errors import BadRequest
@@ -80,6 +81,12 @@ class Memory:
         except (OSError, ValueError, AttributeError, TypeError):
             return cls(path=path)
         return cls(theme if theme in NAMES else "", watched, tested, draft, path)
+
+    def remember(self, name: Literal["watched", "tested"], folder: Path, on: bool) -> None:
+        """Put a folder on one of the lists, or take it off."""
+        folders = [kept for kept in getattr(self, name) if kept != str(folder)]
+        setattr(self, name, [*folders, str(folder)] if on else folders)
+        self.write()
 
     def write(self) -> None:
         """Best effort: a read-only home directory must not stop the TUI."""

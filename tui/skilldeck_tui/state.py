@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client.types import Change, Link, Snapshot
-from skilldeck_tui.format import count
+from skilldeck_tui.text.format import count
 
 if TYPE_CHECKING:
     from skilldeck_tui.watching.folder import WatchState
@@ -179,7 +179,7 @@ class DaemonState:
 
 
 def model_note(model: Object) -> str:
-    """What tells a model from another: its engine, its context, its size."""
+    """What distinguishes a model from another: its engine, its context, its size."""
     context, parameters = model.get("context"), model.get("parameters")
     parts = [str(model.get("engine") or ""), f"context {count(float(context))}" if context else ""]
     parts.append(f"{count(float(parameters))} parameters" if parameters else "")

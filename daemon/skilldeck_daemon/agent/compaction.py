@@ -15,9 +15,9 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from skilldeck_daemon.agent.accounts.account import turn_entry
-from skilldeck_daemon.agent.plan import Plan, render
+from skilldeck_daemon.agent.planning.plan import Plan, render
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.agent.prompt import Message, shorten, unfold
-from skilldeck_daemon.agent.request import ResponseRequest
 from skilldeck_daemon.agent.response import CompactedResponse, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_outputs
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta
@@ -84,8 +84,8 @@ async def compact(plan: Plan) -> Compacted:
     output.done(output.add(item))
     entry = turn_entry(begun, finished)
     place = plan.context.place.around
-    told = render([item], plan.request.instructions or "", place, {}, plan.files, context=plan.model.info.context)
-    entry["context_tokens"] = (await plan.model.measure(plan.chat(told, tool_choice="none", max_tokens=None)))[0]
+    rendered = render([item], plan.request.instructions or "", place, {}, plan.files, context=plan.model.info.context)
+    entry["context_tokens"] = (await plan.model.measure(plan.chat(rendered, tool_choice="none", max_tokens=None)))[0]
     response["status"], response["output"] = "completed", output.items
     response["completed_at"], response["usage"] = int(time.time()), usage_of(finished.usage)
     log.append("response.completed", response=public_response(response))
@@ -150,7 +150,7 @@ def told_compaction(summary: str) -> Item:
     return {"id": new_id("cmp"), "type": "compaction", "encrypted_content": seal(json.dumps(content))}
 
 
-class ToldCompaction(Item, total=False):
+class OpenedCompaction(Item, total=False):
     """A compaction with what a person may read of it: the summary, and how many messages stand beside it."""
 
     text: str
@@ -167,8 +167,8 @@ def _opened(item: Item) -> Item:
         content = json.loads(unseal(item["encrypted_content"]))
     except ValueError:  # of another daemon
         return item
-    told: ToldCompaction = {**item, "text": content["summary"], "kept": len(content["messages"])}
-    return told
+    opened: OpenedCompaction = {**item, "text": content["summary"], "kept": len(content["messages"])}
+    return opened
 
 
 def _kept(items: list[Item]) -> list[dict[str, str]]:

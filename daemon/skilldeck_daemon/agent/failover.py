@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from skilldeck_daemon.agent.live import LiveRun
 from skilldeck_daemon.store import Store
-from skilldeck_daemon.store.leases import Claim
 from skilldeck_daemon.store.run_records import StoredResponse
+from skilldeck_daemon.store.tables.leases import Claim
 from skilldeck_shared.errors import Unavailable
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from skilldeck_daemon.engine.messages import Message
 from skilldeck_daemon.store.run_records import Item, Ungrounded
 
 Verify = Literal["off", "mark", "retry"]
-"""What is done about them: nothing, they are told, or the model is asked once more before they are."""
+"""What is done about them: nothing, they are reported, or the model is asked once more before they are."""
 VERIFIES: tuple[Verify, ...] = get_args(Verify)
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<{0}>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\.?"

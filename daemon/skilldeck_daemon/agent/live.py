@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.attachments.url_files import Page
 from skilldeck_daemon.wire.items import Item
 

@@ -251,7 +251,7 @@ class _Builder:
             call.own = answer and (self.decided.get(call_key(item)) or answer)
 
     def _answer(self, place: int) -> None:
-        """Tell what came of the call at `place`."""
+        """Render what came of the call at `place`."""
         call = self._unanswered.pop(place)
         content: Content = call.own or STOPPED
         if call.output is not None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.engine.base import ChatRequest, Sampling, Usage
 from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.store.run_records import (
@@ -39,7 +39,7 @@ class End(TypedDict):
 
 
 class Timeline(TypedDict):
-    """Of each event its time, what the run's turns and calls took (`account.py`), and the skills that were opened."""
+    """Of each event its time, what turns and calls took (`accounts/account.py`), and the skills that were opened."""
 
     times: list[float]
     spans: list[TurnEntry | CallEntry]
@@ -139,7 +139,7 @@ def title(items: Sequence[Item]) -> str:
 
 
 def timeline(extra: Extra) -> Timeline:
-    """What is kept of a run beside its log, as far as it tells where the time went; copies."""
+    """What is kept of a run beside its log, as far as it shows where the time went; copies."""
     return {
         "times": list(extra.get("times", [])),
         "spans": list(extra.get("timeline", [])),

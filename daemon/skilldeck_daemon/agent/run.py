@@ -22,7 +22,7 @@ from skilldeck_daemon.agent.accounts.account import Account, Entry, Stopped, cal
 from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, places_of
-from skilldeck_daemon.agent.plan import Plan
+from skilldeck_daemon.agent.planning.plan import Plan
 from skilldeck_daemon.agent.prompt import Message
 from skilldeck_daemon.agent.response import End, Ending, add_usage, error_of, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight, took_room
@@ -275,7 +275,7 @@ class Run:
                     doubted = [asked_again(places)]
                     continue
                 if places:
-                    self._tell({"ungrounded": places})
+                    self._note({"ungrounded": places})
                 return "completed"
             if self._leaving:
                 return "cancelled"
@@ -309,7 +309,7 @@ class Run:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.for_model)
             if auto and await tight(self._plan.model, chat) and (shorter := shorter_history(base)) is not None:
                 messages, base = shorter + messages[len(base) :], shorter
-                self._tell({"shortened": True})
+                self._note({"shortened": True})
                 continue
             turn = Turn(self.output, self._plan.context, self.request, self._plan.tools, self._hosted_left())
             begun = time.time()
@@ -326,7 +326,7 @@ class Run:
                     error.hint = f"{error.hint} {took_room(messages)}".strip()
                     raise
                 messages, base = shorter + messages[len(base) :], shorter
-                self._tell({"shortened": True})
+                self._note({"shortened": True})
                 continue
             except asyncio.CancelledError:
                 self._account(begun, _stopped(chat.spent))
@@ -359,7 +359,7 @@ class Run:
         self._response["usage"] = usage_of(self.usage)
         self.timeline.append(turn_entry(begun, finished))
 
-    def _tell(self, more: Beside) -> None:
+    def _note(self, more: Beside) -> None:
         """What a response has no field for, beside it."""
         self._response["skilldeck"] = {**self._response.get("skilldeck", {}), **more}
 

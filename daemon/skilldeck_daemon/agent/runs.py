@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -19,8 +18,9 @@ from skilldeck_daemon.agent.admission import Admission
 from skilldeck_daemon.agent.admission import Run as Admitted
 from skilldeck_daemon.agent.failover import Claims
 from skilldeck_daemon.agent.pending_writes import End, Unsettled
-from skilldeck_daemon.agent.plan import Nearby, Plan, PlanBuilder
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Nearby, Plan, PlanBuilder
+from skilldeck_daemon.agent.planning.request import ResponseRequest
+from skilldeck_daemon.agent.progress import Progress
 from skilldeck_daemon.agent.response import CompactedResponse, Detail, summary, timeline
 from skilldeck_daemon.agent.run import Gate, Run
 from skilldeck_daemon.attachments.url_files import keep
@@ -31,7 +31,6 @@ from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.page import page_of
 from skilldeck_daemon.store.records import Deleted
-from skilldeck_daemon.store.responses import UNFINISHED, conversation_locked
 from skilldeck_daemon.store.run_records import (
     Again,
     Extra,
@@ -41,6 +40,7 @@ from skilldeck_daemon.store.run_records import (
     StoredResponse,
     public_response,
 )
+from skilldeck_daemon.store.tables.responses import UNFINISHED, conversation_locked
 from skilldeck_daemon.wire.caller import CALLER
 from skilldeck_daemon.wire.included import of_calls, with_included
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
@@ -53,8 +53,6 @@ Times = list[float]
 Ids = list[str]
 ELSEWHERE_SECONDS = 0.5
 """How often a run of another daemon is looked at."""
-KEEP_BUDGET = 0.2
-"""Seconds that one look at all live runs may take for storing what they have so far."""
 
 
 class Runs:
@@ -81,7 +79,7 @@ class Runs:
         self._live: dict[str, Run] = {}
         self._busy_conversations: set[str] = set()
         self._stopping = False
-        self._kept: dict[str, tuple[int, float]] = {}  # how many events were stored of a live run, and when
+        self._progress = Progress(store, self._live)
         self._unsettled = Unsettled(store)
         self._claims = Claims(store, self._live, self._again)
 
@@ -117,16 +115,8 @@ class Runs:
         await self._claims.beat(claim=not self._stopping and self._models.status().state == "ready")
 
     async def keep(self) -> None:
-        """Store what live runs have so far: whoever kills the daemon loses seconds of them, not all that they did."""
-        began = time.monotonic()
-        for run in sorted(self._live.values(), key=lambda run: self._kept.get(run.id, (0, 0.0))[1]):
-            now, count = time.monotonic(), len(run.log.events)
-            if now - began > KEEP_BUDGET:
-                return  # those kept longest ago came first
-            if run.request.store and not run.abandoned and count > self._kept.get(run.id, (0, 0.0))[0]:
-                await self._store.responses.update(run.partial, self._instance)
-                if run.id in self._live:
-                    self._kept[run.id] = (count, now)
+        """Store what live runs have so far."""
+        await self._progress.keep(self._instance)
 
     async def settle(self) -> None:
         """Store the ends that the store refused."""
@@ -276,7 +266,7 @@ class Runs:
         finally:
             self._busy_conversations.discard(request.conversation or "")
             self._live.pop(run.id, None)
-            self._kept.pop(run.id, None)
+            self._progress.forget(run.id)
             if (admitted := self._admitted.pop(run.id, None)) is not None:
                 admitted.end()
             self._publish(run)

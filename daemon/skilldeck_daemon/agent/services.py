@@ -17,13 +17,13 @@ from skilldeck_daemon.agent.accounts.stalls import Stalls
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.accounts.metrics import Metrics
     from skilldeck_daemon.agent.admission import Admission
-    from skilldeck_daemon.agent.plan import PlanBuilder
+    from skilldeck_daemon.agent.planning.plan import PlanBuilder
     from skilldeck_daemon.agent.runs import Runs
     from skilldeck_daemon.engine.hub import ModelHub
     from skilldeck_daemon.libraries.approvals import Approvals
     from skilldeck_daemon.libraries.bus import Bus
+    from skilldeck_daemon.libraries.containers.environments import Environments
     from skilldeck_daemon.libraries.conversations import Conversations
-    from skilldeck_daemon.libraries.environments import Environments
     from skilldeck_daemon.libraries.evaluations import Evaluations
     from skilldeck_daemon.libraries.files import FileLibrary
     from skilldeck_daemon.libraries.ondisk import DiskSkills

@@ -17,7 +17,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from skilldeck_daemon.containers.bwrap import passable, tree_readable
+from skilldeck_daemon.containers.sandbox.bwrap import passable, tree_readable
 
 PACKAGE = "markitdown"
 EXTRAS = ("docx", "pdf", "pptx")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from skilldeck_daemon.attachments.fetch import FetchRefused, fetch
 from skilldeck_daemon.store import Store, now
-from skilldeck_daemon.store.files import FETCHED
 from skilldeck_daemon.store.records import FileRow
+from skilldeck_daemon.store.tables.files import FETCHED
 
 SECONDS = 90 * 24 * 3600
 AT_ONCE = 4

@@ -19,7 +19,7 @@ from skilldeck_daemon.bench.measure import Measure
 from skilldeck_daemon.bench.report import to_json, to_markdown, to_svg, to_text
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
-# In the order of the report; each is a module here with `async def measure(model: str, rounds: int) -> list[Measure]`.
+# In the order of the report; each is a module of suites/.
 SUITES = (
     "startup",
     "engine",
@@ -66,7 +66,7 @@ def run(
     failed = False
     for name in chosen:
         print(f"measuring: {name}", file=sys.stderr, flush=True)
-        suite: Suite = import_module(f"{__name__}.{name}").measure
+        suite: Suite = import_module(f"{__name__}.suites.{name}").measure
         extra = {"wheel_python": mistralrs_python} if "wheel_python" in signature(suite).parameters else {}
         try:
             measures += _loop(suite(model, rounds, **extra))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from skilldeck_daemon.bench.references import weights
-from skilldeck_daemon.engine import registry
 from skilldeck_daemon.engine.llamacpp import gguf
+from skilldeck_daemon.engine.models import registry
 
 WORD = re.compile("Ġ?[a-z]+")
 

@@ -1,8 +1,8 @@
-"""How often what a response tells as unsupported (`skilldeck.ungrounded`) is right, over answers of the skill bench.
+"""How often what a response reports as unsupported (`skilldeck.ungrounded`) is right, over answers of the skill bench.
 
-Two things are counted over every answer that follows a command: how many of its figures are told, of answers that are
-right and that are not; and how many are when each figure is made wrong, by one, as a model misreads it. The second is
-what a misread figure's chance of being told is: a small one often stands elsewhere in what was read.
+Two things are counted over every answer that follows a command: how many of its figures are reported, of answers that
+are right and that are not; and how many are when each figure is made wrong, by one, as a model misreads it. The second
+is what a misread figure's chance of being reported is: a small one often stands elsewhere in what was read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LAST_DIGITS = re.compile(r"\d+(?=\D*$)")
 def counted(done: Iterable[tuple[Task, Deed, Verdict]]) -> str:
     """One sentence, "" where no answer follows a command."""
     answers = there = 0
-    told = {True: 0, False: 0}  # by whether the answer is right
+    reported = {True: 0, False: 0}  # by whether the answer is right
     changed = caught = 0
     for task, deed, verdict in done:
         if not deed.commands or not deed.answer:
             continue
         answers += 1
-        told[verdict.right] += len(deed.unsupported)
+        reported[verdict.right] += len(deed.unsupported)
         read = _read(task, deed)
         for start, end in figures(deed.answer):
             there += 1
@@ -36,8 +36,8 @@ def counted(done: Iterable[tuple[Task, Deed, Verdict]]) -> str:
     if not answers:
         return ""
     return (
-        f"{there} figures in {answers} answers behind commands: told as unsupported {told[True]} in right answers and"
-        f" {told[False]} in others; of each made wrong by one, {caught} of {changed}."
+        f"{there} figures in {answers} answers behind commands: reported as unsupported {reported[True]} in right"
+        f" answers and {reported[False]} in others; of each made wrong by one, {caught} of {changed}."
     )
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from skilldeck_daemon.bench import local, wheel_child
-from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine.models import registry
 from skilldeck_shared.errors import Unavailable
 
 START_SECONDS = 180.0

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from skilldeck_daemon.agent.guidance.skill_commands import PARTS, Part
-from skilldeck_daemon.agent.plan import Nearby
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Nearby
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.bench.skill_tasks import Deed, Task
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.core import Core
-from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.libraries.containers.mounted import Mounted
 from skilldeck_daemon.runner_request import SkillMount
 from skilldeck_daemon.tools.shell_items import ShellCall, ShellOutput
 from skilldeck_daemon.wire.item_kinds import FunctionCall, container_of
@@ -88,7 +88,7 @@ class Bench:
         self._core = core
 
     async def carry_out(self, task: Task, arm: Arm) -> Deed:
-        """Greedy, and within the bench's limits. What fails on the way is told in `Deed.ended`."""
+        """Greedy, and within the bench's limits. What fails on the way stands in `Deed.ended`."""
         mounts = tuple(SkillMount(path).read() for path in task.skills)
         deed = Deed()
         self._core.services.plans.led = arm.led
@@ -140,7 +140,7 @@ class Bench:
         record = environments.new_record("bench", list(mounts), "1g", ())
         container = await environments.open_new(record)
         for path in task.files:
-            await environments.add(record["id"], path.name, path, "user")
+            await environments.files.add(record["id"], path.name, path, "user")
         listed = "\n".join(
             f"- {mount.name}: {mount.description} (/mnt/skills/{mount.name}/SKILL.md)" for mount in mounts
         )

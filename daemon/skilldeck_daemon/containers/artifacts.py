@@ -23,7 +23,7 @@ from skilldeck_daemon.containers.errors import (
     InvalidContainerRequest,
 )
 from skilldeck_daemon.containers.spec import WORKDIR, Entry
-from skilldeck_shared.clutter import clutter
+from skilldeck_shared.skills.clutter import clutter
 
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 64

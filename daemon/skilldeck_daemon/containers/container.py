@@ -21,9 +21,9 @@ from skilldeck_daemon.containers import artifacts
 from skilldeck_daemon.containers.errors import ContainerGone, InvalidContainerRequest, SandboxUnavailable
 from skilldeck_daemon.containers.interpreter import CellResult, Interpreter
 from skilldeck_daemon.containers.listeners import Listeners, OnCommand, OnOutput
+from skilldeck_daemon.containers.network.reach import Reach
 from skilldeck_daemon.containers.output import Capture, Drain, Pump
-from skilldeck_daemon.containers.reach import Reach
-from skilldeck_daemon.containers.runtime import Job, Runtime
+from skilldeck_daemon.containers.sandbox.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import (
     DEFAULT_TIMEOUT_MS,
     CommandResult,
@@ -39,7 +39,7 @@ LOST_EXIT_CODE = 137
 
 
 class Watch(Protocol):
-    """The limits that the kernel does not enforce for us; see `watchdog.py`."""
+    """The limits that the kernel does not enforce for us; see `sandbox/watchdog.py`."""
 
     def admit(self, size: int) -> None:
         """Raises `DiskFull` when `size` more bytes do not fit."""

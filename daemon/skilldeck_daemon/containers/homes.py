@@ -10,8 +10,9 @@ import shutil
 import time
 from pathlib import Path
 
-from skilldeck_daemon.containers import artifacts, bwrap
+from skilldeck_daemon.containers import artifacts
 from skilldeck_daemon.containers.errors import ContainerError
+from skilldeck_daemon.containers.sandbox import bwrap
 
 PROBE_ID = "probe"
 STATE_DIR = Path("/var/lib/skilldeck")

@@ -1,4 +1,4 @@
-"""The daemon's side of a container's Python (`interpreter_program.py`): starts and replaces it, gives it cells.
+"""The daemon's side of a container's Python (`sandbox/interpreter_program.py`): starts and replaces it, gives it cells.
 
 One interpreter a container, started with the first cell. It lives as long as the sandbox does; when it dies, by its own
 code or by a limit, the cell that ran says so and the next one starts a fresh one. A cell that a dying interpreter had
@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from skilldeck_daemon.containers import bwrap
 from skilldeck_daemon.containers.errors import ContainerError
 from skilldeck_daemon.containers.output import Capture, Pump
-from skilldeck_daemon.containers.runtime import Job, Runtime
+from skilldeck_daemon.containers.sandbox import bwrap
+from skilldeck_daemon.containers.sandbox.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import WORKDIR
 from skilldeck_shared.json_types import JsonObject
 

@@ -21,9 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from skilldeck_daemon.containers import artifacts, bwrap, diagnose, orphans
-from skilldeck_daemon.containers.bases import Bases, modules, packages_of
-from skilldeck_daemon.containers.cgroups import Cgroups, Group
+from skilldeck_daemon.containers import artifacts
 from skilldeck_daemon.containers.container import Container
 from skilldeck_daemon.containers.errors import (
     ContainerError,
@@ -41,15 +39,18 @@ from skilldeck_daemon.containers.homes import (
     sweep_unfinished,
     within_reach,
 )
-from skilldeck_daemon.containers.indexes import Indexes
-from skilldeck_daemon.containers.inotify import Shares
-from skilldeck_daemon.containers.layers import Base
-from skilldeck_daemon.containers.plain import PlainRuntime
-from skilldeck_daemon.containers.proxy import Proxy
-from skilldeck_daemon.containers.reach import Reach
-from skilldeck_daemon.containers.runtime import BwrapRuntime, Runtime
+from skilldeck_daemon.containers.network.indexes import Indexes
+from skilldeck_daemon.containers.network.proxy import Proxy
+from skilldeck_daemon.containers.network.reach import Reach
+from skilldeck_daemon.containers.packages.bases import Bases, modules, packages_of
+from skilldeck_daemon.containers.packages.layers import Base
+from skilldeck_daemon.containers.sandbox import bwrap, diagnose, orphans
+from skilldeck_daemon.containers.sandbox.cgroups import Cgroups, Group
+from skilldeck_daemon.containers.sandbox.inotify import Shares
+from skilldeck_daemon.containers.sandbox.plain import PlainRuntime
+from skilldeck_daemon.containers.sandbox.runtime import BwrapRuntime, Runtime
+from skilldeck_daemon.containers.sandbox.watchdog import Monitor, Watchdog
 from skilldeck_daemon.containers.spec import GIB, MEMORY_TIERS, ContainerSpec, Stats
-from skilldeck_daemon.containers.watchdog import Monitor, Watchdog
 from skilldeck_shared import private
 
 log = logging.getLogger(__name__)
@@ -416,7 +417,8 @@ class Containers:
         watching = self._inotify.next()
         trusted = b""
         if spec.network.secrets:
-            from skilldeck_daemon.containers.intercept import authority  # what makes certificates: no start needs it
+            # What makes certificates: no start needs it.
+            from skilldeck_daemon.containers.network.intercept import authority
 
             trusted = authority().bundle()
         runtime = BwrapRuntime(

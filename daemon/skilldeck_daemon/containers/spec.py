@@ -97,7 +97,7 @@ class NetworkPolicy:
 
 @dataclass(frozen=True)
 class Environment:
-    """Packages that were built for skills (`environment_build.py`), shown read-only.
+    """Packages that were built for skills (`packages/environment_build.py`), shown read-only.
 
     Args:
         digest: names them.

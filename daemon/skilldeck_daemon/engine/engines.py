@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from skilldeck_daemon.engine import source as sources
 from skilldeck_daemon.engine.base import Engine
-from skilldeck_daemon.engine.folder import usable
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models import source as sources
+from skilldeck_daemon.engine.models.folder import usable
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
 AUTO, REMOTE = "auto", "remote"
@@ -33,7 +33,7 @@ class EngineKind:
     extra: str  # what of skilldeck to install for them
     ahead: tuple[str, ...]  # what a process that waits for its model imports meanwhile
     made_by: str  # module:class
-    named: bool = False  # the class is told which engine it is
+    named: bool = False  # the class is given the engine's name
 
     @property
     def missing(self) -> list[str]:
@@ -161,7 +161,7 @@ def without_gpu(model: str, repository: str, beside: Sequence[Path] = ()) -> Bad
 
 
 def ahead(name: str, model: str) -> tuple[str, ...]:
-    """What a process may import before it is told its model: of the engine named, or the one the model looks like."""
+    """What a process may import before it is sent its model: of the engine named, or the one the model looks like."""
     if name not in (AUTO, REMOTE):
         return kind(name).ahead
     path = Path(model).expanduser()

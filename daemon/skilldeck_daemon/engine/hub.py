@@ -19,13 +19,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine import engines
 from skilldeck_daemon.engine.base import WAIT_S, ChatModel, Engine, EngineStats, ModelInfo, ModelSpec, Progress
-from skilldeck_daemon.engine.child import Child
 from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.idle import IdleEngine
 from skilldeck_daemon.engine.load_options import remote_model, take_calls, take_flag, take_template
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models import registry
+from skilldeck_daemon.engine.models.source import ModelSource
+from skilldeck_daemon.engine.process.child import Child
 from skilldeck_shared.errors import BadRequest, NotFound
 from skilldeck_shared.json_types import JsonObject
 
@@ -390,7 +391,7 @@ class ModelHub:
 def make_engine(name: str, worker: bool, spare: Child | None = None) -> Engine:
     """An engine that has loaded nothing yet; `worker` puts it into a process of its own, which may be there already."""
     if worker:
-        from skilldeck_daemon.engine.worker import WorkerEngine
+        from skilldeck_daemon.engine.process.worker import WorkerEngine
 
         return WorkerEngine(name, spare=spare)
     return engines.kind(name).make()

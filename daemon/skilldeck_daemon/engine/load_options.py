@@ -9,7 +9,7 @@ from typing import TypedDict
 from skilldeck_daemon.engine.base import ChatModel
 from skilldeck_daemon.engine.engines import REMOTE
 from skilldeck_daemon.engine.families import AUTO, GENERIC, known
-from skilldeck_daemon.engine.registry import TINY
+from skilldeck_daemon.engine.models.registry import TINY
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.json_types import JsonObject
 

@@ -20,8 +20,8 @@ from skilldeck_daemon.wire.sealed import seal
 class Output:
     """The items of one response.
 
-    `raw` keeps each call's arguments as the model wrote them, by call id. `hidden` are items that only the model is
-    told of, each with the number of items before it.
+    `raw` keeps each call's arguments as the model wrote them, by call id. `hidden` are items that only the model
+    reads, each with the number of items before it.
     """
 
     def __init__(self, log: EventLog) -> None:

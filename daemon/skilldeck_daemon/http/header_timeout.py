@@ -82,7 +82,7 @@ class PatientProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if self.parser.should_upgrade() and self._should_upgrade() and _has_body(self.headers):
-            # Its frames could not be told from its body, which the parser would wait for.
+            # Its frames could not be distinguished from its body, which the parser would wait for.
             self._refuse(BadRequest("A WebSocket upgrade has no body.", "Send the request as a frame."))
             return
         super().on_headers_complete()

@@ -23,9 +23,9 @@ from skilldeck_daemon.http.body import boundary_of, chunks
 from skilldeck_daemon.http.form_names import decode, disposition_names
 from skilldeck_daemon.skills.reader import ZIP_MAGIC, UploadPart
 from skilldeck_daemon.wire.json_text import parse_json
-from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
 from skilldeck_shared.json_types import JsonObject
+from skilldeck_shared.skills.bundle import MIB
 
 JSON_BYTES = 128 * MIB
 FIELD_BYTES = 64 * 1024

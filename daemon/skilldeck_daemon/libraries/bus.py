@@ -81,7 +81,7 @@ class Bus:
         return bool(self._subscriptions)
 
     def publish(self, topic: str, action: str, id: str, obj: Mapping[str, Any] | None = None) -> None:
-        """Tell every subscriber that the object is now so ("put") or gone ("delete")."""
+        """Publish to every subscriber that the object is now so ("put") or gone ("delete")."""
         change = Change(topic, action, id, obj if action == "put" else None)
         for subscription in self._subscriptions:
             subscription.offer(change)

@@ -13,7 +13,7 @@ from skilldeck_daemon.libraries.records import SearchHit
 from skilldeck_daemon.store import Page, Store, new_id, now
 from skilldeck_daemon.store.ids import storable
 from skilldeck_daemon.store.records import ConversationObject, Deleted
-from skilldeck_daemon.store.responses import UNFINISHED
+from skilldeck_daemon.store.tables.responses import UNFINISHED
 from skilldeck_daemon.wire.fields import Fields, metadata, refuse
 from skilldeck_daemon.wire.included import with_included
 from skilldeck_daemon.wire.items import Item, parse_item
@@ -49,7 +49,7 @@ class Conversations:
     async def fork(self, conversation_id: str, after: str, body: JsonObject | None = None) -> ConversationObject:
         """A new Conversation of the items of another one to the end of its response `after`; body {metadata?}.
 
-        Its metadata tells where it comes from: `branch_of` and `branch_after`. Later changes of either do not reach
+        Its metadata says where it comes from: `branch_of` and `branch_after`. Later changes of either do not reach
         the other; their commands go on in the same container, as long as that lives.
 
         Raises:
@@ -104,8 +104,8 @@ class Conversations:
         return await self._store.conversations.list(limit, order, after)
 
     async def find(self, text: str, limit: int = 50) -> Hits:
-        """Conversations, and runs that belong to none, in which somebody said `text` (`store/search.py`): at most
-        `limit`."""
+        """Conversations, and runs that belong to none, in which somebody said `text` (`store/tables/search.py`): at
+        most `limit`."""
         text = " ".join(text.split())
         if not 2 <= len(text) <= MAX_SOUGHT:
             raise BadRequest(f"The text to find must have 2 to {MAX_SOUGHT} characters.", param="text")

@@ -17,13 +17,13 @@ from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.records import FileObject, UploadObject, UploadPartObject
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.store import Blob, Page, Store, new_id, now
-from skilldeck_daemon.store.files import FETCHED
 from skilldeck_daemon.store.ids import steady
 from skilldeck_daemon.store.records import Deleted, FileRow, PartRow, UploadRow
+from skilldeck_daemon.store.tables.files import FETCHED
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_shared.bundle import MIB
 from skilldeck_shared.characters import clean
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, TooLarge
+from skilldeck_shared.skills.bundle import MIB
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 FILE_BYTES = 512 * MIB

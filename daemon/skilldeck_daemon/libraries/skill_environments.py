@@ -7,7 +7,7 @@ is there to give it, that is a client of the control socket or one that asks for
 without, and the question stays open its time. An environment that is there is consent: it is not asked about again. A
 build that failed is tried again at the next use ten minutes later. Survives a restart: what was built.
 
-Whoever watches the bus is told of each, topic `environment`: how it stands, for which skills and runs it is, what it is
+Each is published on the bus, topic `environment`: how it stands, for which skills and runs it is, what it is
 made of, and the last lines of its building.
 """
 
@@ -22,16 +22,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder
+from skilldeck_daemon.containers.packages.environment_build import BuildFailed, EnvironmentBuilder
+from skilldeck_daemon.containers.packages.wants import Wanted, split
 from skilldeck_daemon.containers.spec import Environment
-from skilldeck_daemon.containers.wants import Wanted, split
 from skilldeck_daemon.libraries.approvals import Approvals, strictest
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.records import EnvironmentAccount, EnvironmentState
 from skilldeck_daemon.skills.needs import Need, Needs
 from skilldeck_daemon.store.records import KeptNeeds
-from skilldeck_shared.base_packages import distribution
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.skills.base_packages import distribution
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ KEPT_SECONDS = 86_400
 SHOWN_SECONDS = 0.5
 """Between two words of how a build goes."""
 TOLD_LINES = 40
-"""The last of a build's log that are told."""
+"""The last of a build's log that are published."""
 
 
 @dataclass
@@ -249,10 +249,10 @@ class SkillEnvironments:
         return work.task
 
     async def _make(self, digest: str, work: _Work, run_id: str) -> None:
-        tell = partial(self._tell, digest, work)
+        publish = partial(self._publish, digest, work)
         try:
             if self.mode == "ask":
-                tell()
+                publish()
                 refusal = await self._approvals.check(
                     "environment",
                     commands(work.wanted, sorted(work.skills), self._builder.hosts(work.wanted)),
@@ -265,9 +265,9 @@ class SkillEnvironments:
                     work.status, work.detail = "denied", refusal
                     return
             work.status, work.detail = "building", "waiting"
-            tell()
+            publish()
             async with self._one:
-                await self._builder.build(digest, work.wanted, _Log(work, tell))
+                await self._builder.build(digest, work.wanted, _Log(work, publish))
             work.status, work.detail = "ready", ""
         except BuildFailed as error:
             work.status, work.detail = "failed", placed(error.title, work.needs)
@@ -281,12 +281,12 @@ class SkillEnvironments:
             work.task, work.ended = None, time.monotonic()
             if work.status not in ("failed", "denied"):  # it is there, or the daemon stops
                 self._work.pop(digest, None)
-            tell()
+            publish()
 
-    def _tell(self, digest: str, work: _Work) -> None:
+    def _publish(self, digest: str, work: _Work) -> None:
         self.changed(digest)
         id = f"env_{digest[:24]}"
-        told = {
+        shown = {
             "id": id,
             "object": "environment",
             "status": work.status,
@@ -298,7 +298,7 @@ class SkillEnvironments:
             "log": work.log[-TOLD_LINES:],
             "lines": work.lines,
         }
-        self._bus.publish("environment", "put", id, told)
+        self._bus.publish("environment", "put", id, shown)
 
     async def collect(self, kept: Iterable[KeptNeeds], unused_seconds: float = KEPT_SECONDS) -> int:
         """Remove those that no version needs and nothing used for a while.
@@ -318,9 +318,9 @@ class SkillEnvironments:
 class _Log:
     """Takes the lines of a build; says so now and then."""
 
-    def __init__(self, work: _Work, tell: Callable[[], None]) -> None:
+    def __init__(self, work: _Work, publish: Callable[[], None]) -> None:
         self._work = work
-        self._tell = tell
+        self._publish = publish
         self._shown = 0.0
 
     def __call__(self, line: str) -> None:
@@ -330,7 +330,7 @@ class _Log:
         self._work.detail = line.strip()[:200]
         if time.monotonic() - self._shown >= SHOWN_SECONDS:
             self._shown = time.monotonic()
-            self._tell()
+            self._publish()
 
 
 def _wanted(needs: Needs) -> Wanted:

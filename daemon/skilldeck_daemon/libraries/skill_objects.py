@@ -18,11 +18,11 @@ from skilldeck_daemon.skills.needs import Needs, read_needs
 from skilldeck_daemon.skills.reader import Bundle
 from skilldeck_daemon.store import Store
 from skilldeck_daemon.store.records import Findings, NewVersion, SkillRow, VersionRow
-from skilldeck_shared.base_packages import bring
-from skilldeck_shared.bundle import Entry
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_shared.node_imports import node_packages, node_warnings
-from skilldeck_shared.python_imports import third_party_places, warnings_of
+from skilldeck_shared.skills.base_packages import bring
+from skilldeck_shared.skills.bundle import Entry
+from skilldeck_shared.skills.node_imports import node_packages, node_warnings
+from skilldeck_shared.skills.python_imports import third_party_places, warnings_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ async def read_late(store: Store, row: VersionRow) -> VersionRow:
     try:
         placed = [(file["path"], await store.blobs.fetch(file["sha256"])) for file in small]
         said = await asyncio.to_thread(read, placed)
-    except (OSError, SkilldeckError) as error:  # a content is lost: fsck tells of it
+    except (OSError, SkilldeckError) as error:  # a content is lost: fsck reports it
         log.warning(
             "version %s of skill %s cannot be read for what it needs: %s", row["version"], row["skill_id"], error
         )

@@ -45,11 +45,11 @@ from skilldeck_daemon.skills.needs import read_needs
 from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
 from skilldeck_daemon.store import Page, Store
 from skilldeck_daemon.store.records import Deleted, DeletedVersion, FileEntry, NewVersion, SkillRow, VersionRow
-from skilldeck_daemon.store.skills import DefaultVersionInUse
+from skilldeck_daemon.store.tables.skills import DefaultVersionInUse
 from skilldeck_daemon.wire.caller import CLIENT, TESTS
-from skilldeck_shared.bundle import BundleError, Entry
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound
 from skilldeck_shared.json_types import JsonObject
+from skilldeck_shared.skills.bundle import BundleError, Entry
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Inside the class `list` is a method.
@@ -216,7 +216,7 @@ class SkillLibrary:
         return Sandbox(self._containers.importable if self._containers is not None else None, self._environments)
 
     def _environment_changed(self, digest: str) -> None:
-        """Tell of the skills that are shown with it."""
+        """Publish the skills that are shown with it."""
 
         async def publish() -> None:
             for skill_id in list(self._awaiting.get(digest, ())):

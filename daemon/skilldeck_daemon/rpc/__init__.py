@@ -1,0 +1,1 @@
+"""The control socket: the same services for the terminal, as gRPC."""

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.engine import registry
+from skilldeck_daemon.engine.models import registry
 from skilldeck_daemon.rpc.handling import dump, many, one, parse, reply, streaming
 from skilldeck_daemon.rpc.state import State, model_object
 from skilldeck_shared.json_types import JsonObject

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from skilldeck_daemon.agent.plan import Nearby
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Nearby
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.libraries.approvals import parse_permission
-from skilldeck_daemon.libraries.container_commands import exec_command
+from skilldeck_daemon.libraries.containers.container_commands import exec_command
 from skilldeck_daemon.rpc.coalesce import Coalescer
 from skilldeck_daemon.rpc.deltas import merged, place
 from skilldeck_daemon.rpc.handling import (
@@ -38,10 +38,10 @@ from skilldeck_daemon.rpc.sessions import SessionCalls
 from skilldeck_daemon.rpc.state import State
 from skilldeck_daemon.skills.reader import UploadPart
 from skilldeck_daemon.wire.caller import CLIENT, CLIENT_CHARS
-from skilldeck_shared.bundle import LIMITS, Entry
 from skilldeck_shared.errors import BadRequest, TooLarge
 from skilldeck_shared.proto import control_pb2 as pb
 from skilldeck_shared.proto.control_grpc import ControlBase
+from skilldeck_shared.skills.bundle import LIMITS, Entry
 from skilldeck_shared.version import __version__
 
 if TYPE_CHECKING:
@@ -302,12 +302,12 @@ class ControlService(SessionCalls, ModelCalls, ControlBase):
 
     @reply
     async def ListContainerFiles(self, request: pb.ListRequest) -> pb.JsonList:
-        page = await self._services.environments.list_files(request.parent, **page_of(request))
+        page = await self._services.environments.files.list(request.parent, **page_of(request))
         return many(page.data, page.has_more)
 
     @streaming
     async def ReadContainerFile(self, request: pb.ContainerFileRef, stream: Any) -> None:
-        file, _, _ = await self._services.environments.open_file(request.container_id, request.file_id)
+        file, _, _ = await self._services.environments.files.open(request.container_id, request.file_id)
         await send_file(stream, file)
 
     @reply

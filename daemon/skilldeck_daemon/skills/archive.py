@@ -8,7 +8,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from skilldeck_shared.bundle import Entry
+from skilldeck_shared.skills.bundle import Entry
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 CHUNK = 1 << 18

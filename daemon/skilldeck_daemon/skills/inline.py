@@ -7,10 +7,10 @@ import binascii
 from pathlib import Path
 
 from skilldeck_daemon.skills.reader import Bundle, UploadPart, read_upload
-from skilldeck_shared.bundle import LIMITS
 from skilldeck_shared.errors import BadRequest, SkilldeckError, TooLarge
 from skilldeck_shared.json_types import JsonObject
-from skilldeck_shared.zipnames import KIND_BYTES, other_archive
+from skilldeck_shared.skills.bundle import LIMITS
+from skilldeck_shared.skills.zipnames import KIND_BYTES, other_archive
 
 
 def inline_data(skill: JsonObject, param: str) -> str:

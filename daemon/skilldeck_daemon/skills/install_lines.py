@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skilldeck_shared.base_packages import distribution
 from skilldeck_shared.requirements import canonical, requirement
+from skilldeck_shared.skills.base_packages import distribution
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

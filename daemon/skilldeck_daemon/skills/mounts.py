@@ -21,7 +21,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from skilldeck_shared import private
-from skilldeck_shared.bundle import Entry
+from skilldeck_shared.skills.bundle import Entry
 
 
 class MountCache:

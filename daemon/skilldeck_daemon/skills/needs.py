@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skilldeck_daemon.skills.install_lines import InstallLines
-from skilldeck_shared.base_packages import KNOWN, distribution
 from skilldeck_shared.json_types import JsonObject
-from skilldeck_shared.node_imports import node_packages
-from skilldeck_shared.python_imports import third_party_places
 from skilldeck_shared.requirements import canonical, requirement
+from skilldeck_shared.skills.base_packages import KNOWN, distribution
+from skilldeck_shared.skills.node_imports import node_packages
+from skilldeck_shared.skills.python_imports import third_party_places
 
 FILE_BYTES = 256 * 1024
 SCRIPTS = 200

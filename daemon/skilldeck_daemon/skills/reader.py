@@ -24,10 +24,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from skilldeck_shared.bundle import IGNORED_FOLDERS, LIMITS, MIB, BundleError, Entry, check_paths, check_sizes, digest
 from skilldeck_shared.errors import TooLarge
-from skilldeck_shared.manifest import Manifest, decode_manifest, parse_manifest
-from skilldeck_shared.zipnames import ENCRYPTED_FLAG, KIND_BYTES, member_name, other_archive
+from skilldeck_shared.skills.bundle import (
+    IGNORED_FOLDERS,
+    LIMITS,
+    MIB,
+    BundleError,
+    Entry,
+    check_paths,
+    check_sizes,
+    digest,
+)
+from skilldeck_shared.skills.manifest import Manifest, decode_manifest, parse_manifest
+from skilldeck_shared.skills.zipnames import ENCRYPTED_FLAG, KIND_BYTES, member_name, other_archive
 
 CHUNK = 1 << 18
 THREADS = 4
@@ -68,7 +77,7 @@ class StagedFile:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A valid bundle: its manifest, its files sorted by path, the digest (as `skilldeck_shared.bundle` computes it)."""
+    """A valid bundle: its manifest, its files sorted by path, the digest (see `skilldeck_shared.skills.bundle`)."""
 
     manifest: Manifest
     manifest_path: str

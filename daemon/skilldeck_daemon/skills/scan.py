@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_shared.manifest import decode_manifest, parse_manifest
+from skilldeck_shared.skills.manifest import decode_manifest, parse_manifest
 
 Scope = Literal["project", "user"]
 

@@ -1,8 +1,8 @@
 """What the daemon keeps: rows in a database (SQLite, or any SQLAlchemy URL) and content-addressed blobs beside it.
 
 What a write returned from survives a kill -9. One daemon owns a store at a time, unless the database is PostgreSQL and
-the blobs are shared (`shared_blobs.py`): then several do, and runs are leased (`leases.py`). Nothing here knows a
-surface.
+the blobs are shared (`shared_blobs.py`): then several do, and runs are leased (`tables/leases.py`). Nothing here knows
+a surface.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from skilldeck_daemon.store import schema
 from skilldeck_daemon.store.blobs import Blob, BlobMissing, Blobs
 from skilldeck_daemon.store.database import Database, sqlite_url
-from skilldeck_daemon.store.evaluations import Evaluations
 from skilldeck_daemon.store.faults import DAMAGED_HINT
-from skilldeck_daemon.store.files import FETCHED, Files, Uploads
 from skilldeck_daemon.store.ids import new_id, now
-from skilldeck_daemon.store.leases import Leases
-from skilldeck_daemon.store.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
 from skilldeck_daemon.store.page import Page
-from skilldeck_daemon.store.responses import Responses
 from skilldeck_daemon.store.room import Room
-from skilldeck_daemon.store.schema import container_files, files, skill_versions, upload_parts
-from skilldeck_daemon.store.search import Search
 from skilldeck_daemon.store.shared_blobs import SharedBlobs
-from skilldeck_daemon.store.skills import Skills
+from skilldeck_daemon.store.tables import schema
+from skilldeck_daemon.store.tables.evaluations import Evaluations
+from skilldeck_daemon.store.tables.files import FETCHED, Files, Uploads
+from skilldeck_daemon.store.tables.leases import Leases
+from skilldeck_daemon.store.tables.objects import ChatCompletions, ContainerFiles, Containers, ConversationStore, Rules
+from skilldeck_daemon.store.tables.responses import Responses
+from skilldeck_daemon.store.tables.schema import container_files, files, skill_versions, upload_parts
+from skilldeck_daemon.store.tables.search import Search
+from skilldeck_daemon.store.tables.skills import Skills
 
 __all__ = ["Blob", "BlobMissing", "Blobs", "Counts", "Page", "Store", "new_id", "now", "open_parts", "sqlite_url"]
 

@@ -210,7 +210,7 @@ class ConversationObject(TypedDict):
 
 
 class MountedSkill(TypedDict):
-    """A mounted skill as approvals know it; `path` tells its content."""
+    """A mounted skill as approvals know it; `path` says its content."""
 
     skill_id: str
     version: str

@@ -230,7 +230,7 @@ class CallEntry(TypedDict):
 
 class Extra(TypedDict, total=False):
     """What is kept beside a run's log: of each event its time, the timeline's entries, the skills whose instructions
-    were opened, each call's arguments as the model wrote them, and the items that only the model is told of, each
+    were opened, each call's arguments as the model wrote them, and the items that only the model is shown, each
     behind the number of items before it."""
 
     times: list[float]

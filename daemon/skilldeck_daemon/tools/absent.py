@@ -1,7 +1,7 @@
 """Tools that OpenAI hosts and this daemon does not, and how a request does without them.
 
-Agent programs offer every hosted tool they know of beside their own. `agent/left_out.py` says when a request goes on
-without one.
+Agent programs offer every hosted tool they know of beside their own. `agent/planning/left_out.py` says when a request
+goes on without one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A container_auto request uses the container that the history used when it is still there and has what is asked for;
 else a new one is made with the first call, while the model still writes what to run in it. With skills or files to use
 its sandbox starts with the run, beside the model; an answer without commands leaves nothing of it. A failed start of a
-container is a failed call, not half a container. `agent/placement.py` decides which container that is.
+container is a failed call, not half a container. `agent/planning/placement.py` decides which container that is.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, cast
 from skilldeck_daemon.attachments.listing import Attachment
 from skilldeck_daemon.containers import Container, ContainerGone
 from skilldeck_daemon.libraries.approvals import Approvals, strictest
-from skilldeck_daemon.libraries.environments import Environments
-from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.libraries.containers.environments import Environments
+from skilldeck_daemon.libraries.containers.mounted import Mounted
 from skilldeck_daemon.skills.needs import Needs
 from skilldeck_daemon.store.records import ContainerFileObject, StoredContainer, StoredContainerFile, public_file
 from skilldeck_daemon.tools.mcp_servers.servers import McpServers
@@ -237,10 +237,12 @@ class ToolContext:
         container = await self.environments.open(self.container_id)
         while self._files:
             attachment = self._files[0]
-            await self.environments.add(self.container_id, attachment.name, attachment.source, "user", attachment.key)
+            await self.environments.files.add(
+                self.container_id, attachment.name, attachment.source, "user", attachment.key
+            )
             self._files.pop(0)
         if self._marks is None:
-            self._marks = _marks(await self.environments.sync(self.container_id, container))
+            self._marks = _marks(await self.environments.files.sync(self.container_id, container))
         if start:
             await container.start()
         return container
@@ -254,7 +256,7 @@ class ToolContext:
         if self._marks is None:
             return []
         try:
-            files = await self.environments.sync(self.container_id)
+            files = await self.environments.files.sync(self.container_id)
         except (ContainerGone, NotFound):  # deleted meanwhile
             return []
         return _changed(files, self._marks, text)
@@ -267,7 +269,7 @@ class ToolContext:
         if not self.reports_made or self._marks is None:
             return
         try:
-            files = await self.environments.sync(self.container_id)
+            files = await self.environments.files.sync(self.container_id)
         except SkilldeckError as error:  # the call's output is returned all the same
             log.warning("what call %s of run %s made cannot be listed: %s", call_id, self.run_id, error)
             return

@@ -22,8 +22,9 @@ from skilldeck_daemon.libraries.approvals import strictest
 from skilldeck_daemon.store.ids import new_id
 from skilldeck_daemon.tools.base import Call, CallWriter, Tool
 from skilldeck_daemon.tools.context import Offer, ToolContext
-from skilldeck_daemon.tools.mcp_fields import Filter, read_allowed, read_approval, read_headers
-from skilldeck_daemon.tools.mcp_items import (
+from skilldeck_daemon.tools.mcp_servers.connection import McpConnection, McpFailed
+from skilldeck_daemon.tools.mcp_servers.mcp_fields import Filter, read_allowed, read_approval, read_headers
+from skilldeck_daemon.tools.mcp_servers.mcp_items import (
     ApprovalRequestKind,
     ApprovalResponseKind,
     McpAsked,
@@ -37,7 +38,6 @@ from skilldeck_daemon.tools.mcp_items import (
     mcp_name,
     mcp_text,
 )
-from skilldeck_daemon.tools.mcp_servers.connection import McpConnection, McpFailed
 from skilldeck_daemon.wire.fields import Fields, refuse
 from skilldeck_daemon.wire.item_kinds import Answer, Item
 from skilldeck_shared.characters import clean

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.store.records import StoredContainerFile
 from skilldeck_daemon.tools.citations import mention
-from skilldeck_shared.clutter import METADATA_ENDINGS, clutter
+from skilldeck_shared.skills.clutter import METADATA_ENDINGS, clutter
 
 # An Open Packaging document (docx, xlsx, pptx) has this at its top; unpacked to be edited it is some 30 files.
 OFFICE_MARK = "[Content_Types].xml"

@@ -221,7 +221,7 @@ class ShellWriter(CallWriter):
         )
 
     def _complete(self, commands: list[str]) -> None:
-        """Tell of whatever was not streamed: an unfinished command, or all when the text was not read in pieces."""
+        """Publish whatever was not streamed: an unfinished command, or all when the text was not read in pieces."""
         for index in range(self._finished, len(commands)):
             if index >= len(self._commands):
                 self._commands.append(commands[index])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from skilldeck_daemon.containers.bwrap import TAKEN
+from skilldeck_daemon.containers.sandbox.bwrap import TAKEN
 from skilldeck_daemon.containers.spec import Secret
 from skilldeck_daemon.store.records import ShownPolicy
 from skilldeck_daemon.wire.fields import Fields, kind, refuse

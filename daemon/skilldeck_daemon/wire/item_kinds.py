@@ -41,7 +41,7 @@ class FunctionCall(Item):
 
 
 class Answer(Item):
-    """A function_call_output; `results` are those of a search that only the model was told of."""
+    """A function_call_output; `results` are those of a search that only the model was shown."""
 
     output: str | list[Part]
     results: NotRequired[list[Found]]

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from skilldeck_shared.bundle import BundleError, scan
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.lint import description, frontmatter, leaks, references, scripts
 from skilldeck_shared.lint.rules import Finding, Rule
 from skilldeck_shared.lint.skill import File, Neighbour, Skill
-from skilldeck_shared.manifest import ManifestError, decode_manifest, parse_manifest
+from skilldeck_shared.skills.bundle import BundleError, scan
+from skilldeck_shared.skills.manifest import ManifestError, decode_manifest, parse_manifest
 
 BUNDLE = Rule("bundle", "error", "the folder is no skill", "It cannot be uploaded or installed as it is.")
 
@@ -97,9 +97,9 @@ def read(folder: Path) -> tuple[Skill | None, list[Finding]]:
             manifest = parse_manifest(text, name, lenient=True)
         except ManifestError:
             pass
-        else:  # what was read leniently is told as the error that it is
-            told = {problem.line for problem in error.problems}
-            rest = tuple(warning for warning in manifest.warnings if warning.line not in told)
+        else:  # what was read leniently is reported as the error that it is
+            reported = {problem.line for problem in error.problems}
+            rest = tuple(warning for warning in manifest.warnings if warning.line not in reported)
             manifest = replace(manifest, warnings=rest)
     return Skill(folder, files, path, text, manifest), found
 

@@ -10,7 +10,7 @@ import yaml
 
 from skilldeck_shared.lint.rules import Edit, Finding, Rule
 from skilldeck_shared.lint.skill import Skill, prose
-from skilldeck_shared.manifest import Problem
+from skilldeck_shared.skills.manifest import Problem
 
 BODY_TOKENS = 5000
 """The specification's recommendation for what is read when a skill is opened."""

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from math import log2
 
-from skilldeck_shared.ignore import secret
 from skilldeck_shared.lint.rules import Finding, Rule
 from skilldeck_shared.lint.skill import Skill
+from skilldeck_shared.skills.ignore import secret
 
 SECRET = Rule(
     "secret", "error", "a key or password lies in the skill",
@@ -77,12 +77,12 @@ def _secrets(path: str, text: str) -> Iterator[Finding]:
 
 
 def _homes(path: str, text: str) -> Iterator[Finding]:
-    told: set[str] = set()
+    reported: set[str] = set()
     for found in _HOME.finditer(text):
         name = (found[1] or found[2]).lower()
-        if name in _NOBODY or re.match(r"your|my|user|example|test", name) or name in told or "..." in found[0]:
+        if name in _NOBODY or re.match(r"your|my|user|example|test", name) or name in reported or "..." in found[0]:
             continue
-        told.add(name)
+        reported.add(name)
         cure = "Write it relative to the skill's folder, or as an argument."
         yield _at(ABSOLUTE, path, text, found.start(), f"{found[0]} is on one machine only.", cure)
 

@@ -92,7 +92,7 @@ def _links(skill: Skill, path: str, text: str) -> Iterator[Finding]:
 def _mentions(skill: Skill, text: str) -> Iterator[Finding]:
     """Paths in the code of SKILL.md: spans and fences."""
     tops = OWN_FOLDERS | {name.partition("/")[0] for name in skill.folders}
-    told: set[str] = set()
+    reported: set[str] = set()
     for number, line, code in prose(text):
         if number <= skill.closing + 1:
             continue
@@ -105,13 +105,13 @@ def _mentions(skill: Skill, text: str) -> Iterator[Finding]:
                 continue
             for found in _PATH.finditer(piece):
                 name = normpath(found[1])
-                if name.partition("/")[0] not in tops or name in told or _EXAMPLE.search(name):
+                if name.partition("/")[0] not in tops or name in reported or _EXAMPLE.search(name):
                     continue
                 # Folders that skills share with the projects they work in are theirs only if they hold such a file.
                 if name.partition("/")[0] not in OWN_FOLDERS & skill.folders and not _close(skill, name):
                     continue
                 if not _there(skill, name):
-                    told.add(name)
+                    reported.add(name)
                     yield _missing(skill, skill.manifest_path, text, number, start + found.start(1), found[1], name)
 
 

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from skilldeck_shared.base_packages import bring, distribution, usual
 from skilldeck_shared.lint.rules import Edit, Executable, Finding, Rule
 from skilldeck_shared.lint.skill import Skill, aside, prose
-from skilldeck_shared.python_imports import third_party_places
+from skilldeck_shared.skills.base_packages import bring, distribution, usual
+from skilldeck_shared.skills.python_imports import third_party_places
 
 NOT_EXECUTABLE = Rule(
     "script-not-executable", "warning", "a script that is called by its path may not be executed",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from skilldeck_shared.manifest import Manifest
+from skilldeck_shared.skills.manifest import Manifest
 
 TEXT_BYTES = 256 * 1024
 """More of one file is not read: nobody writes so much, programs do."""

@@ -8,7 +8,7 @@ import pytest
 
 from skilldeck_daemon.agent.guidance.catalogue import LEAST, catalogue, longest
 from skilldeck_daemon.agent.prompt import system_message
-from skilldeck_daemon.containers.bases import programs
+from skilldeck_daemon.containers.packages.bases import programs
 from skilldeck_daemon.tools.context import Surroundings
 
 

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from skilldeck_daemon.agent import history
 from skilldeck_daemon.agent.accounts.account import call_entry
-from skilldeck_daemon.agent.left_out import without_absent
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning import history
+from skilldeck_daemon.agent.planning.left_out import without_absent
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.agent.so_far import so_far
 from skilldeck_daemon.events.log import EventLog
 from skilldeck_daemon.events.output import Output, TextWriter

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from skilldeck_daemon.agent.placement import Placer, hosted_auto, preload_of
+from skilldeck_daemon.agent.planning.placement import Placer, hosted_auto, preload_of
 from skilldeck_daemon.attachments.gather import Sources, gather
 from skilldeck_daemon.core import Core
-from skilldeck_daemon.libraries.mounted import Mounted
+from skilldeck_daemon.libraries.containers.mounted import Mounted
 from skilldeck_daemon.settings import Settings
 from skilldeck_daemon.tools import parse_tools
 from skilldeck_daemon.tools.context import Placement

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.plan import Plan
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Plan
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.engine.chat.encoding import Encoder
 from skilldeck_daemon.engine.chat.model import TokenChatModel

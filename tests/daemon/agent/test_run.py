@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from skilldeck_daemon.agent.plan import Plan, render
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Plan, render
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.agent.response import new_response
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.attachments.listing import Attachments

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.agent.turn import Turn
 from skilldeck_daemon.engine.base import (
     ChatEvent,

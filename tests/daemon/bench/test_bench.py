@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.bench import containers, evaluations, neighbours, references, report, server, store, uploads
+from skilldeck_daemon.bench import references, report
 from skilldeck_daemon.bench.measure import Measure, interleaved, spread
 from skilldeck_daemon.bench.sse_client import together
-from skilldeck_daemon.engine import registry
+from skilldeck_daemon.bench.suites import containers, evaluations, neighbours, server, store, uploads
+from skilldeck_daemon.engine.models import registry
 
 
 async def test_arms_are_interleaved_forth_and_back_after_a_warm_up() -> None:

@@ -93,7 +93,7 @@ def test_what_is_told_as_unsupported_is_counted_and_what_would_be_of_misread_fig
     idle = replace(right, commands=[])
     of = [(TASK, right, Verdict(True, True)), (TASK, wrong, Verdict(True, False)), (TASK, idle, Verdict(True, True))]
     assert counted(of) == (
-        "3 figures in 2 answers behind commands: told as unsupported 0 in right answers and 1 in others;"
+        "3 figures in 2 answers behind commands: reported as unsupported 0 in right answers and 1 in others;"
         " of each made wrong by one, 2 of 3."  # 4 columns: there is a 4
     )
     assert counted([]) == ""

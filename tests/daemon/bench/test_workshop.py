@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.bench import local, workshop
+from skilldeck_daemon.bench import local
+from skilldeck_daemon.bench.suites import workshop
 from skilldeck_daemon.bench.terminal import NotDrawn, Terminal, lags
 
 

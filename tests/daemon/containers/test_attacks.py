@@ -25,8 +25,9 @@ import pytest
 import pytest_asyncio
 
 from daemon.containers.support import MIB, needs_bwrap, sh, until
-from skilldeck_daemon.containers import Containers, ContainerSpec, Mount, bwrap, proc
-from skilldeck_daemon.containers.seccomp import _NUMBERS
+from skilldeck_daemon.containers import Containers, ContainerSpec, Mount
+from skilldeck_daemon.containers.sandbox import bwrap, proc
+from skilldeck_daemon.containers.sandbox.seccomp import _NUMBERS
 
 pytestmark = [needs_bwrap, pytest.mark.asyncio(loop_scope="module")]
 

@@ -16,8 +16,10 @@ import pytest
 import uv
 
 from daemon.containers.support import needs_bwrap, sh, until
-from skilldeck_daemon.containers import Containers, ContainerSpec, SandboxUnavailable, artifacts, base_build, bwrap
-from skilldeck_daemon.containers.bases import CURRENT, Bases
+from skilldeck_daemon.containers import Containers, ContainerSpec, SandboxUnavailable, artifacts
+from skilldeck_daemon.containers.packages import base_build
+from skilldeck_daemon.containers.packages.bases import CURRENT, Bases
+from skilldeck_daemon.containers.sandbox import bwrap
 from support.wheels import offline_index, source_distribution, wheel
 
 pytestmark = needs_bwrap

@@ -13,7 +13,8 @@ import pytest
 
 from daemon.containers.support import MIB, needs_bwrap, sh, until
 from daemon.containers.test_attacks import PRELUDE, number
-from skilldeck_daemon.containers import Container, Containers, ContainerSpec, artifacts, output, proc, watchdog
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, artifacts, output
+from skilldeck_daemon.containers.sandbox import proc, watchdog
 
 pytestmark = needs_bwrap
 Start = Callable[..., Awaitable[Containers]]

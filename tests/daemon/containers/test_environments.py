@@ -12,12 +12,14 @@ import pytest
 import pytest_asyncio
 
 from daemon.containers.support import needs_bwrap, sh, until
-from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, artifacts, base_build, bwrap
-from skilldeck_daemon.containers.bases import Bases
-from skilldeck_daemon.containers.environment_build import BuildFailed, EnvironmentBuilder
-from skilldeck_daemon.containers.indexes import Indexes
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, Mount, artifacts
+from skilldeck_daemon.containers.network.indexes import Indexes
+from skilldeck_daemon.containers.packages import base_build
+from skilldeck_daemon.containers.packages.bases import Bases
+from skilldeck_daemon.containers.packages.environment_build import BuildFailed, EnvironmentBuilder
+from skilldeck_daemon.containers.packages.wants import Wanted
+from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_daemon.containers.spec import Environment
-from skilldeck_daemon.containers.wants import Wanted
 from support.index import Index, index
 from support.wheels import source_distribution, wheel
 

@@ -19,8 +19,8 @@ from skilldeck_daemon.containers import (
     InvalidContainerRequest,
     Mount,
     OutputPiece,
-    proc,
 )
+from skilldeck_daemon.containers.sandbox import proc
 
 pytestmark = needs_bwrap
 

@@ -22,10 +22,10 @@ from skilldeck_daemon.containers import (
     InvalidContainerRequest,
     Mount,
     artifacts,
-    bwrap,
 )
+from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_daemon.skills.mounts import MountCache
-from skilldeck_shared.bundle import scan
+from skilldeck_shared.skills.bundle import scan
 from support.bundles import manifest, write_skill
 
 SECRET = "host secret 4711"

@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import descriptors, descriptors_are_back, needs_bwrap, sh, until
-from skilldeck_daemon.containers import (
-    Container,
-    Containers,
-    ContainerSpec,
-    NetworkPolicy,
-    SandboxUnavailable,
-    bwrap,
-)
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, NetworkPolicy, SandboxUnavailable
+from skilldeck_daemon.containers.sandbox import bwrap
 
 pytestmark = needs_bwrap
 Start = Callable[..., Awaitable[Containers]]
@@ -129,7 +123,7 @@ async def test_an_agent_that_reads_nothing_is_replaced(
     start_containers: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     containers = await probed(start_containers, monkeypatch, tmp_path / "supervisor.py", "", "time.sleep(600)")
-    monkeypatch.setattr("skilldeck_daemon.containers.runtime.KILL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("skilldeck_daemon.containers.sandbox.runtime.KILL_TIMEOUT_S", 0.2)
     container = await containers.create(ContainerSpec("deaf"))
     assert (await sh(container, "true", timeout_ms=100)).timed_out
     monkeypatch.undo()

@@ -11,18 +11,12 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap, sh
-from skilldeck_daemon.containers import (
-    Container,
-    Containers,
-    ContainerSpec,
-    NetworkPolicy,
-    artifacts,
-    base_build,
-    bwrap,
-)
-from skilldeck_daemon.containers.environment_build import EnvironmentBuilder
-from skilldeck_daemon.containers.indexes import NPM, PYPI, Indexes
-from skilldeck_daemon.containers.reach import Reach
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, NetworkPolicy, artifacts
+from skilldeck_daemon.containers.network.indexes import NPM, PYPI, Indexes
+from skilldeck_daemon.containers.network.reach import Reach
+from skilldeck_daemon.containers.packages import base_build
+from skilldeck_daemon.containers.packages.environment_build import EnvironmentBuilder
+from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_daemon.containers.spec import Environment
 from support.index import Index, index
 from support.wheels import wheel

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from daemon.containers.support import needs_bwrap, sh, until
-from skilldeck_daemon.containers import CellResult, Container, Containers, ContainerSpec, interpreter, proc
+from skilldeck_daemon.containers import CellResult, Container, Containers, ContainerSpec, interpreter
+from skilldeck_daemon.containers.sandbox import proc
 
 pytestmark = needs_bwrap
 

@@ -22,8 +22,8 @@ from skilldeck_daemon.containers import (
     Mount,
     NetworkPolicy,
     TooManyContainers,
-    bwrap,
 )
+from skilldeck_daemon.containers.sandbox import bwrap
 
 pytestmark = needs_bwrap
 Start = Callable[..., Awaitable[Containers]]

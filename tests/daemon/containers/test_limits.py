@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.containers import cgroups, proc, seccomp
-from skilldeck_daemon.containers.cgroups import Cgroups, Group
-from skilldeck_daemon.containers.inotify import Share, Shares
+from skilldeck_daemon.containers.sandbox import cgroups, proc, seccomp
+from skilldeck_daemon.containers.sandbox.cgroups import Cgroups, Group
+from skilldeck_daemon.containers.sandbox.inotify import Share, Shares
 
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 

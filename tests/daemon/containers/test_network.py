@@ -15,16 +15,10 @@ import pytest
 import pytest_asyncio
 
 from daemon.containers.support import needs_bwrap, sh
-from skilldeck_daemon.containers import (
-    Container,
-    Containers,
-    ContainerSpec,
-    InvalidContainerRequest,
-    NetworkPolicy,
-    proxy,
-)
-from skilldeck_daemon.containers.proxy import Proxy, normal
-from skilldeck_daemon.containers.tls import server_name
+from skilldeck_daemon.containers import Container, Containers, ContainerSpec, InvalidContainerRequest, NetworkPolicy
+from skilldeck_daemon.containers.network import proxy
+from skilldeck_daemon.containers.network.proxy import Proxy, normal
+from skilldeck_daemon.containers.network.tls import server_name
 from skilldeck_shared.addresses import is_public
 
 Start = Callable[..., Awaitable[Containers]]

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from daemon.containers.support import descriptors, descriptors_are_back, needs_bwrap, processes, sh, until
-from skilldeck_daemon.containers import Containers, ContainerSpec, bwrap, orphans
+from skilldeck_daemon.containers import Containers, ContainerSpec
+from skilldeck_daemon.containers.sandbox import bwrap, orphans
 
 pytestmark = needs_bwrap
 Start = Callable[..., Awaitable[Containers]]

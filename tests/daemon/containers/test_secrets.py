@@ -16,8 +16,8 @@ import pytest_asyncio
 
 from daemon.containers.support import needs_bwrap, sh
 from skilldeck_daemon.containers import Container, Containers, ContainerSpec, InvalidContainerRequest, NetworkPolicy
-from skilldeck_daemon.containers.intercept import Authority, Hider, Keeper
-from skilldeck_daemon.containers.proxy import Proxy
+from skilldeck_daemon.containers.network.intercept import Authority, Hider, Keeper
+from skilldeck_daemon.containers.network.proxy import Proxy
 from skilldeck_daemon.containers.spec import Secret
 
 VALUE = "sk-the-value/of+the=key"

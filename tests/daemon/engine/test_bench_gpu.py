@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from daemon.engine.exl_stub import exllamav2_missing, install_exllamav2
 from skilldeck_daemon import cli
-from skilldeck_daemon.bench import endless, gpu
+from skilldeck_daemon.bench import endless
+from skilldeck_daemon.bench.suites import gpu
 from skilldeck_daemon.engine.base import ModelSpec
 from support.daemon import running
 from support.wait import until

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
-from skilldeck_daemon.engine import elsewhere, registry
 from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.engine.models import elsewhere, registry
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from support.make_gguf import make_gguf
 from support.make_projector import make_projector

@@ -23,7 +23,7 @@ from skilldeck_daemon.engine.errors import EngineDead, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.llamacpp import embedder
 from skilldeck_daemon.engine.llamacpp.embedder import LlamaCppEmbedder, TextModel
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_shared.errors import BadRequest
 from support.daemon import running
 from support.make_gguf import make_bert_gguf

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from daemon.engine.conftest import make_chat_folder
-from skilldeck_daemon.engine import engines, registry
+from skilldeck_daemon.engine import engines
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, ModelSpec, TextDelta
 from skilldeck_daemon.engine.chat.completion import CompletionRequest
 from skilldeck_daemon.engine.hub import ModelHub, make_engine
 from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.llamacpp.options import GIB, LlamaOptions, fit
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models import registry
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_daemon.engine.vocabularies import load_vocabulary
 from skilldeck_shared.errors import BadRequest, NotFound
 from support.make_gguf import encode, make_gguf

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from daemon.engine.conftest import make_chat_folder
 from skilldeck_daemon import cli
-from skilldeck_daemon.engine import engines, registry
-from skilldeck_daemon.engine import source as sources
+from skilldeck_daemon.engine import engines
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, Sampling
 from skilldeck_daemon.engine.errors import NotLoaded
 from skilldeck_daemon.engine.hub import ModelHub
+from skilldeck_daemon.engine.models import registry
+from skilldeck_daemon.engine.models import source as sources
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_daemon.engine.remote.replicas import ReplicatedChatModel
-from skilldeck_daemon.engine.source import ModelSource
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, Unavailable
 from support.make_gguf import make_gguf
 from support.scripted_model import ScriptedModel, Turn

@@ -35,7 +35,7 @@ def test_a_build_is_used_by_the_processor_and_the_version_it_was_made_for(home: 
     assert native.built() is None, "a build that was interrupted has no mark"
     file = made(home)
     assert native.built() == file
-    assert native.told() == ", llama.cpp built for this processor"
+    assert native.described() == ", llama.cpp built for this processor"
     made(home, processor="another")
     assert native.built() is None
     made(home)

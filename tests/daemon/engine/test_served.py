@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import pytest_asyncio
 
-from skilldeck_daemon.engine.worker import WorkerEngine
+from skilldeck_daemon.engine.process.worker import WorkerEngine
 from support.daemon import Running, running
 from support.wait import until
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from daemon.engine.conftest import EXACT
-from skilldeck_daemon.engine import worker_messages as wire
 from skilldeck_daemon.engine.base import Finished, GenRequest, ModelSpec, Sampling, Tokens
-from skilldeck_daemon.engine.child import start
 from skilldeck_daemon.engine.errors import EngineDead, NotLoaded, TooLong
 from skilldeck_daemon.engine.hub import ModelHub
-from skilldeck_daemon.engine.worker import WorkerEngine
+from skilldeck_daemon.engine.process import worker_messages as wire
+from skilldeck_daemon.engine.process.child import start
+from skilldeck_daemon.engine.process.worker import WorkerEngine
 from skilldeck_shared.errors import BadRequest
 
 GREEDY = Sampling(temperature=0)
@@ -107,7 +107,8 @@ async def test_a_process_whose_engine_cannot_go_on_ends_itself(tmp_path: Path) -
     """After a CUDA error nothing works in that process any more; its parent then starts another."""
     program = (
         "import asyncio, sys\n"
-        "from skilldeck_daemon.engine import base, worker_main\n"
+        "from skilldeck_daemon.engine import base\n"
+        "from skilldeck_daemon.engine.process import worker_main\n"
         "class Broken:\n"
         "    fatal = RuntimeError('CUDA error')\n"
         "    async def load(self, spec, progress): return base.ModelInfo('broken', 'broken')\n"

@@ -25,8 +25,9 @@ import httpx
 from skilldeck_daemon import core
 from skilldeck_daemon.core import Core
 from skilldeck_daemon.settings import Settings
-from skilldeck_daemon.store import backup, open_parts, room
-from skilldeck_daemon.store.fsck import check
+from skilldeck_daemon.store import open_parts, room
+from skilldeck_daemon.store.upkeep import backup
+from skilldeck_daemon.store.upkeep.fsck import check
 from skilldeck_shared.errors import SkilldeckError
 from support.daemon import Running, running
 from support.scripted_model import Turn

@@ -21,8 +21,9 @@ from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from skilldeck_daemon.store import backup, migrations, open_parts
-from skilldeck_daemon.store.fsck import check
+from skilldeck_daemon.store import migrations, open_parts
+from skilldeck_daemon.store.upkeep import backup
+from skilldeck_daemon.store.upkeep.fsck import check
 
 ON_DISK = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate", "open", "shutil.rmtree"}
 

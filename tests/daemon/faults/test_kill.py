@@ -23,7 +23,7 @@ import pytest
 
 from daemon.containers.support import needs_bwrap
 from skilldeck_daemon.store import open_parts
-from skilldeck_daemon.store.fsck import check
+from skilldeck_daemon.store.upkeep.fsck import check
 from support.builds import answer as packages_answer
 from support.builds import builds
 from support.crowd import Crowd

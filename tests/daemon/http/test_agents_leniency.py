@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import websockets
 
-from skilldeck_daemon.store.documents import dumps, loads
+from skilldeck_daemon.store.tables.documents import dumps, loads
 from support.daemon import Running, running
 from support.scripted_model import Call, Turn
 from support.stored import rewritten

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest_asyncio
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from support.daemon import Running, running
 
 LONG = "Say one word. " * 40

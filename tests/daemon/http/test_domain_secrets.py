@@ -10,7 +10,7 @@ import pytest
 
 from daemon.containers.support import needs_bwrap
 from skilldeck_daemon.containers.spec import Secret
-from skilldeck_daemon.libraries.secrets import Secrets
+from skilldeck_daemon.libraries.containers.secrets import Secrets
 from support.daemon import running
 from support.scripted_model import Turn, shell
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from skilldeck_daemon.engine.worker import WorkerEngine
+from skilldeck_daemon.engine.process.worker import WorkerEngine
 from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.client.client import Client
 from support.daemon import Running, running

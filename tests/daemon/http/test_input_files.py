@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.attachments import convert_document
 from support import documents as made
 from support.daemon import SHELL, Running, running

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from skilldeck_daemon.libraries import environments
+from skilldeck_daemon.libraries.containers import environments
 from skilldeck_shared.errors import Unavailable
 from support.bundles import manifest, skill_zip, zip_bytes
 from support.daemon import SHELL, running, sse

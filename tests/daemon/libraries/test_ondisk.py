@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.plan import Nearby
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.plan import Nearby
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.libraries.ondisk import DiskSkills, mentions
 from skilldeck_daemon.skills.trust import Trust
 from skilldeck_shared.errors import BadRequest, NotFound

@@ -11,9 +11,9 @@ import pytest
 from grpclib.testing import ChannelFor
 
 from skilldeck_daemon.rpc.service import ControlService
-from skilldeck_shared.bundle import scan, zip_stream
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_shared.skills.bundle import scan, zip_stream
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.upload import read_folder, send_folder
 from support.library import Library, open_library

@@ -14,9 +14,9 @@ from grpclib.exceptions import GRPCError
 from typer.testing import CliRunner
 
 from skilldeck_daemon.rpc import service
-from skilldeck_shared.bundle import scan, zip_stream
 from skilldeck_shared.errors import BadRequest, Conflict, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_shared.skills.bundle import scan, zip_stream
 from skilldeck_tui.cli.main import app
 from skilldeck_tui.client.client import Change, Client, ConnectionLost, RunEvent, Snapshot, read_all
 from skilldeck_tui.client.connect import wait_ready

@@ -12,7 +12,7 @@ import pytest
 
 from skilldeck_daemon.skills.archive import zip_chunks
 from skilldeck_daemon.skills.mounts import MountCache
-from skilldeck_shared.bundle import Tree, scan
+from skilldeck_shared.skills.bundle import Tree, scan
 from support.bundles import skill_files, write_skill
 
 

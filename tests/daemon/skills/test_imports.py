@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import needs_bwrap
-from skilldeck_daemon.containers import Containers, artifacts, base_build, bwrap
-from skilldeck_daemon.containers.bases import Bases
+from skilldeck_daemon.containers import Containers, artifacts
+from skilldeck_daemon.containers.packages import base_build
+from skilldeck_daemon.containers.packages.bases import Bases
+from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.skills.mounts import MountCache
-from skilldeck_shared.base_packages import bring
-from skilldeck_shared.python_imports import third_party
+from skilldeck_shared.skills.base_packages import bring
+from skilldeck_shared.skills.python_imports import third_party
 from support.bundles import manifest, part, zip_bytes
 from support.library import open_store
 from support.wheels import offline_index, wheel

@@ -12,9 +12,9 @@ import pytest
 
 from skilldeck_daemon.libraries.skill_results import Uploaded
 from skilldeck_daemon.wire.caller import CLIENT, TESTS
-from skilldeck_shared.bundle import LIMITS, BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError, TooLarge
-from skilldeck_shared.manifest import ManifestError
+from skilldeck_shared.skills.bundle import LIMITS, BundleError, scan, zip_stream
+from skilldeck_shared.skills.manifest import ManifestError
 from support.bundles import manifest, part, skill_files, skill_zip, write_skill, zip_bytes
 from support.library import Library, open_library
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_daemon.containers.wants import Versions, Wanted, in_range, reason
+from skilldeck_daemon.containers.packages.wants import Versions, Wanted, in_range, reason
 from skilldeck_daemon.libraries.skill_environments import commands, placed
 from skilldeck_daemon.skills.needs import Needs, read_folder, read_needs
 

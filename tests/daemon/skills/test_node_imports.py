@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skilldeck_shared.node_imports import node_packages, node_warnings
+from skilldeck_shared.skills.node_imports import node_packages, node_warnings
 
 FILES = {
     "scripts/a.js": "const fs = require('fs');\nconst docx = require(\"docx\");\nconst x = require('./near');\n",

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skilldeck_daemon.skills.reader import Bundle, read_upload
-from skilldeck_shared.bundle import BundleError, scan, zip_stream
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.skills.bundle import BundleError, scan, zip_stream
 from support.bundles import SCRIPT, manifest, part, raw_zip, skill_files, skill_zip, write_skill, zip_bytes
 
 

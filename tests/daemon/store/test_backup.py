@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.store import Store, backup, open_parts, sqlite_url
-from skilldeck_daemon.store.fsck import Report, check
+from skilldeck_daemon.store import Store, open_parts, sqlite_url
 from skilldeck_daemon.store.owner import DataDirInUse, own
+from skilldeck_daemon.store.upkeep import backup
+from skilldeck_daemon.store.upkeep.fsck import Report, check
 from skilldeck_shared.errors import Conflict, SkilldeckError
 from support.daemon import SHELL, running
 from support.library import open_store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skilldeck_daemon.store import Store
-from skilldeck_daemon.store import search as searching
+from skilldeck_daemon.store.tables import search as searching
 from support.library import open_store
 
 

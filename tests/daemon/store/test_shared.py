@@ -18,8 +18,8 @@ from alembic.migration import MigrationContext
 from skilldeck_daemon.store import BlobMissing, Store, open_parts
 from skilldeck_daemon.store.blobs import BlobDamaged
 from skilldeck_daemon.store.faults import StoreUnavailable
-from skilldeck_daemon.store.fsck import check
-from skilldeck_daemon.store.schema import metadata
+from skilldeck_daemon.store.tables.schema import metadata
+from skilldeck_daemon.store.upkeep.fsck import check
 from skilldeck_shared.errors import BadRequest
 from support.postgres import create, needs_postgres, object_store, postgres
 

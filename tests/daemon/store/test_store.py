@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from skilldeck_daemon.store import BlobMissing, Store, migrations, sqlite_url
-from skilldeck_daemon.store.documents import Rows
-from skilldeck_daemon.store.schema import files, metadata, responses
+from skilldeck_daemon.store.tables.documents import Rows
+from skilldeck_daemon.store.tables.schema import files, metadata, responses
 from skilldeck_shared.errors import BadRequest, Unavailable
 from support.library import open_store
 from support.wait import until

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.store import backup, migrations, open_parts
-from skilldeck_daemon.store.fsck import check
+from skilldeck_daemon.store import migrations, open_parts
+from skilldeck_daemon.store.upkeep import backup
+from skilldeck_daemon.store.upkeep.fsck import check
 from support.daemon import running
 from support.make_store import STORES, make
 from support.scripted_model import Turn

@@ -10,7 +10,7 @@ from skilldeck_daemon.tools import TOOLS
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMED_ELSEWHERE = {
-    "daemon/skilldeck_daemon/agent/request.py": "the field `function_call` of an older API, which is no item",
+    "daemon/skilldeck_daemon/agent/planning/request.py": "the field `function_call` of an older API, which is no item",
     "daemon/skilldeck_daemon/bench": "a client of the API",
     "daemon/skilldeck_daemon/demo.py": "a client of the API",
     "daemon/skilldeck_daemon/engine/parsing/text_call_candidate.py": "a mark that models write around calls",
@@ -24,9 +24,9 @@ NAMED_ELSEWHERE = {
     "daemon/skilldeck_daemon/wire/known_fields.py": "the field `function_call` of an older API, which is no item",
     "daemon/training": "writes what models are trained with",
     "tui/skilldeck_tui/chat/items.py": "what a terminal keeps of each item",
-    "tui/skilldeck_tui/cli/run.py": "what `skilldeck run` prints of commands and calls",
+    "tui/skilldeck_tui/cli/running/run.py": "what `skilldeck run` prints of commands and calls",
     "tui/skilldeck_tui/skill_tests/ran.py": "what the commands of a run did, for tests of skills",
-    "tui/skilldeck_tui/skill_use.py": "what the commands of a run did with files of skills",
+    "tui/skilldeck_tui/skills/skill_use.py": "what the commands of a run did with files of skills",
     "tui/skilldeck_tui/widgets/transcript": "the views of the tools' items",
 }
 """Folders and files outside `tools/` that may name them, and why."""

@@ -12,8 +12,10 @@ from skilldeck_daemon.events.log import EventLog
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.tools import parse_tools
 from skilldeck_daemon.tools.absent import ABSENT
+from skilldeck_daemon.tools.apply_patch import inside
 from skilldeck_daemon.tools.base import Call, Tool, is_clients
 from skilldeck_daemon.tools.context import Offer, Placement, ToolContext
+from skilldeck_daemon.tools.patching import PatchError
 from skilldeck_daemon.tools.shell import ShellOutputWriter
 from skilldeck_daemon.wire.fields import Fields
 from skilldeck_daemon.wire.item_kinds import KINDS
@@ -124,6 +126,28 @@ def test_a_call_that_cannot_be_carried_out_says_why_and_shows_what_was_written(
     shown = item.get("code") or item.get("arguments") or "".join((item.get("action") or {}).get("commands", ()))
     assert shown
     assert item["status"] != "completed" or item["type"] == "function_call"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("a.txt", "a.txt"),
+        ("./src/./a.txt", "src/a.txt"),
+        ("/mnt/data/a.txt", "a.txt"),
+        ("../a.txt", None),
+        ("/etc/passwd", None),
+        ("/mnt/data", None),
+        ("src/", None),
+        ("a\0.txt", None),
+        ("/mnt/database/a", None),
+    ],
+)
+def test_a_patch_names_a_file_of_the_working_directory(path: str, meant: str | None) -> None:
+    if meant is None:
+        with pytest.raises(PatchError):
+            inside(path)
+    else:
+        assert inside(path) == f"/mnt/data/{meant}"
 
 
 @pytest.mark.parametrize("name", ["function", "custom"])

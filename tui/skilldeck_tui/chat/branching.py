@@ -20,9 +20,9 @@ from skilldeck_tui.chat.draft import Attachment, Outgoing
 from skilldeck_tui.chat.exporting import ChatExporting
 from skilldeck_tui.chat.sessions import Branch, branch_of, branch_title, title_of
 from skilldeck_tui.chat.transcript import ShownRun
-from skilldeck_tui.format import age, clean, one_line
-from skilldeck_tui.screens.pick import Pick, Row
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
 from skilldeck_tui.state import session_of
+from skilldeck_tui.text.format import age, clean, one_line
 
 KEPT = "The files in the container stay as they are."
 

@@ -16,10 +16,10 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.sending import ChatSending
 from skilldeck_tui.chat.sessions import Session, sessions
-from skilldeck_tui.format import age, plural
-from skilldeck_tui.screens.confirm import Confirm
-from skilldeck_tui.screens.pick import Pick, Row
-from skilldeck_tui.widgets.composer import Composer
+from skilldeck_tui.screens.dialogs.confirm import Confirm
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
+from skilldeck_tui.text.format import age, plural
+from skilldeck_tui.widgets.composing.composer import Composer
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.session_list import SessionList
 

@@ -15,7 +15,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.branching import ChatBranching
 from skilldeck_tui.chat.items import OtherItem
 from skilldeck_tui.chat.transcript import ShownRun
-from skilldeck_tui.format import count
+from skilldeck_tui.text.format import count
 
 FULL = 0.8
 """Of the context, from which on it is said how to make room."""

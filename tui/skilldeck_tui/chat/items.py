@@ -282,8 +282,8 @@ class OtherItem(Item):
 
     def plain(self) -> str:
         raw = self.raw
-        told = raw.get("arguments") or raw.get("output") or raw.get("text")
-        text = told or "".join(self.pieces) or raw.get("type") or ""
+        given = raw.get("arguments") or raw.get("output") or raw.get("text")
+        text = given or "".join(self.pieces) or raw.get("type") or ""
         return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
 
 

@@ -13,9 +13,9 @@ from skilldeck_tui.chat.sessions import sessions
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.format import age
-from skilldeck_tui.screens.pick import Pick, Row
-from skilldeck_tui.skill_use import uses
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
+from skilldeck_tui.skills.skill_use import uses
+from skilldeck_tui.text.format import age
 from skilldeck_tui.widgets.session_list import SessionList
 
 
@@ -30,7 +30,7 @@ class ChatLooking(ChatCompacting):
 
     @work(exclusive=True, group="use")
     async def _show_use(self, turn: ShownRun) -> None:
-        from skilldeck_tui.screens.skill_use import SkillUse
+        from skilldeck_tui.screens.dialogs.skill_use import SkillUse
 
         try:
             detail = await self.client.run(turn.run_id)
@@ -78,7 +78,7 @@ class ChatLooking(ChatCompacting):
     @work(exclusive=True, group="compare")
     async def _beside(self, one: str, other: str) -> None:
         from skilldeck_tui.compared import beside, lines
-        from skilldeck_tui.screens.compare import Compare
+        from skilldeck_tui.screens.dialogs.compare import Compare
 
         try:
             left, right = await asyncio.gather(self._turns_of(one), self._turns_of(other))

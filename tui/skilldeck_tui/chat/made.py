@@ -16,7 +16,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.commands import ChatCommands
 from skilldeck_tui.cited import Made, made_by
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.screens.pick import Pick, Row
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
 from skilldeck_tui.widgets.transcript.made_files import PICTURE_BYTES, PICTURES, MadeFiles
 from skilldeck_tui.widgets.transcript.pictures import Pictures
 
@@ -94,7 +94,9 @@ class ChatMade(ChatCommands):
         self.look_at(event.file)
 
     def look_at(self, file: Made) -> None:
-        from skilldeck_tui.screens.look import Look  # it loads the connection, for which the first paint does not wait
+        from skilldeck_tui.screens.dialogs.look import (
+            Look,  # it loads the connection, for which the first paint does not wait
+        )
 
         self.app.push_screen(Look(file, self.client, self.attach_path))
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rich.style import Style
 
-from skilldeck_tui.ansi import PLAIN, Span, coloured
+from skilldeck_tui.text.ansi import PLAIN, Span, coloured
 
 MAX_LINES = 50_000
 _SLACK = 5_000

@@ -16,9 +16,9 @@ from skilldeck_tui.chat.draft import Object, Outgoing
 from skilldeck_tui.chat.items import Command, ShellItem
 from skilldeck_tui.chat.made import ChatMade
 from skilldeck_tui.chat.transcript import ShownRun
-from skilldeck_tui.widgets.composer import Composer
+from skilldeck_tui.widgets.composing.composer import Composer
 
-TOLD = 8_000
+SHOWN = 8_000
 """Characters of the output that the model reads: its beginning and its end."""
 
 
@@ -117,8 +117,8 @@ class ChatOwnCommands(ChatMade):
 def as_text(command: Command) -> str:
     """A command and what it printed, for the model."""
     printed = command.output.text()
-    if len(printed) > TOLD:
-        printed = f"{printed[: TOLD // 2]}\n[…]\n{printed[-TOLD // 2 :]}"
+    if len(printed) > SHOWN:
+        printed = f"{printed[: SHOWN // 2]}\n[…]\n{printed[-SHOWN // 2 :]}"
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", printed)), 0)
     ended = "" if command.outcome == 0 else f"\n(exit code {command.outcome})"
     return f"I ran this in the container myself:\n{fence}\n$ {command.text}\n{printed}{ended}\n{fence}"

@@ -22,7 +22,7 @@ from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.state import session_of
 
 if TYPE_CHECKING:
-    from skilldeck_tui.widgets.composer import Composer
+    from skilldeck_tui.widgets.composing.composer import Composer
     from skilldeck_tui.widgets.transcript.view import TranscriptView
 
 PAGE = 20

@@ -23,8 +23,8 @@ from skilldeck_tui.chat.runs import ChatRuns
 from skilldeck_tui.chat.sessions import Branch, branch_title
 from skilldeck_tui.chat.transcript import ShownRun, input_text
 from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
-from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY
+from skilldeck_tui.text.format import one_line
 
 LOST_TRIES, LOST_PAUSE = 60, 0.5
 """How often, and how many seconds apart, a daemon is asked that went away while a run was started."""

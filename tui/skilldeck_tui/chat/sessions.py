@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from skilldeck_tui.format import one_line
 from skilldeck_tui.state import BUSY, DaemonState, session_of
+from skilldeck_tui.text.format import one_line
 
 _NUMBERED = re.compile(r" \(\d+\)$")
 SessionState = Literal["idle", "busy", "asking", "error"]

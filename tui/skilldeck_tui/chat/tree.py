@@ -14,7 +14,7 @@ from collections import deque
 from functools import lru_cache
 from pathlib import Path
 
-from skilldeck_shared.ignore import Ignoring
+from skilldeck_shared.skills.ignore import Ignoring
 
 MOST = 20_000
 SECONDS = 0.4

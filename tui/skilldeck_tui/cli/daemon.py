@@ -64,7 +64,7 @@ def status(ctx: typer.Context, json: Json = False) -> None:
 
 
 def _kept(status: Object) -> str:
-    """The pruning rule, where the daemon tells it."""
+    """The pruning rule, where the daemon reports it."""
     kept = status.get("watched_versions")
     return f", each with its newest {kept} watched versions" if kept else ""
 

@@ -1,7 +1,7 @@
 """`skilldeck`: the terminal UI, and everything it can do as commands.
 
 Without a command it opens the TUI. Commands write data to stdout and everything else to stderr, take `--json`, and end
-with the exit codes of `cli_output`. The TUI's own modules are imported only when it opens, so commands start fast, and
+with the exit codes of `output.py`. The TUI's own modules are imported only when it opens, so commands start fast, and
 the usual start of the TUI does not come by here (`opening`).
 """
 
@@ -17,19 +17,19 @@ import typer
 
 from skilldeck_shared.version import __version__
 from skilldeck_tui.cli import output as out
+from skilldeck_tui.cli.authoring.disk import trust, untrust
+from skilldeck_tui.cli.authoring.lint import lint
+from skilldeck_tui.cli.authoring.new import new
+from skilldeck_tui.cli.authoring.skills import skills_app, upload, watch
 from skilldeck_tui.cli.common import Context
 from skilldeck_tui.cli.connect import connect
 from skilldeck_tui.cli.daemon import containers_app, files_app, logs, models_app, status, stop
-from skilldeck_tui.cli.disk import trust, untrust
-from skilldeck_tui.cli.evals import evals_app
-from skilldeck_tui.cli.install import install
-from skilldeck_tui.cli.lint import lint
-from skilldeck_tui.cli.new import new
+from skilldeck_tui.cli.installing.install import install
+from skilldeck_tui.cli.installing.update import update
 from skilldeck_tui.cli.rules import rules_app
-from skilldeck_tui.cli.run import run
-from skilldeck_tui.cli.skills import skills_app, upload, watch
-from skilldeck_tui.cli.test import run_tests
-from skilldeck_tui.cli.update import update
+from skilldeck_tui.cli.running.run import run
+from skilldeck_tui.cli.testing.evals import evals_app
+from skilldeck_tui.cli.testing.test import run_tests
 from skilldeck_tui.cli.web import serve_web
 from skilldeck_tui.modes import MODES
 from skilldeck_tui.opening import Opening, at, opens

@@ -45,7 +45,7 @@ class SocketChannel(Channel):
 
 
 def translate(error: Exception, path: Path | None) -> Exception:
-    """What a person is told about a failed call; errors that are bugs come back unchanged."""
+    """What a person is shown of a failed call; errors that are bugs come back unchanged."""
     where = f" at {path}" if path else ""
     if isinstance(error, SkilldeckError):
         return error

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skilldeck_shared.bundle import BundleError, ChangedWhileReading, Tree, scan, zip_stream
 from skilldeck_shared.control import CHUNK
 from skilldeck_shared.errors import BadRequest
-from skilldeck_shared.manifest import Manifest, decode_manifest, parse_manifest
 from skilldeck_shared.proto import control_pb2 as pb
+from skilldeck_shared.skills.bundle import BundleError, ChangedWhileReading, Tree, scan, zip_stream
+from skilldeck_shared.skills.manifest import Manifest, decode_manifest, parse_manifest
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Progress, UploadedSkill
 

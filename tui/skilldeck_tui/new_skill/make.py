@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from skilldeck_shared.errors import BadRequest
-from skilldeck_shared.manifest import ManifestError, parse_manifest
+from skilldeck_shared.skills.manifest import ManifestError, parse_manifest
 
 _FOLDER = Path(__file__).with_name("templates")
 

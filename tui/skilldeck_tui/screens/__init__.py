@@ -1,0 +1,1 @@
+"""The four modes, a screen each; what is opened above them lies in `dialogs/`."""

@@ -16,10 +16,10 @@ from skilldeck_tui import actions
 from skilldeck_tui.modes import MODES
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.state import TOPICS, DaemonState
-from skilldeck_tui.widgets.banner import Banner
-from skilldeck_tui.widgets.key_line import KeyLine
-from skilldeck_tui.widgets.status_line import StatusLine
-from skilldeck_tui.widgets.topbar import Tab, TopBar
+from skilldeck_tui.widgets.frame.banner import Banner
+from skilldeck_tui.widgets.frame.key_line import KeyLine
+from skilldeck_tui.widgets.frame.status_line import StatusLine
+from skilldeck_tui.widgets.frame.topbar import Tab, TopBar
 
 if TYPE_CHECKING:
     from skilldeck_tui.client.client import Client
@@ -36,7 +36,7 @@ def is_open(dialog: Screen[Any]) -> bool:
 
 
 class ModeScreen(Screen[None]):
-    """A mode. Subclasses give `body` and `changed`; only the visible mode is told of changes, all of them when it
+    """A mode. Subclasses give `body` and `changed`; only the visible mode hears of changes, all of them when it
     becomes visible."""
 
     MODE: ClassVar[str] = ""

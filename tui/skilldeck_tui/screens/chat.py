@@ -24,19 +24,19 @@ from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
 from skilldeck_tui.chat.looking import ChatLooking
 from skilldeck_tui.chat.sessions import Session, sessions
-from skilldeck_tui.packages import lost, preparing
 from skilldeck_tui.screens.base import ModeScreen
-from skilldeck_tui.screens.pick import Pick, Row
-from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
+from skilldeck_tui.screens.dialogs.prompt import Prompt
+from skilldeck_tui.skills.packages import lost, preparing
 from skilldeck_tui.state import model_note, session_of
-from skilldeck_tui.widgets.chips import Chips
-from skilldeck_tui.widgets.composer import Composer
+from skilldeck_tui.widgets.composing.chips import Chips
+from skilldeck_tui.widgets.composing.composer import Composer
+from skilldeck_tui.widgets.composing.waiting_list import WaitingList
 from skilldeck_tui.widgets.empty import EmptyState
 from skilldeck_tui.widgets.find_bar import FindBar
 from skilldeck_tui.widgets.session_list import SessionList
 from skilldeck_tui.widgets.transcript.approval import ApprovalBox
 from skilldeck_tui.widgets.transcript.view import TranscriptView
-from skilldeck_tui.widgets.waiting_list import WaitingList
 
 FRAME, TICKS = 1 / 30, 3
 PERMISSIONS = ("", "ask", "deny")
@@ -286,13 +286,13 @@ class ChatScreen(ChatLooking, ModeScreen):
     def action_ask_network(self) -> None:
         draft = self.composer.draft
 
-        def told(text: str | None) -> None:
+        def answered(text: str | None) -> None:
             if text is not None:
                 self.composer.choose_network(text)
 
         now = " ".join([*draft.allow, *(f"${name}" for name in draft.env)])
         detail = "Hosts, and after a $ variables of yours for requests to them: api.example.org $API_KEY"
-        self.app.push_screen(Prompt("What may commands reach?", detail, value=now), told)
+        self.app.push_screen(Prompt("What may commands reach?", detail, value=now), answered)
 
     def action_next_permission(self) -> None:
         self.permission = PERMISSIONS[(PERMISSIONS.index(self.permission) + 1) % len(PERMISSIONS)]
@@ -393,7 +393,7 @@ class ChatScreen(ChatLooking, ModeScreen):
         if turn is None:
             self.notify("Nothing was asked yet.", timeout=3)
             return
-        from skilldeck_tui.screens.save_test import SaveTest
+        from skilldeck_tui.screens.dialogs.save_test import SaveTest
 
         self.app.push_screen(SaveTest(turn.run_id))
 

@@ -19,18 +19,18 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions, demonstration
 from skilldeck_tui.chat.export import save_bytes
 from skilldeck_tui.client.client import read_all
-from skilldeck_tui.format import age, count, one_line, size
-from skilldeck_tui.screens.confirm import Confirm
 from skilldeck_tui.screens.daemon_log import DaemonLog
 from skilldeck_tui.screens.daemon_rules import DaemonRules
-from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.screens.dialogs.confirm import Confirm
+from skilldeck_tui.screens.dialogs.prompt import Prompt
 from skilldeck_tui.state import ON_CARD, Object, container_title, model_note
+from skilldeck_tui.text.format import age, count, one_line, size
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.find_bar import FindBar
+from skilldeck_tui.widgets.frame.sections import Sections
 from skilldeck_tui.widgets.gauge import Gauge
 from skilldeck_tui.widgets.log_pane import LogPane
 from skilldeck_tui.widgets.rule_rows import RuleRows
-from skilldeck_tui.widgets.sections import Sections
 
 
 class Models(DataRows):

@@ -6,10 +6,10 @@ from textual import on, work
 from textual.widgets import DataTable, Static
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.format import one_line
 from skilldeck_tui.screens.base import ModeScreen
-from skilldeck_tui.screens.confirm import Confirm
-from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.screens.dialogs.confirm import Confirm
+from skilldeck_tui.screens.dialogs.prompt import Prompt
+from skilldeck_tui.text.format import one_line
 from skilldeck_tui.widgets.rule_rows import RuleRows
 
 
@@ -21,8 +21,8 @@ class DaemonRules(ModeScreen):
     @work(exclusive=True, group="rules")
     async def _read_rules(self) -> None:
         try:
-            self.query_one(RuleRows).told(await self.client.rules())
-        except SkilldeckError:  # the banner tells
+            self.query_one(RuleRows).fill(await self.client.rules())
+        except SkilldeckError:  # the banner says so
             return
         self._show_rule()
         self.list_sections()

@@ -16,8 +16,8 @@ from skilldeck_tui.state import DaemonState
 if TYPE_CHECKING:
     from skilldeck_shared.lint.skill import Neighbour
     from skilldeck_tui.client.client import Client
-    from skilldeck_tui.lints import SkillLints
     from skilldeck_tui.skill_tests.background import SkillTests
+    from skilldeck_tui.skills.lints import SkillLints
     from skilldeck_tui.watching.watcher import FolderWatcher
 
 T = TypeVar("T")

@@ -15,14 +15,14 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.client.client import read_all
-from skilldeck_tui.format import age, size
 from skilldeck_tui.screens.base import ModeScreen
-from skilldeck_tui.screens.confirm import Confirm
-from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.screens.dialogs.confirm import Confirm
+from skilldeck_tui.screens.dialogs.prompt import Prompt
 from skilldeck_tui.state import Object
+from skilldeck_tui.text.format import age, size
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.empty import EmptyState
-from skilldeck_tui.widgets.preview import LIMIT, Preview
+from skilldeck_tui.widgets.files.preview import LIMIT, Preview
 
 
 class FilesScreen(ModeScreen):

@@ -9,11 +9,11 @@ from textual import work
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.screens.base import ModeScreen
-from skilldeck_tui.screens.lint import LintScreen
-from skilldeck_tui.screens.matrix import MatrixScreen
-from skilldeck_tui.screens.pick import Pick, Row
-from skilldeck_tui.screens.prompt import Prompt
-from skilldeck_tui.skill_rows import SkillRow, skill_folders
+from skilldeck_tui.screens.dialogs.lint import LintScreen
+from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
+from skilldeck_tui.screens.dialogs.pick import Pick, Row
+from skilldeck_tui.screens.dialogs.prompt import Prompt
+from skilldeck_tui.skills.skill_rows import SkillRow, skill_folders
 
 
 class SkillWork(ModeScreen):

@@ -21,20 +21,20 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions, editor
 from skilldeck_tui.client.client import read_all
 from skilldeck_tui.client.upload import upload_folder
-from skilldeck_tui.format import plural
-from skilldeck_tui.lints import grave
-from skilldeck_tui.screens.confirm import Confirm
-from skilldeck_tui.screens.diff import DiffScreen
-from skilldeck_tui.screens.lint import LintScreen
-from skilldeck_tui.screens.matrix import MatrixScreen
-from skilldeck_tui.screens.prompt import Prompt
+from skilldeck_tui.screens.dialogs.confirm import Confirm
+from skilldeck_tui.screens.dialogs.diff import DiffScreen
+from skilldeck_tui.screens.dialogs.lint import LintScreen
+from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
+from skilldeck_tui.screens.dialogs.prompt import Prompt
 from skilldeck_tui.screens.skill_work import SkillWork
-from skilldeck_tui.skill_rows import SkillRow, about_disk, about_packages, rows
+from skilldeck_tui.skills.lints import grave
+from skilldeck_tui.skills.skill_rows import SkillRow, about_disk, about_packages, rows
 from skilldeck_tui.state import Object
+from skilldeck_tui.text.format import plural
 from skilldeck_tui.widgets.data_rows import DataRows
 from skilldeck_tui.widgets.empty import EmptyState
-from skilldeck_tui.widgets.file_tree import FileTree
-from skilldeck_tui.widgets.preview import LIMIT, Preview
+from skilldeck_tui.widgets.files.file_tree import FileTree
+from skilldeck_tui.widgets.files.preview import LIMIT, Preview
 from skilldeck_tui.widgets.problem import Problem
 from skilldeck_tui.widgets.suite_panel import SuitePanel
 from skilldeck_tui.widgets.version_list import VersionList
@@ -154,9 +154,9 @@ class SkillsScreen(SkillWork):
         if suite is not None and self.size.height < TALL and not problem.has_class("-error"):
             problem.remove_class("-open")  # the row says that there is something
         skill = row.skill if row else None
-        told, packages = about_packages(skill or {}), self.query_one(".packages", Static)
-        packages.display = bool(told.plain)
-        packages.update(told)
+        about, packages = about_packages(skill or {}), self.query_one(".packages", Static)
+        packages.display = bool(about.plain)
+        packages.update(about)
         key: tuple[object, ...] = (row and row.key, row and str(row.disk))
         if skill:
             key = (skill["id"], skill.get("latest_version"), skill.get("default_version"))

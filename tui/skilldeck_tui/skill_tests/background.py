@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skilldeck_shared.bundle import digest, scan
 from skilldeck_shared.errors import NotFound, SkilldeckError
+from skilldeck_shared.skills.bundle import digest, scan
 
 if TYPE_CHECKING:
     from skilldeck_tui.client.client import Client

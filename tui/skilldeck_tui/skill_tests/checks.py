@@ -45,7 +45,7 @@ async def hold(check: Check, seen: Outcome) -> Verdict:
 
 
 def _line(command: str) -> str:
-    """A command as a reason tells it: on one line, and not all of one that a model never ended."""
+    """A command as a reason shows it: on one line, and not all of one that a model never ended."""
     return short(" ".join(command.split()))
 
 

@@ -15,8 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skilldeck_shared.bundle import LIMITS, zip_stream
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.skills.bundle import LIMITS, zip_stream
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object, UploadedSkill
 from skilldeck_tui.client.upload import read_folder, upload_folder

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from skilldeck_shared.bundle import ChangedWhileReading, Tree, scan
 from skilldeck_shared.errors import Busy, SkilldeckError, Unavailable
+from skilldeck_shared.skills.bundle import ChangedWhileReading, Tree, scan
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import DaemonUnreachable
 from skilldeck_tui.client.upload import Scanned, left_out, read_manifest, send_folder
@@ -39,7 +39,7 @@ State = Literal["starting", "settling", "uploading", "current", "error", "gone",
 class WatchState:
     """What a person is shown of one folder.
 
-    `version` is the last one that is known to be in the daemon and stays while the state is an error; `made` tells
+    `version` is the last one that is known to be in the daemon and stays while the state is an error; `made` says
     that reaching `current` made it (False: the daemon had this content). `done` and `total` are bytes of an upload.
     """
 
@@ -176,7 +176,7 @@ class Folder:
                     progress=self._progress,
                 )
         except ChangedWhileReading:
-            # Also what a folder that vanishes during scan or upload looks like; the next look tells which it was.
+            # Also what a folder that vanishes during scan or upload looks like; the next look shows which it was.
             self._dirty.set()
             await asyncio.sleep(QUIET)
         except (Unavailable, Busy):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from skilldeck_shared.bundle import ignored
-from skilldeck_shared.ignore import FOLDERS
+from skilldeck_shared.skills.bundle import ignored
+from skilldeck_shared.skills.ignore import FOLDERS
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Link, Snapshot
 from skilldeck_tui.watching.folder import Folder, WatchState, identify

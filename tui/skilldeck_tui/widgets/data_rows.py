@@ -1,4 +1,4 @@
-"""A table that is told its rows: cells change in place, the cursor stays on its row."""
+"""A table that is given its rows: cells change in place, the cursor stays on its row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowDoesNotExist
 
-from skilldeck_tui.rich_text import rich_text
+from skilldeck_tui.text.rich_text import rich_text
 
 Cells = Sequence[Content | str]
 LEAST = 8
@@ -22,7 +22,7 @@ class DataRows(DataTable[Text]):
     """`show(rows)` with (key, cells); rows keep the order given.
 
     Every column but two is as wide as its content. The last takes the room that the others leave: longer text loses its
-    beginning (of a path the end tells most), and without room the column goes. Where that is not enough, the first is
+    beginning (of a path the end says most), and without room the column goes. Where that is not enough, the first is
     cut at its end: a long name must not push what is said of it off the screen.
     """
 

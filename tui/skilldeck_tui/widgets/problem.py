@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.lints import grave
+from skilldeck_tui.skills.lints import grave
 from skilldeck_tui.watching.watcher import WatchState
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class Problem(Static):
         self._watch, self._served, self._folder, self._findings = watch, served, folder, findings
         broken = watch is not None and watch.state in ("error", "gone", "unreadable")
         warnings = watch.warnings if watch is not None and not broken else ()
-        told = [] if broken else grave(findings)
-        self.set_class(broken or bool(warnings) or bool(told), "-open")
+        serious = [] if broken else grave(findings)
+        self.set_class(broken or bool(warnings) or bool(serious), "-open")
         self.set_class(broken, "-error")
-        self.border_subtitle = f"l shows {'it' if len(findings) == 1 else f'all {len(findings)}'}" if told else ""
-        if told and folder is not None:
+        self.border_subtitle = f"l shows {'it' if len(findings) == 1 else f'all {len(findings)}'}" if serious else ""
+        if serious and folder is not None:
             self.border_title = "Works, but"
-            self.update(faults(told, folder, self.content_size.width or 60))
+            self.update(faults(serious, folder, self.content_size.width or 60))
             return
         if warnings:
             self.border_title = "Works, but"

@@ -8,8 +8,8 @@ from textual.content import Content
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.format import one_line
 from skilldeck_tui.state import Object
+from skilldeck_tui.text.format import one_line
 from skilldeck_tui.widgets.data_rows import DataRows
 
 NONE = "Nothing. Where commands wait for a yes, a in the question allows one always."
@@ -23,7 +23,7 @@ class RuleRows(DataRows):
         super().__init__(("Commands that begin with", "Skills"))
         self._rules: dict[str, Object] = {}
 
-    def told(self, rules: Sequence[Object]) -> None:
+    def fill(self, rules: Sequence[Object]) -> None:
         self._rules = {str(rule["id"]): rule for rule in rules}
         self.show([
             (id_, (one_line(str(rule["prefix"])), Content.styled(_skills(rule), "$muted")))

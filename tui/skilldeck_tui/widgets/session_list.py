@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.sessions import GLYPHS, Session
-from skilldeck_tui.format import age, plural
+from skilldeck_tui.text.format import age, plural
 from skilldeck_tui.widgets.options import Options
 
 GROUP = "\0group:"

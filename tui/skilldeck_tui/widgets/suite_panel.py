@@ -8,9 +8,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.format import duration, plural
 from skilldeck_tui.skill_tests.background import Suite
 from skilldeck_tui.skill_tests.suite import Case, Result
+from skilldeck_tui.text.format import duration, plural
 
 BAR = 24
 SHOWN_FAILURES = 3

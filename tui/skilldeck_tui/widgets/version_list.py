@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from textual.content import Content
 from textual.widgets.option_list import Option
 
-from skilldeck_tui.format import age
 from skilldeck_tui.state import Object
+from skilldeck_tui.text.format import age
 from skilldeck_tui.widgets.options import Options
 
 

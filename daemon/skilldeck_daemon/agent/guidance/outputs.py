@@ -21,7 +21,7 @@ from skilldeck_daemon.agent.guidance.skill_commands import PROGRAMS, SkillComman
 from skilldeck_daemon.agent.guidance.skill_paths import FOLDER, SkillPaths
 from skilldeck_daemon.containers import WORKDIR
 from skilldeck_daemon.wire.item_kinds import CommandOutput, Outcome
-from skilldeck_shared.base_packages import BUILD, NODE, NPM_MARK, bring, distribution
+from skilldeck_shared.skills.base_packages import BUILD, NODE, NPM_MARK, bring, distribution
 
 SHARE = 0.25
 CHARS_PER_TOKEN = 3

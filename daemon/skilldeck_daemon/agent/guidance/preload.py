@@ -205,7 +205,7 @@ class Preload:
         return commands if commands.lines or commands.program or "/scripts/" in text else None
 
     def _wanted(self, content: str, around: Surroundings) -> tuple[str, str]:
-        """The one skill that a message tells to use, or that fits the file it brings, with its name and description as
+        """The one skill that a message asks for, or that fits the file it brings, with its name and description as
         a text; "" for none."""
         said, mark, _ = content.partition(FILE_MARK)
         meant = self.meant(content, around)

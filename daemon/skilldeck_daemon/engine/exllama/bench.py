@@ -1,4 +1,4 @@
-"""The arms of `skilldeckd bench --gpu`: what the daemon costs over the raw generator. `bench/gpu.py` runs them.
+"""The arms of `skilldeckd bench --gpu`: what the daemon costs over the raw generator. `bench/suites/gpu.py` runs them.
 
 A is exllamav2's own generator loop with its own sampler; B our engine without HTTP; C the daemon over loopback with
 server-sent events. Same prompts, all of them unique, same lengths, greedy. `fabricate` makes a model of stated

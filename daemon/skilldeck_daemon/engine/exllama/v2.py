@@ -27,7 +27,7 @@ from skilldeck_daemon.engine.exllama.generation import Generation
 from skilldeck_daemon.engine.exllama.options import PAGE, ExlOptions
 from skilldeck_daemon.engine.exllama.salts import salted
 from skilldeck_daemon.engine.exllama.vision import Vision
-from skilldeck_daemon.engine.folder import read_config
+from skilldeck_daemon.engine.models.folder import read_config
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.json_types import JsonObject
 

@@ -25,7 +25,7 @@ class Exllamav3(Exllamav2):
     """`Backend` of exllamav3."""
 
     def load(self, folder: Path, options: ExlOptions, progress: Progress) -> None:
-        from skilldeck_daemon.engine.folder import read_config
+        from skilldeck_daemon.engine.models.folder import read_config
 
         self._options = options
         self.family = str(read_config(folder)["model_type"])

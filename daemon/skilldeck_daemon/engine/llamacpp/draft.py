@@ -16,7 +16,7 @@ from skilldeck_daemon.engine.llamacpp import gguf
 from skilldeck_daemon.engine.llamacpp.model import LlamaModel, Row
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions
 from skilldeck_daemon.engine.llamacpp.sequences import common_prefix
-from skilldeck_daemon.engine.source import ModelSource
+from skilldeck_daemon.engine.models.source import ModelSource
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 
 SURE = 0.5

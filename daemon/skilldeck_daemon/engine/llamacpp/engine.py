@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
-from skilldeck_daemon.engine import elsewhere
 from skilldeck_daemon.engine.base import (
     Caps,
     EngineStats,
@@ -45,6 +44,7 @@ from skilldeck_daemon.engine.llamacpp.thread import ThreadedEngine
 from skilldeck_daemon.engine.llamacpp.vision import ARCHITECTURE as PROJECTOR
 from skilldeck_daemon.engine.llamacpp.vision import Expanded
 from skilldeck_daemon.engine.llamacpp.worth import StepTime, Worth
+from skilldeck_daemon.engine.models import elsewhere
 from skilldeck_daemon.engine.rates import Rate, process_memory
 from skilldeck_daemon.engine.sampling import DeadEnd, Sampler, logprob
 from skilldeck_shared.errors import BadRequest, SkilldeckError

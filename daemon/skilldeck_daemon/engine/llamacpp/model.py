@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skilldeck_daemon.engine.base import Progress
-from skilldeck_daemon.engine.child import is_child
 from skilldeck_daemon.engine.llamacpp import library, pages
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_daemon.engine.llamacpp.options import Fit, LlamaOptions
 from skilldeck_daemon.engine.llamacpp.vision import NON_CAUSAL_ROWS, Image, Vision
 from skilldeck_daemon.engine.llamacpp.weights import Weights
+from skilldeck_daemon.engine.process.child import is_child
 from skilldeck_shared.errors import BadRequest
 
 log = logging.getLogger(__name__)

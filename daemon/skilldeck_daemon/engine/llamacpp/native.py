@@ -94,7 +94,7 @@ def build(report: Progress, threads: int = 0) -> Path:
     return home / _FILE
 
 
-def told() -> str:
+def described() -> str:
     """What a person may want to know of the build in use, to follow the engine's name; empty for nothing."""
     if built() is not None:
         return ", llama.cpp built for this processor"
@@ -147,5 +147,7 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    told = [next((line for line in lines if line.startswith(word)), "") for word in ("model name", "flags", "Features")]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    parts = [
+        next((line for line in lines if line.startswith(word)), "") for word in ("model name", "flags", "Features")
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

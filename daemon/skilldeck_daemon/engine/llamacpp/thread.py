@@ -55,8 +55,8 @@ class ThreadedEngine(ABC, Generic[M, J]):
         self._mail = Mailbox()
 
     async def _start(self, make: Callable[[Callable[[], bool]], M]) -> M:
-        """Make the model on a new thread, which serves it from then on; `make` is told how to ask whether to give up.
-        Raises what `make` raises."""
+        """Make the model on a new thread, which serves it from then on. `make` is given a way to ask whether to give
+        up; what it raises is raised here."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[M] = loop.create_future()
         self._stopping, self._dead = False, None

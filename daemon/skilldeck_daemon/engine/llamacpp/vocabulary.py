@@ -91,7 +91,7 @@ class GgufVocabulary(Vocabulary):
         self.ends = frozenset(index for index in ends if api.llama_vocab_is_eog(vocab, index))
         bos = api.llama_vocab_bos(vocab)
         self.begin = (bos,) if bos >= 0 and api.llama_vocab_get_add_bos(vocab) else ()
-        # Both decide whether pieces encoded apart join exactly (`prompts.py`).
+        # Both decide whether pieces encoded apart join exactly (`chat/prompts.py`).
         kind = gguf.read(path).meta.get("tokenizer.ggml.model")
         self.byte_level = kind == "gpt2"
         self.sentencepiece = not self.byte_level

@@ -74,7 +74,8 @@ class _Failed(Exception):
 class RemoteChatModel:
     """A ChatModel over one upstream server. `url` is the base URL, with or without `/v1`.
 
-    `tool_text`: whether calls are found in its text, for servers that do not read their model's (`text_calls.py`).
+    `tool_text`: whether calls are found in its text, for servers that do not read their model's
+    (`parsing/text_calls.py`).
     """
 
     def __init__(
@@ -231,7 +232,7 @@ class RemoteChatModel:
             if reader.reason is None:
                 error = self._lost(f"failed: {err or type(err).__name__}")
         except (asyncio.CancelledError, GeneratorExit):
-            # Stopped: the usage comes last, so what came of it is estimated, unless the server told it on the way.
+            # Stopped: the usage comes last, so what came of it is estimated, unless the server reported it on the way.
             request.spent.input_tokens = reader.usage.input_tokens or self._counter.guess(body)
             request.spent.output_tokens = max(reader.usage.output_tokens, stops.pieces)
             raise

@@ -19,7 +19,7 @@ from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.events.log import Event
 from skilldeck_daemon.http.anthropic.blocks import HOSTED_NAME, SEARCH_NAME
 from skilldeck_daemon.http.chat.answer import clients_calls
-from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.containers.environments import Environments
 from skilldeck_daemon.store.run_records import Item
 from skilldeck_daemon.tools.shell_items import ShellCall, ShellOutput
 from skilldeck_daemon.tools.web.items import WebCallItem
@@ -180,8 +180,8 @@ def extra(run: Run) -> Doc:
     parts = [part for item in run.output.items if item["type"] == "message" for part in item["content"]]
     cited = [annotation for part in parts for annotation in part["annotations"]]
     places = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
-    told = {"annotations": cited, "ungrounded": [place["text"] for place in places]}
-    found = {name: value for name, value in told.items() if value}
+    beside = {"annotations": cited, "ungrounded": [place["text"] for place in places]}
+    found = {name: value for name, value in beside.items() if value}
     return {"skilldeck": found} if found else {}
 
 

@@ -92,7 +92,7 @@ def _files(api: Routes, services: Services) -> None:
     @api.get("/files/{file_id}")
     async def metadata(file_id: str) -> Response:
         if file_id.startswith(MADE):
-            made = await environments.find_file(file_id)
+            made = await environments.files.find(file_id)
             name = made["path"].rsplit("/", 1)[-1]
             return JSONResponse(
                 _file(file_id, name, "application/octet-stream", made["bytes"], made["created_at"], None)
@@ -102,8 +102,8 @@ def _files(api: Routes, services: Services) -> None:
     @api.delete("/files/{file_id}")
     async def delete(file_id: str) -> Response:
         if file_id.startswith(MADE):
-            made = await environments.find_file(file_id)
-            await environments.delete_file(made["container_id"], file_id)
+            made = await environments.files.find(file_id)
+            await environments.files.delete(made["container_id"], file_id)
         else:
             await files.delete(file_id)
         return JSONResponse({"id": file_id, "type": "file_deleted"})
@@ -111,7 +111,7 @@ def _files(api: Routes, services: Services) -> None:
     @api.get("/files/{file_id}/content")
     async def content(file_id: str) -> Response:
         if file_id.startswith(MADE):
-            made = await environments.find_file(file_id)
+            made = await environments.files.find(file_id)
             return await container_file(environments, made["container_id"], file_id)
         file = await files.get(file_id)
         return files_http.Download(

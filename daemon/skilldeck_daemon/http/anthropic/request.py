@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skilldeck_daemon.agent.request import ResponseRequest, verify_of
+from skilldeck_daemon.agent.planning.request import ResponseRequest, verify_of
 from skilldeck_daemon.http.anthropic.blocks import BlockReader, texts
 from skilldeck_daemon.http.anthropic.context_edits import Edit, apply_edits, parse_compaction, parse_edits
-from skilldeck_daemon.libraries.environments import Environments
+from skilldeck_daemon.libraries.containers.environments import Environments
 from skilldeck_daemon.tools import Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice
 from skilldeck_daemon.tools.function import check_callers

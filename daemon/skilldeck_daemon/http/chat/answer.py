@@ -32,8 +32,8 @@ def ended_badly(run: Run) -> SkilldeckError | None:
     """Why a run that has ended has no answer; None when it has one."""
     response = run.response
     if response["status"] == "failed":
-        told = response["error"]
-        return run.error or SkilldeckError((told and told["message"]) or "The run failed.")
+        error = response["error"]
+        return run.error or SkilldeckError((error and error["message"]) or "The run failed.")
     if response["status"] == "cancelled":
         return Unavailable("The answer was cancelled before it was complete.", "Ask again.")
     return None
@@ -135,8 +135,8 @@ def _extra(run: Run, cited: list[JsonObject]) -> JsonObject:
 
 def _ungrounded(run: Run) -> list[JsonObject]:
     """What nothing holds that was read, with its place in the whole text; for requests that say `verify`."""
-    told = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
-    if not told:
+    places = run.response.get("skilldeck", {}).get("ungrounded", []) if run.request.verify else []
+    if not places:
         return []
     where = [
         (index, number, part["text"])
@@ -156,7 +156,7 @@ def _ungrounded(run: Run) -> list[JsonObject]:
             "start_index": place["start_index"] + begins[key],
             "end_index": place["end_index"] + begins[key],
         }
-        for place in told
+        for place in places
         if (key := (place["output_index"], place["content_index"])) in begins
     ]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skilldeck_daemon.agent.request import EFFORTS, TIERS, ResponseRequest, read_format, verify_of
+from skilldeck_daemon.agent.planning.request import EFFORTS, TIERS, ResponseRequest, read_format, verify_of
 from skilldeck_daemon.http.chat.messages import MessageReader
 from skilldeck_daemon.tools import MAX_TOOLS, TOOLS, Tool, parse_tools
 from skilldeck_daemon.tools.choice import ToolChoice, parse_choice

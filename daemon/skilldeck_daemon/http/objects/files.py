@@ -15,9 +15,9 @@ from skilldeck_daemon.http.multipart import Form, FormLimits, read_form
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import FILE_BYTES, check_purpose, expiry
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_shared.bundle import MIB
 from skilldeck_shared.errors import BadRequest
 from skilldeck_shared.json_types import JsonObject
+from skilldeck_shared.skills.bundle import MIB
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services

@@ -12,7 +12,7 @@ from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import Form, FormLimits, read_form, read_object
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_shared.bundle import LIMITS, MIB, BundleError
+from skilldeck_shared.skills.bundle import LIMITS, MIB, BundleError
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services

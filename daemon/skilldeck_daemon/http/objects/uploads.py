@@ -11,7 +11,7 @@ from skilldeck_daemon.http.multipart import FormLimits, read_form, read_object
 from skilldeck_daemon.http.routing import Routes
 from skilldeck_daemon.libraries.files import PART_BYTES
 from skilldeck_daemon.wire.fields import Fields, refuse
-from skilldeck_shared.bundle import MIB
+from skilldeck_shared.skills.bundle import MIB
 
 if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from skilldeck_daemon.agent import compaction
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.http.deps import query_boolean, query_includes, query_integer, served, unless_gone
 from skilldeck_daemon.http.listing import envelope, paging
 from skilldeck_daemon.http.multipart import read_object

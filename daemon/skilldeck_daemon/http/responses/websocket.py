@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from skilldeck_daemon.agent.request import ResponseRequest
+from skilldeck_daemon.agent.planning.request import ResponseRequest
 from skilldeck_daemon.agent.run import Run
 from skilldeck_daemon.http.errors import responses_body
 from skilldeck_daemon.http.notes import Notes

@@ -1,8 +1,8 @@
 """Schemas, brought to this version by the daemon itself when it opens the store; there is no command to remember.
 
-What is of this version costs one query, and what is empty is made as `schema.py` says it: Alembic, a twelfth of the
-daemon's imports, is loaded for a store of an earlier version alone. A database of a newer daemon is refused rather than
-guessed at.
+What is of this version costs one query, and what is empty is made as `tables/schema.py` says it: Alembic, a twelfth of
+the daemon's imports, is loaded for a store of an earlier version alone. A database of a newer daemon is refused rather
+than guessed at.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
-from skilldeck_daemon.store import schema
+from skilldeck_daemon.store.tables import schema
 from skilldeck_shared.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from skilldeck_daemon.store.schema import metadata
+from skilldeck_daemon.store.tables.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from skilldeck_daemon.settings import McpServer
-from skilldeck_daemon.tools.mcp_items import McpError, McpListed
+from skilldeck_daemon.tools.mcp_servers.mcp_items import McpError, McpListed
 from skilldeck_daemon.tools.mcp_servers.messages import ENCODING, MESSAGE_BYTES
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.json_types import JsonObject

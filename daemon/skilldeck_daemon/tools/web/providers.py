@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from skilldeck_daemon.attachments.fetch import FetchRefused, check_url, fetch
-from skilldeck_daemon.containers.proxy import Proxy
+from skilldeck_daemon.containers.network.proxy import Proxy
 from skilldeck_daemon.tools.web import ddgs_program
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.json_types import JsonObject

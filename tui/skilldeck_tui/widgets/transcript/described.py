@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.highlight import highlight
 
 from skilldeck_tui.chat.items import Item, Object, OtherItem
-from skilldeck_tui.format import clean, one_line, plural
+from skilldeck_tui.text.format import clean, one_line, plural
 
 LONGEST = 200_000
 """Characters of a body: more is the daemon's, and can be exported."""
@@ -100,7 +100,7 @@ def mcp(item: Item) -> Description:
     head = f"{raw.get('server_label') or 'mcp'} · {raw.get('name') or ''}"
     result = said or str(raw.get("output") or "")
     arguments = str(raw.get("arguments") or written(item))
-    return Description(clean(head), _status(raw), _asked_and_told(arguments, result), bool(error))
+    return Description(clean(head), _status(raw), _asked_and_answered(arguments, result), bool(error))
 
 
 def mcp_tools(item: Item) -> Description:
@@ -119,17 +119,18 @@ def mcp_tools(item: Item) -> Description:
 def mcp_asks(item: Item) -> Description:
     raw = item.raw
     head = f"{raw.get('server_label') or 'mcp'} · may {raw.get('name') or 'this'} be called?"
-    return Description(clean(head), "the client decides", _asked_and_told(str(raw.get("arguments") or ""), ""))
+    return Description(clean(head), "the client decides", _asked_and_answered(str(raw.get("arguments") or ""), ""))
 
 
 def function(item: Item) -> Description:
     """A function or custom tool's call, with the answer when it came in this run."""
     raw, answer = item.raw, getattr(item, "output_raw", {})
-    told = answer.get("output")
-    told = told if isinstance(told, str) or told is None else json.dumps(told, ensure_ascii=False)
+    output = answer.get("output")
+    output = output if isinstance(output, str) or output is None else json.dumps(output, ensure_ascii=False)
     given = str(raw.get("arguments") or raw.get("input") or written(item))
-    note = _status(raw) or ("" if told else one_line(given, 80))
-    return Description(clean(str(raw.get("name") or "function")), note, _asked_and_told(given, told or ""), folded=True)
+    note = _status(raw) or ("" if output else one_line(given, 80))
+    name = clean(str(raw.get("name") or "function"))
+    return Description(name, note, _asked_and_answered(given, output or ""), folded=True)
 
 
 def compaction(item: Item) -> Description:
@@ -171,12 +172,12 @@ def _status(raw: Object) -> str:
     return "" if status in ("completed", "") else status.replace("_", " ")
 
 
-def _asked_and_told(given: str, told: str) -> Content:
+def _asked_and_answered(given: str, output: str) -> Content:
     parts: list[Content] = []
     if given.strip() not in ("", "{}"):
         parts.append(highlight(pretty(given), language="json"))
-    if told:
-        parts.append(Content.styled(pretty(told), "$foreground 82%"))
+    if output:
+        parts.append(Content.styled(pretty(output), "$foreground 82%"))
     return Content("\n").join(parts)
 
 

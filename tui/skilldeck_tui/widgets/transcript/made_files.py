@@ -11,9 +11,9 @@ from textual.message import Message
 from textual.style import Style
 
 from skilldeck_tui.cited import Made
-from skilldeck_tui.format import clean, size
-from skilldeck_tui.lines import in_lines
-from skilldeck_tui.widgets.picture import Picture, decode
+from skilldeck_tui.text.format import clean, size
+from skilldeck_tui.text.lines import in_lines
+from skilldeck_tui.widgets.files.picture import Picture, decode
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import Stack
 
@@ -41,7 +41,7 @@ class MadeFiles(Stack):
     """
 
     class Asked(Message):
-        """The sizes of the files and their pictures are wanted: `widget.told`, `widget.picture`."""
+        """The sizes of the files and their pictures are wanted: `widget.show_size`, `widget.picture`."""
 
         def __init__(self, widget: MadeFiles, files: Sequence[Made]) -> None:
             super().__init__()
@@ -66,7 +66,7 @@ class MadeFiles(Stack):
             self.files = files
             self.add_class("-some")
             self._write()
-            # In its own name: of what its parent caused Textual tells the parent and nobody above.
+            # In its own name: what its parent caused Textual posts to the parent and to nobody above.
             self.post_message(self.Asked(self, files).set_sender(self))
 
     def show_size(self, file: Made, size: int | None) -> None:

@@ -10,7 +10,7 @@ from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import Item
-from skilldeck_tui.format import one_line
+from skilldeck_tui.text.format import one_line
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 
 

@@ -14,8 +14,8 @@ from textual.widgets import Static
 
 from skilldeck_tui.chat.items import Object
 from skilldeck_tui.cited import PICTURES as SUFFIXES
-from skilldeck_tui.format import plural
-from skilldeck_tui.widgets.picture import Picture, decode
+from skilldeck_tui.text.format import plural
+from skilldeck_tui.widgets.files.picture import Picture, decode
 from skilldeck_tui.widgets.transcript.item_view import Stack
 
 MOST = 4
@@ -54,7 +54,7 @@ class Pictures(Stack):
     async def _show(self, places: Sequence[str]) -> None:
         for place in places:
             if place.startswith(FILE):
-                # In its own name: of what its parent caused Textual tells the parent and nobody above.
+                # In its own name: what its parent caused Textual posts to the parent and to nobody above.
                 self.post_message(self.Wanted(self, place.removeprefix(FILE)).set_sender(self))
             elif (data := of_url(place)) is not None:
                 await self.add(data)

@@ -10,8 +10,8 @@ from skilldeck_shared.terminal import clean
 from skilldeck_tui.chat.items import ShellItem
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.demonstration import CHAT
-from skilldeck_tui.format import SPINNER, duration, plural
-from skilldeck_tui.lines import in_lines
+from skilldeck_tui.text.format import SPINNER, duration, plural
+from skilldeck_tui.text.lines import in_lines
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.text_block import TextBlock
 

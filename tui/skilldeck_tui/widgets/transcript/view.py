@@ -21,7 +21,7 @@ from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.demonstration import BUNDLED
-from skilldeck_tui.format import clean, plural
+from skilldeck_tui.text.format import clean, plural
 from skilldeck_tui.widgets.settled import settled
 from skilldeck_tui.widgets.transcript.item_view import Column, ItemView, Stack
 from skilldeck_tui.widgets.transcript.made_files import MadeFiles

@@ -1,7 +1,7 @@
 """Which view shows an item: one entry for each kind; an item without one is shown by its type and its JSON.
 
 A tool's item gets its view by an entry of its type on the wire here, or where a line and a body do, in
-`described.DESCRIBED`. What its view needs beyond the item as last told
+`described.DESCRIBED`. What its view needs beyond the item as last published
 (output that joins the call, several streams) is kept by a class of its own in `chat/items.py`.
 """
 

@@ -1,0 +1,1 @@
+"""What is shown of skills: their rows, packages, findings, differences, and what a run did with them."""

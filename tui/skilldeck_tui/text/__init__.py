@@ -1,0 +1,1 @@
+"""Text as it is shown: values in words, colours of commands, lines that stay whole. Pure."""

@@ -1,0 +1,1 @@
+"""Files looked into: their tree, their beginning, pictures."""

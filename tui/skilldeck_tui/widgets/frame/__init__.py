@@ -1,0 +1,1 @@
+"""What surrounds every mode: the tabs, the banner, the status line, the keys."""
