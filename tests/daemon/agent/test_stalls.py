@@ -44,12 +44,19 @@ async def test_work_that_holds_the_loop_is_logged_with_its_stack(caplog: pytest.
     assert "in holds_the_loop" in caplog.text
 
 
-async def test_a_call_that_blocks_without_working_is_one_too(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), watching() as stalls:
+async def test_a_call_that_blocks_without_working_is_one_too_and_is_logged_while_it_does(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skilldeck_daemon.agent.accounts.stalls.LONG_S", 2 * STALL_S)
+    with caplog.at_level(logging.WARNING), watching() as watch:
         await asyncio.sleep(0)
         time.sleep(6 * STALL_S)  # noqa: ASYNC251
-        await until_noted(stalls)
-    assert "time.sleep(6 * STALL_S)" in caplog.text
+        said = [record.getMessage() for record in caplog.records]
+        await until_noted(watch)
+    assert len(said) == 1
+    assert "has stood still" in said[0]
+    assert all("time.sleep(6 * STALL_S)" in record.getMessage() for record in caplog.records)
+    assert len(caplog.records) == 2
 
 
 async def test_a_loop_that_waits_has_no_stalls() -> None:

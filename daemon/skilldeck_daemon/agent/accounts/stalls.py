@@ -1,7 +1,8 @@
 """Watches the event loop: while it stands still nobody is answered, whoever's request it was that holds it.
 
 The loop beats ten times a second and a thread looks at the beats. A stall over `STALL_S` is logged once, with the stack
-that held the loop while it did, and counted (`/metrics`). A loop that was merely not given the processor, because the
+that held the loop while it did, and counted (`/metrics`). One over `LONG_S` is logged while it lasts, too: its end may
+never come. A loop that was merely not given the processor, because the
 machine is busy, was suspended or sleeps, is none: it waits for its sockets then and has used no processor time. Both
 sides cost 20 µs a beat.
 """
@@ -19,6 +20,7 @@ from types import FrameType
 log = logging.getLogger(__name__)
 
 STALL_S = 0.25
+LONG_S = 5.0
 BEAT_S = 0.1
 FRAMES = 12
 """Innermost frames that are logged."""
@@ -85,17 +87,23 @@ class Stalls:
         log.warning("the event loop stood still for %.2f s, held by:\n%s", seconds, stack.rstrip())
 
     def _watch(self) -> None:
+        told = 0.0  # the beat before the stall that was logged while it lasted
         while not self._over.wait(BEAT_S):
             beat = self._beat
-            if self._held or time.monotonic() - beat - BEAT_S < STALL_S:
+            stood = time.monotonic() - beat - BEAT_S
+            if stood < STALL_S or (self._held and (stood < LONG_S or told == beat)):
                 continue
             frame = sys._current_frames().get(self._ident)
             if frame is None or _waits(frame):
                 continue
             held = [line[:500] for line in traceback.format_stack(frame)[-FRAMES:]]
             del frame
-            if self._beat == beat:  # else it went on meanwhile
-                self._held, self._busy = held, True
+            if self._beat != beat:  # it went on meanwhile
+                continue
+            self._held, self._busy = held, True
+            if stood >= LONG_S:
+                told = beat
+                log.error("the event loop has stood still for %.0f s, held by:\n%s", stood, "".join(held).rstrip())
 
 
 def _waits(frame: FrameType) -> bool:
