@@ -96,8 +96,8 @@ class Run:
         self._gate = gate or contextlib.nullcontext()
         self._task: asyncio.Task[None] | None = None
         self.abandoned = False
-        self._cancelled = False
-        self._leaving = False
+        self._entered = False  # whether its task has made its first step
+        self._cancelled = self._leaving = False
         self._hosted_calls = 0
 
     # -- as surfaces see it
@@ -181,7 +181,8 @@ class Run:
         """Stop the model and the processes now; the run still ends in its terminal event. Idempotent."""
         if not self._cancelled and self._task is not None and not self.log.closed:
             self._cancelled = True
-            self._task.cancel()
+            if self._entered:  # else its first step would never come, nor the run's end
+                self._task.cancel()
 
     def cancel_after_turn(self) -> None:
         """End as cancelled before the model's next turn, once the commands of this one have ended: whoever asked goes
@@ -201,7 +202,10 @@ class Run:
     async def _main(self) -> None:
         ending: Ending
         error: SkilldeckError | None = None
+        self._entered = True
         try:
+            if self._cancelled:
+                raise asyncio.CancelledError
             if self._response["status"] == "queued":
                 self._response["status"] = "in_progress"
                 await self._begun(self)

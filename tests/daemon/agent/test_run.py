@@ -112,6 +112,15 @@ async def test_the_limit_of_tokens_is_one_of_the_whole_run(folder: Path) -> None
     assert response["usage"]["output_tokens"] == 2
 
 
+async def test_one_that_is_cancelled_before_its_first_step_ends_all_the_same(folder: Path) -> None:
+    stored = Stored()
+    run = stored.run(_plan(folder, "never written"))
+    run.start()
+    run.cancel()
+    assert (await asyncio.wait_for(run.finished(), 60))["status"] == "cancelled"
+    assert [status for status, _ in stored.ends] == ["cancelled"]
+
+
 async def test_cancelling_ends_it_once_and_frees_its_place(folder: Path) -> None:
     stored = Stored()
     run = stored.run(_plan(folder, "hello " * 500))
