@@ -6,8 +6,10 @@ than as many independent ones (`effective`). What was not judged counts neither 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import sqrt
 
 from skilldeck_tui.client.types import Object
@@ -65,12 +67,16 @@ class Difference:
 
 @dataclass
 class Cell:
-    """Tries of one test in one column, or of many together."""
+    """Tries of one test in one column, or of many together; nothing is added once it was counted."""
 
     trials: list[Object] = field(default_factory=list)
 
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        return Counter(str(trial["status"]) for trial in self.trials)
+
     def of(self, *statuses: str) -> int:
-        return sum(trial["status"] in statuses for trial in self.trials)
+        return sum(self._counts[status] for status in statuses)
 
     @property
     def passed(self) -> int:
@@ -85,7 +91,7 @@ class Cell:
     def rate(self) -> float | None:
         return self.passed / self.tried if self.tried else None
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float]:
         tried = effective([(cell.passed, cell.tried) for cell in self._tests()])
         return wilson((self.rate or 0.0) * tried, tried)

@@ -165,9 +165,9 @@ class MatrixScreen(Dialog[None]):
         whole = self.matrix.column(column)
         self._put(table, ALL, column, rate_text(whole))
         if LIFT in bottom:
-            lift = self.matrix.lift(*column)
             baseline = any(v["baseline"] and v["label"] == column[1] for v in found["variants"])
-            text = "" if lift is None or baseline else f"{100 * lift.value:+.0f} %"
+            lift = None if baseline else self.matrix.lift(*column)
+            text = "" if lift is None else f"{100 * lift.value:+.0f} %"
             style = "$muted" if lift is None or not lift.certain else "$success" if lift.value > 0 else "$error"
             self._put(table, LIFT, column, Content.styled(text, style))
         cost = f"{count(whole.tokens)} tok {duration(whole.mean('seconds'))}" if whole.trials else ""
