@@ -253,7 +253,7 @@ async def test_versions_are_numbers_folders_and_revisions(skill: Path, tmp_path:
     await git("commit", "-qm", "first")
     write(tmp_path / "other/counter", "--sum")
     write(skill, "--total", " Now.")
-    async with deck(*[uses_the_skill] * 40) as (client, daemon):
+    async with deck(*[uses_the_skill] * 40, aliases={"fast": "scripted"}) as (client, daemon):
         names = f"1,latest,{tmp_path}/other/counter,HEAD"
         code, lines, error = await skilldeck(daemon, "test", skill, "-k", "total", "--versions", names)
         assert code == 0, error
@@ -276,7 +276,11 @@ async def test_versions_are_numbers_folders_and_revisions(skill: Path, tmp_path:
         code, _, error = await skilldeck(daemon, "test", skill, "--versions", "no-such-branch")
         assert (code, "no git revision" in error) == (4, True)
         code, _, error = await skilldeck(daemon, "test", skill, "--models", "scripted,none")
-        assert (code, "No model 'none' is served" in error) == (4, True)
+        assert (code, "No model 'none' is served" in error, "scripted (also fast)" in error) == (4, True, True)
+        code, lines, _ = await skilldeck(
+            daemon, "test", skill, "-k", "total", "--models", "fast,scripted", "--versions", "1"
+        )
+        assert (code, [column["model"] for column in lines[-1]["columns"]]) == (0, ["scripted"])
 
 
 TRIGGERS = """
