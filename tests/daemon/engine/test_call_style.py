@@ -128,10 +128,24 @@ async def test_a_turn_that_is_to_answer_reads_what_was_printed_last_and_can_writ
         assert ("user\nSay it:\n\na.csv<|im_end|>\n" in prompt) is bool(answer)
 
 
-async def test_a_block_that_the_limit_cut_is_no_call(folder: Path) -> None:
-    text, calls, end = await play(chat(folder, "```bash\nls -la /mnt"), request(max_tokens=9))
-    assert (calls, end.reason) == ([], "length")
-    assert text.startswith("```bash")
+async def test_a_block_that_the_limit_cut_is_a_call_that_was_cut_off(folder: Path) -> None:
+    for wrote, asked in (
+        ("```bash\nls -la /mnt", request(max_tokens=9)),
+        ("ls -la", request(begin_call="", max_tokens=3)),
+    ):
+        model = chat(folder, wrote)
+        events = [event async for event in model.stream(asked)]
+        (call,) = [event for event in events if isinstance(event, ToolCallDone)]
+        assert call.cut_off
+        assert json.loads(call.arguments)["commands"][0].startswith("ls")
+        assert not any(isinstance(event, TextDelta) for event in events), "nothing of it is an answer"
+        assert isinstance(events[-1], ChatFinished)
+        assert events[-1].reason == "length"
+
+
+async def test_a_block_of_comments_is_no_call(folder: Path) -> None:
+    said = "```bash\n# Minutes\n\n# Present\n```"
+    assert (await play(chat(folder, said), request()))[:2] == (said, [])
 
 
 async def test_other_blocks_and_plain_answers_stay_text(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skilldeck_daemon.engine.chat.repetition import Repetition
+from skilldeck_daemon.engine.chat.repetition import Repetition, Retold
 
 LOST = {
     "syllables": "cat /mnt/skills/sal-" + "le" * 400,
@@ -58,3 +58,27 @@ def test_it_is_found_at_the_same_place_however_the_text_was_cut(text: str, sizes
         reader.feed(text[place : place + size])
         place += size
     assert reader.found == whole
+
+
+FAST = "characters a second, at most 20\n"
+PRINTED = f"rows: 12\ncue 3: 44 {FAST}cue 4: 25 {FAST}result: 2 problems\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "over"),
+    [
+        ("", False),
+        ("\nSo there are 2 problems in 12 rows.\n- rows: 12\n- result: 2 problems\n", False),
+        (PRINTED, True),  # it begins again
+        (f"cue 5: 25 {FAST}cue 6: 20 {FAST}", False),
+        ("".join(f"cue {n}: 25 {FAST}" for n in range(5, 9)), True),  # it counts on
+        ("I look.\n" * 3, False),
+        ("I look.\n" * 4, True),
+        ("-----\n" * 9 + "1 2 3\n" * 9, False),
+    ],
+)
+def test_an_answer_that_goes_on_beyond_what_was_printed_is_found(more: str, over: bool) -> None:
+    whole, pieces = Retold(PRINTED), Retold(PRINTED)
+    text = f"{PRINTED}{more}"
+    assert whole.feed(text) is over
+    assert any([pieces.feed(char) for char in text]) is over

@@ -92,6 +92,8 @@ def test_what_somebody_means_by_a_mark_is_shown(mark: str) -> None:
     said = f"{mark} ends an output."
     assert read(said, asked) == (said, [], False)
     assert read(said, [{"role": "user", "content": [{"type": "text", "text": mark}]}])[0] == said
+    whole = "<tool_response>It is 42.</tool_response>"
+    assert read(whole, [user("What does <tool_response> mean?")]) == (whole, [], False)
     for said in (f"It is written `{mark}`.", f"So:\n\n```\n42\n{mark}\n```\nThat is all."):
         assert read(said, ASKED) == (said, [], False)
 
@@ -99,3 +101,10 @@ def test_what_somebody_means_by_a_mark_is_shown(mark: str) -> None:
 def test_without_tools_the_marks_of_calls_are_text() -> None:
     assert read("<tools><tool/></tools>", ASKED, tools=False) == ("<tools><tool/></tools>", [], False)
     assert read("4</tool_response>", READ, tools=False)[0] == "4"
+
+
+def test_a_call_in_the_text_that_is_written_again_is_one_call_and_ends_the_turn() -> None:
+    other = CALL.replace("ls", "pwd")
+    again = "\n".join([CALL, other, CALL, other, CALL, other])
+    assert read(again, ASKED) == ("", [*CALLED, ("shell", '{"commands": ["pwd"]}')], True)
+    assert read(f"{CALL}\n{CALL}", ASKED) == ("", CALLED, False)

@@ -205,3 +205,16 @@ def test_tools_that_are_not_offered_now_are_none() -> None:
 )
 def test_a_turn_that_is_a_block_of_commands_calls_the_daemons_shell(text: str, expected: list[Any] | None) -> None:
     assert read([text], shell="shell") == (expected or [text])
+
+
+def test_what_a_limit_leaves_of_a_further_call_is_not_shown() -> None:
+    for begun in ('{"', '```json\n{"name": "wea', "<tools>"):
+        assert read([f"{GRAZ}\n{begun}"], cut_off=True) == [CITY]
+        assert read([f"I look.\n{GRAZ}\n{begun}"], cut_off=True) == ["I look.", CITY]
+        assert read([f"I look.\n{begun}"], cut_off=True)[0].startswith("I look.")
+
+
+def test_a_part_of_the_schema_among_the_arguments_is_left_out() -> None:
+    assert read(['{"name": "weather", "arguments": {"city": "Graz", "required": ["city"]}}']) == [CITY]
+    other = '{"name": "weather", "arguments": {"city": "Graz", "unit": "celsius"}}'
+    assert read([other]) == [("weather", {"city": "Graz", "unit": "celsius"})]

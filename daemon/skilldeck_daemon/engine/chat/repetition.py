@@ -3,12 +3,14 @@
 `Loops` looks at tokens, and ends a turn that names no limit early. `Repetition` looks at the characters of whatever
 engine, limit or not, so it has to leave alone what people ask for: rulers and tables, zeros, base64, indentation, rows
 that are alike. What those repeat are marks, digits, white space or single letters; what a model that is lost repeats
-has letters in it ("lelele", a word, a sentence).
+has letters in it ("lelele", a word, a sentence). `Retold` looks at the lines of an answer that is to say what was
+printed: a small model that has said it begins again, or counts on.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import re
+from collections import Counter, deque
 
 LOOP = 128  # tokens. No answer worth reading repeats so few tokens so often.
 LONGEST_CYCLE = 16  # tokens
@@ -21,6 +23,9 @@ SENTENCES = 1024  # characters of a unit with letters in it, at least LEAST time
 LEAST = 6
 MARKS = 8192  # characters of anything else: rulers, zeros, indentation, AAAA of base64
 KEPT = MARKS + 2 * LONGEST_UNIT
+
+
+AGAIN = 3  # lines that an answer says once more
 
 
 class Loops:
@@ -73,3 +78,37 @@ def repeats(text: str) -> bool:
     else:
         least = max(SENTENCES, LEAST * period)
     return len(text) >= least and text[-least:-period] == text[period - least :]
+
+
+class Retold:
+    """Whether an answer that is to tell what was printed goes on beyond it: with lines it has said already, or with
+    ones like them whose numbers stand nowhere ("cue 31" of seven). The result does not depend on the cut."""
+
+    def __init__(self, printed: str) -> None:
+        lines = [_bare(line) for line in printed.splitlines()]
+        self._left = Counter(lines)
+        self._kinds = {_kind(line) for line in lines}
+        self._numbers = set(re.findall(r"\d+", printed))
+        self._line = ""
+        self._again = 0
+
+    def feed(self, text: str) -> bool:
+        """Whether there is nothing to come, this piece included."""
+        *lines, rest = (self._line + text).split("\n")
+        self._line = rest
+        for line in map(_bare, lines):
+            if sum(char.isalpha() for char in line) < 3:
+                continue
+            counted = _kind(line) in self._kinds and not self._numbers.issuperset(re.findall(r"\d+", line))
+            self._again += counted or (line in self._left and self._left[line] <= 0)
+            self._left[line] -= 1
+            self._kinds.add(_kind(line))
+        return self._again >= AGAIN
+
+
+def _bare(line: str) -> str:
+    return line.strip(" \t*-•")
+
+
+def _kind(line: str) -> str:
+    return re.sub(r"\d+", "0", line)

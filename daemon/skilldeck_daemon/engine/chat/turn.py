@@ -20,7 +20,7 @@ from skilldeck_daemon.engine.base import (
     Usage,
 )
 from skilldeck_daemon.engine.chat.output import spelled_logprob
-from skilldeck_daemon.engine.chat.repetition import Loops, Repetition
+from skilldeck_daemon.engine.chat.repetition import Loops, Repetition, Retold
 from skilldeck_daemon.engine.chat.stops import StopStrings
 from skilldeck_daemon.engine.checks import ToolPlan
 from skilldeck_daemon.engine.detokenize import Detokenizer, Vocabulary
@@ -90,6 +90,7 @@ class TokenTurn:
         self._stops = StopStrings(request.stop)
         self._loops = None if request.max_tokens else Loops()
         self._repetition = Repetition()
+        self._retold = Retold(_printed(request)) if prepared.fenced and request.answer else None
         self.looped = False
         self._reasoning = 0
         self._logprobs: list[TextLogprob] = []
@@ -135,6 +136,7 @@ class TokenTurn:
                 if text:
                     logprobs, self._logprobs = tuple(self._logprobs), []
                     yield TextDelta(text, logprobs)
+                self.halted |= self._retold is not None and self._retold.feed(text)
                 continue
             held = self._stops.flush()
             if held:

@@ -34,7 +34,12 @@ class Marks:
         said = list(_texts(messages))
 
         def unquoted(marks: Iterable[str]) -> tuple[str, ...]:
-            return tuple(mark for mark in marks if mark and not any(mark in text for text in said))
+            # Who quotes one of a pair means both.
+            return tuple(
+                mark
+                for mark in marks
+                if mark and not any(form in text for text in said for form in (mark, mark.replace("</", "<")))
+            )
 
         offered = offered or any(message.get("role") == "tool" or message.get("tool_calls") for message in messages)
         stray = unquoted([*(family.stray if offered else ()), family.think_close])

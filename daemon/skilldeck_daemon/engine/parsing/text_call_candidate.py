@@ -18,6 +18,7 @@ ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
 BESIDE = ("type", "id", "call_id", "index")  # what a call may hold that says nothing
 KEYS = frozenset((*NAME_KEYS, *ARGUMENT_KEYS, *BESIDE, "tool_calls"))
 FENCES = frozenset(("", "json", "json5", "jsonc", "tool_call", "tool_calls", "tool", "tools", "function_call"))
+SCHEMA = frozenset(("required", "additionalProperties"))  # of a schema, which models write off among the arguments
 SHELLS = frozenset(("bash", "sh", "shell"))
 TAGS = frozenset(("tools", "tool", "tool_call", "tool_calls", "function_call", "function_calls"))
 LONGEST_OPENER = 160  # characters of a fence's or a tag's first line
@@ -70,7 +71,10 @@ class Candidate:
 
     def close(self, cut_off: bool) -> list[FoundCall] | None:
         """The text ended inside it: the calls that can be made out, None when there are none."""
-        if self._reading == "closer" or (self._reading == "commands" and self._unclosed and not cut_off):
+        if self._reading == "commands" and self._unclosed and cut_off:
+            command = json.dumps({"commands": [self._mark.strip()]}, ensure_ascii=False)
+            return [FoundCall(self._shell, command, cut_off=True)]
+        if self._reading == "closer" or (self._reading == "commands" and self._unclosed):
             self._shell_line("\n")
         if self._function and self._value is None and cut_off:
             return [*self.calls, FoundCall(self._function, self._mark, cut_off=True)]
@@ -231,8 +235,8 @@ class Candidate:
             self._reading = "closer" if char in " \t\r" else "commands"
             return None
         command = self._mark.rstrip().removesuffix("```").strip()
-        if not command:
-            return False
+        if all(line.lstrip().startswith("#") for line in command.split("\n") if line.strip()):
+            return False  # words and no command
         self.calls.append(FoundCall(self._shell, json.dumps({"commands": [command]}, ensure_ascii=False)))
         return True
 
@@ -382,6 +386,8 @@ def _made(tool: ToolSpec, arguments: Any) -> FoundCall | None:
     own = tool.parameters.get("properties") or {}
     if "properties" in arguments and "properties" not in own:
         return None  # the tool's schema, written off
+    if own:  # a part of it
+        arguments = {name: given for name, given in arguments.items() if name in own or name not in SCHEMA}
     if tool.kind == "custom":
         text = arguments.get(CUSTOM_INPUT)
         return FoundCall(tool.name, text) if isinstance(text, str) else None

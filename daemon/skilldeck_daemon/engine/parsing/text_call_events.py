@@ -6,6 +6,7 @@ numbered anew in the order they come, found ones among the others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from uuid import uuid4
 
@@ -24,15 +25,21 @@ from skilldeck_daemon.engine.parsing.calls import Parser
 from skilldeck_daemon.engine.parsing.text_call_candidate import FoundCall
 from skilldeck_daemon.engine.parsing.text_calls import TextCalls
 
+ENOUGH = 3
+"""Times that one call is written in one turn, and the model is going round in circles."""
+
 
 class TextCallFilter:
-    """One turn. `calls`: how many have begun. Unless they may be parallel, found ones after the first are dropped."""
+    """One turn. `calls`: how many have begun. Unless they may be parallel, found ones after the first are dropped; so
+    is one that is written again, until the turn is `over`."""
 
     def __init__(
         self, plan: ToolPlan, request: ChatRequest, *, on: bool = True, fenced: bool = False, printed: str = ""
     ) -> None:
         """`on`: False passes all text on as it is. `fenced`, `printed`: see `TextCalls`."""
         self.calls = 0
+        self.over = False
+        self._written: Counter[tuple[str, str]] = Counter()
         self._plan = plan
         self._single = not request.parallel_tool_calls
         # There are none where the text has to be JSON of the client's own.
@@ -51,6 +58,8 @@ class TextCallFilter:
     def feed(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
         out: list[ChatEvent] = []
         for event in events:
+            if self.over:
+                break
             match event:
                 case TextDelta(text, logprobs):
                     self._logprobs += logprobs
@@ -78,12 +87,20 @@ class TextCallFilter:
     def _pieces(self, pieces: list[str | FoundCall]) -> list[ChatEvent]:
         out: list[ChatEvent] = []
         for piece in pieces:
+            if self.over:
+                break
             logprobs, self._logprobs = tuple(self._logprobs), []
             if isinstance(piece, str):
                 out.append(TextDelta(piece, logprobs))
-            elif not (self._single and self.calls):
+            elif not (self._single and self.calls) and not self._again(piece):
                 out += self._call(piece)
         return out
+
+    def _again(self, found: FoundCall) -> bool:
+        self._written[found.name, found.arguments] += 1
+        times = self._written[found.name, found.arguments]
+        self.over |= times >= ENOUGH
+        return times > 1
 
     def _call(self, found: FoundCall) -> Iterable[ChatEvent]:
         kind = self._plan.kind(found.name)
@@ -112,7 +129,7 @@ class FilteredParser:
 
     @property
     def over(self) -> bool:
-        return self._parser.over
+        return self._parser.over or self._filter.over
 
     def feed(self, text: str) -> list[ChatEvent]:
         return self._filter.feed(self._parser.feed(text))

@@ -6,6 +6,7 @@ functions). `TextCalls` takes the visible text of a turn and gives back text and
 - it opens the text (after reasoning, or after another call), or begins a line and nothing but calls follows it;
 - it is an object, or a list of objects, that names an *offered* tool under name, function or tool (or in a nested
   function) and has nothing beside it but arguments, parameters, args or input, or the tool's own parameters;
+- it does not say again what an earlier one said: small models repeat a call until they are stopped (`TextCallFilter`);
 - around it may stand ```` ```json ````, ```` ``` ```` or ```` ```tool_call ````, `<tools>`, `<tool_call>`,
   `<function_call>` or `<function=NAME>` (also with `<parameter=…>` inside).
 
@@ -87,7 +88,9 @@ class TextCalls:
         if candidate is not None:
             calls = candidate.close(cut_off)
             repeated = self._repeated(candidate, calls or [])
-            if calls is None or repeated:
+            if calls is None and cut_off and (self._waiting or (self._called and self._opens)):
+                pass  # the beginning of a further call
+            elif calls is None or repeated:
                 self._plain(repeated or candidate.text)
             else:
                 self._wait(candidate.text, calls)
