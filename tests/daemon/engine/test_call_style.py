@@ -249,3 +249,10 @@ def test_models_info_says_whose_calls_are_read_and_how_the_shell_is_called(folde
     for model, parser, style in (("tiny", "hermes", "json"), (str(folder), "hermes", "bash")):
         shown = json.loads(CliRunner().invoke(cli.app, ["models", "info", model, "--json"]).stdout)
         assert (shown["tool_parser"], shown["call_style"]) == (parser, style)
+
+
+async def test_a_script_in_a_block_is_shown_and_where_a_call_was_asked_for_it_runs(folder: Path) -> None:
+    script = "#!/bin/bash\ncp -r /mnt/data /tmp/backup\n```"
+    said = f"```bash\n{script}"
+    assert (await play(chat(folder, said), request()))[:2] == (said, [])
+    assert (await play(chat(folder, script), request(begin_call="")))[:2] == ("", [[script.removesuffix("\n```")]])

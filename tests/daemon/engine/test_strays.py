@@ -108,3 +108,10 @@ def test_a_call_in_the_text_that_is_written_again_is_one_call_and_ends_the_turn(
     again = "\n".join([CALL, other, CALL, other, CALL, other])
     assert read(again, ASKED) == ("", [*CALLED, ("shell", '{"commands": ["pwd"]}')], True)
     assert read(f"{CALL}\n{CALL}", ASKED) == ("", CALLED, False)
+
+
+def test_the_sentence_that_asked_for_an_answer_is_no_part_of_it() -> None:
+    request = ChatRequest(READ, tools=[SHELL], answer="Answer with it:")
+    parser = parser_for(family("generic"), plan_tools(request), "", request, messages=READ)
+    events = [event for char in "Answer with it:\n\n42\n\nAnswer with it:\n" for event in parser.feed(char)]
+    assert "".join(event.text for event in events + parser.close() if isinstance(event, TextDelta)) == "42"

@@ -44,7 +44,8 @@ def parser_for(
     if family.calls["body"] == "channels":
         return ChannelParser(family, plan)
     opened = bool(family.think_open) and prompt.rstrip().endswith(family.think_open)
-    parser = TextParser(family, plan, in_reasoning=opened, marks=Marks.of(family, messages, bool(plan.every)))
+    own = request.answer if request is not None else ""
+    parser = TextParser(family, plan, in_reasoning=opened, marks=Marks.of(family, messages, bool(plan.every), own))
     if request is None or not family.text_calls:
         return parser
     return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced, printed=printed))

@@ -28,9 +28,14 @@ class Marks:
     guessed: str = ""
 
     @classmethod
-    def of(cls, family: Family, messages: Sequence[Message] = (), offered: bool = True) -> Marks:
-        """Of a turn that answers these messages. `offered`: there are tools; without any, also in the messages, the
-        marks of calls mean nothing and may be the answer's own."""
+    def of(cls, family: Family, messages: Sequence[Message] = (), offered: bool = True, own: str = "") -> Marks:
+        """Of a turn that answers these messages.
+
+        Args:
+            offered: there are tools; without any, also in the messages, the marks of calls mean nothing and may be the
+                answer's own.
+            own: a sentence of ours that asks for the answer, which models repeat as well.
+        """
         said = list(_texts(messages))
 
         def unquoted(marks: Iterable[str]) -> tuple[str, ...]:
@@ -42,7 +47,7 @@ class Marks:
             )
 
         offered = offered or any(message.get("role") == "tool" or message.get("tool_calls") for message in messages)
-        stray = unquoted([*(family.stray if offered else ()), family.think_close])
+        stray = unquoted([*(family.stray if offered else ()), family.think_close, own])
         read = bool(messages) and messages[-1].get("role") == "tool"
         return cls(stray, unquoted(family.ends), GUESSED if GUESSED in stray and not read else "")
 

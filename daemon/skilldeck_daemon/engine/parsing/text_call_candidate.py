@@ -40,11 +40,17 @@ class Candidate:
     """What may be a call, from its first character on. `step` gives True when it is one, False when it is none."""
 
     def __init__(
-        self, tools: Mapping[str, ToolSpec], shell: str, unclosed: bool = False, like: Collection[str] = ()
+        self,
+        tools: Mapping[str, ToolSpec],
+        shell: str,
+        unclosed: bool = False,
+        like: Collection[str] = (),
+        asked: bool = False,
     ) -> None:
         """
         Args:
             unclosed: a block of commands whose fence is missing at the end of the turn is a call.
+            asked: the turn was to be such a block, so that a script in it is to run.
             like: such a block ends before a line that begins with none of these words; none: at its fence.
         """
         self.calls: list[FoundCall] = []
@@ -53,6 +59,7 @@ class Candidate:
         self._shell = shell
         self._unclosed = unclosed
         self._like = like
+        self._asked = asked
         self._chars: list[str] = []
         self._closers: list[str] = []
         self._mark = ""  # a tag or a fence being read
@@ -71,7 +78,7 @@ class Candidate:
 
     def close(self, cut_off: bool) -> list[FoundCall] | None:
         """The text ended inside it: the calls that can be made out, None when there are none."""
-        if self._reading == "commands" and self._unclosed and cut_off:
+        if self._reading == "commands" and self._unclosed and cut_off and self._runs(self._mark):
             command = json.dumps({"commands": [self._mark.strip()]}, ensure_ascii=False)
             return [FoundCall(self._shell, command, cut_off=True)]
         if self._reading == "closer" or (self._reading == "commands" and self._unclosed):
@@ -235,10 +242,15 @@ class Candidate:
             self._reading = "closer" if char in " \t\r" else "commands"
             return None
         command = self._mark.rstrip().removesuffix("```").strip()
-        if all(line.lstrip().startswith("#") for line in command.split("\n") if line.strip()):
-            return False  # words and no command
+        if not self._runs(command):
+            return False
         self.calls.append(FoundCall(self._shell, json.dumps({"commands": [command]}, ensure_ascii=False)))
         return True
+
+    def _runs(self, block: str) -> bool:
+        """Whether a block of commands is one to run: there is one in it, and it is no script that is shown (`#!`)."""
+        written = [line.lstrip() for line in block.split("\n") if line.strip()]
+        return any(line[0] != "#" for line in written) and (self._asked or not written[0].startswith("#!"))
 
     _READERS = {  # noqa: RUF012  (a table of methods, never changed)
         "begin": _begin,

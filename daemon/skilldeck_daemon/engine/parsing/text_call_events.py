@@ -51,6 +51,7 @@ class TextCallFilter:
             fenced,
             printed,
             request.commands_like if request.begin_call is not None else (),
+            request.begin_call is not None or plan.mode == "required",
         )
         self._numbers: dict[int, int] = {}
         self._logprobs: list[TextLogprob] = []  # of text that is held back

@@ -40,6 +40,7 @@ class TextCalls:
         fenced: bool = False,
         printed: str = "",
         like: Collection[str] = (),
+        asked: bool = False,
     ) -> None:
         """
         Args:
@@ -47,13 +48,13 @@ class TextCalls:
             fenced: the model was told to call the shell by a block of commands, so each is a call, also behind text and
                 unclosed, unless it repeats what the commands before it `printed`: small models put an output into a
                 block to show it.
-            like: see `Candidate`.
+            like, asked: see `Candidate`.
         """
         tools = [*(ToolSpec(-1, "function", name, "", {}) for name in answered), *plan.tools]
         self._tools = {tool.name: tool for tool in tools} if plan.mode != "none" else {}
         self._shell = shell if shell in self._tools else ""
         self._all_blocks = fenced
-        self._like = like
+        self._like, self._asked = like, asked
         self._printed = "" if "```" in printed else " ".join(printed.split())
         self._out: list[str | FoundCall] = []
         self._opens = True  # nothing but calls was written yet: what is a call here is one, whatever follows
@@ -154,7 +155,9 @@ class TextCalls:
             # A block of commands is a call only where nothing else was written, or where it was asked for.
             commands = self._all_blocks or (self._opens and not self._called)
             shell = self._shell if commands else ""
-            self._candidate = Candidate(self._tools, shell, unclosed=self._all_blocks, like=self._like)
+            self._candidate = Candidate(
+                self._tools, shell, unclosed=self._all_blocks, like=self._like, asked=self._asked
+            )
             self._char(char)
         elif self._waiting:
             self._plain(char)
