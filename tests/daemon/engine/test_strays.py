@@ -77,8 +77,9 @@ def test_a_guessed_output_ends_the_turn() -> None:
     assert read(f"I look.{guess}", ASKED) == ("I look.", [], True)
     assert read(f"<tool_call>\n{CALL}\n</tool_call>{guess}", READ[:1]) == ("", CALLED, True)
     assert read(f"```json\n{CALL}\n```{guess}", ASKED) == ("", CALLED, True)
-    # An output that was read is quoted.
+    # An output that was read may be quoted, once.
     assert read(f"It says:{guess}", READ) == ("It says:\na.csv\nThere is a.csv.", [], False)
+    assert read(f"It says:{guess}{guess}", READ) == ("It says:\na.csv\nThere is a.csv.", [], True)
 
 
 def test_a_call_in_the_text_is_read_beside_stray_marks() -> None:
@@ -115,3 +116,9 @@ def test_the_sentence_that_asked_for_an_answer_is_no_part_of_it() -> None:
     parser = parser_for(family("generic"), plan_tools(request), "", request, messages=READ)
     events = [event for char in "Answer with it:\n\n42\n\nAnswer with it:\n" for event in parser.feed(char)]
     assert "".join(event.text for event in events + parser.close() if isinstance(event, TextDelta)) == "42"
+
+
+def test_a_call_in_tags_that_is_written_again_ends_the_turn_of_a_model_that_learned_of_calls_from_us() -> None:
+    again = f"<tool_call>\n{CALL}\n</tool_call>\n" * 3
+    assert read(again, ASKED, "generic") == ("", CALLED * 2, True)
+    assert read(again, ASKED, "hermes") == ("", CALLED * 3, False)

@@ -48,4 +48,5 @@ def parser_for(
     parser = TextParser(family, plan, in_reasoning=opened, marks=Marks.of(family, messages, bool(plan.every), own))
     if request is None or not family.text_calls:
         return parser
-    return FilteredParser(parser, TextCallFilter(plan, request, fenced=fenced, printed=printed))
+    found = TextCallFilter(plan, request, fenced=fenced, printed=printed, taught=family.describe_tools)
+    return FilteredParser(parser, found)

@@ -2,9 +2,9 @@
 
 Small models repeat what their template shows them. Such a mark is never shown: a stray one (`Family.stray`, and the end
 of reasoning that never began) is left out with the white space at one of its sides. One that ends a message
-(`Family.ends`) ends the turn, as does `<tool_response>` behind other text where no output was just read: what follows
-is the model's guess of the next message. Left alone is what somebody means by it: a mark that stands in the text of the
-conversation, and one inside code.
+(`Family.ends`) ends the turn, as does `<tool_response>` behind other text, but for the first where an output was just
+read, which may be quoted: what follows is the model's guess of the next message. Left alone is what somebody means by
+it: a mark that stands in the text of the conversation, and one inside code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ GUESSED = "<tool_response>"
 
 @dataclass(frozen=True)
 class Marks:
-    """Those that one turn leaves out, and those that end it; `guessed`: what ends it behind other text."""
+    """Those that one turn leaves out, and those that end it; `guessed`: what ends it behind other text, `quotes`: the
+    first may be a quotation."""
 
     stray: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     guessed: str = ""
+    quotes: bool = False
 
     @classmethod
     def of(cls, family: Family, messages: Sequence[Message] = (), offered: bool = True, own: str = "") -> Marks:
@@ -49,7 +51,7 @@ class Marks:
         offered = offered or any(message.get("role") == "tool" or message.get("tool_calls") for message in messages)
         stray = unquoted([*(family.stray if offered else ()), family.think_close, own])
         read = bool(messages) and messages[-1].get("role") == "tool"
-        return cls(stray, unquoted(family.ends), GUESSED if GUESSED in stray and not read else "")
+        return cls(stray, unquoted(family.ends), GUESSED if GUESSED in stray else "", read)
 
 
 def _texts(messages: Sequence[Message]) -> Iterator[str]:

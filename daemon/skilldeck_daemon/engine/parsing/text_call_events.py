@@ -34,13 +34,25 @@ class TextCallFilter:
     is one that is written again, until the turn is `over`."""
 
     def __init__(
-        self, plan: ToolPlan, request: ChatRequest, *, on: bool = True, fenced: bool = False, printed: str = ""
+        self,
+        plan: ToolPlan,
+        request: ChatRequest,
+        *,
+        on: bool = True,
+        fenced: bool = False,
+        printed: str = "",
+        taught: bool = False,
     ) -> None:
-        """`on`: False passes all text on as it is. `fenced`, `printed`: see `TextCalls`."""
+        """
+        Args:
+            on: False passes all text on as it is.
+            fenced, printed: see `TextCalls`.
+            taught: the model learns of calls from us alone, so one in its tags that is written again is no wish either.
+        """
         self.calls = 0
         self.over = False
         self._written: Counter[tuple[str, str]] = Counter()
-        self._plan = plan
+        self._plan, self._taught = plan, taught
         self._single = not request.parallel_tool_calls
         # There are none where the text has to be JSON of the client's own.
         on = on and (request.response_format or {}).get("type", "text") == "text"
@@ -77,6 +89,7 @@ class TextCallFilter:
                     out.append(ToolCallDelta(self._numbers[index], delta))
                 case ToolCallDone(index, name, arguments, problem, cut_off):
                     out.append(ToolCallDone(self._numbers[index], name, arguments, problem, cut_off))
+                    self.over |= self._again(FoundCall(name, arguments)) and self._taught
                 case _:
                     out.append(event)
         return out
