@@ -7,21 +7,9 @@ import shlex
 
 from skilldeck_daemon.containers import Container
 from skilldeck_daemon.containers.packages.layers import Base
+from skilldeck_daemon.containers.packages.programs import PACKAGES
 from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_shared.skills.base_packages import BUILD
-
-PACKAGES = {
-    "soffice": "libreoffice",
-    "pandoc": "pandoc",
-    "pdftotext": "poppler-utils",
-    "qpdf": "qpdf",
-    "ffmpeg": "ffmpeg",
-    "git": "git",
-    "gh": "gh",
-    "node": "nodejs",
-    "npm": "npm",
-}
-"""The programs that published skills ask for most, and what brings them. uv comes with the base."""
 
 _PYTHON = """
 import importlib.metadata, json, sys

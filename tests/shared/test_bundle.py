@@ -145,6 +145,9 @@ def test_limits_name_what_is_too_much(folder: Path, count: int, size: int, said:
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a folder"):
         scan(tmp_path / "nothing")
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(BundleError, match="skilldeck install FILE"):
+        scan(tmp_path / "x.zip")
 
 
 def test_the_zip_has_the_announced_size_the_files_and_their_modes(folder: Path) -> None:

@@ -23,6 +23,7 @@ from skilldeck_daemon.containers.interpreter import CellResult, Interpreter
 from skilldeck_daemon.containers.listeners import Listeners, OnCommand, OnOutput
 from skilldeck_daemon.containers.network.reach import Reach
 from skilldeck_daemon.containers.output import Capture, Drain, Pump
+from skilldeck_daemon.containers.packages import programs
 from skilldeck_daemon.containers.sandbox.runtime import Job, Runtime
 from skilldeck_daemon.containers.spec import (
     DEFAULT_TIMEOUT_MS,
@@ -240,7 +241,7 @@ class Container:
         if code is None and not timed_out:
             code = LOST_EXIT_CODE
             note = note or f"the sandbox ended and will be restarted: {runtime.reason}"
-        note = note or self._reach.note(capture.text("stderr"), capture.text("stdout"), failed=code != 0)
+        note = note or self._advice(capture.text("stderr"), capture.text("stdout"), failed=code != 0)
         stdout, stderr, omitted = capture.finish(note or job.error)
         return CommandResult(
             stdout=stdout,
@@ -288,7 +289,7 @@ class Container:
 
                 def note() -> str:
                     self._watch.ended()
-                    return self._watch.take_note() or self._reach.note(capture.text("stderr"))
+                    return self._watch.take_note() or self._advice(capture.text("stderr"))
 
                 try:
                     return await self._interpreter.run(runtime, code, limit_s, capture, note)
@@ -297,6 +298,12 @@ class Container:
         finally:
             self._busy -= 1
             self.last_active = time.time()
+
+    def _advice(self, stderr: str, stdout: str = "", *, failed: bool = True) -> str:
+        """What a failed command lacked here, and what brings it."""
+        return self._reach.note(stderr, stdout, failed=failed) or (
+            programs.missing(f"{stdout}\n{stderr}") if failed else ""
+        )
 
     def _hand_over(self, fd: int, runtime: Runtime) -> None:
         """Gives a pipe that a background process still holds to the drain."""

@@ -192,7 +192,9 @@ def scan(folder: Path, previous: Tree | None = None, *, within: Path | None = No
     """
     root = folder.resolve()
     if not root.is_dir():
-        raise BundleError(f"{str(folder)!r} is not a folder.", "Give the folder that holds SKILL.md.")
+        hint = "Give the folder that holds SKILL.md."
+        hint += " Of an archive: skilldeck install FILE" if folder.is_file() else ""
+        raise BundleError(f"{str(folder)!r} is not a folder.", hint)
     began = time.time_ns()
     bounds = _Bounds(within.resolve() if within is not None else root, within is not None)
     rules = Ignoring() if ignoring else None

@@ -14,7 +14,7 @@ from daemon.containers.support import needs_bwrap, sh
 from skilldeck_daemon.containers import Container, Containers, ContainerSpec, NetworkPolicy, artifacts
 from skilldeck_daemon.containers.network.indexes import NPM, PYPI, Indexes
 from skilldeck_daemon.containers.network.reach import Reach
-from skilldeck_daemon.containers.packages import base_build
+from skilldeck_daemon.containers.packages import base_build, programs
 from skilldeck_daemon.containers.packages.environment_build import EnvironmentBuilder
 from skilldeck_daemon.containers.sandbox import bwrap
 from skilldeck_daemon.containers.spec import Environment
@@ -154,3 +154,29 @@ def test_an_index_is_told_where_it_is_reached_and_has_no_password() -> None:
     assert Indexes().variables(["pypi.org", "registry.npmjs.org"]) == {}
     assert Indexes(PYPI, NPM).chosen() == {}
     assert set(own.variables([])) == {"PIP_RETRIES", "UV_OFFLINE", "NPM_CONFIG_FETCH_RETRIES"}
+
+
+async def test_a_program_that_is_not_here_is_named_with_what_brings_it(
+    start_containers: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(programs.MORE, "frob", "frob-utils")
+    box = await (await start_containers()).create(ContainerSpec("lacks"))
+    for command in ("frob x", "python3 -c 'import subprocess; subprocess.run([\"frob\"])'", "env frob"):
+        said = (await sh(box, command)).stderr
+        assert said.splitlines()[-1].startswith("[frob is not here; whoever runs the daemon can bring that: "), said
+    assert "not here" not in (await sh(box, "frob x; true")).stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ("sh: 1: pandoc: not found", "pandoc is"),
+        ("Error: spawn soffice ENOENT\nbash: line 1: /opt/qpdf: command not found", "soffice, qpdf are"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'pdfinfo'", "pdfinfo is"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/mnt/data/git'", ""),
+        ("bash: frob: command not found; cannot convert: not found in table", ""),
+    ],
+)
+def test_what_programs_say_of_a_program_that_is_missing(said: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "SYSTEM_PATH", "")
+    assert programs.missing(said).partition(" not here")[0] == names
