@@ -11,6 +11,9 @@ import pytest
 
 from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
 from skilldeck_tui.screens.dialogs.trials import TrialsScreen
+from skilldeck_tui.skill_tests.background import _before
+from skilldeck_tui.skill_tests.plan import Plan
+from skilldeck_tui.skill_tests.variants import Variant
 from support.counter_skill import counter, save, watching
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
@@ -127,6 +130,18 @@ async def test_a_matrix_that_runs_can_be_stopped_and_an_older_one_shown(skill: P
         await d.press("left_square_bracket")
         await d.shows("There is no older one.")
         assert isinstance(d.app.screen, MatrixScreen)
+
+
+async def test_a_version_is_compared_with_the_newest_before_it_whatever_was_the_same_content() -> None:
+    fake = FakeDaemon()
+    for number, status in enumerate(("failed", "passed", "error", "", "failed"), start=1):
+        trial = {"skill": "counter", "source": "a.yaml", "test": "t", "model": "m", "baseline": False}
+        kept = {"id": f"trial_{number}", "created_at": number, "digest": "same", "version": str(number)}
+        if status:
+            fake.put("trial", {**trial, **kept, "status": status, "evaluation_id": "e", "key": "k"})
+    now = Variant("latest", (), ("same",), "4")
+    async with fake.client() as client:
+        assert await _before(client, Plan(Path(), "counter", [], [{"id": "m"}], [now])) == {"a.yaml:t": True}
 
 
 async def test_a_save_says_what_it_gained_and_lost_and_versions_carry_their_rates(skill: Path) -> None:

@@ -229,19 +229,17 @@ def _asked(folder: Path, cases: list[Case]) -> Signature:
 
 
 async def _before(client: Client, plan: Plan) -> dict[str, bool]:
-    """How each test ended last with another version of the skill, on the same model."""
-    model, current = str(plan.models[0]["id"]), plan.variants[0].digest
-    trials: list[Object] = []
-    page = await client.trials(skill=plan.skill, limit=1000, order="desc")
-    trials += page.data
-    others = [t for t in trials if not t["baseline"] and t["model"] == model and t["digest"] not in ("", current)]
-    if not others:
-        return {}
-    found: dict[str, bool] = {}
-    for trial in others:  # the newest of each test decides
-        if trial["status"] in ("passed", "failed"):
-            found.setdefault(f"{trial['source']}:{trial['test']}", trial["status"] == "passed")
-    return found
+    """How each test ended on the same model with the newest version before this one that it was tried with."""
+    model, current = str(plan.models[0]["id"]), int(plan.variants[0].version)
+    found: dict[str, tuple[int, bool]] = {}
+    for trial in (await client.trials(skill=plan.skill, limit=1000, order="desc")).data:  # of one version the newest
+        number = int(trial["version"]) if str(trial["version"]).isdigit() else 0
+        if trial["baseline"] or trial["model"] != model or trial["status"] not in ("passed", "failed"):
+            continue
+        key = f"{trial['source']}:{trial['test']}"
+        if 0 < number < current and number > found.get(key, (0, False))[0]:
+            found[key] = number, trial["status"] == "passed"
+    return {key: passed for key, (_, passed) in found.items()}
 
 
 async def rates(client: Client, skill: str) -> dict[str, tuple[int, int]]:

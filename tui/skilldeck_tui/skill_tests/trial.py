@@ -74,7 +74,8 @@ async def run_trial(
     try:
         content: list[Object] = [{"type": "input_text", "text": one.case.prompt}]
         for path in one.case.files:
-            content.append({"type": "input_file", "file_id": await uploads.id(path)})
+            # Its name, too: the upload goes, and the run is looked at later.
+            content.append({"type": "input_file", "file_id": await uploads.id(path), "filename": path.name})
         shell = {"type": "container_auto", "skills": list(one.variant.skills), **(environment or {})}
         request = {
             "model": one.model,
