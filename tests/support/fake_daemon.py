@@ -72,14 +72,14 @@ class FakeDaemon(ControlBase):
             "detail": "", "sandbox": "bwrap", "permission": "auto", "runs_active": 0, "approvals_pending": 0,
             "default_model": "skilldeck-tiny",
             "models": [{
-                "name": "skilldeck-tiny", "engine": "cpu", "state": "ready", "active": 0, "queued": 0, "max_batch": 8,
-                "cache_used": 0.0, "tokens_per_s": 0.0, "prefill_per_s": 0.0, "device_memory_used": 0,
+                "name": "skilldeck-tiny", "engine": "llamacpp", "state": "ready", "active": 0, "queued": 0,
+                "max_batch": 8, "cache_used": 0.0, "tokens_per_s": 0.0, "prefill_per_s": 0.0, "device_memory_used": 0,
                 "device_memory_total": 0,
             }],
         }  # fmt: skip
         self.objects["model"]["skilldeck-tiny"] = {
             "id": "skilldeck-tiny", "object": "model", "created": 0, "owned_by": "skilldeck", "state": "ready",
-            "engine": "cpu", "context": 4096,
+            "engine": "llamacpp", "context": 4096,
         }  # fmt: skip
         self.disk_skills: list[Object] = []
         self.trusted: set[str] = set()
@@ -415,7 +415,7 @@ class FakeDaemon(ControlBase):
         name = request.name or Path(request.model).name
         model = {
             "id": name, "object": "model", "created": 0, "owned_by": "skilldeck", "state": "ready",
-            "engine": request.engine or "cpu",
+            "engine": request.engine or "llamacpp",
         }  # fmt: skip
         await stream.send_message(pb.LoadProgress(fraction=0.5, stage="reading weights"))
         self.put("model", model)

@@ -346,7 +346,7 @@ async def test_status_logs_models_containers_and_files_are_json_too(
     fake.write_log("started")
     container = fake.add_container(files={"out.txt": b"data"})
     assert (await sh("status", "--json")).json["counts"]["containers"] == 1
-    assert "skilldeck-tiny on cpu" in (await sh("status")).out
+    assert "skilldeck-tiny on llamacpp" in (await sh("status")).out
     assert (await sh("logs", "--json")).lines[0]["message"] == "started"
     assert [m["id"] for m in (await sh("models", "--json")).json] == ["skilldeck-tiny"]
     assert (await sh("models", "load", "/somewhere/small")).out == "small is loaded\n"
