@@ -256,3 +256,16 @@ async def test_a_script_in_a_block_is_shown_and_where_a_call_was_asked_for_it_ru
     said = f"```bash\n{script}"
     assert (await play(chat(folder, said), request()))[:2] == (said, [])
     assert (await play(chat(folder, script), request(begin_call="")))[:2] == ("", [[script.removesuffix("\n```")]])
+
+
+async def test_a_turn_that_was_to_answer_with_an_output_and_says_nothing_answers_with_it(folder: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "shell", "arguments": '{"commands": ["ls"]}'}}
+    messages = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "a.csv"},
+    ]
+    for said in ("Say it:\n\nSay it:\n\nSay it:\n", "", " "):
+        text, calls, end = await play(chat(folder, said), request(messages, answer="Say it:"))
+        assert (text.strip(), calls, end.reason) == ("a.csv", [], "stop"), said
+    assert (await play(chat(folder, ""), request(messages)))[0] == ""

@@ -90,7 +90,9 @@ class TokenTurn:
         self._stops = StopStrings(request.stop)
         self._loops = None if request.max_tokens else Loops()
         self._repetition = Repetition()
-        self._retold = Retold(_printed(request)) if prepared.fenced and request.answer else None
+        self._asked = _printed(request) if prepared.fenced and request.answer else ""  # what it is to answer with
+        self._retold = Retold(self._asked) if self._asked else None
+        self._answered = False
         self.looped = False
         self._reasoning = 0
         self._logprobs: list[TextLogprob] = []
@@ -133,6 +135,7 @@ class TokenTurn:
             if isinstance(event, TextDelta):
                 text = self._stops.feed(event.text)
                 self.halted = self._stops.hit
+                self._answered |= bool(text.strip())
                 if text:
                     logprobs, self._logprobs = tuple(self._logprobs), []
                     yield TextDelta(text, logprobs)
@@ -156,7 +159,11 @@ class TokenTurn:
         if not self._stops.hit:
             held = self._stops.flush()
             if held:
+                self._answered |= bool(held.strip())
                 yield TextDelta(held, tuple(self._logprobs))
+        stopped = self.looped or (ended.reason not in ("stop", "length") and not self.halted)
+        if self._asked and not (self._answered or stopped or self._parser.calls):
+            yield TextDelta(self._asked)  # the answer that it was to give, where it gave none
 
     def finished(self, ended: Finished) -> ChatFinished:
         usage = Usage(ended.prompt, ended.cached, ended.new, min(self._reasoning, ended.new))

@@ -22,12 +22,13 @@ GUESSED = "<tool_response>"
 @dataclass(frozen=True)
 class Marks:
     """Those that one turn leaves out, and those that end it; `guessed`: what ends it behind other text, `quotes`: the
-    first may be a quotation."""
+    first may be a quotation; `own`: ends it the second time."""
 
     stray: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     guessed: str = ""
     quotes: bool = False
+    own: str = ""
 
     @classmethod
     def of(cls, family: Family, messages: Sequence[Message] = (), offered: bool = True, own: str = "") -> Marks:
@@ -51,7 +52,7 @@ class Marks:
         offered = offered or any(message.get("role") == "tool" or message.get("tool_calls") for message in messages)
         stray = unquoted([*(family.stray if offered else ()), family.think_close, own])
         read = bool(messages) and messages[-1].get("role") == "tool"
-        return cls(stray, unquoted(family.ends), GUESSED if GUESSED in stray else "", read)
+        return cls(stray, unquoted(family.ends), GUESSED if GUESSED in stray else "", read, own if own in stray else "")
 
 
 def _texts(messages: Sequence[Message]) -> Iterator[str]:

@@ -41,7 +41,7 @@ class TextParser:
         self._marks = marks or Marks.of(family)
         if not self._parse_calls:  # a call stays text, and so does its end
             self._marks = replace(self._marks, stray=tuple(m for m in self._marks.stray if m != self._calls["close"]))
-        self._quotes = self._marks.quotes
+        self._quotes, self._owned = self._marks.quotes, False
         self._code = Code()
         self._wrote = False  # anything that the client sees
         markers = [family.think_open, *family.ignore, *self._marks.stray, *self._marks.ends]
@@ -148,10 +148,12 @@ class TextParser:
             self._write(TextDelta, mark)
             return True
         guessed = mark == self._marks.guessed and (self._wrote or bool(self.calls))
-        if mark in self._marks.ends or (guessed and (self.calls or not self._quotes)):
+        again = bool(self._marks.own) and mark == self._marks.own and self._owned
+        if mark in self._marks.ends or again or (guessed and (self.calls or not self._quotes)):
             self._buffer, self._space, self.over = "", "", True
             return False
         self._quotes &= mark != self._marks.guessed
+        self._owned |= mark == self._marks.own
         self._space = self._space if self._wrote else ""
         self._lead, self._kept = True, self._wrote
         return True
