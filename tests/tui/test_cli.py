@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 from skilldeck_shared.errors import SkilldeckError, Unavailable
 from skilldeck_tui.cli.main import app
+from skilldeck_tui.cli.running.run import TextPrinter
+from skilldeck_tui.client.types import RunEvent
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 from support.wait import until
@@ -109,6 +111,24 @@ async def test_run_prints_the_answer_on_stdout_and_the_work_on_stderr(fake: Fake
         "$ wc -l a.csv", "2 a.csv", "warning: odd"
     ]  # fmt: skip
     assert "✓ 0 · " in ended.err
+
+
+def test_each_command_of_a_call_ends_behind_its_output_with_its_own_time(capsys: pytest.CaptureFixture[str]) -> None:
+    exits = [{"outcome": {"type": "exit", "exit_code": code}} for code in (0, 1)]
+    where = {"output_index": 1}
+    item = {"type": "shell_call_output", "output": exits}
+    written = "response.shell_call_output_content"
+    printer = TextPrinter()
+    for at, type, data in (
+        (10.0, "response.output_item.added", {"item": item}),
+        (11.0, f"{written}.delta", {"command_index": 0, "delta": {"stdout": "one\n"}}),
+        (12.0, f"{written}.done", {"command_index": 0, "output": exits[:1]}),
+        (12.2, f"{written}.delta", {"command_index": 1, "delta": {"stdout": "two\n"}}),
+        (12.5, f"{written}.done", {"command_index": 1, "output": exits[1:]}),
+        (13.0, "response.output_item.done", {"item": item}),
+    ):
+        printer.show(RunEvent("resp_1", 0, type, {**where, **data}, at))
+    assert capsys.readouterr().err.splitlines() == ["one", "✓ 0 · 2.0s", "two", "✗ 1 · 0.5s"]
 
 
 async def test_run_with_json_prints_every_event_as_http_streams_it(fake: FakeDaemon, sh: Shell) -> None:

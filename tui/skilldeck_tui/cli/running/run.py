@@ -205,6 +205,7 @@ class TextPrinter:
         self.response: Object = {}
         self._mid_line: Literal["", "stdout", "stderr"] = ""
         self._started: dict[int, float] = {}
+        self._told: dict[int, int] = {}  # how many outcomes of a call's commands were shown
         self._commands: list[str] = []
         self._colours = {"stdout": Colours(), "stderr": Colours()}
 
@@ -223,8 +224,11 @@ class TextPrinter:
             case "response.shell_call_output_content.delta":
                 for name, text in data["delta"].items():
                     self._output(name, text)
+            case "response.shell_call_output_content.done":
+                self._outcomes(data["output_index"], data["output"], event.time)
             case "response.output_item.done" if data["item"]["type"] == "shell_call_output":
-                self._outcomes(data, event.time)
+                rest = data["item"]["output"][self._told.get(data["output_index"], 0) :]
+                self._outcomes(data["output_index"], rest, event.time)
             case "response.output_item.done" if data["item"]["type"] == "message":
                 self._end_line()
             case "response.output_item.done" if data["item"]["type"] in ("function_call", "custom_tool_call"):
@@ -254,9 +258,12 @@ class TextPrinter:
         first, *rest = out.safe(command, sys.stderr).splitlines() or [""]
         self._note("\n".join([f"$ {first}", *(f"  {line}" for line in rest)]), "cyan")
 
-    def _outcomes(self, data: Any, now: float) -> None:
-        took = now - self._started.get(data["output_index"], now)
-        for content in data["item"]["output"]:
+    def _outcomes(self, index: int, contents: list[Any], now: float) -> None:
+        """Those of commands that have ended, behind what they wrote; the next begins now."""
+        took = now - self._started.get(index, now)
+        self._started[index] = now
+        self._told[index] = self._told.get(index, 0) + len(contents)
+        for content in contents:
             outcome = content["outcome"]
             if outcome["type"] == "timeout":
                 self._note(f"✗ timed out · {took:.1f}s", "red")
