@@ -192,10 +192,12 @@ async def test_what_was_killed_goes_on_where_it_was(skill: Path, tmp_path: Path)
         gate.set()
         (cut,) = (await client.evaluations()).data
         assert (cut["status"], len(await trials_of(client, cut["id"]))) == ("running", 2)
+        assert cut["uploads"] == [file["id"] for file in (await client.files()).data] != []
         code, _, _ = await skilldeck(daemon, "test", skill, "--runs", "2")
         assert code == 0
         (whole,) = (await client.evaluations()).data
         assert (whole["id"], whole["status"], whole["seed"]) == (cut["id"], "completed", cut["seed"])
+        assert (await client.files()).data == []
         trials = await trials_of(client, cut["id"])
         assert sorted((trial["test"], trial["number"]) for trial in trials) == [
             ("rows", 0), ("rows", 1), ("total", 0), ("total", 1),

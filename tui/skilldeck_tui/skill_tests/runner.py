@@ -73,7 +73,10 @@ async def evaluate(
     tries = await asyncio.to_thread(plan.tries)
     known = {} if again else await _known(client, [one.key for one in tries])
     left = {} if before is None else await _left(client, known, tries)
-    begun = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner()}
+    for upload in (before or {}).get("uploads") or ():  # of a client that was killed
+        with suppress(SkilldeckError):
+            await client.delete_file(str(upload))
+    begun = {**plan.as_json(), "status": "running", "done": 0, "key": key, "owner": _owner(), "uploads": []}
     done = Evaluated(await client.put_evaluation({**(before or {}), **begun}), resumed=before is not None)
     serving = Serving(client, plan.sources, [name for one in tries for name in _needs(one, plan)], loading)
     run = _Run(client, plan, done, jobs, known, left, serving, started, finished)
@@ -87,7 +90,7 @@ async def evaluate(
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
     finally:
-        ended = {**done.evaluation, "status": status, "done": run.ended, "owner": None}
+        ended = {**done.evaluation, "status": status, "done": run.ended, "owner": None, "uploads": []}
         with suppress(SkilldeckError):
             done.evaluation = await asyncio.shield(client.put_evaluation(ended))
     return done
@@ -132,7 +135,8 @@ class _Run:
         self._started, self._finished = started, finished
         self._published = asyncio.get_running_loop().time()
         self._asked: dict[tuple[str, str], asyncio.Future[Object]] = {}
-        self._attachments = Attachments(client)
+        self._attachments = Attachments(client, self._uploaded)
+        self._uploads: list[str] = []
         self._serving = serving
         self.ended = 0
 
@@ -224,9 +228,16 @@ class _Run:
         now = asyncio.get_running_loop().time()
         if now - self._published >= PUBLISHED_SECONDS:
             self._published = now
-            state = {**self._done.evaluation, "done": self.ended}
             with suppress(SkilldeckError):
-                self._done.evaluation = await self._client.put_evaluation(state)
+                await self._put()
+
+    async def _uploaded(self, id_: str) -> None:
+        self._uploads.append(id_)
+        await self._put()
+
+    async def _put(self) -> None:
+        state = {**self._done.evaluation, "done": self.ended, "uploads": list(self._uploads)}
+        self._done.evaluation = await self._client.put_evaluation(state)
 
 
 def _needs(one: Try, plan: Plan) -> list[str]:

@@ -7,7 +7,7 @@ to be looked at; the uploads attached to the prompt are deleted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,22 +32,28 @@ KEPT_CHECKS = 100
 
 class Attachments:
     """Files of tests, uploaded once however many tries attach them. `close` deletes the uploads; runs keep what they
-    read."""
+    read. `told` hears of each upload's id before it is used."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._uploads: dict[Path, asyncio.Task[Object]] = {}
+    def __init__(self, client: Client, told: Callable[[str], Awaitable[None]] | None = None) -> None:
+        self._client, self._told = client, told
+        self._uploads: dict[Path, asyncio.Task[str]] = {}
 
     async def id(self, path: Path) -> str:
         """The upload's id. Raises what uploading raises."""
         if path not in self._uploads:
-            self._uploads[path] = asyncio.create_task(self._client.upload_file(path))
-        return str((await asyncio.shield(self._uploads[path]))["id"])
+            self._uploads[path] = asyncio.create_task(self._upload(path))
+        return await asyncio.shield(self._uploads[path])
+
+    async def _upload(self, path: Path) -> str:
+        id_ = str((await self._client.upload_file(path))["id"])
+        if self._told is not None:
+            await self._told(id_)
+        return id_
 
     async def close(self) -> None:
         for upload in self._uploads.values():
             with suppress(SkilldeckError):
-                await self._client.delete_file(str((await upload)["id"]))
+                await self._client.delete_file(await upload)
 
 
 async def run_trial(
