@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_daemon.agent.guidance.outputs import AGAIN, SILENT, CommandOutputs
+from skilldeck_daemon.agent.guidance.outputs import AGAIN, SILENT, CommandOutputs, own_frames
 from skilldeck_daemon.agent.guidance.skill_paths import SkillPaths
 
 SCRIPT = "/mnt/skills/report/scripts/make.py"
@@ -140,3 +140,17 @@ def test_a_program_that_printed_nothing_is_told_so(skills: SkillPaths) -> None:
     shown = CommandOutputs(skills).shown(entry("", 0), "python3 - <<'EOF'\nx = 1")
     assert shown["stderr"] == f"(hint: {SILENT})"
     assert CommandOutputs(skills).shown(entry("", 0), "touch a")["stderr"] == ""
+
+
+def test_a_traceback_keeps_the_lines_that_the_model_can_mend() -> None:
+    library = '  File "/run/base/lib/python3.11/site-packages/pypdf/a.py", line 160, in f\n    open(a)\n    ^^^^\n'
+    own = '  File "<stdin>", line 2, in <module>\n'
+    end = "FileNotFoundError: 'a.pdf'\n"
+    command = "python3 - <<'EOF'\nimport pypdf\npypdf.PdfReader('a.pdf')\nEOF\n"
+    assert own_frames(f"Traceback:\n{own}{library}{end}", command) == (
+        f"Traceback:\n{own}    pypdf.PdfReader('a.pdf')\n{end}"
+    )
+    script = f'  File "{SCRIPT}", line 2, in <module>\n    read()\n'
+    assert own_frames(f"Traceback:\n{script}{library}{end}", f"python3 {SCRIPT}") == f"Traceback:\n{script}{end}"
+    for other in (f"Traceback:\n{library}{end}", "ls: no\n"):
+        assert own_frames(other, "ls") == other

@@ -34,10 +34,30 @@ TEXT_RUN = re.compile(
 )
 MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|No module named ([\w.]+)$", re.MULTILINE)
 NODE_MODULE = re.compile(r"Cannot find (?:module|package) '([^'./][^']*)'")
+FRAME = re.compile(
+    r'^(?P<head>  File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in [^\n]*)?)\n(?:    [^\n]*\n)*', re.MULTILINE
+)
 PROGRAM = re.compile(r"\b(?:python3?|node)\s+-\s*<<")
 SILENT = "The program printed nothing. What is to be known of it has to be printed."
 WORD = re.compile(r"[^\s'\"`:;,()]+")
 AGAIN = "The same command failed in the same way before. Change it, or answer with what you have."
+
+
+def own_frames(stderr: str, command: str) -> str:
+    """A traceback of Python without the lines of libraries, which say nothing that a small model can mend; those of a
+    program that stands in the command with what they are."""
+
+    def frame(match: re.Match[str]) -> str:
+        path = match["path"]
+        if path == "<stdin>":
+            lines = command.partition("\n")[2].split("\n")
+            number = int(match["line"])
+            source = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+            return f"{match['head']}\n    {source}\n" if source else match[0]
+        return match[0] if path.startswith("/mnt/") else ""
+
+    shown = FRAME.sub(frame, stderr)
+    return shown if FRAME.search(shown) else stderr
 
 
 class CommandOutputs:
@@ -61,7 +81,7 @@ class CommandOutputs:
         hints = [*self._help(entry["stderr"], command), *self._again(entry, command)] if self._helps else []
         if self._helps and PROGRAM.search(command) and not entry["stdout"] and not entry["stderr"]:
             hints.append(SILENT)
-        stderr = self._cut(entry["stderr"])
+        stderr = self._cut(own_frames(entry["stderr"], command) if self._helps else entry["stderr"])
         if hints:
             stderr = "\n".join([*([stderr.rstrip("\n")] if stderr else []), *(f"(hint: {hint})" for hint in hints)])
         return {**entry, "stdout": self._cut(self._skills.written_out(entry["stdout"], command)), "stderr": stderr}
