@@ -236,9 +236,13 @@ def _lacking(said: str, known: Sequence[str], texts: Sequence[Collection[str]]) 
     if "?" not in said and not _QUESTION.match(said):
         return []
     own = {stem for text in known for stem in stems(text)}
-    words = {word: stems(word) - own for word in re.findall(r"[^\W\d_]+", said)}
-    asked = {word: found for word, found in words.items() if found}
-    return [] if any(found & set(text) for found in asked.values() for text in texts) else list(asked)
+    asked = [word for word in re.findall(r"[^\W\d_]+", said) if stems(word) and not _any(stems(word), own)]
+    return [] if any(_any(stems(word), text) for word in asked for text in texts) else asked
+
+
+def _any(found: Collection[str], known: Collection[str]) -> bool:
+    """Whether one of them is among those that are known, in this form or another: `cost` is in "costs"."""
+    return any(one.startswith(other) or other.startswith(one) for one in found for other in known)
 
 
 def _names(content: str) -> list[str]:
