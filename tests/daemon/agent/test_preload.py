@@ -230,11 +230,14 @@ def test_a_small_model_is_told_what_the_texts_do_not_have(tmp_path: Path) -> Non
     skills, there = one(tmp_path, "letters", "The terms are in `terms/all.md`.", "terms/all.md")
     (tmp_path / "terms/all.md").write_text("- bollard: a post on the quay\n")
     for said, told in (
-        ("Use letters: what is a spinnaker?", "\n\n(None of these texts has: spinnaker.)\n\nUse letters"),
+        (
+            "Use letters: what is a spinnaker?",
+            "\n\n(Not listed in these texts: spinnaker. Answer that it is not listed.)\n\nUse letters",
+        ),
         ("Use letters: what does a bollard cost?", ""),
         ("Which letters are there?", ""),
         ("Write to the spinnaker", ""),
     ):
         (message,) = Preload(skills, bare=True).opened([user(said)], there)
-        assert ("(None" in message["content"]) is bool(told)
+        assert ("(Not listed" in message["content"]) is bool(told)
         assert told in message["content"]

@@ -67,7 +67,7 @@ PROGRAM = 1_800
 MADE = 2
 """Words that a skill has in common with a wish for something that brings no file."""
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
-NOT_THERE = "(None of these texts has: {words}.)"
+NOT_THERE = "(Not listed in these texts: {words}. Answer that it is not listed.)"
 RUN_IT = "Run the skill's command{on} now."
 WRITE_IT = "Write the program for it{on} and run it now."
 """One sentence: "The file is …" behind the request was given back as the answer."""
