@@ -191,9 +191,8 @@ def test_for_a_program_a_small_model_sees_how_the_file_begins(tmp_path: Path) ->
     )
     commands = Preload(skills, bare=True).asked([message], there)
     assert commands is not None
-    assert commands.program == (
-        "python3 - <<'EOF'\nimport csv\n# Add up the table. Print the result.\n"  # its first lines are the model's
-    )
+    opened = "open('/mnt/data/a.csv').read()"
+    assert commands.program == f"python3 - <<'EOF'\nimport csv\n{opened}\n# Add up the table. Print the result.\n"
     skills, there = one(tmp_path, "tables", code.format("adding"))  # which lies in the skill
     commands = Preload(skills, bare=True).asked([message], there)
     assert commands is not None

@@ -232,14 +232,39 @@ def test_where_code_is_shown_a_program_is_begun_with_its_imports() -> None:
     assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(PROGRAMS["node"])
 
 
+def test_code_without_imports_has_those_of_the_first() -> None:
+    shown = "```js\nconst {\n  a,\n} = require('b');\n```\n\n## Turn\n```js\na.turn();\n```\n"
+    begun = f"{PROGRAMS['node']}const {{\n  a,\n}} = require('b');\n"
+    assert SkillCommands.of(shown, said="turn it").program == begun
+
+
+@pytest.mark.parametrize(
+    ("code", "begun"),
+    [
+        ('book = load("/mnt/data/a.csv")\nprint(book)\n', 'book = load("/mnt/data/a.csv")\n'),
+        (
+            'x = 1\nwith open("/mnt/data/a.csv") as file:\n    rows = list(file)\n\nprint(rows)\n',
+            'with open("/mnt/data/a.csv") as file:\n    rows = list(file)\n',
+        ),
+        ('def f():\n    open("/mnt/data/a.csv")\n', ""),
+        ("rows = []\n", ""),
+    ],
+)
+def test_a_program_begins_with_opening_the_file_as_it_is_shown(code: str, begun: str) -> None:
+    shown = f"## Turn\n```python\nimport csv\n\n{code}```\n"
+    commands = SkillCommands.of(shown, file="/mnt/data/a.csv", said="turn it")
+    assert commands.program == f"{PROGRAMS['python']}import csv\n{begun}"
+
+
 def test_a_program_that_failed_is_written_anew_and_not_as_it_was() -> None:
     commands = SkillCommands.of(CODE, said="Turn it around.")
-    wrong = Ran(f'{BEGUN}turn("b.png")', False, "NameError")
+    wrong = Ran(f'{BEGUN}turn("b.png")\nprint(1)\nEOF', False, "NameError")
     again = commands.next_turn([wrong], [], asked=True)
     assert again.begin == BEGUN
     assert follows(again.held, 'turn("a.png")\n')
-    assert not follows(again.held, 'turn("b.png")\n')
-    assert not follows(again.held, '\nturn("b.png")\nprint()\n')
+    assert follows(again.held, 'turn("b.png")\nprint(2)\nEOF\n')
+    assert not follows(again.held, 'turn("b.png")\nprint(1)\nEOF\n')
+    assert not follows(again.held, '\nturn("b.png")\nprint(1)\nEOF\n```\n')
     assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
 
 

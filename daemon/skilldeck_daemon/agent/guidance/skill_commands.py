@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal, NamedTuple, get_args
 
 from skilldeck_daemon.agent.guidance.file_places import PLACE, file_place, filled_in
@@ -42,7 +43,7 @@ _IMPORT = re.compile(
     r"^(?:import [\w., ]+|from [\w.]+ import [\w*, ]+|const (?:\w+|\{[^{}=]+\}) = require\([\"'][^\"'\n]+[\"']\);?)$",
     re.MULTILINE,
 )
-IMPORTS = 5
+IMPORTS, OPENING = 5, 8  # lines
 PROGRAMS: dict[Language, str] = {"python": "python3 - <<'EOF'\n", "node": "node - <<'EOF'\n"}
 """How a program of the model's own begins, by its language."""
 RAN = "The command ran well. Answer with what it printed:"
@@ -147,7 +148,10 @@ class SkillCommands:
         meant: list[Piece] = []
         if best > max(ranks[: len(lines)], default=0.0):
             meant = [one for one, rank in zip(programs, ranks[len(lines) :], strict=True) if rank == best]
-            begin = PROGRAMS[meant[0].language] + _imports(meant[0])
+            # A piece without imports goes on from those before it.
+            language = meant[0].language
+            imports = [_imports(one) for one in (meant[0], *programs) if one.language == language]
+            begin = PROGRAMS[language] + next(filter(None, imports), "") + _opening(meant[0], file)
         steps = _in_steps(own, file)
         if not steps:
             lines = _chosen(lines, likes, file, bool(re.search(r"\d", said)))
@@ -226,7 +230,8 @@ class SkillCommands:
     def _written_anew(self, failed: Ran) -> NextTurn:
         """The program once more, and not as it was; without its imports where one of them failed."""
         body = failed.command.strip().removeprefix(self.program.strip()).strip()
-        same = pattern(rf"[ \n]*{re.escape(body[:SAME])}(.|\n)*") if body else ""
+        written = r"\n".join(map(re.escape, body[:SAME].split("\n")))
+        same = pattern(rf"[ \n]*{written}(.|\n)*") if body else ""
         begin = self.program.partition("\n")[0] + "\n" if _LACKING.search(failed.printed) else self.program
         return NextTurn(begin, held=f"/(.|\n)+/ & ~{same}" if same else "")
 
@@ -242,6 +247,17 @@ def _imports(piece: Piece) -> str:
     """What a program begins with: the imports of the one that is shown."""
     found = [match[0] for match in _IMPORT.finditer(piece.code)]
     return "".join(f"{line.strip()}\n" for line in found[:IMPORTS])
+
+
+def _opening(piece: Piece, file: str) -> str:
+    """How the program that is shown opens the user's file: its line, with what is indented below; "" where it does not.
+    Behind its imports alone Qwen2.5-Coder-0.5B went on with what is done to the rows, and read none."""
+    lines = piece.code.split("\n")
+    at = next((number for number, line in enumerate(lines) if file and file in line), len(lines))
+    below = takewhile(lambda line: line.startswith((" ", "\t")), lines[at + 1 :])
+    found = [*lines[at : at + 1], *(below if at < len(lines) and lines[at].rstrip().endswith((":", "{")) else ())]
+    plain = lines[at : at + 1] and not lines[at].startswith((" ", "\t", "#", "/")) and len(found) <= OPENING
+    return "".join(f"{line.rstrip()}\n" for line in found) if plain else ""
 
 
 def _in_steps(own: Sequence[Piece], file: str) -> bool:
