@@ -46,7 +46,6 @@ from skilldeck_daemon.engine.chat.begun import begun_answer, check_begun
 from skilldeck_daemon.engine.chat.completion import CompletionRequest, complete
 from skilldeck_daemon.engine.chat.deltas import joined
 from skilldeck_daemon.engine.chat.encoding import Encoder
-from skilldeck_daemon.engine.chat.few_arguments import needed_first, shown_few
 from skilldeck_daemon.engine.chat.files import ModelFiles
 from skilldeck_daemon.engine.chat.plain_tools import (
     FENCE,
@@ -58,7 +57,7 @@ from skilldeck_daemon.engine.chat.plain_tools import (
 )
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.chat.stops import StopStrings
-from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose, is_small
+from skilldeck_daemon.engine.chat.styles import AUTO, BASH, JSON, choose
 from skilldeck_daemon.engine.chat.turn import Prepared, Reading, TokenTurn
 from skilldeck_daemon.engine.checks import ToolPlan, ToolSpec, has_images, plan_tools, wrap_custom
 from skilldeck_daemon.engine.errors import EngineDead, too_long
@@ -103,7 +102,6 @@ class TokenChatModel:
             places_skills=self.template.places_skills,
             call_style=choose(call_style, self.family, self.template, info.parameters) if tool_text else JSON,
         )
-        self._few = is_small(self.family, self.template, info.parameters)
         self.stop_ids = self._end_ids(files)
         kept = [index for index, text in self.vocabulary.added.items() if text in self.family.markers]
         self._silent = (self.vocabulary.special | self.stop_ids) - (set(kept) - self.stop_ids)
@@ -174,13 +172,9 @@ class TokenChatModel:
     def _reading(self, request: ChatRequest) -> Reading:
         """What is known of the request, kept with it. Raises BadRequest for tools that cannot be read."""
         if request.made.by is not self:
-            request.made.by, request.made.what = self, Reading(self._planned(request))
+            request.made.by, request.made.what = self, Reading(plan_tools(request))
         reading: Reading = request.made.what
         return reading
-
-    def _planned(self, request: ChatRequest) -> ToolPlan:
-        plan = plan_tools(request)
-        return needed_first(plan) if self._few else plan
 
     async def validate(self, request: ChatRequest) -> Sequence[str]:
         reading = self._reading(request)
@@ -226,7 +220,7 @@ class TokenChatModel:
 
     def render(self, request: ChatRequest, plan: ToolPlan | None = None) -> str:
         """The prompt's text, up to where the model's turn begins."""
-        plan = plan or self._planned(request)
+        plan = plan or plan_tools(request)
         variables: JsonObject = {}
         if request.reasoning_effort is not None:
             thinks = request.reasoning_effort != "none"
@@ -252,7 +246,7 @@ class TokenChatModel:
         return bool(self.family.think_open) and prompt.rstrip().endswith(self.family.think_open)
 
     def _tool(self, tool: ToolSpec) -> JsonObject:
-        shown = (shown_few(tool) if self._few else tool).as_function()
+        shown = tool.as_function()
         if tool.kind == "custom" and tool.format:
             form = f'{RAW_OPEN}{tool.name}">\nTEXT{RAW_CLOSE}'
             how = f"Its text must follow this {tool.format.get('syntax')} grammar:\n{tool.format.get('definition')}"

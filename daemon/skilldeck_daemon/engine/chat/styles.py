@@ -16,17 +16,12 @@ SMALL = 2_000_000_000
 """Parameters up to which "auto" chooses the block for a model whose template shows tools."""
 
 
-def is_small(family: Family, template: ChatTemplate, parameters: int) -> bool:
-    """Whether a model needs help with calls: it has few parameters, does not reason, and was not made for skills."""
-    thinks = bool(family.think_open) and family.think_open in template.source
-    return 0 < parameters <= SMALL and not thinks and not template.places_skills
-
-
 def choose(style: str, family: Family, template: ChatTemplate, parameters: int) -> str:
     """json or bash. The block needs a family whose text is read for calls, and a template not made for skills."""
     if not family.text_calls or template.places_skills:
         return JSON
     if style != AUTO:
         return style
-    small = is_small(family, template, parameters)
+    thinks = bool(family.think_open) and family.think_open in template.source
+    small = 0 < parameters <= SMALL and not thinks
     return BASH if small or family.describe_tools or not template.shows_tools else JSON
