@@ -426,7 +426,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
         "match(-1)": (then(matching, "escape"), "~match"), "edge(-1)": (then(transcript, "G"), "~scroll"),
         "screen.made": (transcript, "No run of this session made a file."),
         "screen.retry_here": (last_of_many, "call=ForkSession"), "screen.edit_here": (last_of_many, "typed='ask 21'"),
-        "screen.fork_here": (last_of_many, "call=ForkSession"), "copy_block": (transcript, "copied=python"),
+        "screen.fork_here": (last_of_many, "call=ForkSession"), "copy_block": (transcript, "copied=cat"),
         "screen.skill_use": (transcript, "screen=SkillUse"),
         "edge(1)": (top, "~scroll"), "write": (transcript, "focus=ComposerText"),
     },

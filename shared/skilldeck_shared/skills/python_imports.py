@@ -23,17 +23,13 @@ _ASIDE = frozenset({"test", "tests", "evals"})
 _FORGIVEN = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 
 
-def third_party(files: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
-    """Each module that has to come from elsewhere, with the files that import it, sorted. Blocks.
+def third_party_places(files: Iterable[tuple[str, Path]]) -> dict[str, list[tuple[str, int]]]:
+    """Each module that has to come from elsewhere, with the files that import it, sorted, and the line, from 1, of the
+    first import in each. Blocks.
 
     Args:
         files: path in the skill and place on disk of all its files.
     """
-    return {module: [path for path, _ in places] for module, places in third_party_places(files).items()}
-
-
-def third_party_places(files: Iterable[tuple[str, Path]]) -> dict[str, list[tuple[str, int]]]:
-    """The same with the line, from 1, of the first import in each file."""
     every = list(files)
     own = {part.removesuffix(".py") for path, _ in every for part in PurePosixPath(path).parts}
     found: dict[str, dict[str, int]] = {}

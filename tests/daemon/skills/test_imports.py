@@ -16,7 +16,7 @@ from skilldeck_daemon.libraries.bus import Bus
 from skilldeck_daemon.libraries.skills import SkillLibrary
 from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_shared.skills.base_packages import bring
-from skilldeck_shared.skills.python_imports import third_party
+from skilldeck_shared.skills.python_imports import third_party_places
 from support.bundles import manifest, part, zip_bytes
 from support.library import open_store
 from support.wheels import offline_index, wheel
@@ -39,7 +39,8 @@ def test_imports_are_those_of_programs_that_need_them(tmp_path: Path) -> None:
     for path, text in FILES.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert third_party([(path, tmp_path / path) for path in FILES]) == {
+    places = third_party_places([(path, tmp_path / path) for path in FILES])
+    assert {module: [path for path, _ in found] for module, found in places.items()} == {
         "PIL": ["scripts/helpers.py"],
         "openpyxl": ["scripts/helpers.py", "scripts/report.py"],
         "yaml": ["scripts/needed.py"],

@@ -37,6 +37,8 @@ class StreamText(LineView):
         """Show `text` in place of what is there."""
         self._ended, self._open, self._fixed = [], "", 0
         self.append(text)
+        # What was here stands elsewhere now: drawn before that is laid out, it would be missing for a frame.
+        self.refresh(layout=True)
 
     def append(self, text: str) -> None:
         """`text` goes on where the last one ended."""
