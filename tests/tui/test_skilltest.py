@@ -73,6 +73,8 @@ def test_a_broken_file_names_the_field(skill: Path, text: str, says: str) -> Non
 def test_a_folder_without_tests_says_so(skill: Path) -> None:
     with pytest.raises(EvalError, match=r"holds no evals/\*\.yaml"):
         load_cases(skill)
+    with pytest.raises(EvalError, match="none is no folder"):
+        load_cases(skill / "none")
 
 
 async def judged(skill: Path, expect: str, model: Any) -> tuple[Result, FakeDaemon]:

@@ -73,7 +73,8 @@ async def test_a_name_that_is_none_says_what_there_is(fake: FakeDaemon) -> None:
             await Models(client).find("/models/old/skilldeck-tiny.gguf")
     assert missing.value.param == "judge"
     assert missing.value.hint == (
-        "Served: skilldeck-tiny (also fast, gpt-5). On this disk: qwen3:1.7b, small, odd, skilldeck-tiny."
+        "Served: skilldeck-tiny (also fast, gpt-5). On this disk: qwen3:1.7b, small, odd, skilldeck-tiny. "
+        "A file or folder is named by its path."
     )
 
 

@@ -74,7 +74,8 @@ class Models:
         ]
         stored = [_called(one) for one in self._stored or () if not one.get("served")]
         said = [f"Served: {_some(served)}."] if served else []
-        return " ".join([*said, *([f"On this disk: {_some(stored)}."] if stored else [])])
+        said += [f"On this disk: {_some(stored)}."] if stored else []
+        return " ".join([*said, "A file or folder is named by its path."])
 
 
 def _called(stored: Object) -> str:

@@ -15,7 +15,9 @@ PUBLISHED = "evals.json"
 
 
 def eval_files(folder: Path) -> list[Path]:
-    """The files that hold tests, the published form first."""
+    """The files that hold tests, the published form first. Raises EvalError when there is no such folder."""
+    if not folder.is_dir():
+        raise EvalError(f"{folder} is no folder.", "Give the folder that holds SKILL.md.")
     evals = folder / "evals"
     published = [evals / PUBLISHED] if (evals / PUBLISHED).is_file() else []
     return published + sorted(path for path in evals.glob("*") if path.suffix in (".yaml", ".yml"))

@@ -177,6 +177,7 @@ def _cases(folder: Path, asked: Asked) -> list[Case]:
 
 async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evaluated:
     ended = 0
+    told: set[str] = set()
     total = len(plan.cases) * len(plan.models) * len(plan.variants) * plan.runs
     wide = len(plan.models) * len(plan.variants) * plan.runs > 1
     if asked.trigger and not plan.among:
@@ -188,7 +189,11 @@ async def _run(client: Client, plan: Plan, asked: Asked, as_json: bool) -> Evalu
     def finished(trial: Object) -> None:
         nonlocal ended
         ended += 1
-        out.data_json(_as_line(trial)) if as_json else _line(trial, wide)
+        if as_json:
+            out.data_json(_as_line(trial))
+            return
+        _line(trial, wide, briefly=trial["reused"] and trial["run_id"] in told)
+        told.add(trial["run_id"])
 
     done = await evaluate(
         client,
@@ -223,12 +228,15 @@ def _as_line(trial: Object) -> Object:
     return {**trial, **more, "failures": failures(trial), "run_id": trial["run_id"] or None}
 
 
-def _line(trial: Object, wide: bool) -> None:
+def _line(trial: Object, wide: bool, *, briefly: bool) -> None:
+    """`briefly`: its reasons stand above, at the column that the same question was asked for."""
     words = {"passed": ("PASS", "green"), "failed": ("FAIL", "red"), "error": ("FAIL", "red")}
     word, style = words.get(trial["status"], ("NOT JUDGED", "yellow"))
     where = f" [{trial['model']}, {version_name(trial)}, try {trial['number'] + 1}]" if wide else ""
     took = "asked before" if trial["reused"] else f"{trial['seconds']:.1f} s"
     out.data(f"{out.paint(word, style, sys.stdout)} {trial['skill']}: {out.safe(trial['test'])}{where} ({took})")
+    if briefly:
+        return
     for failure in failures(trial):
         out.data(f"     {out.safe(failure)}")
     if trial["status"] != "passed" and trial["run_id"] and not trial["baseline"]:
