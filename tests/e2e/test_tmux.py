@@ -5,12 +5,9 @@ tmux is the terminal; each test has a tmux server of its own. The model is scrip
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,66 +17,12 @@ from daemon.containers.support import needs_bwrap
 from skilldeck_daemon.containers.homes import base_for
 from support.programs import serving
 from support.scripted_model import ScriptedModel, Turn, shell
+from support.tmux import Tmux, surroundings
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
 GOOD = "---\nname: notes\ndescription: Keeps notes.\n---\n# Notes\n"
 BROKEN = "---\nname: notes\ndescription: a: b\n---\n"
-PATIENCE = 90.0
-
-
-class Tmux:
-    """One window with a program in it."""
-
-    def __init__(self, home: Path, width: int, height: int, command: str, environment: dict[str, str]) -> None:
-        self._server = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
-        size = ["-x", str(width), "-y", str(height)]
-        self._run("new-session", "-d", "-s", "t", *size, "-c", str(home), command, env=environment)
-
-    def _run(self, *arguments: str, env: dict[str, str] | None = None) -> str:
-        done = subprocess.run([*self._server, *arguments], env=env, capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            raise AssertionError(f"tmux {arguments[0]}: {done.stderr}")
-        return done.stdout
-
-    def keys(self, *names: str) -> None:
-        """As `tmux send-keys` names them."""
-        self._run("send-keys", "-t", "t", *names)
-
-    def type(self, text: str) -> None:
-        self._run("send-keys", "-t", "t", "-l", text)
-
-    def resize(self, width: int, height: int) -> None:
-        self._run("resize-window", "-t", "t", "-x", str(width), "-y", str(height))
-
-    def screen(self) -> str:
-        return self._run("capture-pane", "-t", "t", "-p")
-
-    def size(self) -> str:
-        return self._run("display-message", "-t", "t", "-p", "#{window_width}x#{window_height}").strip()
-
-    def until(self, condition: Callable[[str], bool]) -> str:
-        deadline = time.monotonic() + PATIENCE
-        while not condition(screen := self.screen()):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {PATIENCE} s; the terminal of {self.size()} shows:\n{screen}")
-            time.sleep(0.1)
-        return screen
-
-    def shows(self, *texts: str) -> str:
-        return self.until(lambda screen: all(text in screen for text in texts))
-
-    def repeats(self, key: str, *texts: str) -> None:
-        """Press `key` until the terminal shows every text."""
-        deadline = time.monotonic() + PATIENCE
-        while not all(text in (screen := self.screen()) for text in texts):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"not within {PATIENCE} s; the terminal of {self.size()} shows:\n{screen}")
-            self.keys(key)
-            time.sleep(0.5)
-
-    def close(self) -> None:
-        subprocess.run([*self._server, "kill-server"], capture_output=True, timeout=60)
 
 
 @pytest.fixture
@@ -93,12 +36,8 @@ def terminal(home: Path) -> Iterator[Callable[..., Tmux]]:
     opened: list[Tmux] = []
 
     def open_(width: int = 100, height: int = 30) -> Tmux:
-        # The workers of the test run are told a size of 80×24, which would go before the terminal's own.
-        left = ("SKILLDECK_", "XDG_", "TMUX", "COLUMNS", "LINES")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
-        places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CONFIG", "STATE", "DATA")}
         command = f"'{sys.executable}' -m skilldeck_tui --socket '{home / 's'}' --no-start; echo left with $?; cat"
-        opened.append(Tmux(home, width, height, command, {**kept, **places, "LANG": "C.UTF-8", "PWD": str(home)}))
+        opened.append(Tmux(home, width, height, command, surroundings(home)))
         return opened[-1]
 
     yield open_

@@ -26,10 +26,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Text:
-    """Assistant text, sent in pieces of `chunk` characters (0: whole)."""
+    """Assistant text, sent in pieces of `chunk` characters (0: whole), with `pause` seconds behind each."""
 
     text: str
     chunk: int = 0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -342,6 +343,8 @@ class ScriptedModel:
                 case Text():
                     for piece in pieces(part.text, part.chunk):
                         await chunk({"content": piece})
+                        if part.pause:
+                            await asyncio.wait({left}, timeout=part.pause)
                 case Reasoning():
                     for piece in pieces(part.text, part.chunk):
                         await chunk({part.field: piece})

@@ -110,12 +110,23 @@ async def test_what_streams_while_it_is_looked_for_is_marked() -> None:
         await d.press("ctrl+f")
         await d.type("needle")
         await d.until(lambda: len(_marked(d)) == 1)
+        await d.shows("1/1")
         message.delta("a needle more")
         await d.until(lambda: len(_marked(d)) == 2)
+        # What has come is counted, and gone through, too; where a person is they stay.
+        await d.shows("1/2")
+        message.delta(", and\nthe third needle")
+        await d.until(lambda: len(_marked(d)) == 3)
+        await d.shows("1/3")
+        await d.press("down")
+        await d.shows("2/3")
         message.finish()
+        call = run.shell(["echo needle"])
+        await d.shows("2/4")
+        call.exit([0])
         run.complete()
-        await d.shows("40 out")
-        await d.until(lambda: len(_marked(d)) == 2 and not d.chat.live)
+        await d.shows("40 out", "2/4")
+        await d.until(lambda: len(_marked(d)) == 4 and not d.chat.live)
 
 
 async def test_in_the_log_typing_goes_on_too() -> None:

@@ -94,7 +94,7 @@ async def test_a_session_is_found_by_what_was_said_in_it() -> None:
         fake.fail["Search"] = Unavailable("The store is busy.")
         await d.press("ctrl+k")
         await d.type("region")
-        await d.shows("The store is busy.", "Nothing was said so.")
+        await d.shows("The store is busy.", "Nothing found.")
 
 
 async def test_runs_that_go_on_from_each_other_are_one_row_and_deleted_as_one() -> None:

@@ -229,3 +229,10 @@ def test_where_time_went_is_told_in_one_line_of_any_width() -> None:
         assert line.cell_length <= width
         assert "commands 1m 10s" in line.plain  # the longest is told first
     assert all(word in line.plain for word in ("waiting", "prefill", "generate"))
+
+
+def test_an_answer_that_called_nothing_is_not_outweighed_by_where_its_time_went() -> None:
+    spans = [Span("prefill", 0.0, 1.0), Span("generate", 1.0, 4.0)]
+    assert timeline(ShownRun("resp_1", timeline=spans)).plain == ""
+    assert "commands" in timeline(ShownRun("resp_1", timeline=[*spans, Span("call", 4.0, 5.0)])).plain
+    assert "generate" in timeline(ShownRun("resp_1", timeline=[*spans, Span("generate", 4.0, 14.0)])).plain

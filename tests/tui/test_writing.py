@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skilldeck_shared.errors import NotFound
 from skilldeck_tui import editor
 from skilldeck_tui.chat.history import MOST, History
 from skilldeck_tui.chat.items import Command
@@ -17,7 +19,7 @@ from skilldeck_tui.chat.own_commands import TOLD, as_text
 from skilldeck_tui.preferences import Memory
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
-from support.tui import deck
+from support.tui import Deck, deck
 
 
 def test_history_goes_back_and_forth_and_outlives_the_program(tmp_path: Path) -> None:
@@ -165,6 +167,42 @@ async def test_the_first_command_of_a_session_makes_the_container_that_its_run_g
         # Once a run has used it, it is found in the history, as any.
         assert environments[0] == {"type": "container_reference", "container_id": made}
         assert environments[1] == {"type": "container_auto", "skills": [skill]}
+
+
+async def test_commands_of_ones_own_outlive_the_program_until_the_model_is_told(tmp_path: Path) -> None:
+    fake = FakeDaemon()
+    fake.exec = lambda request: {"stdout": f"\x1b[31m{request.command} ran\n", "stderr": "", "exit_code": 3}
+    session = f"session:{fake.add_session('Orders')['id']}"
+
+    async def run(d: Deck, text: str) -> None:
+        await d.type(text)
+        await d.press("enter")
+
+    async with deck(fake, memory=Memory(path=tmp_path / "tui.json")) as d:
+        await run(d, "!in a new one")
+        await d.shows("in a new one ran")
+        d.chat.open(session)
+        await d.hides("in a new one ran")
+        await run(d, "!in orders")
+        await d.shows("in orders ran")
+    async with deck(fake, memory=Memory(path=tmp_path / "tui.json")) as d:
+        await d.shows("in a new one ran", "✗ 3")
+        d.chat.open(session)
+        await d.shows("in orders ran")
+        # A message that did not get through told nothing.
+        fake.fail["StartRun"] = NotFound("Gone.")
+        for starts in (1, 2):
+            await run(d, "so?" if starts == 1 else "")
+            await d.until(lambda starts=starts: len(fake.called("StartRun")) == starts and not d.chat._sending)  # type: ignore[misc]
+            text = json.loads(fake.called("StartRun")[-1].request_json)["input"][0]["content"][0]["text"]
+            assert text.startswith("I ran this in the container myself:\n```\n$ in orders\n")
+        assert d.chat.own.of(session).commands == []
+        d.chat.open("")
+        d.chat.open(session)
+        await d.until(lambda: not d.chat.loading_session)
+        assert [turn.run_id for turn in d.chat.turns if not turn.run_id] == []
+    assert stat.S_IMODE((tmp_path / "own-commands.json").stat().st_mode) == 0o600
+    assert json.loads((tmp_path / "own-commands.json").read_text()) == {}
 
 
 async def test_a_command_of_ones_own_is_stopped() -> None:

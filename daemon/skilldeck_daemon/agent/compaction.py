@@ -21,6 +21,7 @@ from skilldeck_daemon.agent.prompt import Message, shorten, unfold
 from skilldeck_daemon.agent.response import CompactedResponse, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_outputs
 from skilldeck_daemon.engine.base import ChatFinished, ChatRequest, TextDelta
+from skilldeck_daemon.engine.families import begins_with_call
 from skilldeck_daemon.events.log import EventLog
 from skilldeck_daemon.events.output import Output
 from skilldeck_daemon.store.ids import new_id
@@ -93,7 +94,11 @@ async def compact(plan: Plan) -> Compacted:
 
 
 async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, ChatFinished]:
-    """The model's own summary of the messages, of the newest where not all fit. Raises the error of the engine."""
+    """The model's own summary of the messages, of the newest where not all fit. Raises the error of the engine, and a
+    SkilldeckError where there is none: all that was said would be lost for it."""
+    if plan.model.info.places_skills:  # trained on skills and nothing else: asked for a summary, it says anything
+        name = plan.model.info.name
+        raise SkilldeckError(f"{name} follows skills and cannot summarise.", "Load a larger model.")
     messages = await _with_room(plan, messages)
     chat = _chat(plan, messages)
     pieces: list[str] = []
@@ -110,6 +115,8 @@ async def summarise(plan: Plan, messages: list[Message]) -> tuple[str, ChatFinis
         raise (
             error if isinstance(error, SkilldeckError) else SkilldeckError("The model wrote no summary.", "Try again.")
         )
+    if begins_with_call(summary):
+        raise SkilldeckError("The model wrote a call instead of a summary.", "A larger model can summarise.")
     return summary, finished
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client
 from support.daemon import SHELL, Running, running
 from support.scripted_model import Text, Turn, shell
@@ -96,6 +96,20 @@ async def test_a_session_without_a_word_has_nothing_to_compact() -> None:
             await client.compact_session(session)
         with pytest.raises(NotFound):
             await client.compact_session("conv_none")
+
+
+async def test_a_call_in_place_of_a_summary_is_refused_and_nothing_changes() -> None:
+    calls = ('<tool_call>\n{"name": "shell"', '{"name": "shell", "arguments": {}}', "[TOOL_CALLS]shell{}")
+    turns = [Turn(Text("one")), *(Turn(Text(call)) for call in calls), Turn(Text("two"))]
+    async with running(*turns) as daemon, await Client.connect(daemon.daemon.settings.socket) as client:
+        session = (await client.create_session({}))["id"]
+        first = await asked(client, session, "a")
+        for _ in calls:
+            with pytest.raises(SkilldeckError, match="a call instead of a summary"):
+                await client.compact_session(session)
+        assert [run["id"] for run in (await client.runs(session=session)).data] == [first["id"]]
+        await asked(client, session, "b")
+        assert told(daemon) == ["a", "one", "b"]
 
 
 async def test_who_compacts_late_has_the_newest_of_it_summarised() -> None:

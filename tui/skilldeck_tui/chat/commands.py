@@ -70,7 +70,8 @@ class ChatCommands(ChatSending):
             if key is not None:
                 self.open(key)
 
-        self.app.push_screen(Pick("Sessions and runs", rows, empty="Nothing was said so.", search=said), picked)
+        empty = "Nothing found." if rows else "There is none yet."
+        self.app.push_screen(Pick("Sessions and runs", rows, empty=empty, search=said), picked)
 
     # ------------------------------------------------------------ deleting
 
@@ -102,6 +103,7 @@ class ChatCommands(ChatSending):
                 for run in (row.id, *row.earlier) if row.is_run else ():
                     with suppress(NotFound):
                         await self.client.delete_run(run)
+                self.forget(row.key)
             if yes and self.current in {row.key for row in rows}:
                 self.open("")
                 self.composer.text.focus()

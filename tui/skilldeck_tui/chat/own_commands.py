@@ -1,13 +1,16 @@
 """`!command`: a command of the person's own in the session's container, shown with the runs.
 
 It needs no permission: whoever writes it here is the one who would be asked. A session that has no container yet is
-given one, which its first run goes on in. The model reads the command, and what it printed, with the next message.
+given one, which its first run goes on in. The model reads the command, and what it printed, with the next message;
+until then both are kept here (`own_kept`), and shown whenever the session is opened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
+from functools import cached_property
 
 from textual import on, work
 
@@ -15,6 +18,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.draft import Object, Outgoing
 from skilldeck_tui.chat.items import Command, ShellItem
 from skilldeck_tui.chat.made import ChatMade
+from skilldeck_tui.chat.own_kept import Done, OwnCommands
 from skilldeck_tui.chat.transcript import ShownRun
 from skilldeck_tui.widgets.composing.composer import Composer
 
@@ -22,19 +26,33 @@ SHOWN = 8_000
 """Characters of the output that the model reads: its beginning and its end."""
 
 
+@dataclass
+class Running:
+    key: str
+    turn: ShownRun
+
+
 class ChatOwnCommands(ChatMade):
     def init_runs(self) -> None:
         super().init_runs()
-        self._done: dict[str, list[Command]] = {}  # by session: what the model does not know yet
-        # By session: the container that was made for one's own commands, before any run had one, and what it was asked
-        # to be.
-        self._own: dict[str, tuple[str, Object]] = {}
+        self._commands_running: list[Running] = []
+        self._telling: dict[str, list[Done]] = {}  # what a message tells that is being sent
+
+    @cached_property
+    def own(self) -> OwnCommands:
+        """Of each session what the model does not know yet, and the container that was made for its commands before any
+        run had one."""
+        path = self.deck.memory.path
+        return OwnCommands(path and path.with_name("own-commands.json"))
 
     def open(self, key: str) -> None:
         if not key:  # a new session knows nothing of the one that was new before
-            self._done.pop("", None)
-            self._own.pop("", None)
+            self.own.forget("")
         super().open(key)
+
+    def unsent(self, key: str) -> list[ShownRun]:
+        done = [done.shown() for done in self.own.of(key).commands]
+        return [*done, *(running.turn for running in self._commands_running if running.key == key)]
 
     @on(Composer.ShellAsked)
     def _shell_asked(self, event: Composer.ShellAsked) -> None:
@@ -46,10 +64,13 @@ class ChatOwnCommands(ChatMade):
         command = Command(text, started=self.deck.clock())
         item = ShellItem("", commands=[command], running=True)
         turn = ShownRun("", items=[item], status="in_progress", started=command.started)
+        running = Running(key, turn)
+        self._commands_running.append(running)
         self.turns.append(turn)
         self.remove_class("-empty")
         await self.transcript.add(turn)
         self.animate_live(True)
+        result: Object | None = None
         try:
             turn.container = await self._place(key)
             item.raw = {"environment": {"container_id": turn.container}}
@@ -65,14 +86,17 @@ class ChatOwnCommands(ChatMade):
             code = result.get("exit_code")
             command.outcome = "timeout" if result.get("timed_out") else code if isinstance(code, int) else -1
             turn.status = "completed"
-            # A session that was new may have its id by now.
-            self._done.setdefault(self.current if turn in self.turns else key, []).append(command)
         finally:
             command.printed = command.output.total_bytes
             turn.ended = command.ended = self.deck.clock()
             item.running, item.done = False, True
             turn.revision += 1
             item.touch()
+            self._commands_running = [other for other in self._commands_running if other is not running]
+            if result is not None and command.outcome is not None:
+                printed = str(result.get("stdout") or ""), str(result.get("stderr") or "")
+                done = Done(text, *printed, command.outcome, command.started, command.ended, turn.container)
+                self.own.add(running.key, done)
             if self.is_running:
                 self.animate_live(bool(self._reading))
                 self.deck.touch({"run"})
@@ -82,36 +106,47 @@ class ChatOwnCommands(ChatMade):
         used = next((turn.container for turn in reversed(self.turns) if turn.container), "")
         if used and self._alive(used):
             return used
-        made, asked = self._own.get(key, ("", {}))
-        environment = self.composer.draft.environment(self.state)
-        if not made or asked != environment or not self._alive(made):
+        kept, environment = self.own.of(key), self.composer.draft.environment(self.state)
+        if not kept.container or kept.asked != environment or not self._alive(kept.container):
             contents = {name: value for name, value in environment.items() if name != "type"}
             made = str((await self.client.create_container({"name": "session", **contents}))["id"])
-            self._own[key] = made, environment
-        return made
+            self.own.made(key, made, environment)
+            return made
+        return kept.container
 
     def _alive(self, container: str) -> bool:
         return bool((self.state.get("container", container) or {}).get("status", "running") == "running")
 
     def _body(self, key: str, message: Outgoing, text: str) -> Object:
         """As it is, in the container of one's own commands until a run of the session has used it."""
-        body, (made, asked) = super()._body(key, message, text), self._own.get(key, ("", {}))
+        body, kept = super()._body(key, message, text), self.own.of(key)
+        made = kept.container
         used = any(turn.container == made for turn in self.turns if turn.run_id)
         for tool in body["tools"] if made and self._alive(made) and not used else ():
-            if tool.get("environment") == asked:
+            if tool.get("environment") == kept.asked:
                 tool["environment"] = {"type": "container_reference", "container_id": made}
         return body
 
     def _moved(self, before: str, key: str) -> None:
         super()._moved(before, key)
-        if before in self._own:
-            self._own[key] = self._own.pop(before)
-        if before in self._done:
-            self._done[key] = self._done.pop(before)
+        self.own.move(before, key)
+        for running in self._commands_running:
+            running.key = key if running.key == before else running.key
+        if before in self._telling:
+            self._telling[key] = self._telling.pop(before)
 
     async def _mentioned(self, key: str, message: Outgoing) -> str:
         text = await super()._mentioned(key, message)
-        return "\n\n".join([*map(as_text, self._done.pop(key, [])), text])
+        self._telling[key] = self.own.of(key).commands
+        return "\n\n".join([*(as_text(done.command()) for done in self._telling[key]), text])
+
+    def began(self, key: str) -> None:
+        super().began(key)
+        self.own.told(key, self._telling.pop(key, []))
+
+    def forget(self, key: str) -> None:
+        super().forget(key)
+        self.own.forget(key)
 
 
 def as_text(command: Command) -> str:

@@ -78,6 +78,16 @@ class ChatRuns(ModeScreen):
         self.show_state({"session"})
         self._load(key)
 
+    def unsent(self, key: str) -> list[ShownRun]:
+        """What belongs behind the runs of a session and is known here only."""
+        return []
+
+    def began(self, key: str) -> None:
+        """The daemon has begun the run of a message of this session."""
+
+    def forget(self, key: str) -> None:
+        """A session, or a run of none, was deleted."""
+
     @work(exclusive=True, group="load")
     async def _load(self, key: str) -> None:
         turns: list[ShownRun] = []
@@ -91,7 +101,7 @@ class ChatRuns(ModeScreen):
             self.deck.show_error(error)
         if self.current != key or not self.is_running:
             return
-        self.turns = turns
+        turns = self.turns = [*turns, *self.unsent(key)]
         self.loading_session = False
         # Parts are missing when the screen is on its way out: who quits while a session loads is shown no traceback.
         with suppress(NoMatches):

@@ -169,6 +169,7 @@ class ChatSending(ChatRuns):
                 self._moved(key, f"run:{turn.run_id}")
                 key = f"run:{turn.run_id}"
             self._latest[key] = turn.run_id
+            self.began(key)
             if self.current == key and turn in self.turns:
                 self._read(turn)
             self._steer(key)

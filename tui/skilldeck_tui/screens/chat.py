@@ -93,6 +93,8 @@ class ChatScreen(ChatLooking, ModeScreen):
         if self.deck.memory.draft:
             self.composer.fill(self.deck.memory.draft)
         self._timer = self.set_interval(FRAME, self._frame, pause=True)
+        if self.unsent(""):
+            self._load("")
         self.query_one(Composer).text.focus()
 
     @property

@@ -39,6 +39,8 @@ from skilldeck_tui.widgets.problem import Problem
 from skilldeck_tui.widgets.suite_panel import SuitePanel
 from skilldeck_tui.widgets.version_list import VersionList
 
+PATH = 16
+"""Columns in which the end of a folder says more than the skill's own name."""
 TALL = 32
 """Lines that the list, what lint finds and the tests need together."""
 
@@ -91,7 +93,7 @@ class SkillsScreen(SkillWork):
         yield EmptyState("No skills yet", text, steps, id="welcome")
         with Horizontal(classes="columns"):
             with Vertical(id="list"):
-                yield DataRows(("Skill", "Version", "State", "Source"))
+                yield DataRows(("Skill", "Version", "State", "Source"), least=PATH)
                 yield Problem()
                 yield SuitePanel()
             with Vertical(id="detail"):

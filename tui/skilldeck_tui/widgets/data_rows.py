@@ -39,9 +39,10 @@ class DataRows(DataTable[Text]):
     DataRows:focus > .datatable--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
     """
 
-    def __init__(self, columns: Sequence[str], **kwargs: str) -> None:
+    def __init__(self, columns: Sequence[str], *, least: int = LEAST, **kwargs: str) -> None:
+        """`least`: columns below which the last one goes."""
         super().__init__(cursor_type="row", show_row_labels=False, **kwargs)  # type: ignore[arg-type]
-        self._labels = tuple(columns)
+        self._labels, self._least = tuple(columns), least
         self._room = 0
         self._given: list[tuple[str, Cells]] = []
         self._shown: dict[str, Cells] = {}
@@ -88,7 +89,7 @@ class DataRows(DataTable[Text]):
         ]
         left = (self._room or 1000) - sum(width + padding for width in widths[:-1])
         last = left - padding
-        last = last if last >= min(widths[-1], max(LEAST, len(self._labels[-1]))) else 0
+        last = last if last >= min(widths[-1], max(self._least, len(self._labels[-1]))) else 0
         self.ordered_columns[-1].label = Text(self._labels[-1] if last else "")
         # A column without width still has its padding.
         first = max(LEAST, widths[0] + min(0, left if last else left - padding))

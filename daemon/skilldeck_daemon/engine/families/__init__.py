@@ -111,3 +111,21 @@ def detect(template: str, model_type: str = "") -> Family:
         if model_type in _raw(name)["model_types"] and "tools" in template:
             return family(name, template)
     return family(GENERIC, template)
+
+
+@cache
+def _openers() -> tuple[str, ...]:
+    opened = {str(_raw(name)["calls"].get("open") or "") for name in (*known(), GENERIC)}
+    return tuple(sorted(opened - {""}))
+
+
+def begins_with_call(text: str) -> bool:
+    """Whether a text that was to be words begins as some family writes a call, or is a call as JSON."""
+    text = text.strip()
+    if text.startswith(_openers()):
+        return True
+    try:
+        value = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not {"name", "function", "tool"}.isdisjoint(value) and len(value) <= 3

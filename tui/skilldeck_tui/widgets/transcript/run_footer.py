@@ -18,8 +18,9 @@ from skilldeck_tui.widgets.text_block import TextBlock
 KINDS = ("wait", "prefill", "generate", "call")
 STYLES = {"wait": "$faint", "prefill": "$secondary", "generate": "$primary", "call": "$success"}
 LABELS = {"wait": "waiting", "prefill": "prefill", "generate": "generate", "call": "commands"}
-SHORT_SECONDS = 1.0
-"""Of a run that took less nobody asks where its time went."""
+SHORT_SECONDS, PLAIN_SECONDS = 1.0, 10.0
+"""Of a run that took less nobody asks where its time went; the second, of one that called nothing: below an answer of a
+line the bar would outweigh it."""
 BARS, GAP = (32, 16, 8), "   "
 """Cells of the bar: as many as leave room for what it says."""
 
@@ -124,7 +125,7 @@ def timeline(turn: ShownRun, width: int = 80) -> Content:
     """One line: a bar in the order things happened, and the seconds of each kind, the longest first where not all have
     room."""
     total = sum(span.end - span.start for span in turn.timeline)
-    if total < SHORT_SECONDS:
+    if total < (SHORT_SECONDS if any(span.kind == "call" for span in turn.timeline) else PLAIN_SECONDS):
         return Content("")
     spent = {kind: sum(span.end - span.start for span in turn.timeline if span.kind == kind) for kind in KINDS}
     labels = {

@@ -130,6 +130,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self._pattern = ""
         self._matches: list[tuple[ItemView, int]] = []
         self._match = -1
+        self._lines: dict[ItemView, tuple[int, list[int]]] = {}  # that match, by the revision they were looked for in
         self._waiting: set[str] = set()
         self._demonstrated = False
 
@@ -151,7 +152,8 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     async def show(self, turns: Sequence[ShownRun], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
-        self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
+        self._cursor, self._matches, self._match, self.pruned = None, [], -1, 0
+        self._lines.clear()
         self._demonstrated = False
         # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
         # app waits for those, and would end with them.
@@ -183,6 +185,8 @@ class TranscriptView(VerticalScroll, can_focus=True):
             view.sync(now, tick=tick)
             if tick:
                 view.waiting(self._waiting)
+        if tick and self._pattern:
+            self._find_more()
 
     def _demonstrate(self) -> None:
         if not self._demonstrated:
@@ -334,19 +338,36 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     def find(self, pattern: str) -> int:
         """Find text (without regard to case) in every item; returns the number of lines that hold it."""
-        self._pattern = pattern.lower()
-        self._matches = []
-        for view in self.item_views:
-            view.mark(self._pattern)
-            if self._pattern:
-                lines = view.item.plain().lower().split("\n")
-                self._matches += [(view, number) for number, line in enumerate(lines) if self._pattern in line]
-        self._match = -1
+        self._pattern, self._match = pattern.lower(), -1
+        self._lines.clear()
+        self._matches = self._found()
         if self._matches:
             self.action_match(-1)
         else:
             self.post_message(self.Matched(0, 0))
         return len(self._matches)
+
+    def _found(self) -> list[tuple[ItemView, int]]:
+        """Every line that holds the pattern, in order. Only what is new or has grown is looked through."""
+        found = []
+        for view in self.item_views:
+            if view.pattern != self._pattern:
+                view.mark(self._pattern)
+            revision, lines = self._lines.get(view, (-1, []))
+            if self._pattern and revision != view.item.revision:
+                written = view.item.plain().lower().split("\n")
+                lines = [number for number, line in enumerate(written) if self._pattern in line]
+                self._lines[view] = view.item.revision, lines
+            found += [(view, number) for number in lines]
+        return found
+
+    def _find_more(self) -> None:
+        """Count what has come since, too. Where a person is stays as it is: only they go to another match."""
+        at = self._matches[self._match] if 0 <= self._match < len(self._matches) else None
+        before, self._matches = (self._match, len(self._matches)), self._found()
+        self._match = self._matches.index(at) if at in self._matches else -1
+        if (now := (self._match, len(self._matches))) != before:
+            self.post_message(self.Matched(now[0] + 1, now[1]))
 
     def action_match(self, step: int) -> None:
         if not self._matches:
