@@ -354,7 +354,8 @@ def main() -> int:
     seed = asked.seed if asked.seed is not None else random.randrange(10**6)
     print(f"seed {seed}", file=sys.stderr, flush=True)
     home = Path(tempfile.mkdtemp(prefix="skilldeck-terminal-"))
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # which would double every start
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = asyncio.run(hour(home, seconds=asked.minutes * 60, seed=seed, model=asked.model, keep=asked.keep))
     finally:
