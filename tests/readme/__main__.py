@@ -50,8 +50,8 @@ async def pictures(socket: Path, skills: list[Path]) -> dict[str, str]:
                     await asyncio.sleep(0.5)
                 found[name] = now
 
-            await deck.type("Use the invoice-check skill on @larkfield.txt")
-            await deck.press("escape", "i", "enter")  # escape leaves what completes the name
+            await deck.type("Use the invoice-check skill on @larkfield.txt ")  # the space leaves the completions
+            await deck.press("enter")
             await deck.until(lambda: deck.chat.turns and deck.chat.turns[-1].status == "completed", PATIENCE)
             await deck.until(lambda: not deck.chat.busy)
             await draw("tui")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.screen import ModalScreen
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
@@ -15,6 +19,8 @@ from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client, DaemonUnreachable, Link, Snapshot
 from skilldeck_tui.client.transport import SocketChannel
 from skilldeck_tui.preferences import Memory, Preferences
+from skilldeck_tui.screens import dialogs
+from skilldeck_tui.screens.dialogs.dialog import Dialog, Palette
 from skilldeck_tui.screens.dialogs.jump import Jump
 from skilldeck_tui.state import STUCK_ATTEMPTS, DaemonState
 from skilldeck_tui.terminal.notices import notice
@@ -261,7 +267,9 @@ async def test_a_notice_is_plain_text_and_leaves_the_composer_free() -> None:
         assert not rack.overlaps(d.chat.composer.region)
 
 
-@pytest.mark.parametrize("keys", [("f6", "a"), ("ctrl+k", "escape"), ("ctrl+o", "escape"), ("f1", "escape")])
+@pytest.mark.parametrize(
+    "keys", [("f6", "a"), ("ctrl+k", "escape"), ("ctrl+o", "escape"), ("f1", "escape"), ("ctrl+p", "escape")]
+)
 async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
     opens, closes = keys
     async with deck(FakeDaemon()) as d:
@@ -273,3 +281,15 @@ async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
         dialog.dismiss(None)  # and what a worker of it found is for nobody
         await d.handled()
         assert d.app.screen_stack == [d.chat]
+
+
+def test_every_dialog_is_one_that_is_answered_once() -> None:
+    for module in pkgutil.iter_modules(dialogs.__path__):
+        importlib.import_module(f"{dialogs.__name__}.{module.name}")
+    found = [kind for kind in every(ModalScreen) if kind.__module__.startswith("skilldeck_tui")]
+    assert len(found) > 10
+    assert [kind for kind in found if not issubclass(kind, Dialog | Palette)] == []
+
+
+def every(kind: type[Any]) -> list[type[Any]]:
+    return [below for child in kind.__subclasses__() for below in (child, *every(child))]

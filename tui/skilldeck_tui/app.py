@@ -32,6 +32,7 @@ from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
+from skilldeck_tui.screens.dialogs.dialog import Palette
 from skilldeck_tui.screens.dialogs.help import Help
 from skilldeck_tui.skill_tests.background import SkillTests
 from skilldeck_tui.skills.lints import SkillLints
@@ -379,6 +380,10 @@ class SkilldeckApp(App[None]):
     def action_mode(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
+
+    def action_command_palette(self) -> None:
+        if not Palette.is_open(self):
+            self.push_screen(Palette())
 
     def action_show_help_screen(self) -> None:
         if isinstance(self.screen, Help):

@@ -8,17 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from skilldeck_tui.compared import Line, Row, summary
+from skilldeck_tui.screens.dialogs.dialog import Dialog
 from skilldeck_tui.text.format import clean, one_line, plural
 
 STYLES = {"asked": "bold", "command": "$accent", "output": "$muted", "answer": "", "figures": "$faint"}
 SIDES = {"left": "on $error 12%", "right": "on $success 12%"}
 
 
-class Compare(ModalScreen[None]):
+class Compare(Dialog[None]):
     BINDINGS = [Binding("escape,q", "leave", "Close")]
     DEFAULT_CSS = """
     Compare { background: $background; }

@@ -8,17 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from skilldeck_tui.cited import Made
+from skilldeck_tui.screens.dialogs.dialog import Dialog
 from skilldeck_tui.skills.skill_use import Step, Use
 from skilldeck_tui.text.format import clean, one_line
 
 LABELS = {"read": "read", "listed": "looked into", "ran": "ran", "used": "used"}
 
 
-class SkillUse(ModalScreen[None]):
+class SkillUse(Dialog[None]):
     """`untouched` are the names of skills that were offered and not touched."""
 
     BINDINGS = [Binding("escape,q,s", "leave", "Close")]
