@@ -15,6 +15,11 @@ def _xdg(variable: str, fallback: str) -> Path:
     return base / "skilldeck"
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as a person writes it, `~` being the home; as it stands where there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def config_file() -> Path:
     """`~/.config/skilldeck/config.toml`."""
     return _xdg("XDG_CONFIG_HOME", ".config") / "config.toml"

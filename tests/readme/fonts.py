@@ -70,7 +70,11 @@ def embedded(picture: str, fonts: Fonts) -> str:
         )
     picture = _FACES.sub("", picture)
     picture = picture.replace("<style>", "<style>\n" + "\n".join(faces), 1)
-    picture = re.sub(r"font-family: (Fira Code, monospace|arial);", f"font-family: '{FAMILY}', monospace;", picture)
+    picture = re.sub(
+        r"font-family: (Fira Code, monospace|arial);",
+        f"font-family: '{FAMILY}', 'DejaVu Sans Mono', Menlo, Consolas, monospace;",
+        picture,
+    )
     # A character as wide as its cell, so that lines of box drawing have no gaps.
     picture = picture.replace("font-size: 20px;", f"font-size: {CELL / width:.2f}px;")
     return "\n".join(line.rstrip() for line in picture.splitlines()) + "\n"

@@ -44,9 +44,9 @@ async def compare(d: Deck, pictures: Any, *sizes: tuple[int, int]) -> None:
         # Layout, Markdown and tables settle in steps, and each may take a moment on a busy machine: what looks as it
         # should has settled, all else is given time. (Waiting for every picture took a minute and a half of the suite.)
         seen, same, right = "", 0, False
-        while same < (1 if right else 3):
+        while same < (1 if right else 6):
             await d.handled()
-            await d.pilot.pause(0.05 if right else 0.2 if same else 0.0)
+            await d.pilot.pause(0.05 if right else 0.2)
             before, seen = seen, d.app.export_screenshot(title="skilldeck")
             same = same + 1 if seen == before else 0
             right = pictures._serialize(seen) == kept

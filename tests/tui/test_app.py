@@ -12,16 +12,20 @@ from typing import Any
 
 import pytest
 from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.app import SkilldeckApp
+from skilldeck_tui.chat import completion, mentions
 from skilldeck_tui.client.client import Client, DaemonUnreachable, Link, Snapshot
 from skilldeck_tui.client.transport import SocketChannel
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens import dialogs
 from skilldeck_tui.screens.dialogs.dialog import Dialog, Palette
 from skilldeck_tui.screens.dialogs.jump import Jump
+from skilldeck_tui.screens.dialogs.prompt import Prompt
+from skilldeck_tui.skills.skill_rows import SkillRow
 from skilldeck_tui.state import STUCK_ATTEMPTS, DaemonState
 from skilldeck_tui.terminal.notices import notice
 from skilldeck_tui.terminal.screenshot import take
@@ -281,6 +285,21 @@ async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
         dialog.dismiss(None)  # and what a worker of it found is for nobody
         await d.handled()
         assert d.app.screen_stack == [d.chat]
+
+
+@pytest.mark.parametrize("path", ["word " * 80, "~nobody-here/x", "/nul\0", "/proc/1/cwd/x/y"])
+async def test_a_path_that_cannot_be_looked_at_is_not_there(path: str) -> None:
+    assert completion.paths(path, Path.cwd()) == []
+    assert completion.pasted_paths(path) == []
+    assert mentions.find(path, Path.cwd()) is None
+    assert mentions.lost_slash(f"/{path.strip()}", ())
+    assert SkillRow("x", skill={"source": path}).folder is None
+    async with deck(FakeDaemon()) as d:
+        await d.press("ctrl+o")
+        await d.until(lambda: isinstance(d.app.screen, Prompt))
+        d.app.screen.query_one(Input).value = path
+        await d.press("enter")
+        await d.shows("There is no file")
 
 
 def test_every_dialog_is_one_that_is_answered_once() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.modes import MODES
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Opening(NamedTuple):
 
 def at(socket: Path | None) -> Path:
     """The control socket that was asked for, else where it is usually."""
-    return (socket or paths.socket_path()).expanduser().absolute()
+    return expanded(socket or paths.socket_path()).absolute()
 
 
 def opens(opening: Opening) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.chat import tree
 from skilldeck_tui.chat.mentions import ranged
 
@@ -83,7 +84,7 @@ def files(word: str, known: Iterable[dict[str, Any]], folder: Path) -> list[Cand
 def paths(word: str, folder: Path, *, folders_only: bool = False) -> list[Candidate]:
     """Entries of the directory that a path so far leads to."""
     head, _, tail = word.rpartition("/")
-    base = Path(head + "/" if word.startswith("/") and not head else head or ".").expanduser()
+    base = expanded(head + "/" if word.startswith("/") and not head else head or ".")
     base = base if base.is_absolute() else folder / base
     rows = []
     try:
@@ -137,8 +138,5 @@ def _path(text: str) -> Path | None:
     # A word alone is a word, even if a file happens to be called so.
     if "/" not in text:
         return None
-    try:
-        path = Path(text).expanduser()
-        return path if path.is_file() else None
-    except (OSError, ValueError, RuntimeError):
-        return None
+    path = expanded(text)
+    return path if os.path.isfile(path) else None

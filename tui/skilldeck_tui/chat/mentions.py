@@ -7,12 +7,15 @@ Looks at the disk: blocks.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+
+from skilldeck_shared.paths import expanded
 
 RANGE = re.compile(r"#L?(\d+)(?:-L?(\d+))?$")
 _AT = re.compile(r"(?:^|(?<=[\s(]))@([^\s@]+)")
@@ -54,13 +57,9 @@ def find(word: str, folder: Path) -> Mention | None:
     """The file that a word behind an `@` means, with its range."""
     for candidate in dict.fromkeys((word, word.rstrip(_PUNCTUATION))):
         for name, lines in dict.fromkeys((ranged(candidate), (candidate, None))):
-            try:
-                path = Path(name).expanduser()
-                path = path if path.is_absolute() else folder / path
-                if name and path.is_file():
-                    return Mention(candidate, path, lines)
-            except (OSError, ValueError, RuntimeError):
-                continue
+            path = folder / expanded(name)
+            if name and os.path.isfile(path):
+                return Mention(candidate, path, lines)
     return None
 
 
@@ -86,7 +85,7 @@ def leading(text: str) -> tuple[str, str]:
 def lost_slash(text: str, known: Collection[str]) -> list[str]:
     """What begins a message like a command and is none."""
     word, _ = leading(text)
-    return [f"/{word}"] if word and word not in known and not Path(f"/{word}").exists() else []
+    return [f"/{word}"] if word and word not in known and not os.path.exists(f"/{word}") else []
 
 
 def excerpt(mention: Mention) -> Path:

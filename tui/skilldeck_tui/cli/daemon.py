@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected, context, everything
 from skilldeck_tui.cli.complete import complete_file, complete_model
@@ -173,7 +174,7 @@ def load(
     async def work() -> None:
         async with connected(ctx, start=True) as client:
             # A path is meant as the person sees it; the daemon has another working directory.
-            source = str(Path(model).expanduser().absolute()) if Path(model).expanduser().exists() else model
+            source = str(expanded(model).absolute()) if os.path.exists(expanded(model)) else model
             options = _options(engine_options) | ({"remote_url": remote_url} if remote_url else {})
             loading = client.load_model(source, name=name, engine=engine, options=options, keep_default=keep_default)
             async for step in loading:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from skilldeck_shared import paths, private
 from skilldeck_shared.errors import SkilldeckError, Unavailable
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import DaemonUnreachable, Object, Snapshot
 
@@ -61,7 +62,7 @@ async def connect(
         DaemonUnreachable, DaemonNotInstalled, DaemonFailed, VersionMismatch; OpenToOthers where somebody else could
         answer in the daemon's place.
     """
-    path = (path or paths.socket_path()).expanduser().absolute()
+    path = expanded(path or paths.socket_path()).absolute()
     private.check_socket_folder(path)
     report = report or (lambda _stage, _fraction: None)
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 from textual import on
 from textual.containers import Horizontal, Vertical
@@ -19,6 +18,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.chat.draft import Outgoing
@@ -266,7 +266,7 @@ class ChatScreen(ChatLooking, ModeScreen):
     def action_attach(self) -> None:
         def attach(value: str | None) -> None:
             if value:
-                self.attach_path(Path(value).expanduser())
+                self.attach_path(expanded(value))
 
         self.app.push_screen(Prompt("Attach a file", paths="file"), attach)
 

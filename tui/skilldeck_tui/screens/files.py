@@ -12,6 +12,7 @@ from textual.widget import Widget
 from textual.widgets import DataTable, ProgressBar, Static
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
 from skilldeck_tui.client.client import read_all
@@ -131,7 +132,7 @@ class FilesScreen(ModeScreen):
     def action_upload(self) -> None:
         def upload(value: str | None) -> None:
             if value:
-                self._upload(Path(value).expanduser())
+                self._upload(expanded(value))
 
         self.app.push_screen(Prompt("Upload a file", paths="file"), upload)
 

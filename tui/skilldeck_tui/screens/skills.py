@@ -17,6 +17,7 @@ from textual.widgets import DataTable, OptionList, ProgressBar, Static
 
 from skilldeck_shared import paths
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions, editor
 from skilldeck_tui.client.client import read_all
@@ -289,7 +290,7 @@ class SkillsScreen(SkillWork):
     def action_add_folder(self) -> None:
         def add(value: str | None) -> None:
             if value:
-                self.watch_folder(Path(value).expanduser())
+                self.watch_folder(expanded(value))
 
         detail = "The folder of a skill, or one that holds several. It is uploaded now and at every save."
         self.app.push_screen(Prompt("Add a skill folder", detail, paths="folder"), add)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -195,7 +196,7 @@ async def _skill(client: Client, response: Object, used: Sequence[str]) -> tuple
     name = next(iter(used), "") or (str(offered[0]["name"]) if len(offered) == 1 else "")
     for skill in [*offered, *skills]:
         source = Path(str(skill.get("source") or ""))
-        if skill["name"] == name and source.is_absolute() and source.is_dir():
+        if skill["name"] == name and source.is_absolute() and os.path.isdir(source):
             return name, source
     return name, None
 

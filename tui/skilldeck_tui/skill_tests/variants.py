@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import subprocess
 import tarfile
 import tempfile
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skilldeck_shared.errors import BadRequest, NotFound
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.skills.bundle import LIMITS, zip_stream
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object, UploadedSkill
@@ -112,8 +114,8 @@ class Versions:
             name = str((await self.skill())["default_version"])
         if name.isdigit():
             return await self._numbered(name)
-        for place in (Path(name).expanduser(), self.folder / name):
-            if (place / "SKILL.md").is_file():
+        for place in (expanded(name), self.folder / name):
+            if os.path.isfile(place / "SKILL.md"):
                 return await self._inline(name, place)
         return await self._revision(name)
 

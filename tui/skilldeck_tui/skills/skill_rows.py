@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ class SkillRow:
         if self.disk is not None:
             return Path(str(self.disk["path"]))
         source = Path(str((self.skill or {}).get("source") or ""))
-        return source if source.is_absolute() and source.is_dir() else None
+        return source if source.is_absolute() and os.path.isdir(source) else None
 
     def cells(self) -> tuple[Content | str, ...]:
         skill = self.skill or {}

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.skills.bundle import ignored
 from skilldeck_shared.skills.ignore import FOLDERS
 from skilldeck_tui.client.client import Client
@@ -68,7 +69,7 @@ class FolderWatcher:
     def add(self, folder: Path) -> Path:
         """Watch a folder; one that does not exist (yet) is `gone` until it does. Returns its absolute path."""
         # Not resolved: a link that is pointed at another folder is followed to the new one.
-        path = folder.expanduser().absolute()
+        path = expanded(folder).absolute()
         if path not in self._folders:
             self._folders[path] = Folder(
                 path, self._client, self._uploads, self._publish, make_default=self._make_default
@@ -80,7 +81,7 @@ class FolderWatcher:
 
     async def remove(self, folder: Path) -> None:
         """Stop watching; versions stay."""
-        path = folder.expanduser().absolute()
+        path = expanded(folder).absolute()
         if self._folders.pop(path, None) is not None:
             await _cancel([task for task in [self._tasks.pop(path, None)] if task is not None])
             self._wake()
@@ -92,7 +93,7 @@ class FolderWatcher:
 
     def saved(self, folder: Path) -> None:
         """Look at a folder now, without waiting for its file event."""
-        path = folder.expanduser().absolute()
+        path = expanded(folder).absolute()
         if path in self._folders:
             self._folders[path].dirty()
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.client.client import Client
@@ -68,4 +69,4 @@ def untrust(ctx: typer.Context, project: Project, json: Json = False) -> None:
 
 
 def _absolute(project: Path) -> str:
-    return str(project.expanduser().absolute())
+    return str(expanded(project).absolute())

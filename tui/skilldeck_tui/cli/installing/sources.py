@@ -31,6 +31,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError, Unavailable
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.skills.zipnames import ENCRYPTED_FLAG, KIND_BYTES, member_name, other_archive
 from skilldeck_shared.version import __version__
 from skilldeck_tui.cli.installing.collection import Fetched, Source, choose
@@ -70,16 +71,16 @@ def parse_source(text: str, ref: str = "") -> Source:
     `#path` after one names the skill's folder inside. Raises BadRequest.
     """
     # A folder may have a # in its own name.
-    if Path(text).expanduser().is_dir():
-        return Source("folder", str(Path(text).expanduser().absolute()))
+    if os.path.isdir(expanded(text)):
+        return Source("folder", str(expanded(text).absolute()))
     url, _, path = text.partition("#")
     path = unquote(path).strip("/")
     if any(part in ("..", ".", "") for part in path.split("/")) and path:
         raise BadRequest(f"The path {path!r} leaves the source.", "Name a folder inside it.", param="source")
-    local = Path(url).expanduser()
-    if path and local.is_dir():
+    local = expanded(url)
+    if path and os.path.isdir(local):
         return Source("folder", str(local.absolute()), path)
-    if local.is_file():
+    if os.path.isfile(local):
         return Source("zip", local.absolute().as_uri(), path)
     if SHORT.fullmatch(url):
         return Source("git", f"https://github.com/{url}", path, ref)

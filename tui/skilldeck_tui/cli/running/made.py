@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.cited import cited
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import everything
@@ -28,7 +29,7 @@ def folder_to_save(given: Path | None) -> Path | None:
     """The folder of `--save`, made when it is missing. Before the run: its work would be lost after it."""
     if given is None:
         return None
-    folder = given.expanduser().absolute()
+    folder = expanded(given).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

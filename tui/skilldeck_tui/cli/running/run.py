@@ -9,6 +9,7 @@ the run; a lost connection is resumed where it broke.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_tui import demonstration
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected, everything, find_skill, split_version
@@ -116,7 +118,7 @@ async def build_request(
     elif skills:
         environment["skills"] = [await skill_reference(client, name) for name in skills]
     if not container:
-        names = [Path(name).expanduser().resolve().name if Path(name).is_dir() else split_version(name)[0]
+        names = [expanded(name).resolve().name if os.path.isdir(name) else split_version(name)[0]
                  for name in skills]  # fmt: skip
         environment |= network(allow, names, env)
     request: Object = {
@@ -144,8 +146,8 @@ async def split_skills(client: Client, given: Sequence[str]) -> tuple[list[str],
 
 async def skill_reference(client: Client, given: str) -> Object:
     """A folder is uploaded and that very version used; a name means its latest version, NAME@N that one."""
-    folder = Path(given).expanduser()
-    if folder.is_dir() and any(entry.name.lower() == "skill.md" for entry in folder.iterdir()):
+    folder = expanded(given)
+    if os.path.isdir(folder) and any(entry.name.lower() == "skill.md" for entry in folder.iterdir()):
         uploaded = await upload_folder(client, folder, progress=out.progress(f"uploading {folder.name}"))
         return {
             "type": "skill_reference", "skill_id": uploaded.skill["id"], "version": uploaded.version["version"]

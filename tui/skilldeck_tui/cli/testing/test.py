@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import typer
 
 from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.complete import complete_model
@@ -151,7 +152,7 @@ async def run_and_print(
         cases = [case for case in _cases(folder, asked) if asked.only.lower() in case.name.lower()]
         if not cases:
             continue
-        environment = network(asked.allow, [folder.expanduser().resolve().name], asked.env)
+        environment = network(asked.allow, [expanded(folder).resolve().name], asked.env)
         plan = await make_plan(client, folder, cases, asked, environment=environment)
         done.append(await _run(client, plan, asked, as_json))
     if asked.only and not done:

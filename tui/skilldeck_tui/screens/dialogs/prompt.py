@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from textual import on, work
@@ -13,6 +14,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from skilldeck_shared.paths import expanded
 from skilldeck_tui.chat import completion
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.dialogs.dialog import Dialog
@@ -98,8 +100,8 @@ class Prompt(Dialog[str | None]):
         if not value:
             return
         if self.paths:
-            path = Path(value).expanduser()
-            good = path.is_dir() if self.paths == "folder" else path.is_file()
+            path = expanded(value)
+            good = os.path.isdir(path) if self.paths == "folder" else os.path.isfile(path)
             if not good:
                 kind = "folder" if self.paths == "folder" else "file"
                 self._refuse(f"There is no {kind} “{value}”.")

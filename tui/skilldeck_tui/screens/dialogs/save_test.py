@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual import on, work
@@ -17,6 +16,7 @@ from textual.widgets import Input, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from skilldeck_shared.errors import SkilldeckError
+from skilldeck_shared.paths import expanded
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
@@ -118,7 +118,7 @@ class SaveTest(Dialog[str | None]):
             self.query_one(".folder", Input).focus()
             return
         try:
-            path, called = await asyncio.to_thread(write, proposal, Path(folder).expanduser(), chosen, name)
+            path, called = await asyncio.to_thread(write, proposal, expanded(folder), chosen, name)
         except SkilldeckError as error:
             self._refuse(error.message)
             return
