@@ -25,8 +25,8 @@ from skilldeck_tui.widgets.composer import ComposerText
 from support.tui import Deck
 
 DOCS = Path(__file__).parents[2] / "docs"
-SIZE = (100, 32)
-"""Columns and rows: on a page 900 pixels wide a character is 9 of them."""
+SIZE, TALL = (100, 32), (100, 52)
+"""Columns and rows: on a page 900 pixels wide a character is 9 of them. The second shows a run from its beginning."""
 SKILLS = ("csv-summary", "invoice-check", "log-triage", "text-stats")
 PATIENCE = 300.0
 
@@ -54,7 +54,9 @@ async def pictures(socket: Path, skills: list[Path]) -> dict[str, str]:
             await deck.press("enter")
             await deck.until(lambda: deck.chat.turns and deck.chat.turns[-1].status == "completed", PATIENCE)
             await deck.until(lambda: not deck.chat.busy)
+            await pilot.resize_terminal(*TALL)
             await draw("tui")
+            await pilot.resize_terminal(*SIZE)
 
             await deck.press("f3")
             await deck.shows("csv-summary", "watching")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from textual import on
+from textual import events, on
 from textual.containers import Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.timer import Timer
@@ -214,6 +214,11 @@ class ChatScreen(ChatLooking, ModeScreen):
             (self.query_one(SessionList) if self.has_class("-show-sidebar") else self.composer.text).focus()
         else:
             self.toggle_class("-hide-sidebar")
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """On a narrow screen the list has all the room: what else is gone to comes in its place."""
+        if self.has_class("-show-sidebar") and not isinstance(event.widget, SessionList):
+            self.remove_class("-show-sidebar")
 
     def action_rename(self) -> None:
         row = self.row

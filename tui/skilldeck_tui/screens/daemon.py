@@ -229,8 +229,9 @@ class DaemonScreen(DaemonLog, DaemonRules):
             text = str(chosen.get("description") or "")
             if chosen["id"] == demonstration.BUNDLED:
                 text = demonstration.DAEMON
-            facts = (model_note(chosen), chosen.get("quantization"), chosen.get("licence"), chosen.get("path"))
-            text = "\n".join(part for part in (text, " · ".join(str(fact) for fact in facts if fact)) if part)
+            facts = (model_note(chosen), chosen.get("quantization"), chosen.get("licence"))
+            lines = (text, " · ".join(str(fact) for fact in facts if fact), str(chosen.get("path") or ""))
+            text = "\n".join(line for line in lines if line)
         note = self.query_one("#model-note", Static)
         note.display = bool(text)
         note.update(Content(clean(text)))
@@ -248,7 +249,7 @@ class DaemonScreen(DaemonLog, DaemonRules):
         self.query_one("#rate", Gauge).show(count(rate), [sample.tokens_per_s for sample in history])
         self.query_one("#cache", Gauge).show(f"{cache:.0%}", [sample.cache_used for sample in history])
         self.query_one("#vram", Gauge).label = "VRAM" if any(m.get("engine") in ON_CARD for m in engines) else "memory"
-        self.query_one("#vram", Gauge).show(f"{size(used)} / {size(total)}", [s.memory_used for s in history])
+        self.query_one("#vram", Gauge).show(size(used), [s.memory_used for s in history], size(total))
 
     def second(self) -> None:
         super().second()

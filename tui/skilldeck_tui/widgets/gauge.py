@@ -27,7 +27,11 @@ class Gauge(Vertical):
         yield Static(Content(""), markup=False)
         yield Sparkline([], summary_function=max)
 
-    def show(self, value: str, history: Sequence[float]) -> None:
-        self.query_one(Static).update(Content.assemble((f"{self.label} ", "$faint"), (value, "bold")), layout=False)
+    def show(self, value: str, history: Sequence[float], of: str = "") -> None:
+        """`of`: what the value is a part of, told where there is room for it."""
+        whole = f" of {of}" if of and len(f"{self.label} {value} of {of}") <= self.content_size.width else ""
+        self.query_one(Static).update(
+            Content.assemble((f"{self.label} ", "$faint"), (value, "bold"), (whole, "$faint")), layout=False
+        )
         # A line needs two points, and a flat zero should be drawn as one.
         self.query_one(Sparkline).data = [*history, 0.0][: len(history)] if len(history) > 1 else [0.0, 0.0]

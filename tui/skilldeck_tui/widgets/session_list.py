@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList
@@ -105,8 +106,12 @@ class SessionList(Options):
             return Content.styled(row.title, "$muted")
         glyph, style = ("■", "$accent") if row.key in self._marked else GLYPHS[row.state]
         room = max(8, (self.size.width or 28) - 6 - len(old))
-        title = row.title if len(row.title) <= room else row.title[: room - 1] + "…"
-        return Content.assemble((f"{glyph} ", style), title.ljust(room), (f" {old}", "$faint"))
+        title = row.title if cell_len(row.title) <= room else set_cell_size(row.title, room - 1).rstrip() + "…"
+        return Content.assemble((f"{glyph} ", style), set_cell_size(title, room), (f" {old}", "$faint"))
+
+    def on_focus(self) -> None:
+        if self.highlighted is None and self._shown:  # else enter would do nothing
+            self.highlighted = 0
 
     def on_resize(self) -> None:
         shown, at, self._shown = self._shown, self.highlighted, []
