@@ -21,7 +21,7 @@ from skilldeck_shared.paths import examples_dir
 from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.preferences import Memory, Preferences
-from skilldeck_tui.widgets.composer import ComposerText
+from skilldeck_tui.widgets.composing.composer import ComposerText
 from support.tui import Deck
 
 DOCS = Path(__file__).parents[2] / "docs"

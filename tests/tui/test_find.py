@@ -90,12 +90,22 @@ async def test_the_match_is_marked_wherever_it_stands() -> None:
 async def test_a_match_far_down_in_an_answer_is_scrolled_to() -> None:
     fake = FakeDaemon()
     _answered(fake, "".join(f"paragraph {n}{' needle' if n == 30 else ''}\n\n" for n in range(60)))
+    other = fake.start("where?", session_id=fake.add_session("Another")["id"])
+    other.text("a needle\n\nand a needle")
+    other.complete()
     async with deck(fake) as d:
-        d.chat.open(d.chat.rows[0].key)
+        d.chat.open(next(row.key for row in d.chat.rows if row.title == "Finding"))
         await d.shows("paragraph 59")
         await d.press("ctrl+f")
         await d.type("needle")
         await d.shows("1/1", "paragraph 30 needle")
+        # In another session the line that is open looks for the same, and one that was closed for nothing.
+        d.chat.open(next(row.key for row in d.chat.rows if row.title == "Another"))
+        await d.shows("2/2", "and a needle")
+        await d.press("escape")
+        d.chat.open(next(row.key for row in d.chat.rows if row.title == "Finding"))
+        await d.shows("paragraph 59")
+        assert not d.chat.transcript.finding
 
 
 async def test_what_streams_while_it_is_looked_for_is_marked() -> None:

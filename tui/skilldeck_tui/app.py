@@ -382,7 +382,7 @@ class SkilldeckApp(App[None]):
             self.switch_mode(mode)
 
     def action_command_palette(self) -> None:
-        if not Palette.is_open(self):
+        if not isinstance(self.screen, Palette):
             self.push_screen(Palette())
 
     def action_show_help_screen(self) -> None:

@@ -379,6 +379,12 @@ class ChatScreen(ChatLooking, ModeScreen):
     def _find_changed(self, event: FindBar.Changed) -> None:
         self.transcript.find(event.pattern)
 
+    @on(TranscriptView.Replaced)
+    def _replaced(self) -> None:
+        bar = self.query_one(FindBar)
+        if bar.has_class("-open"):
+            self.transcript.find(bar.pattern)
+
     @on(FindBar.Step)
     def _find_step(self, event: FindBar.Step) -> None:
         self.transcript.action_match(event.step)

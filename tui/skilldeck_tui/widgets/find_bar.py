@@ -55,11 +55,14 @@ class FindBar(Horizontal):
         self.add_class("-open")
         line.focus()
 
+    @property
+    def pattern(self) -> str:
+        return self.query_one(Input).value
+
     def found(self, position: int, total: int) -> None:
         """`position` counts from 1; 0: none of the matches is shown yet."""
         at = f"{position}/{total}" if position else f"{total} found"
-        pattern = self.query_one(Input).value
-        self.query_one(".count", Static).update(at if total else "nothing found" if pattern else "")
+        self.query_one(".count", Static).update(at if total else "nothing found" if self.pattern else "")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

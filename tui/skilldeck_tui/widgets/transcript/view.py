@@ -112,6 +112,9 @@ class TranscriptView(VerticalScroll, can_focus=True):
     class CopyAllAsked(Message):
         """Copy the whole transcript."""
 
+    class Replaced(Message):
+        """Something else is shown, in which nothing was looked for yet."""
+
     class Matched(Message):
         """`position` of `total`, counted from 1."""
 
@@ -152,8 +155,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     async def show(self, turns: Sequence[ShownRun], *, more: bool = False) -> None:
         """Replace everything. `more`: there are earlier runs."""
-        self._cursor, self._matches, self._match, self.pruned = None, [], -1, 0
-        self._lines.clear()
+        self._cursor, self._pattern, self._matches, self._match, self.pruned = None, "", [], -1, 0
         self._demonstrated = False
         # Who opens another session meanwhile cancels this, but must not cancel what ends in the views' own tasks: the
         # app waits for those, and would end with them.
@@ -163,6 +165,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self.more = more
         self._mark()
         self.anchor()
+        self.post_message(self.Replaced())
 
     async def add(self, turn: ShownRun) -> RunView:
         view = RunView(turn, self.lines)
