@@ -29,6 +29,7 @@ from skilldeck_tui.skills.skill_rows import SkillRow
 from skilldeck_tui.state import STUCK_ATTEMPTS, DaemonState
 from skilldeck_tui.terminal.notices import notice
 from skilldeck_tui.terminal.screenshot import take
+from skilldeck_tui.widgets.session_list import SessionList
 from support.fake_daemon import FakeDaemon
 from support.tui import Deck, deck
 
@@ -285,6 +286,20 @@ async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
         dialog.dismiss(None)  # and what a worker of it found is for nobody
         await d.handled()
         assert d.app.screen_stack == [d.chat]
+
+
+async def test_a_burst_of_a_key_opens_one_dialog() -> None:
+    fake = FakeDaemon()
+    fake.add_session("Orders")
+    async with deck(fake) as d:
+        d.chat.query_one(SessionList).focus()
+        await d.until(lambda: isinstance(d.app.focused, SessionList))
+        await d.burst(*"word word word")
+        await d.until(lambda: len(d.app.screen_stack) == 2)
+        await d.handled()
+        assert len(d.app.screen_stack) == 2
+        await d.press("escape")
+        await d.until(lambda: d.app.screen_stack == [d.chat])
 
 
 @pytest.mark.parametrize("path", ["word " * 80, "~nobody-here/x", "/nul\0", "/proc/1/cwd/x/y"])

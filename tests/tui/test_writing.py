@@ -15,7 +15,7 @@ from skilldeck_shared.errors import NotFound
 from skilldeck_tui import editor
 from skilldeck_tui.chat.history import MOST, History
 from skilldeck_tui.chat.items import Command
-from skilldeck_tui.chat.own_commands import TOLD, as_text
+from skilldeck_tui.chat.own_commands import SHOWN, as_text
 from skilldeck_tui.preferences import Memory
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
@@ -227,8 +227,8 @@ async def test_a_command_of_ones_own_is_stopped() -> None:
 
 def test_the_model_reads_the_ends_of_a_long_output_within_a_fence_that_holds_it() -> None:
     command = Command("cat x", outcome=3)
-    command.output.set("begin ```` " + "x" * 3 * TOLD + " end", "")
+    command.output.set("begin ```` " + "x" * 3 * SHOWN + " end", "")
     text = as_text(command)
-    assert len(text) < TOLD + 300
+    assert len(text) < SHOWN + 300
     assert text.startswith("I ran this in the container myself:\n`````\n$ cat x\nbegin")
     assert text.endswith(" end\n(exit code 3)\n`````")

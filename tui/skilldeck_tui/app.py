@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import work
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -32,7 +33,7 @@ from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
-from skilldeck_tui.screens.dialogs.dialog import Palette
+from skilldeck_tui.screens.dialogs.dialog import Dialog, Palette, covered
 from skilldeck_tui.screens.dialogs.help import Help
 from skilldeck_tui.skill_tests.background import SkillTests
 from skilldeck_tui.skills.lints import SkillLints
@@ -380,6 +381,11 @@ class SkilldeckApp(App[None]):
     def action_mode(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
+
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(screen, Dialog) and not options.get("wait_for_dismiss") and covered(self):
+            return AwaitComplete()
+        return super().push_screen(screen, *arguments, **options)
 
     def action_command_palette(self) -> None:
         if not isinstance(self.screen, Palette):

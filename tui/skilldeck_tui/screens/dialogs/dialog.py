@@ -1,10 +1,13 @@
-"""What every screen above a mode has in common: it is answered once."""
+"""What every screen above a mode has in common: it is opened once, and answered once."""
 
 from __future__ import annotations
 
+from textual._context import active_message_pump
+from textual.app import App
 from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette
-from textual.screen import ModalScreen, ScreenResultType
+from textual.screen import ModalScreen, Screen, ScreenResultType
+from textual.widget import Widget
 
 
 class Dialog(ModalScreen[ScreenResultType]):
@@ -22,3 +25,15 @@ class Palette(CommandPalette):
 
     def dismiss(self, result: None = None) -> AwaitComplete:
         return super().dismiss(result) if self.is_active else AwaitComplete()
+
+
+def covered(app: App[None]) -> bool:
+    """Whether who is acting lies below the dialog that is open.
+
+    Keys that came in one burst with the one that opened it are still handled there, and must not open another for each:
+    a hundred of them, one drawn upon the other, are more than Python's stack holds.
+    """
+    acting = active_message_pump.get(None)
+    if not isinstance(app.screen, Dialog | Palette) or not isinstance(acting, Widget):
+        return False
+    return (acting if isinstance(acting, Screen) else acting.screen) is not app.screen
