@@ -198,7 +198,7 @@ async def test_a_summary_that_fails_leaves_all_as_it_was() -> None:
         await say(d, "/compact")
         await d.shows("The model wrote no summary.")
         await d.until(lambda: not d.chat.busy)
-        assert len(d.chat.turns) == len(d.chat.query_one(TranscriptView).turn_views) == 1
+        await d.until(lambda: len(d.chat.turns) == len(d.chat.query_one(TranscriptView).turn_views) == 1)
 
 
 @pytest.mark.parametrize(
