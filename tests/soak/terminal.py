@@ -19,6 +19,7 @@ import random
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -241,7 +242,8 @@ class Person:
             # A dialog takes all keys, but for escape.
             while word not in self.tmux.screen():
                 if time.monotonic() - begun > STUCK:
-                    return self.fault(f"{key} shows no {word!r} in {STUCK:g} s", self.tmux.screen())
+                    told = f"{key} shows no {word!r} in {STUCK:g} s"
+                    return self.fault(told, f"{self.tmux.screen()}\n{self._stacks()}")
                 if not self.look():
                     return False
                 self._press("Escape")
@@ -255,11 +257,22 @@ class Person:
         self._remember()
         return True
 
+    def _pid(self) -> str:
+        """Of the TUI. Raises OSError or IndexError where it has ended."""
+        return Path(f"/proc/{self.tmux.pid()}/task/{self.tmux.pid()}/children").read_text().split()[0]
+
+    def _stacks(self) -> str:
+        """What it is doing, where py-spy can tell."""
+        if shutil.which("py-spy") is None:
+            return ""
+        ask = ["py-spy", "dump", "--pid", self._pid()]
+        dumps = [subprocess.run(ask, capture_output=True, text=True, check=False) for _ in range(3)]
+        return "\n".join(dump.stdout + dump.stderr for dump in dumps)
+
     def _remember(self) -> None:
         """What the TUI takes of the memory."""
         try:
-            children = Path(f"/proc/{self.tmux.pid()}/task/{self.tmux.pid()}/children").read_text().split()
-            for line in Path(f"/proc/{children[0]}/status").read_text().splitlines():
+            for line in Path(f"/proc/{self._pid()}/status").read_text().splitlines():
                 if line.startswith("VmRSS:"):
                     self.hour.resident.append((round(time.monotonic() - self.begun), int(line.split()[1])))
         except (OSError, IndexError):
