@@ -17,6 +17,8 @@ from support.tui import Deck, deck
 
 NOW = 1_790_000_000.0
 SIZES = ((80, 24), (120, 40), (50, 30))
+EVERY = (*SIZES, (60, 20), (200, 60))
+"""For the screens that people are in most."""
 BROKEN = "---\nname: notes\ndescription: Keeps notes: short ones.\n---\n# Notes\n"
 MANIFEST = "---\nname: {name}\ndescription: {text}\nlicense: MIT\n---\n# {name}\n\nRun `python3 scripts/run.py FILE`.\n"
 SKILLS = {

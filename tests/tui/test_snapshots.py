@@ -17,7 +17,7 @@ from skilldeck_tui.watching.watcher import WatchState
 from skilldeck_tui.widgets.files.preview import Preview
 from skilldeck_tui.widgets.session_list import SessionList
 from support.fake_daemon import FakeDaemon
-from support.pictures import BROKEN, SIZES, answered, compare, disk_skill, go, library, still_deck, working
+from support.pictures import BROKEN, EVERY, SIZES, answered, compare, disk_skill, go, library, still_deck, working
 
 
 async def test_chat_empty(pictures: Any) -> None:
@@ -33,7 +33,7 @@ async def test_chat_answered(pictures: Any) -> None:
     async with still_deck(fake) as d:
         d.chat.open(d.chat.rows[0].key)
         await d.shows("Two rows had no region.")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 async def test_chat_busy(pictures: Any) -> None:
@@ -44,7 +44,7 @@ async def test_chat_busy(pictures: Any) -> None:
     async with still_deck(fake) as d:
         d.chat.open(f"session:{run.session_id}")
         await d.shows("host-39", "running a command")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 @pytest.mark.parametrize("theme", ["skilldeck-light", "ansi-dark"])
@@ -103,7 +103,7 @@ async def test_skills_busy(pictures: Any) -> None:
         d.app.state.watches = {watching.folder: watching, uploading.folder: uploading}
         await go(d, "f3", "skills")
         await d.shows("● watching", "↑ 120/480 KB", "run.py", "name: csv-summary")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 async def test_skills_reading_a_file(pictures: Any) -> None:
@@ -185,7 +185,7 @@ async def test_skills_tested(pictures: Any) -> None:
         d.app.tests.suites[watch.folder] = suite
         await go(d, "f3", "skills")
         await d.shows("1 of 3 tests failed", "run.py", "name: csv-summary")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 async def test_skills_testing(pictures: Any) -> None:
@@ -284,7 +284,7 @@ async def test_daemon_busy(pictures: Any) -> None:
         d.app.state.history.extend(Sample(100 + 5 * (n % 20), n / 150, 0.0) for n in range(100))
         await go(d, "f5", "daemon")
         await d.shows("Containers 1", "tokens/s 131")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 async def test_daemon_sections(pictures: Any) -> None:
