@@ -288,6 +288,19 @@ async def test_a_dialog_is_answered_once(keys: tuple[str, str]) -> None:
         assert d.app.screen_stack == [d.chat]
 
 
+async def test_a_palette_that_closes_stops_looking() -> None:
+    async with deck(FakeDaemon()) as d:
+        await d.press("ctrl+p")
+        await d.until(lambda: isinstance(d.app.screen, Palette))
+        palette = d.app.screen
+        await d.type("zz")
+        palette.dismiss(None)
+        palette.query_one(Input).value = "zzz"  # a letter that is handled late
+        await d.until(lambda: d.app.screen_stack == [d.chat])
+        await d.until(lambda: not [worker for worker in d.app.workers if worker.node is palette])
+        assert d.app._exception is None
+
+
 async def test_a_burst_of_a_key_opens_one_dialog() -> None:
     fake = FakeDaemon()
     fake.add_session("Orders")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual._context import active_message_pump
 from textual.app import App
 from textual.await_complete import AwaitComplete
@@ -24,7 +26,15 @@ class Palette(CommandPalette):
         super().__init__(id="--command-palette")  # by which Textual knows that one is open
 
     def dismiss(self, result: None = None) -> AwaitComplete:
-        return super().dismiss(result) if self.is_active else AwaitComplete()
+        if not self.is_active:
+            return AwaitComplete()
+        self._cancel_gather_commands()
+        return super().dismiss(result)
+
+    def _gather_commands(self, search_value: str) -> Any:
+        """Look for commands; not for letters that are handled after it was closed, which would find no list and end the
+        app."""
+        return super()._gather_commands(search_value) if self.is_active else None
 
 
 def covered(app: App[None]) -> bool:
