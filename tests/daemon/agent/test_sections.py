@@ -35,6 +35,12 @@ def test_the_section_with_the_command_that_is_begun_is_kept() -> None:
     assert [title for title in SECTIONS if f"## {title}" in shown] == ["Hulls"]
 
 
+def test_for_a_program_no_other_section_is_shown() -> None:
+    shown = shortened(TEXT, "How do I sew the sails?", 5000, PATH, ["hull"], titles=False, only=True)
+    assert shown == f"# Boats\n\nAll of boats.\n\n## Hulls\n{SECTIONS['Hulls']}\n(the rest is in {PATH})"
+    assert shortened(TEXT, "How do I sew the sails?", 5000, PATH, ["keel"], only=True) == TEXT
+
+
 def test_where_nothing_is_meant_what_comes_first_is_kept() -> None:
     shown = shortened(TEXT, "Hello!", 520, PATH)
     assert shown.endswith(f"hhh\n(the rest is in {PATH}; also on: Sails, Masts)")

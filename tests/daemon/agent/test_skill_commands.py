@@ -16,6 +16,9 @@ from skilldeck_daemon.agent.guidance.skill_commands import (
     SkillCommands,
     wholly,
 )
+from skilldeck_daemon.agent.guidance.skill_commands import (
+    CODE as GOES_ON,
+)
 from skilldeck_daemon.agent.guidance.skill_options import Option
 from support.grammars import follows
 
@@ -227,9 +230,13 @@ BEGUN = f"{PROGRAMS['python']}from pictures import turn\n"
 
 def test_where_code_is_shown_a_program_is_begun_with_its_imports() -> None:
     commands = SkillCommands.of(CODE, said="Turn it around.")
-    assert commands.next_turn([], [], asked=True) == NextTurn(BEGUN)
+    assert commands.next_turn([], [], asked=True) == NextTurn(BEGUN, held=GOES_ON)
+    assert follows(GOES_ON, '\nturn("a.png")\n```')
+    assert not follows(GOES_ON, "\n```")
     assert commands.next_turn([], [], asked=False) == NextTurn()
-    assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(PROGRAMS["node"])
+    assert SkillCommands.of(CODE, said="Cut it.").next_turn([], [], asked=True) == NextTurn(
+        PROGRAMS["node"], held=GOES_ON
+    )
 
 
 def test_code_without_imports_has_those_of_the_first() -> None:

@@ -62,8 +62,6 @@ _MAKING = re.compile(
     r"(?:make|create|write|generate|draw|build|convert|calculate|compute|produce|plot|draft)\b",
     re.IGNORECASE,
 )
-PROGRAM = 1_800
-"""Characters of them before one that writes a program: it copies the first that is shown, whatever is asked."""
 MADE = 2
 """Words that a skill has in common with a wish for something that brings no file."""
 _QUESTION = re.compile(r"\s*(?:how|what|why|when|where|which|should|does|is|do)\b", re.IGNORECASE)
@@ -153,8 +151,8 @@ class Preload:
 
     def _block(self, name: str, text: str, said: str, room: int, run: SkillCommands | None) -> str:
         path = f"{FOLDER}/{name}/SKILL.md"
-        room = min(room, PROGRAM) if run and run.program else room
-        shown = shortened(text, said, room, path, run.meant if run else (), titles=not self.bare)
+        program = run is not None and bool(run.program)
+        shown = shortened(text, said, room, path, run.meant if run else (), titles=not self.bare, only=program)
         return f'<skill name="{name}" path="{path}">\n{shown}\n</skill>'
 
     def _read_along(self, name: str, about: str, said: str) -> list[str]:

@@ -17,22 +17,27 @@ _HEADING = re.compile(r"(?m)^(?=#{1,4}[ \t]+\S)")
 KEPT = 100.0  # more than any likeness
 
 
-def shortened(text: str, said: str, room: int, path: str, keep: Collection[str] = (), titles: bool = True) -> str:
+def shortened(
+    text: str, said: str, room: int, path: str, keep: Collection[str] = (), titles: bool = True, only: bool = False
+) -> str:
     """The text, or what fits into `room` characters of it and where the rest is (`path`).
 
     Args:
         said: the request.
         keep: what stands in sections that come before all others.
         titles: whether what is left out is named, for a model that opens it.
+        only: no other section than those and the beginning.
     """
-    if len(text) <= room:
-        return text
     parts = _sections(text)
+    only = only and any(code in text for code in keep)
+    if len(text) <= room and not only:
+        return text
     if len(parts) < 3:
         return _cut(text, room, path)
     likes = likeness([deeds(part) for part in parts], deeds(said))
     likes = [like + KEPT * any(code in part for code in keep) for like, part in zip(likes, parts, strict=True)]
-    alike = [number for number in range(1, len(parts)) if likes[number]] or list(range(1, len(parts)))
+    alike = [number for number in range(1, len(parts)) if likes[number] >= (KEPT if only else 0.01)]
+    alike = alike or list(range(1, len(parts)))
     kept, left = set[int](), room
     # The beginning says what all of it is about.
     for number in sorted([0, *alike], key=lambda number: (-likes[number] if number else -KEPT, number)):
@@ -71,6 +76,8 @@ def _above(parts: list[str], number: int) -> list[int]:
 
 
 def _cut(text: str, room: int, path: str) -> str:
+    if len(text) <= room:
+        return text
     cut = text.rfind("\n", 0, room)
     return f"{text[: max(cut, 0)]}\n(the rest is in {path})".lstrip()
 

@@ -56,6 +56,8 @@ _LACKING = re.compile(r"ModuleNotFoundError|No module named|Cannot find (?:modul
 FILLED_IN = r"/(.|\n)*/ & ~/(.|\n)* <(.|\n)*/"
 """A command without `<file>`: one that is begun is meant to be run."""
 SAME = 400  # characters by which a program that failed is known
+CODE = pattern(r"[ \t\n]*[^ \t\n`#](.|\n)*")
+"""A program that goes on: SmolLM2-135M closed the block behind the comment that says what it is for."""
 FAILURES = 3
 """Commands that fail one after the other before the model is to answer with what it has."""
 
@@ -157,7 +159,8 @@ class SkillCommands:
             lines = _chosen(lines, likes, file, bool(re.search(r"\d", said)))
         plain = tuple(dict.fromkeys(piece.code for piece in lines))
         fits = max(likes, default=0.0) > 0
-        codes = tuple(piece.code for piece in meant) or tuple(" ".join(line.split()[:2]) for line in plain)
+        # Of two programs Qwen2.5-Coder-0.5B writes off the last that it is shown, whatever is asked.
+        codes = tuple(piece.code for piece in meant[:1]) or tuple(" ".join(line.split()[:2]) for line in plain)
         return cls(plain, steps, instructions, tuple(options), file, question, begin, fits, codes)
 
     def beginning(self, ran: Sequence[Ran] = ()) -> str:
@@ -221,7 +224,7 @@ class SkillCommands:
     def _begun(self, ran: Sequence[Ran]) -> NextTurn:
         begin = self.beginning(ran)
         if self.program:
-            return NextTurn(begin)
+            return NextTurn(begin, held=CODE)
         goes_on = not ran and self.options and self.options[-1].value and begin.endswith(self.options[-1].name)
         filled_in = "" if any(" <" in PLACE.sub("", line) for line in self.lines) else FILLED_IN
         held = " & ".join(filter(None, (ON if goes_on else "", filled_in)))
@@ -233,7 +236,7 @@ class SkillCommands:
         written = r"\n".join(map(re.escape, body[:SAME].split("\n")))
         same = pattern(rf"[ \n]*{written}(.|\n)*") if body else ""
         begin = self.program.partition("\n")[0] + "\n" if _LACKING.search(failed.printed) else self.program
-        return NextTurn(begin, held=f"/(.|\n)+/ & ~{same}" if same else "")
+        return NextTurn(begin, held=f"{CODE} & ~{same}" if same else CODE)
 
     def _once_more(self, failed: Ran, asked: bool) -> NextTurn:
         if self.program:
