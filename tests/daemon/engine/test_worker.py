@@ -229,3 +229,15 @@ async def test_a_process_started_ahead_that_died_is_replaced_and_an_unused_one_e
     await engine.unload()
     await ModelHub(spare=unused).close()
     assert unused.process.returncode is not None
+
+
+async def test_a_process_that_dies_while_it_loads_is_not_said_to_be_restarted(llama_gguf: Path) -> None:
+    spare = await start()
+    spare.process.send_signal(signal.SIGSTOP)  # it has not read what to load when it is killed
+    engine = WorkerEngine("llamacpp", spare=spare)
+    loading = asyncio.create_task(engine.load(ModelSpec(str(llama_gguf), "small", {})))
+    await until(lambda: engine.pid == spare.process.pid)
+    spare.process.kill()
+    with pytest.raises(EngineDead, match="died \\(signal 9\\)") as caught:
+        await loading
+    assert "memory" in caught.value.hint

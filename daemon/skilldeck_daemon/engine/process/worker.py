@@ -37,6 +37,10 @@ HUNG_S = 600.0  # with requests in flight, and nothing of any of them
 RESTART_S = 30.0  # a request that comes while the process restarts waits for so long
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # between restarts that fail
 _GRACE_S = 5.0
+_AGAIN = "It is being restarted."
+_AT_LOAD = (
+    "It was loading the model, which mostly means too little memory: load it with a smaller context, or a smaller one."
+)
 
 
 @dataclass
@@ -159,13 +163,13 @@ class WorkerEngine:
         failures = 0
         while True:
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
-            error: Exception = EngineDead("The engine's process died.", "It is being restarted.")
+            error: Exception = EngineDead("The engine's process died.", _AGAIN)
             reason = "error"
             was_ready = False
             try:
                 was_ready = await self._live(spec, loaded, progress)
                 await self._reap()
-                error = EngineDead(f"The engine's process died ({self._how()}).", "It is being restarted.")
+                error = EngineDead(f"The engine's process died ({self._how()}).", _AGAIN if loaded.done() else _AT_LOAD)
             except asyncio.CancelledError:
                 reason = "cancelled"
                 raise
