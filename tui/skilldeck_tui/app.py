@@ -9,7 +9,6 @@ is loaded after the first paint, beside the event loop.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cached_property
@@ -28,6 +27,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.chat.history import History
 from skilldeck_tui.client.types import Snapshot
+from skilldeck_tui.heap import collect_less
 from skilldeck_tui.modes import MODES
 from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
@@ -150,7 +150,7 @@ class SkilldeckApp(App[None]):
         for folder in self.memory.watched:
             self.watcher.add(Path(folder))
         self._watch()
-        _collect_again()
+        collect_less()
 
     async def on_unmount(self) -> None:
         self._write_draft()
@@ -448,12 +448,3 @@ class SkilldeckApp(App[None]):
             self.notify(f"The picture cannot be written: {error.strerror}.", severity="error")
         else:
             self.notify(f"Saved as {path}")
-
-
-def _collect_again() -> None:
-    """The garbage collector is off until all is loaded (`__main__`). What is there stays, and need not be looked at.
-    What comes later is looked at less often: beside a fast stream there was a pass over all of it each second, of 20
-    to 100 ms."""
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
-    gc.enable()

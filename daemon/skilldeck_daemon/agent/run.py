@@ -27,9 +27,9 @@ from skilldeck_daemon.agent.prompt import Message
 from skilldeck_daemon.agent.response import End, Ending, add_usage, error_of, text_bytes, usage_of
 from skilldeck_daemon.agent.room import shorter_history, shorter_outputs, tight, took_room
 from skilldeck_daemon.agent.so_far import so_far
-from skilldeck_daemon.agent.turn import Turn
+from skilldeck_daemon.agent.turn import Turn, stopped
 from skilldeck_daemon.attachments.url_files import Page
-from skilldeck_daemon.engine.base import ChatFinished, Spent, Usage
+from skilldeck_daemon.engine.base import ChatFinished, Usage
 from skilldeck_daemon.engine.errors import TooLong
 from skilldeck_daemon.events.log import Event, EventLog
 from skilldeck_daemon.events.output import Output
@@ -333,7 +333,7 @@ class Run:
                 self._note({"shortened": True})
                 continue
             except asyncio.CancelledError:
-                self._account(begun, _stopped(chat.spent))
+                self._account(begun, stopped(chat.spent))
                 raise
             self._account(begun, turn.finished)
             if turn.finished.reason == "error":
@@ -432,18 +432,6 @@ class ModelFault(SkilldeckError):
     """The model does what no client asked for; the run cannot go on."""
 
     code = "model_fault"
-
-
-def _stopped(spent: Spent) -> ChatFinished:
-    """The end of a turn that was stopped, with what it had used by then."""
-    now = time.time()
-    read = spent.first_token or now
-    return ChatFinished(
-        "cancelled",
-        Usage(spent.input_tokens, 0, spent.output_tokens),
-        prefill_s=read - spent.prompt_known if spent.prompt_known else 0.0,
-        decode_s=now - spent.first_token if spent.first_token else 0.0,
-    )
 
 
 def _engine_error(error: Exception | None) -> SkilldeckError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from skilldeck_daemon.agent.planning.request import ResponseRequest
@@ -10,6 +11,7 @@ from skilldeck_daemon.engine.base import (
     ChatFinished,
     PrefillProgress,
     ReasoningDelta,
+    Spent,
     TextDelta,
     TextLogprob,
     ToolCallDelta,
@@ -159,3 +161,15 @@ class Turn:
         if self._reasoning is not None:
             self._reasoning.close()
             self._reasoning = None
+
+
+def stopped(spent: Spent) -> ChatFinished:
+    """The end of a turn that was stopped, with what it had used by then."""
+    now = time.time()
+    read = spent.first_token or now
+    return ChatFinished(
+        "cancelled",
+        Usage(spent.input_tokens, 0, spent.output_tokens),
+        prefill_s=read - spent.prompt_known if spent.prompt_known else 0.0,
+        decode_s=now - spent.first_token if spent.first_token else 0.0,
+    )

@@ -45,7 +45,7 @@ from skilldeck_daemon.containers.network.reach import Reach
 from skilldeck_daemon.containers.packages.bases import Bases, modules, packages_of
 from skilldeck_daemon.containers.packages.layers import Base
 from skilldeck_daemon.containers.sandbox import bwrap, diagnose, orphans
-from skilldeck_daemon.containers.sandbox.cgroups import Cgroups, Group
+from skilldeck_daemon.containers.sandbox.cgroups import Cgroups
 from skilldeck_daemon.containers.sandbox.inotify import Shares
 from skilldeck_daemon.containers.sandbox.plain import PlainRuntime
 from skilldeck_daemon.containers.sandbox.runtime import BwrapRuntime, Runtime
@@ -436,17 +436,8 @@ class Containers:
         await runtime.start()
         try:
             if monitor is not None:
-                monitor.group = await asyncio.to_thread(self._limit, name, spec, runtime)
+                monitor.group = await asyncio.to_thread(self.cgroups.limit, name, spec.memory_bytes, runtime.first_pids)
         except BaseException:
             await runtime.stop()
             raise
         return runtime
-
-    def _limit(self, name: str, spec: ContainerSpec, runtime: BwrapRuntime) -> Group | None:
-        """Puts a new sandbox, which has not run anything yet, under its limits."""
-        if self.cgroups.mode == "scope" and runtime.outer_pid is not None:
-            return self.cgroups.group_of(runtime.outer_pid)
-        group = self.cgroups.create(name, spec.memory_bytes)
-        if group is not None:
-            group.adopt([pid for pid in (runtime.outer_pid, runtime.init_pid) if pid is not None])
-        return group

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +43,7 @@ from skilldeck_daemon.skills.mounts import MountCache
 from skilldeck_daemon.skills.needs import read_needs
 from skilldeck_daemon.skills.reader import Bundle, Reading, UploadPart, read_partial, read_upload
 from skilldeck_daemon.store import Page, Store
+from skilldeck_daemon.store.blobs import SHA256
 from skilldeck_daemon.store.records import Deleted, DeletedVersion, FileEntry, NewVersion, SkillRow, VersionRow
 from skilldeck_daemon.store.tables.skills import DefaultVersionInUse
 from skilldeck_daemon.wire.caller import CLIENT, TESTS
@@ -51,7 +51,6 @@ from skilldeck_shared.errors import BadRequest, Conflict, NotFound
 from skilldeck_shared.json_types import JsonObject
 from skilldeck_shared.skills.bundle import BundleError, Entry
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
 # Inside the class `list` is a method.
 Files = list[FileEntry]
 Names = list[str]
@@ -142,7 +141,9 @@ class SkillLibrary:
             # Folders of a disk, perhaps made for other clients. Whoever watches one writes it and sees its mistakes.
             reading = Reading(lenient=not watched, any_length=True)
             if listed:
-                bundle = await asyncio.to_thread(read_partial, parts[0], staging, listed, self._blob, reading)
+                bundle = await asyncio.to_thread(
+                    read_partial, parts[0], staging, listed, self._store.blobs.found, reading
+                )
             else:
                 bundle = await asyncio.to_thread(read_upload, parts, staging, reading)
             if digest and digest != bundle.digest:
@@ -190,10 +191,6 @@ class SkillLibrary:
             if not SHA256.fullmatch(sha):
                 raise BadRequest(f"{sha[:80]!r} is no SHA-256.", "Send 64 hexadecimal digits.", param="sha256")
         return await self._store.blobs.missing(hashes)
-
-    def _blob(self, sha256: str) -> Path | None:
-        path = self._store.blobs.path(sha256) if SHA256.fullmatch(sha256) else None
-        return path if path is not None and path.is_file() else None
 
     async def _new_version(self, bundle: Bundle, origin: str, source: str, watched: bool) -> NewVersion:
         """To be made before the bundle is kept, which moves its files."""

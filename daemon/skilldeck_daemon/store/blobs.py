@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from skilldeck_shared.errors import SkilldeckError
 
 log = logging.getLogger(__name__)
 
+SHA256 = re.compile(r"[0-9a-f]{64}")
 CHUNK = 1 << 20
 GRACE_SECONDS = 3600
 # Hashing so much costs as little as remembering that it was done (about 40 µs); larger ones are remembered.
@@ -125,6 +127,11 @@ class Blobs:
     def path(self, sha256: str) -> Path:
         """Where the blob lies (whether or not it exists). Read-only: others share it."""
         return self.root / sha256[:2] / sha256
+
+    def found(self, sha256: str) -> Path | None:
+        """Where the blob lies; None when it is not there or that is no SHA-256."""
+        path = self.path(sha256) if SHA256.fullmatch(sha256) else None
+        return path if path is not None and path.is_file() else None
 
     def require(self, sha256: str) -> Path:
         """Where the content lies, read-only. Blocks (see `fetch`).

@@ -106,8 +106,9 @@ def test_a_delegated_group_is_divided(group: Path) -> None:
     assert cgroups._divide(group)
     assert (group / "skilldeckd" / "cgroup.procs").read_text() == str(os.getpid())
     assert (group / "cgroup.subtree_control").read_text() == "+memory +pids"
-    made = Cgroups(group, "delegated").create("c1", 1 << 30)
+    made = Cgroups(group, "delegated").limit("c1", 1 << 30, [os.getpid()])
     assert made is not None
+    assert (made.path / "cgroup.procs").read_text() == str(os.getpid())
     assert (made.path / "memory.max").read_text() == str(1 << 30)
     assert (made.path / "memory.swap.max").read_text() == "0"
     assert int((made.path / "pids.max").read_text()) == cgroups.TASKS_MAX

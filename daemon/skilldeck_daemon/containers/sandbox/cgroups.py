@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,7 @@ class Group:
                     return int(line.split()[1])
         return 0
 
-    def adopt(self, pids: list[int]) -> None:
+    def adopt(self, pids: Sequence[int]) -> None:
         """Moves processes in. Before any command runs: what is charged elsewhere stays there."""
         for pid in pids:
             (self.path / "cgroup.procs").write_text(str(pid))
@@ -96,8 +97,19 @@ class Cgroups:
             if pid == str(os.getpid()) or not Path("/proc", pid).exists():
                 Group(path).remove()
 
-    def create(self, name: str, memory: int) -> Group | None:
-        """A new group with limits, in `delegated` mode; None otherwise."""
+    def limit(self, name: str, memory: int, pids: Sequence[int]) -> Group | None:
+        """Put the first processes of a sandbox, which has not run anything yet, under its limits.
+
+        None where there are none: without cgroups, and in `scope` mode while the sandbox has no process outside.
+        """
+        if self.mode == "scope" and pids:
+            return self._group_of(pids[0])
+        group = self._create(name, memory)
+        if group is not None:
+            group.adopt(pids)
+        return group
+
+    def _create(self, name: str, memory: int) -> Group | None:
         if self.mode != "delegated" or self.base is None:
             return None
         group = Group(self.base / f"skilldeck-{name}")
@@ -133,8 +145,7 @@ class Cgroups:
             "--",
         ]
 
-    def group_of(self, pid: int) -> Group | None:
-        """The group a process is in, in `scope` mode."""
+    def _group_of(self, pid: int) -> Group | None:
         with contextlib.suppress(OSError):
             path = own_group(own=Path(f"/proc/{pid}/cgroup"))
             if path is not None and (path / "memory.max").exists():

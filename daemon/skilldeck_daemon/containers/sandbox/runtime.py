@@ -153,9 +153,10 @@ class BwrapRuntime:
         return self._ended.done()
 
     @property
-    def outer_pid(self) -> int | None:
-        """PID of the bwrap process itself."""
-        return self._process.pid if self._process else None
+    def first_pids(self) -> list[int]:
+        """PIDs of the bwrap process itself and of its init."""
+        outer = self._process.pid if self._process else None
+        return [pid for pid in (outer, self.init_pid) if pid is not None]
 
     # -- life --------------------------------------------------------------------------------------------
 
