@@ -44,7 +44,7 @@ async def compare(d: Deck, pictures: Any, *sizes: tuple[int, int]) -> None:
         await d.until(lambda width=width: d.app.size.width == width)  # type: ignore[misc]
         kept, _ = pictures._recall_data(index=name)
         # Layout, Markdown and tables settle in steps, and each may take a moment on a busy machine: what looks as it
-        # should has settled, all else is given time. (Waiting for every picture took a minute and a half of the suite.)
+        # should has settled, all else is given time.
         seen, same, right = "", 0, False
         while same < (1 if right else 6):
             await d.handled()
