@@ -209,6 +209,20 @@ async def test_an_at_sign_completes_files_of_the_daemon_and_of_the_disk(
         await d.shows("▤ orders.csv  ▤ report.txt")
 
 
+async def test_a_folder_and_its_file_are_picked_by_two_keys_at_once(
+    fake: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "report.txt").write_text("local")
+    async with deck(fake) as d:
+        await d.type("@data")
+        await d.shows("▸ data/")
+        for _ in range(2):  # the second before the composer has heard of what the first one wrote
+            d.chat.composer.pick()
+        await d.shows("▤ report.txt 5 B ×")
+
+
 async def test_a_pasted_path_becomes_an_attachment_and_other_text_stays_text(fake: FakeDaemon, tmp_path: Path) -> None:
     path = tmp_path / "my data.csv"
     path.write_text("a,b\n")

@@ -297,7 +297,7 @@ CASES: dict[str, dict[str, tuple[Scene, str]]] = {
     "SkilldeckApp": {
         "show_help_screen": (files, "screen=Help"), "mode('chat')": (files, "mode=chat"),
         "mode('skills')": (files, "mode=skills"), "mode('files')": (daemon, "mode=files"),
-        "mode('daemon')": (files, "mode=daemon"), "command_palette": (files, "screen=CommandPalette"),
+        "mode('daemon')": (files, "mode=daemon"), "command_palette": (files, "screen=Palette"),
         "next_approval": (files, "Nothing waits for approval."), "jump": (files, "screen=Jump"),
         "next_theme": (files, "theme=skilldeck-light"), "save_picture": (files, "Saved as"),
         "quit": (files, "exited=True"), "interrupt": (files, "ctrl+c again quits"),

