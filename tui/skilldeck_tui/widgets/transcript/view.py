@@ -133,6 +133,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
         self._pattern = ""
         self._matches: list[tuple[ItemView, int]] = []
         self._match = -1
+        self._at_match = False  # a person went there, and not to an end since
         self._lines: dict[ItemView, tuple[int, list[int]]] = {}  # that match, by the revision they were looked for in
         self._waiting: set[str] = set()
         self._demonstrated = False
@@ -282,6 +283,7 @@ class TranscriptView(VerticalScroll, can_focus=True):
 
     def action_edge(self, direction: int) -> None:
         self.select(None)
+        self._at_match = False
         if direction > 0:
             self.anchor()
         else:
@@ -379,13 +381,21 @@ class TranscriptView(VerticalScroll, can_focus=True):
             self._match = len(self._matches) - 1 if step < 0 else 0
         else:
             self._match = (self._match + step) % len(self._matches)
-        view, line = self._matches[self._match]
-        self.select(view, scroll=False)
-        widget, row = view.target(line)
+        self.select(self._matches[self._match][0], scroll=False)
         self.release_anchor()
-        # After a possible unfolding has been laid out.
-        self.call_after_refresh(self._reveal, widget, row)
+        self._at_match = True
+        self._show_match()
         self.post_message(self.Matched(self._match + 1, len(self._matches)))
+
+    def on_resize(self) -> None:
+        """What was found stays in view: at another width it stands elsewhere."""
+        if self._at_match and 0 <= self._match < len(self._matches):
+            self._show_match()
+
+    def _show_match(self) -> None:
+        view, line = self._matches[self._match]
+        widget, row = view.target(line)
+        self.call_after_refresh(self._reveal, widget, row)  # a possible unfolding has been laid out then
 
     def _reveal(self, widget: Widget, row: int) -> None:
         top = widget.virtual_region.y
