@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.containers.support import descriptors, descriptors_are_back, needs_bwrap, sh, until
-from skilldeck_daemon.containers import Container, Containers, ContainerSpec, NetworkPolicy, SandboxUnavailable
+from skilldeck_daemon.containers import Containers, ContainerSpec, NetworkPolicy, SandboxUnavailable
 from skilldeck_daemon.containers.sandbox import bwrap
 
 pytestmark = needs_bwrap
@@ -133,15 +133,16 @@ async def test_an_agent_that_reads_nothing_is_replaced(
 async def test_a_start_that_cannot_be_limited_leaves_no_sandbox(
     containers: Containers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Container] = []
+    started: list[int] = []
 
-    def refuse(name: str, spec: ContainerSpec, runtime: object) -> None:
-        started.append(runtime)  # type: ignore[arg-type]
+    def refuse(name: str, memory: int, pids: list[int]) -> None:
+        started.extend(pids)
         raise OSError("no cgroup")
 
-    monkeypatch.setattr(containers, "_limit", refuse)
+    monkeypatch.setattr(containers.cgroups, "limit", refuse)
     with pytest.raises(OSError, match="no cgroup"):
         await containers.create(ContainerSpec("c"))
-    assert not Path(f"/proc/{started[0].init_pid}").exists()
+    assert len(started) == 2  # bwrap's own process, and the container's init
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
     assert containers.stats()["open"] == 0
     await asyncio.sleep(0)
