@@ -11,6 +11,8 @@ import re
 import shlex
 from pathlib import PurePosixPath
 
+from skilldeck_daemon.agent.guidance.shown_code import COMMANDS
+
 PLACE = re.compile(r"<\w[^<>]*>|\{\w+\}|\b(?:INPUT_FILE|FILE|INPUT)\b")
 _FILE_PLACE = re.compile(
     r"<(?!out)(?:[\w -]+ )?(?:input[ _-]?)?(?:file|path|input|document)(?:[ _-](?:name|path))?>"
@@ -21,7 +23,6 @@ _NO_FILE = re.compile(
     r"|to|rate|years?|days?|size|value|key|language|people|persons?|guests?|seats?|levels?|width|height)\b",
     re.I,
 )
-_BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
 _PROGRAM = re.compile(
     r"^[ \t]*```[ \t]*(?:python3?|py|javascript|js|node)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S
 )
@@ -47,7 +48,7 @@ def filled(instructions: str, path: str) -> str:
         example = _example(line, kind) if place is None and not PLACE.search(line) else None
         return line if example is None else filled_in(line, example, path) + line[example[1] :]
 
-    text = _BLOCK.sub(lambda block: "\n".join(map(fill, block[0].split("\n"))), instructions)
+    text = COMMANDS.sub(lambda block: "\n".join(map(fill, block[0].split("\n"))), instructions)
     if not kind:
         return text
     read = re.compile(rf"{_READ}[\w. -]+{kind}(?P=quote)(?![ \t]*,[ \t]*[\"'][wax])", re.IGNORECASE)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from skilldeck_daemon.agent.guidance.likeness import deeds
+from skilldeck_daemon.agent.guidance.skill_paths import FOLDER
 
 Language = Literal["bash", "python", "node"]
 LANGUAGES: dict[str, Language] = {
@@ -23,12 +24,15 @@ LANGUAGES: dict[str, Language] = {
     **dict.fromkeys(("javascript", "js", "node", "mjs"), "node"),
 }
 _FENCED = re.compile(r"^(?P<indent>[ \t]*)```[ \t]*(?P<language>\w*)[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
+COMMANDS = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
+"""A block of commands."""
 _HEADING = re.compile(r"^(?P<level>#{1,6})[ \t]+(?P<text>.+)$", re.MULTILINE)
 _SETTING_UP = re.compile(r"(?:sudo |uv )?(?:pip3?|npm|npx|apt|apt-get|brew|git|cd|export|mkdir|chmod|source)\b")
 _WRONG = re.compile(r"\u274c|^\W*(?:wrong|bad|never|don't|do not|avoid|incorrect)\b", re.IGNORECASE)
 _COMMENT = re.compile(r"(?:^|\s)(?:#|//)[ \t]*(?P<text>.*)$", re.MULTILINE)
 _INTERPRETED = re.compile(r"(?:python3?|node|bash|sh)\s")
-_OWN = re.compile(r"/mnt/skills/[^\s\"'`;|&<>]+")
+OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
+"""A path in a skill."""
 
 
 class Piece(NamedTuple):
@@ -42,7 +46,7 @@ class Piece(NamedTuple):
     @property
     def own(self) -> bool:
         """It runs a file of the skill."""
-        return _OWN.search(self.code) is not None
+        return OWN.search(self.code) is not None
 
     @property
     def runs(self) -> bool:
@@ -71,7 +75,7 @@ def pieces(instructions: str) -> list[Piece]:
 
 def _with_mentions(piece: Piece, prose: Sequence[str]) -> Piece:
     """With the lines of prose that name its script."""
-    names = [path.rpartition("/")[2] for path in _OWN.findall(piece.code)]
+    names = [path.rpartition("/")[2] for path in OWN.findall(piece.code)]
     said = [line for line in prose for name in names if "." in name and name in line]
     return piece._replace(about=" ".join([piece.about, *said])) if said else piece
 
@@ -120,7 +124,7 @@ def alike(found: Sequence[Piece], said: str) -> list[float]:
     """How alike each piece is to what was said: what is said of it counts whole, its own words half."""
     wanted = deeds(said)
     about = likeness([deeds(piece.about) for piece in found], wanted)
-    own = likeness([deeds(_OWN.sub(_script, piece.code)) for piece in found], wanted)
+    own = likeness([deeds(OWN.sub(_script, piece.code)) for piece in found], wanted)
     return [whole + half / 2 for whole, half in zip(about, own, strict=True)]
 
 

@@ -24,19 +24,17 @@ from typing import Literal, NamedTuple, get_args
 
 from skilldeck_daemon.agent.guidance.file_places import PLACE, file_place, filled_in
 from skilldeck_daemon.agent.guidance.retries import ON, retry
-from skilldeck_daemon.agent.guidance.shown_code import Language, Piece, alike, pieces
+from skilldeck_daemon.agent.guidance.shown_code import COMMANDS, OWN, Language, Piece, alike, pieces
 from skilldeck_daemon.agent.guidance.skill_options import Option
 from skilldeck_daemon.agent.guidance.skill_paths import FOLDER
 from skilldeck_daemon.engine.grammar.text import pattern
 from skilldeck_daemon.wire.item_kinds import CALLS, OUTPUTS, Item, call_key
 
-_BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)\b[^\n]*\n(?P<body>.*?)^[ \t]*```", re.M | re.S)
 _INLINE = re.compile(rf"`((?:[\w.+-]+ )?(?=[^`\n]*{re.escape(FOLDER)}/)[^`\n]+)`")
 _PLACEHOLDER = re.compile(
     r"[<{\[$]|\b[A-Z][A-Z_]+\b|(?<=\s)v?\d[\w.,%]*(?=\s|$)|(?<=\s[\"'])[^\"'<{/][^\"']*(?=[\"'](?:\s|$))"
 )
 """What is filled in, values that stand for the user's (`--rate 0.19`) among it."""
-_OWN = re.compile(rf"{re.escape(FOLDER)}/[^\s\"'`;|&<>]+")
 _NUMBER = re.compile(r"(?:^|\s)[#*]*(step )?(\d)(?:[.):]|[ \t]+[—–-])", re.IGNORECASE)
 _FILE = re.compile(r"<[^<>]+>|\{\w+\}|(?<![\w.-])[\w./-]*[\w-]\.[a-z]\w{1,4}\b", re.IGNORECASE)
 _IMPORT = re.compile(
@@ -138,7 +136,7 @@ class SkillCommands:
         shown = [piece for piece in found if piece.language == "bash"]
         programs = [piece for piece in found if piece.language != "bash"]
         own = [piece for piece in shown if piece.runs] if any(piece.own for piece in shown) else []
-        inline = [Piece("bash", line) for line in _INLINE.findall(_BLOCK.sub("", instructions)) if " " in line]
+        inline = [Piece("bash", line) for line in _INLINE.findall(COMMANDS.sub("", instructions)) if " " in line]
         lines = own or inline or ([] if programs else shown)
         likes = alike([*lines, *programs], said)
         # What works on a file of its kind fits, whatever is said; of two such the words say which.
@@ -168,7 +166,7 @@ class SkillCommands:
         if self.program:
             return self.program
         done = "\n".join(one.command for one in ran if one.well)
-        left = [line for line in self.lines if not all(path in done for path in _OWN.findall(line))]
+        left = [line for line in self.lines if not all(path in done for path in OWN.findall(line))]
         shared = left[0] if self.steps and left else _shared(self.lines)
         place = _PLACEHOLDER.search(shared)
         if shared in self.lines and not place:
@@ -188,7 +186,7 @@ class SkillCommands:
     @property
     def scripts(self) -> frozenset[str]:
         """The skill's own files that they name."""
-        return frozenset(path for line in self.lines for path in _OWN.findall(line))
+        return frozenset(path for line in self.lines for path in OWN.findall(line))
 
     def next_turn(self, ran: Sequence[Ran], files: Collection[str], asked: bool) -> NextTurn:
         """After the commands of this run. `files`: names of those that the request brought; `asked`: for a run."""
@@ -241,7 +239,7 @@ class SkillCommands:
     def _once_more(self, failed: Ran, asked: bool) -> NextTurn:
         if self.program:
             return self._written_anew(failed) if asked else NextTurn()
-        script = next((path for path in _OWN.findall(failed.command) if path in self.scripts), "")
+        script = next((path for path in OWN.findall(failed.command) if path in self.scripts), "")
         found = retry(failed.command.strip(), script, failed.printed, self.text, self.file) if script else None
         return NextTurn() if found is None else NextTurn(found.begin, self.first_words, held=found.held)
 
@@ -270,7 +268,7 @@ def _in_steps(own: Sequence[Piece], file: str) -> bool:
     numbers = [int(found[-1][1]) if found else 0 for found in said]
     if len(set(numbers)) < 2 or not all(numbers) or numbers != sorted(numbers):
         return False
-    files = [_FILE.findall(_OWN.sub("", piece.code)) for piece in own]
+    files = [_FILE.findall(OWN.sub("", piece.code)) for piece in own]
     written = [set(names[1:]) - {file} for names in files]  # what a command takes first it reads
     following = [at for at in range(1, len(own)) if numbers[at] != numbers[at - 1]]
     chained = all(set(files[at]) & written[at - 1] for at in following)
@@ -284,12 +282,12 @@ def _chosen(lines: Sequence[Piece], likes: Sequence[float], file: str, figures: 
     left = having or list(range(len(lines)))
     best: dict[tuple[str, ...], float] = {}
     for number in left:
-        script = tuple(_OWN.findall(lines[number].code)[:1])
+        script = tuple(OWN.findall(lines[number].code)[:1])
         best[script] = max(best.get(script, 0.0), likes[number])
     most = max(best.values(), default=0.0)
     wanted = [script for script, like in best.items() if like == most]
     if most and len(wanted) == 1:
-        left = [number for number in left if tuple(_OWN.findall(lines[number].code)[:1]) == wanted[0]]
+        left = [number for number in left if tuple(OWN.findall(lines[number].code)[:1]) == wanted[0]]
     taking = [number for number in left if _PLACEHOLDER.search(lines[number].code)] if figures and not file else []
     return [lines[number] for number in taking or left]
 
