@@ -15,6 +15,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their length. gzip writes the time into them: named by what they hold, two workers that began
+    in different seconds collected different tests, and the run ended before its first."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with long tests first: begun last, a test of two minutes leaves the other worker with nothing to do."""
     long = {item.path for item in items if item.get_closest_marker("slow")}

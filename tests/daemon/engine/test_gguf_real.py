@@ -187,8 +187,12 @@ async def test_its_embeddings_are_those_of_llama_cpp_itself(model: TokenChatMode
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=240)
     answer = json.loads(done.stdout.splitlines()[-1])
     assert made.tokens == answer["usage"]["prompt_tokens"]
-    for ours, theirs in zip(made.vectors, answer["data"], strict=True):
-        assert ours == pytest.approx(theirs["embedding"], abs=5e-3)
+    # Of length one. Single numbers of the two differ by up to 0.0054 with the processor and the batch (8-bit sums in
+    # another order); a search looks at the angle. The two texts are at 0.45.
+    theirs = [entry["embedding"] for entry in answer["data"]]
+    angles = [sum(x * y for x, y in zip(a, b, strict=True)) for a, b in zip(made.vectors, theirs, strict=True)]
+    assert angles == pytest.approx([1, 1], abs=1e-3)
+    assert sum(x * y for x, y in zip(made.vectors[0], theirs[1], strict=True)) < 0.6
 
 
 async def test_killed_in_the_middle_it_ends_the_request_and_comes_back(model: TokenChatModel) -> None:
