@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_a_range_is_read(word: str, expected: tuple[str, tuple[int, int] | None]
     assert ranged(word) == expected
 
 
-def test_mentions_are_files_or_lead_nowhere_and_code_names_none(project: Path) -> None:
+def test_mentions_are_files_or_lead_nowhere_and_code_names_none(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(project))
     text = "Compare @notes.md, @src/main.py#2-3 and @nope (@notes.md#5). a@b.c\n```\n@property\n```\n"
     found, lost = mentions(text, project)
     assert found == [

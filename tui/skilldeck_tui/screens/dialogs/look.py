@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -35,6 +36,12 @@ from skilldeck_tui.widgets.files.preview import LIMIT, Preview, as_text
 MOST = 64 * 1024 * 1024
 """Bytes of a file that are fetched to be looked at."""
 ROWS, COLUMNS = 1000, 30
+
+
+@cache
+def _copies() -> tempfile.TemporaryDirectory[str]:
+    """Where files lie that are opened elsewhere or attached; removed with what is in it when this process ends."""
+    return tempfile.TemporaryDirectory(prefix="skilldeck-")
 
 
 class Look(Dialog[None]):
@@ -108,10 +115,10 @@ class Look(Dialog[None]):
             self.notify(f"Saved as {path}", markup=False)
 
     def _copy(self) -> Path | None:
-        """The file in a folder of its own."""
+        """The file in a folder of its own, which goes when the terminal ends."""
         if self.data is None:
             return None
-        return save_bytes(self.file.name, self.data, Path(tempfile.mkdtemp(prefix="skilldeck-")))
+        return save_bytes(self.file.name, self.data, Path(tempfile.mkdtemp(dir=_copies().name)))
 
     def action_attach(self) -> None:
         if (path := self._copy()) is not None:
