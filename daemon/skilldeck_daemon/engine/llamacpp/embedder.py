@@ -54,7 +54,8 @@ class EmbedderOptions(Options):
 
     pooling: mean, cls or last, how one vector is made of the tokens'; auto: as the file says. context: tokens of a text
     at most; max_batch: texts computed at once; queue: texts that may wait; threads: of the CPU; n_gpu_layers: layers on
-    the GPU, -1 as many as fit; flash_attention: auto, on, off; mmap: map the file instead of reading it.
+    the GPU, -1 as many as fit; flash_attention: auto, on, off; mmap: map the file instead of reading it;
+    repack: auto, on, off, see `weights.repacked`.
     """
 
     pooling: str = "auto"
@@ -65,8 +66,13 @@ class EmbedderOptions(Options):
     n_gpu_layers: int = -1
     flash_attention: str = "auto"
     mmap: bool = True
+    repack: str = "auto"
 
-    CHOICES: ClassVar = {"pooling": ("auto", "mean", "cls", "last"), "flash_attention": ("auto", "on", "off")}
+    CHOICES: ClassVar = {
+        "pooling": ("auto", "mean", "cls", "last"),
+        "flash_attention": ("auto", "on", "off"),
+        "repack": ("auto", "on", "off"),
+    }
     LEAST: ClassVar = {"max_batch": 1, "queue": 1, "n_gpu_layers": -1}
 
 

@@ -74,6 +74,11 @@ class Tensor:
     offset: int
 
     @property
+    def type(self) -> str:
+        """ggml's name of its numbers; "" for one nobody here knows."""
+        return _TYPES[self.kind][0] if self.kind in _TYPES else ""
+
+    @property
     def size(self) -> int | None:
         """Bytes; None for a type nobody here knows."""
         known = _TYPES.get(self.kind)

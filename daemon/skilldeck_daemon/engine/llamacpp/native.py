@@ -98,11 +98,16 @@ def described() -> str:
     """What a person may want to know of the build in use, to follow the engine's name; empty for nothing."""
     if built() is not None:
         return ", llama.cpp built for this processor"
-    try:
-        wide = " avx512f " in Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:
-        return ""
+    wide = has("avx512f")
     return "; `skilldeckd models build-engine` makes it read prompts faster on this processor" if wide else ""
+
+
+def has(feature: str) -> bool:
+    """Whether the processor has a feature, by the name that Linux gives it; False where nobody says."""
+    try:
+        return f" {feature} " in Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        return False
 
 
 def remove() -> bool:

@@ -82,7 +82,8 @@ class LlamaOptions(Options):
     two decoding steps; cache_type_k, cache_type_v: how keys and values are stored; cache_memory: bytes they may take;
     n_gpu_layers: layers on the GPU, -1 as many as fit; flash_attention: auto, on, off; draft_tokens: tokens guessed
     ahead for a request that is alone (0: none); lora: GGUF adapters, by path or {"path", "scale"}; mmap: map the file
-    instead of reading it; mmproj: the GGUF that reads images for the model, auto the one beside it, off none;
+    instead of reading it; repack: lay weights out anew for writing token by token, off for reading prompts (see
+    `weights.repacked`); mmproj: the GGUF that reads images for the model, auto the one beside it, off none;
     draft_model: a small GGUF of the same vocabulary that guesses for a request that is alone what it does not copy.
     """
 
@@ -97,9 +98,10 @@ class LlamaOptions(Options):
     cache_memory: int = 0
     n_gpu_layers: int = -1
     flash_attention: str = "auto"
-    draft_tokens: int = 8
+    draft_tokens: int = 15
     lora: tuple[tuple[str, float], ...] = ()
     mmap: bool = True
+    repack: str = "auto"
     mmproj: str = "auto"
     draft_model: str = ""
 
@@ -107,6 +109,7 @@ class LlamaOptions(Options):
         "cache_type_k": tuple(TYPES),
         "cache_type_v": tuple(TYPES),
         "flash_attention": ("auto", "on", "off"),
+        "repack": ("auto", "on", "off"),
     }
     LEAST: ClassVar = {"queue": 1, "prefill_chunk": 1, "n_gpu_layers": -1}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skilldeck_daemon.engine.base import ModelInfo, ModelSpec, Progress
-from skilldeck_daemon.engine.llamacpp import library
+from skilldeck_daemon.engine.llamacpp import library, native
 from skilldeck_daemon.engine.llamacpp.gguf import Gguf
 from skilldeck_shared.errors import BadRequest
 
@@ -24,6 +24,8 @@ ALL = -1
 _MAPPED, _READ = 1, 0  # llama_load_mode
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _SPARE = 512 << 20  # bytes of a GPU that computing takes
+_TILED = ("Q4_K", "Q2_K")  # of what is repacked on x86, what a batch also reads in tiles when it is not
+_UNTILED = ("Q4_0", "Q8_0", "IQ4_NL", "MXFP4")  # and what nothing else reads fast
 
 
 class Placing(Protocol):
@@ -34,6 +36,9 @@ class Placing(Protocol):
 
     @property
     def mmap(self) -> bool: ...
+
+    @property
+    def repack(self) -> str: ...
 
     @property
     def threads(self) -> int: ...
@@ -56,6 +61,7 @@ class Weights:
         params = api.llama_model_default_params()
         params.n_gpu_layers = gpu_layers(file, options.n_gpu_layers, cache_bytes, api.free_gpu_memory())
         params.load_mode = _MAPPED if options.mmap else _READ
+        params.use_extra_bufts = repacked(file, options.repack)
 
         @library.Progress  # type: ignore[untyped-decorator]
         def report(fraction: float, _data: Any) -> bool:
@@ -123,6 +129,20 @@ def gpu_layers(file: Gguf, wanted: int, cache_bytes: int, free: int | None) -> i
             break
         left, count = left - size, count + 1
     return count
+
+
+def repacked(file: Gguf, wanted: str) -> bool:
+    """Whether the library lays the weights out anew for the processor when it reads them. `wanted`: auto, on, off.
+
+    What is left as it is in the file is multiplied in tiles by a build for a processor with AVX-512 VNNI: a 1.5B in
+    Q4_K_M reads 257 tokens of a prompt a second there instead of 172, writes 28.6 one by one instead of 37, checks a
+    guess of eight as fast, and is mapped instead of copied. Agents read ten tokens and more for each they write.
+    """
+    if wanted != "auto":
+        return wanted == "on"
+    sizes = {kinds: sum(t.size or 0 for t in file.tensors if t.type in kinds) for kinds in (_TILED, _UNTILED)}
+    tiles = native.has("avx512_vnni") and library.load().path == native.built()
+    return not (tiles and sizes[_TILED] > sizes[_UNTILED])
 
 
 def cores() -> int:
