@@ -21,6 +21,7 @@ from skilldeck_daemon.engine.hub import ModelHub
 from skilldeck_daemon.engine.process import worker_messages as wire
 from skilldeck_daemon.engine.process.child import start
 from skilldeck_daemon.engine.process.worker import WorkerEngine
+from skilldeck_daemon.engine.process.worker_main import Worker
 from skilldeck_shared.errors import BadRequest
 
 GREEDY = Sampling(temperature=0)
@@ -241,3 +242,24 @@ async def test_a_process_that_dies_while_it_loads_is_not_said_to_be_restarted(ll
     with pytest.raises(EngineDead, match="died \\(signal 9\\)") as caught:
         await loading
     assert "memory" in caught.value.hint
+
+
+@pytest.mark.parametrize(("answering", "gap"), [(1, 0.002), (4, 0.002), (32, 0.016)])
+async def test_tokens_of_many_requests_that_come_together_leave_together(
+    answering: int, gap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(wire, "write", lambda _writer, message: sent.append(message.events))
+    nothing: Any = None
+    worker = Worker(nothing, nothing, nothing)
+    worker._answering = answering
+    worker._flushed = asyncio.get_running_loop().time() + 60  # however slow this machine is: it was just now
+    first, second = ("a", Tokens((1,))), ("b", Tokens((2,)))
+    worker._put(*first)
+    worker._put(*second)
+    assert isinstance(worker._flushing, asyncio.TimerHandle)
+    assert worker._flushing.when() == pytest.approx(worker._flushed + gap)
+    assert sent == []
+    end = ("a", Finished("stop", 1, 0, 1))
+    worker._put(*end)
+    assert sent == [[first, second, end]], "an end waits for nothing"

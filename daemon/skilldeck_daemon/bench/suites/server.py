@@ -231,7 +231,7 @@ async def _overhead(arms: _Arms, streams: int, rounds: int) -> list[Measure]:
         ),
         Measure(
             SUITE, f"processor time a token, {name}", "µs", micro(token), "taking a token from the engine",
-            micro(taking), note=f"{events:.2f} events a token: those within 2 ms travel together",
+            micro(taking), note=f"{events:.2f} events a token: those within 2 ms or half of one a stream are one",
         ),
         Measure(
             SUITE, f"of it the server's, {name}", "µs",
