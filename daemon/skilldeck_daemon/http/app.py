@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -16,6 +15,7 @@ from skilldeck_daemon.http.auth import Gate
 from skilldeck_daemon.http.chat import routes as chat
 from skilldeck_daemon.http.completions import embeddings
 from skilldeck_daemon.http.completions import routes as completions
+from skilldeck_daemon.http.framework import FastAPI
 from skilldeck_daemon.http.objects import approvals, containers, conversations, files, models, skills, uploads
 from skilldeck_daemon.http.paths import Paths
 from skilldeck_daemon.http.responses import routes as responses

@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from skilldeck_daemon.engine.errors import NotLoaded, TooLong
+from skilldeck_daemon.http.framework import FastAPI
 from skilldeck_shared.errors import BadRequest, Forbidden, NotFound, SkilldeckError, TooLarge
 from skilldeck_shared.json_types import JsonObject
 
