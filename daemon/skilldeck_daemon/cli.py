@@ -111,12 +111,13 @@ async def _serve(settings: Settings) -> None:
             loop.add_signal_handler(number, daemon.stopping.set)
     await daemon.start()
     heap.collect_less()
-    settling = asyncio.create_task(_then(daemon.loaded, heap.collect_less))
+    beside = [asyncio.create_task(work) for work in (_then(daemon.loaded, heap.collect_less), heap.trim())]
     try:
         say(f"skilldeckd {__version__} listens on {daemon.services.http_url} and {settings.socket}", flush=True)
         await daemon.serve()
     finally:
-        settling.cancel()
+        for task in beside:
+            task.cancel()
         await daemon.stop()
 
 

@@ -6,6 +6,7 @@ does not.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
@@ -15,6 +16,8 @@ ARENAS = 2
 LARGE = 2 << 20
 """Bytes from which on a piece of memory is one of its own, and as many free ones are given back. Over those of buffers
 that come and go, which would cost their pages anew each time."""
+
+TRIM_S = 30.0
 
 
 def give_back() -> None:
@@ -32,6 +35,20 @@ def give_back() -> None:
         library.mallopt(M_ARENA_MAX, ARENAS)
         library.mallopt(M_MMAP_THRESHOLD, LARGE)
         library.mallopt(M_TRIM_THRESHOLD, LARGE)
+
+
+async def trim() -> None:
+    """Every half minute the free pages between what lives go back to the system; without an end.
+
+    glibc gives back by itself only what lies free at the end of its heap. One piece that outlives a busy moment keeps
+    all below it: 164 MB of which a twentieth lived stayed 164 MB, and were 14 MB after this, which took 10 ms, and
+    0.3 ms with nothing to give. It runs in a thread, with the interpreter's lock released.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        malloc_trim = ctypes.CDLL("libc.so.6").malloc_trim
+        while True:
+            await asyncio.sleep(TRIM_S)
+            await asyncio.to_thread(malloc_trim, 0)
 
 
 def collect_less() -> None:

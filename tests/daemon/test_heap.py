@@ -1,4 +1,4 @@
-"""The process's memory: threads share two arenas, and what is loaded is not looked at again."""
+"""The process's memory: threads share two arenas, free pages go back, and what is loaded is not looked at again."""
 
 from __future__ import annotations
 
@@ -60,6 +60,30 @@ print(mapped(), mapped())
             [sys.executable, "-c", code.format(call=call)], capture_output=True, text=True, check=True
         )
         assert done.stdout.split() == apart.split()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap is glibc's")
+def test_free_pages_between_what_lives_go_back() -> None:
+    code = """
+import asyncio
+from skilldeck_daemon import heap
+heap.give_back()
+heap.TRIM_S = 0.01
+def anonymous():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
+async def main():
+    pieces = [b"x" * (1000 + number * 7919 % 50_000) for number in range(3000)]
+    full, lives = anonymous(), pieces[::20]
+    del pieces
+    kept, task = anonymous(), asyncio.create_task(heap.trim())
+    await asyncio.sleep(0)
+    while anonymous() > full / 2:
+        await asyncio.sleep(0.01)
+    print(kept > full * 0.9, len(lives))
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["True", "150"]
 
 
 def test_what_is_loaded_is_not_looked_at_again() -> None:
