@@ -6,11 +6,10 @@ import pytest
 
 from skilldeck_daemon.agent.guidance.file_places import filled
 from skilldeck_daemon.agent.guidance.skill_commands import (
+    ANSWER,
     CANNOT,
-    FAILED,
     FILLED_IN,
     PROGRAMS,
-    RAN,
     NextTurn,
     Ran,
     SkillCommands,
@@ -65,19 +64,19 @@ def test_a_run_that_was_asked_for_begins_with_a_command_and_ends_with_an_answer(
     assert commands.next_turn([], ["a.csv"], asked=True) == NextTurn(f"python3 {AT}/a.py", ("python3",), held=FILLED_IN)
     assert commands.next_turn([], ["a.csv"], asked=False) == NextTurn()
     first = Ran(f"python3 {AT}/a.py a.csv", True)
-    assert commands.next_turn([first], ["a.csv"], asked=True) == NextTurn(answer=RAN)
+    assert commands.next_turn([first], ["a.csv"], asked=True) == NextTurn(answer=ANSWER)
     assert commands.next_turn([first], ["a.csv", "b.csv"], asked=True) == NextTurn()  # one is left
-    assert commands.next_turn([first, first], ["a.csv", "b.csv"], asked=True) == NextTurn(answer=RAN)
+    assert commands.next_turn([first, first], ["a.csv", "b.csv"], asked=True) == NextTurn(answer=ANSWER)
     failed = first._replace(well=False)
     assert commands.next_turn([failed], ["a.csv"], asked=True) == NextTurn()
-    assert commands.next_turn([failed, failed], ["a.csv"], asked=True) == NextTurn(answer=FAILED)
+    assert commands.next_turn([failed, failed], ["a.csv"], asked=True) == NextTurn(answer=ANSWER)
 
 
 def test_failures_end_in_an_answer() -> None:
     three = [Ran(command, False) for command in ("a", "b", "c")]
     assert SkillCommands().next_turn(three[:2], [], asked=False) == NextTurn()
-    assert SkillCommands().next_turn(three, [], asked=False) == NextTurn(answer=FAILED)
-    assert SkillCommands().next_turn([three[0], three[0]], [], asked=False) == NextTurn(answer=FAILED)
+    assert SkillCommands().next_turn(three, [], asked=False) == NextTurn(answer=ANSWER)
+    assert SkillCommands().next_turn([three[0], three[0]], [], asked=False) == NextTurn(answer=ANSWER)
 
 
 def test_numbered_steps_are_gone_through_in_their_order() -> None:
@@ -88,7 +87,7 @@ def test_numbered_steps_are_gone_through_in_their_order() -> None:
     first = Ran(f"python3 {AT}/z_sort.py c.txt /mnt/data/s.json", True)
     assert commands.next_turn([first], ["c.txt"], asked=True).begin == write
     assert commands.next_turn([first._replace(well=False)], ["c.txt"], asked=True) == NextTurn()
-    assert commands.next_turn([first, Ran(write, True)], ["c.txt"], asked=True) == NextTurn(answer=RAN)
+    assert commands.next_turn([first, Ran(write, True)], ["c.txt"], asked=True) == NextTurn(answer=ANSWER)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +203,7 @@ def test_of_several_tools_the_one_begins_that_the_request_is_like(said: str, fil
 
 def test_of_several_tools_one_is_enough() -> None:
     commands = SkillCommands.of(TOOLS, said="Look at it.")
-    assert commands.next_turn([Ran(f"python3 {AT}/count.py a.txt", True)], ["a.txt"], asked=True).answer == RAN
+    assert commands.next_turn([Ran(f"python3 {AT}/count.py a.txt", True)], ["a.txt"], asked=True).answer == ANSWER
     assert commands.next_turn([Ran("ls", True)], ["a.txt"], asked=True) == NextTurn()
 
 
@@ -272,7 +271,7 @@ def test_a_program_that_failed_is_written_anew_and_not_as_it_was() -> None:
     assert follows(again.held, 'turn("b.png")\nprint(2)\nEOF\n')
     assert not follows(again.held, 'turn("b.png")\nprint(1)\nEOF\n')
     assert not follows(again.held, '\nturn("b.png")\nprint(1)\nEOF\n```\n')
-    assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=FAILED)
+    assert commands.next_turn([wrong, wrong], [], asked=True) == NextTurn(answer=ANSWER)
 
 
 def test_a_program_that_ran_is_answered_with_once_it_printed_something() -> None:
@@ -280,9 +279,9 @@ def test_a_program_that_ran_is_answered_with_once_it_printed_something() -> None
     silent, loud = Ran(f"{BEGUN}turn(1)", True), Ran(f"{BEGUN}turn(2)", True, "done\n")
     assert commands.next_turn([silent], [], asked=True).begin == BEGUN  # nothing to answer a question with
     for ran in ([loud], [silent, loud], [silent, silent._replace(command="python3 a.py")]):
-        assert commands.next_turn(ran, [], asked=True).answer == RAN
+        assert commands.next_turn(ran, [], asked=True).answer == ANSWER
     wish = SkillCommands.of(CODE, said="Turn it around.", question=False)
-    assert wish.next_turn([silent], [], asked=True).answer == RAN
+    assert wish.next_turn([silent], [], asked=True).answer == ANSWER
 
 
 def test_no_program_is_begun_where_the_code_has_nothing_to_do_with_the_request() -> None:
