@@ -112,11 +112,11 @@ class Person:
         (place / "notes.md").write_text("one\ntwo\nthree\n")
         self._save()
         program = f"{shlex.quote(sys.executable)} -m skilldeck_tui --socket {shlex.quote(str(home / 's'))} --no-start"
-        # `cat` stays when it has ended, and its screen with it.
-        self.command = f"cd {shlex.quote(str(place))}; {program}; echo left with $?; exec cat"
+        self.command = f"cd {shlex.quote(str(place))}; {program}; echo left with $?"
         # What they open goes nowhere: an editor and a browser that are content with everything.
         environment = {**surroundings(home), "HOME": str(home), "VISUAL": "true", "BROWSER": "true"}
         self.tmux = Tmux(home, 100, 30, self.command, environment)
+        self.tmux.stay()
         self.hour.counts["starts"] += 1
 
     # ------------------------------------------------------------ what they do
@@ -215,7 +215,7 @@ class Person:
     def look(self) -> bool:
         """Whether all is well so far; a TUI that was left is started again."""
         for _ in range(PATIENT):
-            if self.tmux.program() == "cat":
+            if self.tmux.ended():
                 break
             screen = self.tmux.screen()
             found = next((text for text in FOREIGN if text in screen), "")

@@ -46,9 +46,13 @@ class Tmux:
         self._run("set-buffer", "--", text)
         self._run("paste-buffer", "-p", "-t", "t")
 
-    def program(self) -> str:
-        """What runs there."""
-        return self._run("display-message", "-t", "t", "-p", "#{pane_current_command}").strip()
+    def stay(self) -> None:
+        """From now on the last screen stays when what runs there has ended, whatever is typed then."""
+        self._run("set-option", "-t", "t", "remain-on-exit", "on")
+
+    def ended(self) -> bool:
+        """Whether what ran there has ended; see `stay`."""
+        return self._run("display-message", "-t", "t", "-p", "#{pane_dead}").strip() == "1"
 
     def pid(self) -> int:
         """Of what was started there."""
