@@ -264,7 +264,9 @@ async def test_what_was_answered_before_takes_fewer_steps(
 def test_guesses_grow_while_they_are_right() -> None:
     lookup = Lookup()
     text = [*range(100), 1, 2]
-    assert len(lookup.guess(text, 3, 64)) == 24
+    assert len(lookup.guess(text, 3, 64)) == 8
+    lookup.right(8)
+    assert len(lookup.guess(text, 3, 64)) == 16
     lookup.right(24)
     assert len(lookup.guess(text, 3, 64)) == 48
     lookup.right(7)

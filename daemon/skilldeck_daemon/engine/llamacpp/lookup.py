@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 GRAM = 3
 """Tokens that must agree. With two, most guesses in prose are wrong; with four, copies begin later."""
-FIRST, LEAST, LONGEST = 24, 8, 64
-"""Tokens of a text's first guess, the fewest after one that was partly right, and the most. Wide ones are cheap: beside
-one token, 25 take 2.4 times as long in the bundled model, 1.1 times in bfloat16 and 3 times in float32 matrices of 4
-million numbers. After a miss, where a text is no copy, a guess is `CAREFUL` tokens."""
+FIRST, LEAST, LONGEST = 8, 8, 64
+"""Tokens of a text's first guess, the fewest after one that was partly right, and the most. Beside one token, 8 take 3
+times as long in the bundled model, 16 four to five and 64 nine to twelve times; in a 1.5B 9 and 16 take 3.5 times both.
+First guesses of the skill task's three turns are right for 3, 3 and 8 tokens. After a miss, where a text is no copy, a
+guess is `CAREFUL` tokens."""
 CAREFUL = 2
 KEPT, KEPT_TOKENS = 16, 1024
 """Answers that are remembered, and tokens of each. A miss looks into each: a microsecond for all."""
