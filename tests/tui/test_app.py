@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import pkgutil
@@ -22,6 +23,7 @@ from skilldeck_tui.client.client import Client, DaemonUnreachable, Link, Snapsho
 from skilldeck_tui.client.transport import SocketChannel
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens import dialogs
+from skilldeck_tui.screens.dialogs.confirm import Confirm
 from skilldeck_tui.screens.dialogs.dialog import Dialog, Palette
 from skilldeck_tui.screens.dialogs.jump import Jump
 from skilldeck_tui.screens.dialogs.prompt import Prompt
@@ -313,6 +315,31 @@ async def test_a_burst_of_a_key_opens_one_dialog() -> None:
         assert len(d.app.screen_stack) == 2
         await d.press("escape")
         await d.until(lambda: d.app.screen_stack == [d.chat])
+
+
+async def test_a_dialog_that_had_to_be_fetched_opens_when_the_one_that_is_open_closes() -> None:
+    async with deck(FakeDaemon()) as d:
+        fetched, list_ = asyncio.Event(), d.chat.query_one(SessionList)
+
+        async def fetch() -> None:
+            await fetched.wait()
+            d.app.push_screen(Confirm("Fetched?"), answers.append)
+            d.app.push_screen(Confirm("Fetched too?"), answers.append)
+
+        answers: list[bool | None] = []
+        list_.call_later(lambda: list_.run_worker(fetch()))
+        await d.press("ctrl+o")
+        await d.until(lambda: isinstance(d.app.screen, Prompt))
+        fetched.set()
+        await d.type("notes")
+        assert d.app.screen.query_one(Input).value == "notes"
+        await d.press("escape")
+        await d.shows("Fetched?")
+        await d.press("y")
+        await d.shows("Fetched too?")
+        await d.press("escape")
+        await d.until(lambda: d.app.screen_stack == [d.chat])
+        assert answers == [True, False]
 
 
 @pytest.mark.parametrize("path", ["word " * 80, "~nobody-here/x", "/nul\0", "/proc/1/cwd/x/y"])

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import work
-from textual.app import App
-from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -33,7 +31,7 @@ from skilldeck_tui.palette import ActionCommands
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.screens.chat import ChatScreen
-from skilldeck_tui.screens.dialogs.dialog import Dialog, Palette, covered
+from skilldeck_tui.screens.dialogs.dialog import Dialogs
 from skilldeck_tui.screens.dialogs.help import Help
 from skilldeck_tui.skill_tests.background import SkillTests
 from skilldeck_tui.skills.lints import SkillLints
@@ -66,7 +64,7 @@ def _screen(mode: str) -> Callable[[], Screen[Any]]:
     return make
 
 
-class SkilldeckApp(App[None]):
+class SkilldeckApp(Dialogs):
     """`client` gives the connection, always the same, closed by whoever made it; `open_run` is shown at the start."""
 
     TITLE = "skilldeck"
@@ -381,15 +379,6 @@ class SkilldeckApp(App[None]):
     def action_mode(self, mode: str) -> None:
         if self.current_mode != mode:
             self.switch_mode(mode)
-
-    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
-        if isinstance(screen, Dialog) and not options.get("wait_for_dismiss") and covered(self):
-            return AwaitComplete()
-        return super().push_screen(screen, *arguments, **options)
-
-    def action_command_palette(self) -> None:
-        if not isinstance(self.screen, Palette):
-            self.push_screen(Palette())
 
     def action_show_help_screen(self) -> None:
         if isinstance(self.screen, Help):

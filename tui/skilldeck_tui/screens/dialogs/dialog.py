@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from textual._context import active_message_pump
@@ -10,6 +14,7 @@ from textual.await_complete import AwaitComplete
 from textual.command import CommandPalette
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
+from textual.worker import Worker, active_worker
 
 
 class Dialog(ModalScreen[ScreenResultType]):
@@ -37,13 +42,47 @@ class Palette(CommandPalette):
         return super()._gather_commands(search_value) if self.is_active else None
 
 
-def covered(app: App[None]) -> bool:
-    """Whether who is acting lies below the dialog that is open.
+class Dialogs(App[None]):
+    """Opens them one at a time."""
 
-    Keys that came in one burst with the one that opened it are still handled there, and must not open another for each:
-    a hundred of them, one drawn upon the other, are more than Python's stack holds.
-    """
-    acting = active_message_pump.get(None)
-    if not isinstance(app.screen, Dialog | Palette) or not isinstance(acting, Widget):
-        return False
-    return (acting if isinstance(acting, Screen) else acting.screen) is not app.screen
+    def __init__(self) -> None:
+        super().__init__()
+        self._later: deque[Callable[[], object]] = deque()
+
+    def push_screen(self, screen: Any, *arguments: Any, **options: Any) -> Any:
+        """Keys that came in one burst with the one that opened a dialog are still handled by what lies below it, and
+        must not open another for each: a hundred of them, one drawn upon the other, are more than Python's stack holds.
+        What had to be fetched meanwhile is no such key: it opens when the one that is open closes."""
+        if isinstance(screen, Dialog) and not options.get("wait_for_dismiss") and self._covers(_acting()):
+            if _worker():
+                here, push = copy_context(), super().push_screen
+                self._later.append(lambda: here.run(push, screen, *arguments, **options))
+            return AwaitComplete()
+        return super().push_screen(screen, *arguments, **options)
+
+    def pop_screen(self) -> AwaitComplete:
+        popped = super().pop_screen()
+        if self._later and not isinstance(self.screen, Dialog | Palette):
+            self.call_later(self._later.popleft())
+        return popped
+
+    def action_command_palette(self) -> None:
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette())
+
+    def _covers(self, acting: object) -> bool:
+        """Whether the dialog that is open lies above who is acting."""
+        if not isinstance(self.screen, Dialog | Palette) or not isinstance(acting, Widget):
+            return False
+        return (acting if isinstance(acting, Screen) else acting.screen) is not self.screen
+
+
+def _worker() -> Worker[Any] | None:
+    """The worker that is acting; a widget that one mounted inherits its context, and handles keys of its own."""
+    worker = active_worker.get(None)
+    return worker if worker is not None and worker._task is asyncio.current_task() else None
+
+
+def _acting() -> object:
+    worker = _worker()
+    return worker.node if worker is not None else active_message_pump.get(None)
