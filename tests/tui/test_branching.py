@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -71,6 +72,19 @@ async def test_asked_again_it_is_answered_in_a_branch_and_the_session_stays() ->
         await d.until(lambda: len(d.fake.called("ForkSession")) == 2)
         assert d.fake.called("ForkSession")[1].id == fork.id
         await d.shows("first (3)")
+
+
+async def test_what_is_on_the_screen_is_asked_again_although_its_session_was_read_anew() -> None:
+    async with deck(counting()) as d:
+        await ask(d, "first", "Answer 1 to first")
+        d.chat.turns = [copy.copy(turn) for turn in d.chat.turns]  # the transcript draws them a moment later
+        d.chat.transcript.focus()
+        await d.press("r")
+        await d.shows("Answer 2 to first")
+        d.chat.turns = []  # another session is being drawn
+        d.chat.transcript.focus()
+        await d.press("r")
+        await d.shows("There is no message to go back to.")
 
 
 async def test_a_message_is_changed_and_nothing_is_made_before_it_is_sent() -> None:

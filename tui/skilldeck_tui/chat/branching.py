@@ -73,13 +73,21 @@ class ChatBranching(ChatExporting):
 
     # ------------------------------------------------------------ going back
 
+    def _held_now(self, turn: ShownRun | None) -> ShownRun | None:
+        """The run as the session holds it; while one that was read anew is drawn, the screen shows what was before."""
+        if turn is None or not turn.run_id:
+            return None
+        return next((other for other in self.turns if other.run_id == turn.run_id), None)
+
     def _again(self, turn: ShownRun | None) -> None:
+        turn = self._held_now(turn)
         if turn is None or not asked(turn):
             self._nothing()
         elif self._free():
             self._back(turn, again=True)
 
     def _edit(self, turn: ShownRun | None) -> None:
+        turn = self._held_now(turn)
         if turn is None or not asked(turn):
             self._nothing()
         elif self._free():
@@ -99,12 +107,13 @@ class ChatBranching(ChatExporting):
         except SkilldeckError as error:
             self.deck.show_error(error)
             return
-        if self.current != before or turn not in self.turns or self.busy:
+        held = self._held_now(turn)
+        if self.current != before or held is None or self.busy:
             return
-        message = self._message(turn)
+        message = self._message(held)
         title = self.row.title if self.row else branch.title if branch is not None else ""
         self.current, self.branch = key, branch
-        self.turns = self.turns[: self.turns.index(turn)]
+        self.turns = self.turns[: self.turns.index(held)]
         with suppress(NoMatches):  # the screen is on its way out
             await self.transcript.show(self.turns, more=self._more)
         where = f"What followed stays in “{title}”. " if title else ""

@@ -33,9 +33,9 @@ class Usage:
     reasoning: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class ShownRun:
-    """One run: what was asked, what it did, how it ended."""
+    """One run: what was asked, what it did, how it ended. A session that is read anew has others of the same ids."""
 
     run_id: str
     asked: list[UserItem] = field(default_factory=list)
