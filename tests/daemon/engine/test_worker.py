@@ -244,15 +244,15 @@ async def test_a_process_that_dies_while_it_loads_is_not_said_to_be_restarted(ll
     assert "memory" in caught.value.hint
 
 
-@pytest.mark.parametrize(("answering", "gap"), [(1, 0.002), (4, 0.002), (32, 0.016)])
+@pytest.mark.parametrize(("writing", "gap"), [(1, 0.002), (4, 0.002), (32, 0.016)])
 async def test_tokens_of_many_requests_that_come_together_leave_together(
-    answering: int, gap: float, monkeypatch: pytest.MonkeyPatch
+    writing: int, gap: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(wire, "write", lambda _writer, message: sent.append(message.events))
     nothing: Any = None
     worker = Worker(nothing, nothing, nothing)
-    worker._answering = answering
+    worker._writing = writing
     worker._flushed = asyncio.get_running_loop().time() + 60  # however slow this machine is: it was just now
     first, second = ("a", Tokens((1,))), ("b", Tokens((2,)))
     worker._put(*first)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from skilldeck_daemon.engine.base import Engine, Event, Finished, GenRequest, ModelInfo
+from skilldeck_daemon.engine.base import Engine, Event, Finished, GenRequest, ModelInfo, Tokens
 from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_daemon.engine.process import worker_messages as wire
 
@@ -27,7 +27,7 @@ GAP_S = 0.002
 """Between two messages with tokens. What comes sooner goes with the next one: at 2,900 tokens a second each by itself
 cost the daemon, on the other core, a sixth of the model's speed. Below 500 a second every token leaves at once."""
 GAP_EACH_S = 0.0005
-"""The same for each request that is answered, where that is more. Tokens of one that come together are one event to the
+"""The same for each request that is written, where that is more. Tokens of one that come together are one event to the
 daemon and one write to its client's socket, the half of what a token of 32 costs; a stream of 60 events a second, which
 it still is, reads like one of 125."""
 
@@ -41,7 +41,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._outbox: list[tuple[str, Event]] = []
         self._flushed = 0.0
-        self._answering = 0  # requests whose events are followed
+        self._writing = 0  # requests whose tokens come
         self._flushing: asyncio.Handle | None = None
         self._early: set[str] = set()  # cancelled while their grammar compiles
         self._submitting: set[str] = set()
@@ -93,20 +93,23 @@ class Worker:
         if name in self._early:
             self._early.discard(name)
             self._engine.cancel(name)
-        self._answering += 1
+        writes = False
         try:
             async for event in handle:
+                if isinstance(event, Tokens) and not writes:
+                    writes = True
+                    self._writing += 1
                 if isinstance(event, Finished) and event.error is not None:
                     event = replace(event, error=wire.portable(event.error))
                 self._put(name, event)
         finally:
-            self._answering -= 1
+            self._writing -= writes
 
     def _put(self, name: str, event: Event) -> None:
         """Have an event leave, soon."""
         self._outbox.append((name, event))
         if len(self._outbox) == 1:
-            wait = self._flushed + max(GAP_S, GAP_EACH_S * self._answering) - self._loop.time()
+            wait = self._flushed + max(GAP_S, GAP_EACH_S * self._writing) - self._loop.time()
             later = self._loop.call_later(wait, self._flush) if wait > 0 else self._loop.call_soon(self._flush)
             self._flushing = later
         if isinstance(event, Finished) and self._flushing is not None:
