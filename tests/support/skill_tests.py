@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skilldeck_tui.client.client import Client
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
 from skilldeck_tui.skill_tests.cases import Case
-from skilldeck_tui.skill_tests.runner import evaluate
+from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.runner import evaluate
 from skilldeck_tui.skill_tests.suite import Result, result_of
 
 

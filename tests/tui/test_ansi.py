@@ -10,8 +10,8 @@ from rich.color import Color
 from rich.style import Style
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import Command
-from skilldeck_tui.chat.output import OutputBuffer
+from skilldeck_tui.chat.transcripts.items import Command
+from skilldeck_tui.chat.transcripts.output import OutputBuffer
 from skilldeck_tui.cli.running.run import TextPrinter
 from skilldeck_tui.client.types import RunEvent
 from skilldeck_tui.text.ansi import PLAIN, Colours, Span, coloured

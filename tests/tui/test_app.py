@@ -18,7 +18,7 @@ from textual.widgets import Input
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
 from skilldeck_tui.app import SkilldeckApp
-from skilldeck_tui.chat import completion, mentions
+from skilldeck_tui.chat.composing import completion, mentions
 from skilldeck_tui.client.client import Client, DaemonUnreachable, Link, Snapshot
 from skilldeck_tui.client.transport import SocketChannel
 from skilldeck_tui.preferences import Memory, Preferences

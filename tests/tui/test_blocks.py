@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_tui.chat.fences import fences, is_diff
+from skilldeck_tui.chat.transcripts.fences import fences, is_diff
 from skilldeck_tui.terminal import clipboard
 from skilldeck_tui.widgets.transcript.blocks import Fence, TableContent
 from support.fake_daemon import FakeDaemon

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from skilldeck_tui.chat.draft import Draft
+from skilldeck_tui.chat.composing.draft import Draft
 from skilldeck_tui.cli.main import app
 from skilldeck_tui.network import read_words
 from skilldeck_tui.state import DaemonState

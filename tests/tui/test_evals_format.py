@@ -11,10 +11,10 @@ import yaml
 from typer.testing import CliRunner
 
 from skilldeck_tui.cli.main import app
-from skilldeck_tui.skill_tests import convert
 from skilldeck_tui.skill_tests.cases import Case, Check, EvalError, Verdict, overall
-from skilldeck_tui.skill_tests.expect import COMPLETED
-from skilldeck_tui.skill_tests.reading import load_cases
+from skilldeck_tui.skill_tests.written import convert
+from skilldeck_tui.skill_tests.written.expect import COMPLETED
+from skilldeck_tui.skill_tests.written.reading import load_cases
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from skilldeck_tui.cli.main import app
 from skilldeck_tui.client.client import Client, Link
 from skilldeck_tui.client.upload import upload_folder
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
-from skilldeck_tui.skill_tests.reading import load_cases
-from skilldeck_tui.skill_tests.runner import evaluate, trials_of
+from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.runner import evaluate, trials_of
+from skilldeck_tui.skill_tests.written.reading import load_cases
 from support.daemon import Running, running
 from support.scripted_model import Hold, Scripted, Turn, shell
 from support.wait import until

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
-from skilldeck_tui.chat import completion
-from skilldeck_tui.chat.completion import Candidate
+from skilldeck_tui.chat.composing import completion
+from skilldeck_tui.chat.composing.completion import Candidate
 from support.fake_daemon import FakeDaemon
 from support.pictures import go
 from support.tui import Deck, deck

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skilldeck_tui.chat.items import item_class
+from skilldeck_tui.chat.transcripts.items import item_class
 from skilldeck_tui.widgets.transcript.described import DESCRIBED
 from support.fake_daemon import FakeDaemon
 from support.tui import deck

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, live_part
-from skilldeck_tui.chat.output import MAX_LINES as KEPT_LINES
+from skilldeck_tui.chat.transcripts.output import MAX_LINES as KEPT_LINES
 from skilldeck_tui.widgets.transcript.view import MAX_LINES
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeCall, FakeRun

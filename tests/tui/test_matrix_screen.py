@@ -12,8 +12,8 @@ import pytest
 from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
 from skilldeck_tui.screens.dialogs.trials import TrialsScreen
 from skilldeck_tui.skill_tests.background import _before
-from skilldeck_tui.skill_tests.plan import Plan
-from skilldeck_tui.skill_tests.variants import Variant
+from skilldeck_tui.skill_tests.matrix.plan import Plan
+from skilldeck_tui.skill_tests.matrix.variants import Variant
 from support.counter_skill import counter, save, watching
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

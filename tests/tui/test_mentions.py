@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skilldeck_tui.chat import completion, tree
-from skilldeck_tui.chat.mentions import Mention, excerpt, leading, lost_slash, mentions, ranged
+from skilldeck_tui.chat.composing import completion, tree
+from skilldeck_tui.chat.composing.mentions import Mention, excerpt, leading, lost_slash, mentions, ranged
 from skilldeck_tui.screens.dialogs.help import Help
 from support.fake_daemon import FakeDaemon
 from support.tui import deck

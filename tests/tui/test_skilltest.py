@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from skilldeck_shared.paths import examples_dir
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
-from skilldeck_tui.skill_tests.runner import evaluate
+from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.runner import evaluate
 from skilldeck_tui.skill_tests.suite import EvalError, Result, load_cases
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

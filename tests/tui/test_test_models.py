@@ -10,10 +10,10 @@ import pytest
 
 from skilldeck_shared.errors import BadRequest, NotFound, Unavailable
 from skilldeck_tui.client.client import Client
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
-from skilldeck_tui.skill_tests.models import Models
-from skilldeck_tui.skill_tests.reading import load_cases
-from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
+from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.models import Models
+from skilldeck_tui.skill_tests.matrix.runner import Evaluated, evaluate
+from skilldeck_tui.skill_tests.written.reading import load_cases
 from support.counter_skill import counter
 from support.fake_daemon import FakeDaemon
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.export import as_json, item_markdown, markdown, save
-from skilldeck_tui.chat.items import ShellItem, TextItem, UserItem
-from skilldeck_tui.chat.output import MAX_LINES, OutputBuffer
-from skilldeck_tui.chat.transcript import ShownRun, Span, spans
+from skilldeck_tui.chat.transcripts.export import as_json, item_markdown, markdown, save
+from skilldeck_tui.chat.transcripts.items import ShellItem, TextItem, UserItem
+from skilldeck_tui.chat.transcripts.output import MAX_LINES, OutputBuffer
+from skilldeck_tui.chat.transcripts.transcript import ShownRun, Span, spans
 from skilldeck_tui.client.client import RunDetail, RunEvent
 from skilldeck_tui.text.format import age, count, duration, size
 from skilldeck_tui.widgets.transcript.message import split

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from skilldeck_tui.cli.main import app
 from skilldeck_tui.skill_tests.cases import EvalError
+from skilldeck_tui.skill_tests.matrix.variants import installed
 from skilldeck_tui.skill_tests.triggers import trigger_cases
-from skilldeck_tui.skill_tests.variants import installed
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun
 

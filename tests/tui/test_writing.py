@@ -13,9 +13,9 @@ import pytest
 
 from skilldeck_shared.errors import NotFound
 from skilldeck_tui import editor
-from skilldeck_tui.chat.history import MOST, History
-from skilldeck_tui.chat.items import Command
+from skilldeck_tui.chat.composing.history import MOST, History
 from skilldeck_tui.chat.own_commands import SHOWN, as_text
+from skilldeck_tui.chat.transcripts.items import Command
 from skilldeck_tui.preferences import Memory
 from support.fake_daemon import FakeDaemon
 from support.fake_run import FakeRun

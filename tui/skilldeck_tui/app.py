@@ -23,7 +23,7 @@ from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import actions
-from skilldeck_tui.chat.history import History
+from skilldeck_tui.chat.composing.history import History
 from skilldeck_tui.client.types import Snapshot
 from skilldeck_tui.heap import collect_less
 from skilldeck_tui.modes import MODES

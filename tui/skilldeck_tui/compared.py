@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import ReasoningItem, ShellItem, UserItem
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import ReasoningItem, ShellItem, UserItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.text.format import duration, plural
 
 SHOWN = 400

@@ -21,9 +21,9 @@ from skilldeck_tui.app import SkilldeckApp
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.screens.dialogs.matrix import MatrixScreen
-from skilldeck_tui.skill_tests.asked import Asked, make_plan
-from skilldeck_tui.skill_tests.reading import load_cases
-from skilldeck_tui.skill_tests.runner import evaluate
+from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.runner import evaluate
+from skilldeck_tui.skill_tests.written.reading import load_cases
 
 
 async def runner(socket: Path, folder: Path, rounds: int) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skilldeck_daemon.agent.grounded import ASK
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from support.daemon import SHELL, running
 from support.scripted_model import Turn, shell
 

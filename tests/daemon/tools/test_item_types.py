@@ -23,9 +23,9 @@ NAMED_ELSEWHERE = {
     "daemon/skilldeck_daemon/wire/items_foreign.py": "items of tools that other servers have, read as ours",
     "daemon/skilldeck_daemon/wire/known_fields.py": "the field `function_call` of an older API, which is no item",
     "daemon/training": "writes what models are trained with",
-    "tui/skilldeck_tui/chat/items.py": "what a terminal keeps of each item",
+    "tui/skilldeck_tui/chat/transcripts/items.py": "what a terminal keeps of each item",
     "tui/skilldeck_tui/cli/running/run.py": "what `skilldeck run` prints of commands and calls",
-    "tui/skilldeck_tui/skill_tests/ran.py": "what the commands of a run did, for tests of skills",
+    "tui/skilldeck_tui/skill_tests/checking/ran.py": "what the commands of a run did, for tests of skills",
     "tui/skilldeck_tui/skills/skill_use.py": "what the commands of a run did with files of skills",
     "tui/skilldeck_tui/widgets/transcript": "the views of the tools' items",
 }

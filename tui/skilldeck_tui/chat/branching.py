@@ -16,10 +16,10 @@ from textual.css.query import NoMatches
 from textual.style import Style
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.chat.draft import Attachment, Outgoing
+from skilldeck_tui.chat.composing.draft import Attachment, Outgoing
 from skilldeck_tui.chat.exporting import ChatExporting
 from skilldeck_tui.chat.sessions import Branch, branch_of, branch_title, title_of
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.screens.dialogs.pick import Pick, Row
 from skilldeck_tui.state import session_of
 from skilldeck_tui.text.format import age, clean, one_line

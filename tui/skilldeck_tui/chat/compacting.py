@@ -13,8 +13,8 @@ from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.branching import ChatBranching
-from skilldeck_tui.chat.items import OtherItem
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import OtherItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.text.format import count
 
 FULL = 0.8

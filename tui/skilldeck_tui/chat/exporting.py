@@ -6,10 +6,10 @@ from pathlib import Path
 
 from textual import on
 
-from skilldeck_tui.chat.export import as_json, item_markdown, markdown, save
-from skilldeck_tui.chat.items import Item
 from skilldeck_tui.chat.own_commands import ChatOwnCommands
 from skilldeck_tui.chat.sessions import Session
+from skilldeck_tui.chat.transcripts.export import as_json, item_markdown, markdown, save
+from skilldeck_tui.chat.transcripts.items import Item
 from skilldeck_tui.widgets.transcript.view import TranscriptView
 
 

@@ -10,7 +10,7 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.chat.branching import asked
 from skilldeck_tui.chat.compacting import ChatCompacting
 from skilldeck_tui.chat.sessions import sessions
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.screens.dialogs.pick import Pick, Row

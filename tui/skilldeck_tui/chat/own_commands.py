@@ -15,11 +15,11 @@ from functools import cached_property
 from textual import on, work
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.chat.draft import Object, Outgoing
-from skilldeck_tui.chat.items import Command, ShellItem
+from skilldeck_tui.chat.composing.draft import Object, Outgoing
 from skilldeck_tui.chat.made import ChatMade
 from skilldeck_tui.chat.own_kept import Done, OwnCommands
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import Command, ShellItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.widgets.composing.composer import Composer
 
 SHOWN = 8_000

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from skilldeck_shared import private
-from skilldeck_tui.chat.items import Command, ShellItem
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import Command, ShellItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 
 MOST = 50
 """Sessions; of more, those go whose last command is the oldest."""

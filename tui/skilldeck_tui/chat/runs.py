@@ -14,9 +14,9 @@ from textual import work
 from textual.css.query import NoMatches
 
 from skilldeck_shared.errors import NotFound, SkilldeckError
-from skilldeck_tui.chat.draft import Object
+from skilldeck_tui.chat.composing.draft import Object
 from skilldeck_tui.chat.sessions import Branch, branch_of
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.client.types import RunDetail
 from skilldeck_tui.screens.base import ModeScreen
 from skilldeck_tui.state import session_of

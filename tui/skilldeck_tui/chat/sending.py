@@ -17,11 +17,11 @@ from typing import Literal
 from textual import work
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.chat.draft import Attachment, Object, Outgoing
-from skilldeck_tui.chat.mentions import Mention, describe_lost, excerpt, mentions
+from skilldeck_tui.chat.composing.draft import Attachment, Object, Outgoing
+from skilldeck_tui.chat.composing.mentions import Mention, describe_lost, excerpt, mentions
 from skilldeck_tui.chat.runs import ChatRuns
 from skilldeck_tui.chat.sessions import Branch, branch_title
-from skilldeck_tui.chat.transcript import ShownRun, input_text
+from skilldeck_tui.chat.transcripts.transcript import ShownRun, input_text
 from skilldeck_tui.client.types import ConnectionLost, DaemonUnreachable, Page
 from skilldeck_tui.state import BUSY
 from skilldeck_tui.text.format import one_line

@@ -21,7 +21,7 @@ from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.paths import expanded
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.chat.draft import Outgoing
+from skilldeck_tui.chat.composing.draft import Outgoing
 from skilldeck_tui.chat.looking import ChatLooking
 from skilldeck_tui.chat.sessions import Session, sessions
 from skilldeck_tui.screens.base import ModeScreen

@@ -17,7 +17,7 @@ from textual.widgets import DataTable, ProgressBar, Static
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions, demonstration
-from skilldeck_tui.chat.export import save_bytes
+from skilldeck_tui.chat.transcripts.export import save_bytes
 from skilldeck_tui.client.client import read_all
 from skilldeck_tui.screens.daemon_log import DaemonLog
 from skilldeck_tui.screens.daemon_rules import DaemonRules

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from textual.screen import Screen
 
 from skilldeck_shared.errors import SkilldeckError
-from skilldeck_tui.chat.history import History
+from skilldeck_tui.chat.composing.history import History
 from skilldeck_tui.preferences import Memory, Preferences
 from skilldeck_tui.state import DaemonState
 

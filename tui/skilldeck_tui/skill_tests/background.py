@@ -23,7 +23,7 @@ from skilldeck_shared.skills.bundle import digest, scan
 if TYPE_CHECKING:
     from skilldeck_tui.client.client import Client
     from skilldeck_tui.client.types import Object
-    from skilldeck_tui.skill_tests.plan import Plan, Try
+    from skilldeck_tui.skill_tests.matrix.plan import Plan, Try
     from skilldeck_tui.skill_tests.suite import Case, Result
 
 MATRIX_RUNS = 3
@@ -112,10 +112,10 @@ class SkillTests:
             await asyncio.wait(tasks)
 
     async def _run(self, suite: Suite, before: asyncio.Task[None] | None, last: Suite | None) -> None:
-        from skilldeck_tui.skill_tests.asked import Asked, make_plan
-        from skilldeck_tui.skill_tests.reading import load_cases
-        from skilldeck_tui.skill_tests.runner import evaluate
+        from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+        from skilldeck_tui.skill_tests.matrix.runner import evaluate
         from skilldeck_tui.skill_tests.suite import result_of
+        from skilldeck_tui.skill_tests.written.reading import load_cases
 
         def started(one: Try) -> None:
             suite.started.add(suite.key(one.case))
@@ -198,10 +198,10 @@ class SkillTests:
             task.cancel()
 
     async def _matrix(self, folder: Path) -> None:
-        from skilldeck_tui.skill_tests.asked import Asked, make_plan
-        from skilldeck_tui.skill_tests.reading import load_cases
-        from skilldeck_tui.skill_tests.runner import evaluate
-        from skilldeck_tui.skill_tests.variants import LATEST, Versions
+        from skilldeck_tui.skill_tests.matrix.asked import Asked, make_plan
+        from skilldeck_tui.skill_tests.matrix.runner import evaluate
+        from skilldeck_tui.skill_tests.matrix.variants import LATEST, Versions
+        from skilldeck_tui.skill_tests.written.reading import load_cases
 
         client = self._client()
         cases = await asyncio.to_thread(load_cases, folder)
@@ -214,7 +214,7 @@ class SkillTests:
 
 def _asked(folder: Path, cases: list[Case]) -> Signature:
     """Blocks on the disk."""
-    from skilldeck_tui.skill_tests.plan import digest as of
+    from skilldeck_tui.skill_tests.matrix.plan import digest as of
 
     skill = digest(entry for entry in scan(folder, ignoring=True).entries if not entry.path.startswith(TESTS))
     found = {}

@@ -23,8 +23,8 @@ import yaml
 from skilldeck_shared.errors import BadRequest, NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.skill_tests.outcome import answer_of
-from skilldeck_tui.skill_tests.ran import commands_ran, containers_of
+from skilldeck_tui.skill_tests.checking.outcome import answer_of
+from skilldeck_tui.skill_tests.checking.ran import commands_ran, containers_of
 
 RECORDED = "recorded.yaml"
 SKILLS, DATA = "/mnt/skills/", "/mnt/data/"

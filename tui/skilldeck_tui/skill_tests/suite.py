@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case, EvalError
-from skilldeck_tui.skill_tests.reading import load_cases
 from skilldeck_tui.skill_tests.statistics import failures
+from skilldeck_tui.skill_tests.written.reading import load_cases
 
 __all__ = ["Case", "EvalError", "Result", "load_cases", "result_of"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case, EvalError
-from skilldeck_tui.skill_tests.evals_json import read_evals
-from skilldeck_tui.skill_tests.reading import eval_files, load_cases
 from skilldeck_tui.skill_tests.statistics import Cell
+from skilldeck_tui.skill_tests.written.evals_json import read_evals
+from skilldeck_tui.skill_tests.written.reading import eval_files, load_cases
 
 FILE = "triggers.json"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from skilldeck_tui.skill_tests.ran import with_results
+from skilldeck_tui.skill_tests.checking.ran import with_results
 
 Object = dict[str, Any]
 Kind = Literal["read", "ran", "listed", "used"]

@@ -13,13 +13,13 @@ from skilldeck_tui.cli import output as out
 from skilldeck_tui.cli.common import Json, connected
 from skilldeck_tui.cli.testing.evals_add import add
 from skilldeck_tui.cli.testing.test import write_report
-from skilldeck_tui.skill_tests import convert
 from skilldeck_tui.skill_tests.cases import EvalError
-from skilldeck_tui.skill_tests.reading import read_file
+from skilldeck_tui.skill_tests.matrix.runner import trials_of
 from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import percent, terminal
-from skilldeck_tui.skill_tests.runner import trials_of
 from skilldeck_tui.skill_tests.statistics import Cell
+from skilldeck_tui.skill_tests.written import convert
+from skilldeck_tui.skill_tests.written.reading import read_file
 
 evals_app = typer.Typer(help="Tests of skills: their files, and the evaluations that were kept.", no_args_is_help=True)
 evals_app.command("add")(add)

@@ -23,18 +23,18 @@ from skilldeck_tui.cli.running.allowed import Allow, Env
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.network import network
-from skilldeck_tui.skill_tests.asked import SEEDS, Asked, make_plan
 from skilldeck_tui.skill_tests.cases import Case, EvalError
-from skilldeck_tui.skill_tests.plan import Plan, Try
-from skilldeck_tui.skill_tests.reading import load_cases
+from skilldeck_tui.skill_tests.matrix.asked import SEEDS, Asked, make_plan
+from skilldeck_tui.skill_tests.matrix.plan import Plan, Try
+from skilldeck_tui.skill_tests.matrix.runner import Evaluated, evaluate
+from skilldeck_tui.skill_tests.matrix.variants import LATEST, parse_names
 from skilldeck_tui.skill_tests.reports.html import page
 from skilldeck_tui.skill_tests.reports.junit import junit as junit_document
 from skilldeck_tui.skill_tests.reports.summary import summarise
 from skilldeck_tui.skill_tests.reports.text import markdown, terminal, version_name
-from skilldeck_tui.skill_tests.runner import Evaluated, evaluate
 from skilldeck_tui.skill_tests.statistics import failures
 from skilldeck_tui.skill_tests.triggers import trigger_cases, triggers_of
-from skilldeck_tui.skill_tests.variants import LATEST, parse_names
+from skilldeck_tui.skill_tests.written.reading import load_cases
 
 
 def run_tests(

@@ -23,7 +23,7 @@ from textual.widgets import Static
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui import editor
-from skilldeck_tui.chat.export import save_bytes
+from skilldeck_tui.chat.transcripts.export import save_bytes
 from skilldeck_tui.cited import Made
 from skilldeck_tui.client.client import Client, read_all
 from skilldeck_tui.screens.base import is_open

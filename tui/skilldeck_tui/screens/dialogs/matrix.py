@@ -81,7 +81,7 @@ class MatrixScreen(Dialog[None]):
 
     @work(exclusive=True, group="load")
     async def _load(self) -> None:
-        from skilldeck_tui.skill_tests.runner import trials_of
+        from skilldeck_tui.skill_tests.matrix.runner import trials_of
 
         try:
             if not self.evaluations:

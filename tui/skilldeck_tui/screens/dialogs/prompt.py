@@ -15,7 +15,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from skilldeck_shared.paths import expanded
-from skilldeck_tui.chat import completion
+from skilldeck_tui.chat.composing import completion
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.dialogs.dialog import Dialog
 from skilldeck_tui.widgets.options import Options

@@ -20,7 +20,7 @@ from skilldeck_tui import actions
 from skilldeck_tui.screens.base import is_open
 from skilldeck_tui.screens.deck import Deck
 from skilldeck_tui.screens.dialogs.dialog import Dialog
-from skilldeck_tui.skill_tests.ran import commands_ran
+from skilldeck_tui.skill_tests.checking.ran import commands_ran
 from skilldeck_tui.state import Object
 from skilldeck_tui.text.format import count, duration, plural
 from skilldeck_tui.widgets.frame.key_line import KeyLine

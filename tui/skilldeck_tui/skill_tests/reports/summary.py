@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from skilldeck_tui.client.types import Object
+from skilldeck_tui.skill_tests.matrix.variants import LATEST
 from skilldeck_tui.skill_tests.statistics import Cell, Column, Difference, Matrix, Regression, why_failed
-from skilldeck_tui.skill_tests.variants import LATEST
 
 
 def summarise(evaluation: Object, trials: Sequence[Object], *, against: str = "") -> Object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.skill_tests.variants import LATEST
+from skilldeck_tui.skill_tests.matrix.variants import LATEST
 
 
 def percent(rate: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from skilldeck_tui.chat.completion import Candidate
+from skilldeck_tui.chat.composing.completion import Candidate
 
 SIGNS = {
     "skill": ("◆", "$accent"), "disk": ("◇", "$accent"), "command": ("/", "$accent"), "file": ("▤", "$accent"),

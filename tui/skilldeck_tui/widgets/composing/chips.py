@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.style import Style
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.draft import Attachment, Draft
+from skilldeck_tui.chat.composing.draft import Attachment, Draft
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.text.format import plural, size
 from skilldeck_tui.text.lines import in_lines

@@ -16,7 +16,7 @@ from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
 from skilldeck_tui import actions
-from skilldeck_tui.chat import completion, mentions
+from skilldeck_tui.chat.composing import completion, mentions
 from skilldeck_tui.state import DaemonState
 from skilldeck_tui.text.format import clean
 from skilldeck_tui.widgets.composing.candidates import offered

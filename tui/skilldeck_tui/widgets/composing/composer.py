@@ -18,9 +18,9 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from skilldeck_tui import actions, editor
-from skilldeck_tui.chat import completion, mentions
-from skilldeck_tui.chat.draft import Draft, Outgoing
-from skilldeck_tui.chat.history import History
+from skilldeck_tui.chat.composing import completion, mentions
+from skilldeck_tui.chat.composing.draft import Draft, Outgoing
+from skilldeck_tui.chat.composing.history import History
 from skilldeck_tui.network import read_words
 from skilldeck_tui.screens.dialogs.pick import Pick, Row
 from skilldeck_tui.state import DaemonState

@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.style import Style
 
-from skilldeck_tui.chat.draft import Outgoing
+from skilldeck_tui.chat.composing.draft import Outgoing
 from skilldeck_tui.text.format import one_line
 from skilldeck_tui.widgets.text_block import TextBlock
 

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 
 from skilldeck_shared.terminal import clean
 from skilldeck_tui import actions
-from skilldeck_tui.chat.items import Object
+from skilldeck_tui.chat.transcripts.items import Object
 
 GUARD_SECONDS = 0.4
 """Keys are ignored this long after the question took the focus by itself: they were meant for something else."""

@@ -20,7 +20,7 @@ from textual.widgets import Label, Markdown, Static
 from textual.widgets._markdown import MarkdownTable, MarkdownTableContent, MarkdownTH, MarkdownUnorderedListItem
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
-from skilldeck_tui.chat.fences import MARKS, is_diff
+from skilldeck_tui.chat.transcripts.fences import MARKS, is_diff
 from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.transcript.described import diff_lines
 from skilldeck_tui.widgets.transcript.item_view import unbounded

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from skilldeck_tui.chat.items import Item
+from skilldeck_tui.chat.transcripts.items import Item
 from skilldeck_tui.text.format import plural
 from skilldeck_tui.widgets.transcript.described import DESCRIBED, pictures
 from skilldeck_tui.widgets.transcript.item_view import ItemView

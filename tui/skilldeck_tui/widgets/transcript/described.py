@@ -13,7 +13,7 @@ from typing import Any
 from textual.content import Content
 from textual.highlight import highlight
 
-from skilldeck_tui.chat.items import Item, Object, OtherItem
+from skilldeck_tui.chat.transcripts.items import Item, Object, OtherItem
 from skilldeck_tui.text.format import clean, one_line, plural
 
 LONGEST = 200_000

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from skilldeck_tui.chat.items import Item
+from skilldeck_tui.chat.transcripts.items import Item
 from skilldeck_tui.widgets.marks import mark
 from skilldeck_tui.widgets.settled import settled
 

@@ -21,7 +21,7 @@ from textual.widgets import Static
 from textual.widgets.markdown import MarkdownBlock
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import TextItem
+from skilldeck_tui.chat.transcripts.items import TextItem
 from skilldeck_tui.widgets.transcript.blocks import Blocks
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 from skilldeck_tui.widgets.transcript.stream_text import StreamText

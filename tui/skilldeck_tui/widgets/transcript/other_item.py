@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import Item
+from skilldeck_tui.chat.transcripts.items import Item
 from skilldeck_tui.text.format import one_line
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 

@@ -14,7 +14,7 @@ from rich.style import Style
 from textual.geometry import Size
 from textual.strip import Strip
 
-from skilldeck_tui.chat.items import Command
+from skilldeck_tui.chat.transcripts.items import Command
 from skilldeck_tui.text.ansi import Span
 from skilldeck_tui.text.format import plural, size
 from skilldeck_tui.widgets.line_view import LineView

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from skilldeck_tui.chat.items import Object
+from skilldeck_tui.chat.transcripts.items import Object
 from skilldeck_tui.cited import PICTURES as SUFFIXES
 from skilldeck_tui.text.format import plural
 from skilldeck_tui.widgets.files.picture import Picture, decode

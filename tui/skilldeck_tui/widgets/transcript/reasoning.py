@@ -9,7 +9,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import ReasoningItem
+from skilldeck_tui.chat.transcripts.items import ReasoningItem
 from skilldeck_tui.text.format import duration, one_line
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import ItemView

@@ -7,8 +7,8 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import ShellItem
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import ShellItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.demonstration import CHAT
 from skilldeck_tui.text.format import SPINNER, duration, plural
 from skilldeck_tui.text.lines import in_lines

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import Command, ShellItem
+from skilldeck_tui.chat.transcripts.items import Command, ShellItem
 from skilldeck_tui.text.format import duration, size
 from skilldeck_tui.widgets.text_block import TextBlock
 from skilldeck_tui.widgets.transcript.item_view import ItemView, Stack

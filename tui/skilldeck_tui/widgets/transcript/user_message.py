@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from skilldeck_shared.terminal import clean
-from skilldeck_tui.chat.items import UserItem
+from skilldeck_tui.chat.transcripts.items import UserItem
 from skilldeck_tui.widgets.transcript.item_view import ItemView
 from skilldeck_tui.widgets.transcript.pictures import Pictures, of_message
 

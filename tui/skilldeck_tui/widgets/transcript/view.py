@@ -17,8 +17,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from skilldeck_tui import actions
-from skilldeck_tui.chat.items import Item
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import Item
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 from skilldeck_tui.cited import made_by
 from skilldeck_tui.demonstration import BUNDLED
 from skilldeck_tui.text.format import clean, plural

@@ -2,7 +2,7 @@
 
 A tool's item gets its view by an entry of its type on the wire here, or where a line and a body do, in
 `described.DESCRIBED`. What its view needs beyond the item as last published
-(output that joins the call, several streams) is kept by a class of its own in `chat/items.py`.
+(output that joins the call, several streams) is kept by a class of its own in `chat/transcripts/items.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from skilldeck_tui.chat.items import Item
+from skilldeck_tui.chat.transcripts.items import Item
 from skilldeck_tui.widgets.transcript.call_view import CallView
 from skilldeck_tui.widgets.transcript.described import DESCRIBED
 from skilldeck_tui.widgets.transcript.item_view import ItemView

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from skilldeck_tui.skill_tests.cases import TIMEOUT_S, Case
-from skilldeck_tui.skill_tests.expect import written
+from skilldeck_tui.skill_tests.written.expect import written
 
 Object = dict[str, Any]
 

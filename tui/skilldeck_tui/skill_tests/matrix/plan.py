@@ -11,7 +11,7 @@ from typing import Any
 
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case
-from skilldeck_tui.skill_tests.variants import Variant
+from skilldeck_tui.skill_tests.matrix.variants import Variant
 
 IDENTITY = ("id", "engine", "family", "path", "quantization", "size")
 """What makes a served model the same model: its name and where it comes from, not when it was loaded."""

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from skilldeck_tui.skill_tests.cases import TIMEOUT_S, Case, EvalError
-from skilldeck_tui.skill_tests.evals_json import read_evals
-from skilldeck_tui.skill_tests.expect import inside, mapping, read_expect, texts
+from skilldeck_tui.skill_tests.written.evals_json import read_evals
+from skilldeck_tui.skill_tests.written.expect import inside, mapping, read_expect, texts
 
 PUBLISHED = "evals.json"
 

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skilldeck_tui.skill_tests import expect
 from skilldeck_tui.skill_tests.cases import TIMEOUT_S, Case, Check, EvalError
-from skilldeck_tui.skill_tests.expect import listed, read_expect, sentence
+from skilldeck_tui.skill_tests.written import expect
+from skilldeck_tui.skill_tests.written.expect import listed, read_expect, sentence
 
 LISTS = ("evals", "cases", "tests", "test_cases", "testCases")
 PROMPTS = ("prompt", "query", "input", "task", "user_prompt", "question", "message", "user_message")

@@ -14,9 +14,9 @@ from pathlib import Path
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
 from skilldeck_tui.skill_tests.cases import Case
-from skilldeck_tui.skill_tests.models import SOURCE, Models
-from skilldeck_tui.skill_tests.plan import Plan
-from skilldeck_tui.skill_tests.variants import LATEST, Versions, among_of, installed
+from skilldeck_tui.skill_tests.matrix.models import SOURCE, Models
+from skilldeck_tui.skill_tests.matrix.plan import Plan
+from skilldeck_tui.skill_tests.matrix.variants import LATEST, Versions, among_of, installed
 
 SEEDS = 1 << 31
 

@@ -16,11 +16,11 @@ from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object, RunEvent
 from skilldeck_tui.skill_tests.cases import Case, Verdict, overall, short
-from skilldeck_tui.skill_tests.checks import hold
-from skilldeck_tui.skill_tests.expect import COMPLETED
-from skilldeck_tui.skill_tests.judge import judge_sentences
-from skilldeck_tui.skill_tests.outcome import Outcome, named, read_outcome
-from skilldeck_tui.skill_tests.plan import Try
+from skilldeck_tui.skill_tests.checking.checks import hold
+from skilldeck_tui.skill_tests.checking.judge import judge_sentences
+from skilldeck_tui.skill_tests.checking.outcome import Outcome, named, read_outcome
+from skilldeck_tui.skill_tests.matrix.plan import Try
+from skilldeck_tui.skill_tests.written.expect import COMPLETED
 
 ASKED = "skilldeck_test"
 """The metadata of a run that holds the key of its question: a client that was killed cannot say which run was whose."""

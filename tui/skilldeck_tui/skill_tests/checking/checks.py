@@ -18,8 +18,8 @@ from typing import Any
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.skill_tests.cases import Check, Verdict, short
-from skilldeck_tui.skill_tests.outcome import Outcome
-from skilldeck_tui.skill_tests.tables import cell, close, found_in_json, same
+from skilldeck_tui.skill_tests.checking.outcome import Outcome
+from skilldeck_tui.skill_tests.checking.tables import cell, close, found_in_json, same
 
 SHOWN_COMMANDS = 8
 SCRIPT_SECONDS = 60.0

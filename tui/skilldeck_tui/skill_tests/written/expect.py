@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skilldeck_tui.skill_tests.cases import Check, EvalError
-from skilldeck_tui.skill_tests.tables import steps
+from skilldeck_tui.skill_tests.checking.tables import steps
 
 FIELDS = {
     "commands", "no_commands", "exit_codes", "files", "answer", "tokens", "turns", "seconds", "triggered", "script",

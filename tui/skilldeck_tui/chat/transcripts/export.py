@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePath
 
-from skilldeck_tui.chat.items import Item, ReasoningItem, ShellItem, TextItem, UserItem
-from skilldeck_tui.chat.transcript import ShownRun
+from skilldeck_tui.chat.transcripts.items import Item, ReasoningItem, ShellItem, TextItem, UserItem
+from skilldeck_tui.chat.transcripts.transcript import ShownRun
 
 
 def markdown(title: str, turns: Sequence[ShownRun]) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 from skilldeck_shared.output_limits import DEFAULT_MAX_OUTPUT, effective, live_part
-from skilldeck_tui.chat.fences import Block, fences
-from skilldeck_tui.chat.output import OutputBuffer
+from skilldeck_tui.chat.transcripts.fences import Block, fences
+from skilldeck_tui.chat.transcripts.output import OutputBuffer
 
 Object = dict[str, Any]
 _OMITTED = re.compile(

@@ -17,7 +17,7 @@ from typing import Any
 
 from skilldeck_shared.errors import SkilldeckError
 from skilldeck_tui.skill_tests.cases import Case, Check, Verdict, short
-from skilldeck_tui.skill_tests.outcome import Outcome, answer_of
+from skilldeck_tui.skill_tests.checking.outcome import Outcome, answer_of
 
 SECONDS = 300.0
 TOKENS = 600

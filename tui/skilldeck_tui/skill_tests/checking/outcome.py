@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skilldeck_tui.client.client import Client, read_all
-from skilldeck_tui.skill_tests.ran import commands_ran, containers_of
+from skilldeck_tui.skill_tests.checking.ran import commands_ran, containers_of
 
 READ_BYTES = 4 << 20
 ROOT = "/mnt/data/"

@@ -17,10 +17,10 @@ from pathlib import Path
 from skilldeck_shared.errors import NotFound, SkilldeckError
 from skilldeck_tui.client.client import Client
 from skilldeck_tui.client.types import Object
-from skilldeck_tui.skill_tests.models import Report, Serving
-from skilldeck_tui.skill_tests.plan import Plan, Try
+from skilldeck_tui.skill_tests.matrix.models import Report, Serving
+from skilldeck_tui.skill_tests.matrix.plan import Plan, Try
+from skilldeck_tui.skill_tests.matrix.trial import ASKED, Attachments, gone_on_with, judge_again, not_run, run_trial
 from skilldeck_tui.skill_tests.statistics import Matrix
-from skilldeck_tui.skill_tests.trial import ASKED, Attachments, gone_on_with, judge_again, not_run, run_trial
 
 KEYS_AT_ONCE = 500
 LEFT = 200

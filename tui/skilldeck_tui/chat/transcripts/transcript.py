@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from skilldeck_tui.chat.items import Item, Object, UserItem, item_class
+from skilldeck_tui.chat.transcripts.items import Item, Object, UserItem, item_class
 from skilldeck_tui.client.types import RunDetail, RunEvent, unsupported
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlparse
 
 from skilldeck_shared.paths import expanded
-from skilldeck_tui.chat import tree
-from skilldeck_tui.chat.mentions import ranged
+from skilldeck_tui.chat.composing import tree
+from skilldeck_tui.chat.composing.mentions import ranged
 
 LIMIT = 40
 _SCANNED = 2000

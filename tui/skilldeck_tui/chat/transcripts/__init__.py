@@ -1,0 +1,1 @@
+"""What runs did as items to show, to copy and to export. Nothing here draws."""

@@ -1,0 +1,1 @@
+"""What happened in a run, and whether it is what a test expects: checks, and sentences that a judge reads."""
