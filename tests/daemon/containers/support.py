@@ -27,7 +27,7 @@ async def sh(container: Container, command: str, **options: Any) -> CommandResul
     return (await container.exec([command], **options))[0]
 
 
-async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
+async def until(holds: Callable[[], Any], within: float = 60.0) -> None:
     """Waits until a predicate holds; fails after `within` seconds."""
     end = time.monotonic() + within
     while not holds():

@@ -106,15 +106,15 @@ async def test_the_first_delta_after_a_quiet_spell_goes_out_at_once_and_the_end_
     async with aclosing(Coalescer(source(), place, merged, 3600)) as coalesced:
         events = aiter(coalesced)
         queue.put_nowait(text(0, "a"))
-        assert await asyncio.wait_for(anext(events), 10) == text(0, "a")
+        assert await asyncio.wait_for(anext(events), 60) == text(0, "a")
         queue.put_nowait(text(1, "b"))
         queue.put_nowait(text(2, "c"))
         queue.put_nowait(done(3))
-        assert await asyncio.wait_for(anext(events), 10) == text(2, "bc")
-        assert await asyncio.wait_for(anext(events), 10) == done(3)
+        assert await asyncio.wait_for(anext(events), 60) == text(2, "bc")
+        assert await asyncio.wait_for(anext(events), 60) == done(3)
         queue.put_nowait(text(4, "x"))
         queue.put_nowait(None)
-        assert await asyncio.wait_for(anext(events), 10) == text(4, "x")
+        assert await asyncio.wait_for(anext(events), 60) == text(4, "x")
 
 
 async def test_a_slow_reader_slows_the_source_instead_of_filling_memory() -> None:
