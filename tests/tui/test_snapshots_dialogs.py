@@ -13,7 +13,7 @@ from skilldeck_shared.errors import BadRequest
 from skilldeck_tui.screens.dialogs.jump import Jump
 from skilldeck_tui.widgets.find_bar import FindBar
 from support.fake_daemon import FakeDaemon
-from support.pictures import answered, compare, go, library, still_deck, working
+from support.pictures import EVERY, answered, compare, go, library, still_deck, working
 from support.tui import Deck
 
 
@@ -173,7 +173,7 @@ async def test_find(pictures: Any) -> None:
         await _still(d)
         await d.type("region")
         await d.shows("4/4")
-        await compare(d, pictures)
+        await compare(d, pictures, *EVERY)
 
 
 async def test_completions_of_skills(pictures: Any) -> None:
