@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import MouseDown, MouseUp
 from textual.screen import ModalScreen
-from textual.widgets import Input
+from textual.widgets import Input, Label
 
 from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_tui import actions
@@ -315,6 +316,27 @@ async def test_a_burst_of_a_key_opens_one_dialog() -> None:
         assert len(d.app.screen_stack) == 2
         await d.press("escape")
         await d.until(lambda: d.app.screen_stack == [d.chat])
+
+
+@pytest.mark.parametrize("key", ["f4", "ctrl+o"])
+async def test_a_press_on_what_was_just_removed_is_one_beside_everything(key: str) -> None:
+    async with deck(FakeDaemon()) as d:
+        await d.press(key)
+        await d.until(lambda: d.app.screen is not d.chat)
+        label = Label("removed")
+        await d.app.screen.mount(label)
+        await d.shows("removed")
+        x, y = label.region.offset
+        assert d.app.screen.get_widget_and_offset_at(x, y)[0] is label
+        parent = label._parent
+        label._detach()
+        press = MouseDown(None, x, y, 0, 0, 1, False, False, False)
+        d.app.screen._forward_event(press)
+        d.app.screen._forward_event(MouseUp(None, x, y, 0, 0, 1, False, False, False))
+        assert d.app.screen.get_widget_and_offset_at(x, y) == (None, None)
+        assert parent is not None
+        label._attach(parent)
+        assert d.app.screen.get_widget_and_offset_at(x, y)[0] is label
 
 
 async def test_a_dialog_that_had_to_be_fetched_opens_when_the_one_that_is_open_closes() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.css.query import NoMatches
-from textual.screen import Screen
+from textual.geometry import Offset
+from textual.screen import Screen, ScreenResultType
 from textual.widget import Widget
 
 from skilldeck_tui import actions
@@ -35,7 +36,16 @@ def is_open(dialog: Screen[Any]) -> bool:
     return dialog in dialog.app.screen_stack
 
 
-class ModeScreen(Screen[None]):
+class Pressable(Screen[ScreenResultType]):
+    """What is removed is drawn a moment longer. A press on it is one beside everything: Textual looked for the parent
+    that it no longer has, and ended the app."""
+
+    def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
+        widget, offset = super().get_widget_and_offset_at(x, y)
+        return (widget, offset) if widget is None or widget.is_attached else (None, None)
+
+
+class ModeScreen(Pressable[None]):
     """A mode. Subclasses give `body` and `changed`; only the visible mode hears of changes, all of them when it
     becomes visible."""
 

@@ -16,8 +16,10 @@ from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
 from textual.worker import Worker, active_worker
 
+from skilldeck_tui.screens.base import Pressable
 
-class Dialog(ModalScreen[ScreenResultType]):
+
+class Dialog(Pressable[ScreenResultType], ModalScreen[ScreenResultType]):
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Close it with an answer. Keys that came in one burst with the one that closed it are still handled here, and
         must not close what lies below: Textual would take whatever is on top."""
