@@ -386,6 +386,20 @@ async def test_old_turns_leave_the_screen_when_there_are_too_many_lines(
         assert len(d.chat.turns) == 5
 
 
+async def test_a_model_that_said_nothing_is_told_from_an_answer(fake: FakeDaemon) -> None:
+    async def model(run: FakeRun) -> None:
+        run.text("")
+        run.complete()
+
+    fake.on_run = model
+    async with deck(fake) as d:
+        await d.type("go")
+        await d.press("enter")
+        await d.shows("○ the model said nothing")
+        d.chat.open(d.chat.rows[0].key)  # as it is read back
+        await d.shows("○ the model said nothing")
+
+
 async def test_a_line_of_an_answer_stays_a_line(fake: FakeDaemon) -> None:
     async def model(run: FakeRun) -> None:
         run.text("Result:\nrows: 12\nregion: **north**\n")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from skilldeck_tui.chat.transcripts.items import Item, Object, UserItem, item_class
+from skilldeck_tui.chat.transcripts.items import Item, Object, TextItem, UserItem, item_class
 from skilldeck_tui.client.types import RunDetail, RunEvent, unsupported
 
 
@@ -63,6 +63,11 @@ class ShownRun:
     def unsupported(self) -> list[str]:
         """Figures and names of the answer that nothing the model read holds."""
         return unsupported(self.response)
+
+    @property
+    def says_something(self) -> bool:
+        """Whether it wrote or did anything but reason."""
+        return any(not isinstance(item, TextItem) or (item.text.strip() and item.kind == "text") for item in self.items)
 
     @property
     def live(self) -> bool:

@@ -94,7 +94,7 @@ class RunFooter(Vertical):
     def _ended(self) -> Content:
         turn = self.turn
         glyph, style, word = {
-            "completed": ("✓", "$success", ""),
+            "completed": ("✓", "$success", "") if turn.says_something else ("○", "$warning", "the model said nothing"),
             "failed": ("✗", "$error", "failed"),
             "cancelled": ("■", "$muted", turn.error or "stopped"),
             "incomplete": ("◐", "$warning", f"incomplete: {turn.error.replace('_', ' ')}"),
