@@ -1,4 +1,7 @@
-"""A run whose model goes round in circles: it is asked once to go on differently, then the run ends in plain words."""
+"""A model that goes round in circles or says nothing: it is asked once more, in a message that is not kept.
+
+In circles again, the run ends in plain words; silent again, its answer is empty.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from skilldeck_daemon.agent.prompt import Message
+from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.events.output import Output, TextWriter
 from skilldeck_daemon.store.run_records import Item
 from skilldeck_daemon.tools.base import Tool, is_clients
@@ -17,6 +21,8 @@ GAVE_UP = (
     " Ask again in other words or with fewer skills, attach the file if it needs one, or use a larger model."
 )
 DIFFERENTLY = "(You began to repeat yourself. Go on differently, and briefly.)"
+ANSWER = "(You wrote nothing. Answer the user now, in plain words.)"
+ANSWER_OR_CALL = "(You wrote nothing. Answer the user now in plain words, or call a tool.)"
 STEM = 5
 """Letters by which words are compared: "summarize" is like "summarizes"."""
 
@@ -27,11 +33,28 @@ def may_retry(items: Sequence[Item], tools: Sequence[Tool]) -> bool:
 
 
 def asked_differently(messages: list[Message]) -> list[Message]:
-    """The messages and the wish to go on differently, in the last one when that is the user's."""
+    """The messages and the wish to go on differently."""
+    return _and_asked(messages, DIFFERENTLY)
+
+
+def asked_to_answer(chat: ChatRequest) -> list[Message] | None:
+    """The messages of a turn that ended before it wrote anything, and the wish for an answer; None where that may be
+    what was asked for: the end of an answer that the request began, a stop string, or a bias towards some token.
+
+    A model here goes on by itself until it has written something; one behind another server ends its turn at will,
+    which most do now and then behind a tool's output.
+    """
+    if chat.continues or chat.stop or any(bias > 0 for bias in chat.sampling.logit_bias.values()):
+        return None
+    return _and_asked(list(chat.messages), ANSWER_OR_CALL if chat.tools and chat.tool_choice != "none" else ANSWER)
+
+
+def _and_asked(messages: list[Message], wish: str) -> list[Message]:
+    """The messages and a wish, in the last one when that is the user's."""
     last = messages[-1]
     if last["role"] == "user" and isinstance(last["content"], str):
-        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{DIFFERENTLY}"}]
-    return [*messages, {"role": "user", "content": DIFFERENTLY}]
+        return [*messages[:-1], {**last, "content": f"{last['content']}\n\n{wish}"}]
+    return [*messages, {"role": "user", "content": wish}]
 
 
 def narrowed(around: Surroundings, messages: Sequence[Message]) -> Surroundings:

@@ -102,6 +102,26 @@ def unfold(items: Sequence[Item]) -> list[Item]:
     return [*rendered, *items[places[-1] + 1 :]]
 
 
+def system_first(items: Sequence[Item]) -> list[Item]:
+    """System and developer messages before the words of the user that they stand behind.
+
+    Agent programs put what they want known behind the first question, and small models answer what they read last
+    (asked "hi" by Claude Code, Qwen2.5-Coder recites a list of skills). Before it, it joins the one system message.
+    """
+    told: list[Item] = []
+    asked: list[Item] = []  # what users said since anything else
+    for item in items:
+        role = item.get("role") if item.get("type", "message") == "message" else None
+        if role == "user":
+            asked.append(item)
+            continue
+        if role not in ("system", "developer"):
+            told += asked
+            asked = []
+        told.append(item)
+    return told + asked
+
+
 def split_system(items: Sequence[Item]) -> tuple[list[str], list[Item]]:
     """The texts of the system and developer messages that open a history, and the rest.
 

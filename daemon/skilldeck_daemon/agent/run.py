@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 from skilldeck_daemon.agent.accounts.account import Account, Entry, Stopped, call_entry, turn_entry
-from skilldeck_daemon.agent.astray import asked_differently, give_up, may_retry, narrowed
+from skilldeck_daemon.agent.astray import asked_differently, asked_to_answer, give_up, may_retry, narrowed
 from skilldeck_daemon.agent.compaction import compaction_item, summarise
 from skilldeck_daemon.agent.grounded import asked_again, places_of
 from skilldeck_daemon.agent.planning.plan import Plan
@@ -307,8 +307,9 @@ class Run:
         self, base: list[Message], messages: list[Message], choice: Any, room: int | None
     ) -> tuple[Turn, list[Message]]:
         """One turn of the model. Until it fits, the longest outputs of this run are cut, and with truncation "auto"
-        what was before gives way."""
+        what was before gives way. One that says nothing is made once more."""
         auto = self.request.truncation == "auto"
+        asked = False  # to say something
         while True:
             chat = self._plan.chat(messages, tool_choice=choice, max_tokens=room, output=self.output.for_model)
             if auto and await tight(self._plan.model, chat) and (shorter := shorter_history(base)) is not None:
@@ -338,6 +339,9 @@ class Run:
             self._account(begun, turn.finished)
             if turn.finished.reason == "error":
                 raise _engine_error(turn.finished.error)
+            if turn.silent and not asked and (more := asked_to_answer(chat)) is not None:
+                messages, asked = more, True
+                continue
             await turn.close()
             return turn, base
 

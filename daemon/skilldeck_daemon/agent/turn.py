@@ -60,6 +60,12 @@ class Turn:
         self._escapes: dict[int, EscapedCharacters] = {}  # of the calls whose arguments are JSON
         self._wrote = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether it ended by itself before it wrote anything. To be asked before it is closed."""
+        wrote = self._wrote or self._reasoning is not None or self.calls or self._writers
+        return self.finished.reason == "stop" and not (wrote or self.finished.stop_sequence)
+
     async def read(self, events: AsyncIterator[ChatEvent]) -> None:
         """Follow the model to its `ChatFinished`."""
         async for event in events:

@@ -188,6 +188,42 @@ def test_a_template_without_tools_shows_calls_and_results_as_text_in_turns_that_
     assert model.render(ChatRequest(more)).endswith(f"[user:{said}\ngo on][assistant:ok]")
 
 
+SHOWN = "{% for m in messages %}[{{ m.role }}:{{ m.content }}]{% endfor %}"
+REFUSES = "{% for m in messages %}{% if m.role == 'system' REST %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+DROPS = SHOWN.replace("[", "{% if m.role != 'system' or loop.first %}[").replace("]", "]{% endif %}")
+
+
+@pytest.mark.parametrize(
+    ("source", "reads", "shown"),
+    [
+        (SHOWN, "anywhere", "[system:A][user:q][assistant:a][system:B][user:r]"),
+        (DROPS, "first", "[system:A][user:q][assistant:a][user:<system>\nB\n</system>\n\nr]"),
+        (
+            REFUSES.replace("REST", "and not loop.first") + SHOWN,
+            "first",
+            "[system:A][user:q][assistant:a][user:<system>\nB\n</system>\n\nr]",
+        ),
+        (
+            REFUSES.replace("REST", "") + SHOWN,
+            "never",
+            "[user:<system>\nA\n</system>\n\nq][assistant:a][user:<system>\nB\n</system>\n\nr]",
+        ),
+    ],
+    ids=["anywhere", "drops", "only first", "never"],
+)
+def test_a_system_message_that_a_template_has_no_place_for_is_told_by_the_user(
+    source: str, reads: str, shown: str, tmp_path: Path
+) -> None:
+    folder = model_folder(tmp_path, template=source)
+    engine = ScriptedEngine(folder)
+    model = TokenChatModel(engine, folder, ModelInfo("m", "s", vocab=engine.vocabulary.size))
+    assert model.template.reads_system == reads
+    roles = [("system", "A"), ("user", "q"), ("assistant", "a"), ("system", "B"), ("user", "r")]
+    assert model.render(ChatRequest([{"role": role, "content": text} for role, text in roles])) == shown
+    last: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in roles[1:4]]
+    assert model.render(ChatRequest(last)).endswith("B]" if reads == "anywhere" else "[user:<system>\nB\n</system>]")
+
+
 async def test_the_bundled_template_keeps_every_id_of_a_growing_conversation(tmp_path: Path) -> None:
     call = '<tool_call>\n{"name": "shell", "arguments": {"commands": ["cat /mnt/skills/csv/SKILL.md"]}}\n</tool_call>'
     turns = [call, f"First this.\n{call}", "It is 42."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import anthropic
@@ -10,8 +11,9 @@ import httpx
 import pytest
 
 from daemon.http.test_messages import client
+from skilldeck_daemon.http import sse
 from support.daemon import Running, running
-from support.scripted_model import Call, Reasoning, Turn, usage
+from support.scripted_model import Call, Hold, Reasoning, Turn, usage
 from support.web import Web
 
 TOOL: Any = {"name": "look", "input_schema": {"type": "object"}}
@@ -243,6 +245,43 @@ async def test_the_changing_line_before_claude_codes_system_text_is_not_told() -
         assert daemon.model.requests[0]["messages"][0] == {"role": "system", "content": "Be brief."}
         await post(daemon, system=f"{line}\nBe brief.")
         assert daemon.model.requests[1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+async def test_a_system_message_behind_the_users_words_is_told_before_them() -> None:
+    """Claude Code lists its agents and skills there: a small model would answer the list."""
+    more = [{"role": "user", "content": "hi"}, {"role": "system", "content": "There are skills."}]
+    later = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "and?"}, more[1]]
+    async with running(Turn("ok"), Turn("ok")) as daemon:
+        await post(daemon, system="Be brief.", messages=more)
+        first = daemon.model.requests[0]["messages"]
+        assert [(m["role"], m["content"]) for m in first] == [
+            ("system", "Be brief.\n\nThere are skills."),
+            ("user", "hi"),
+        ]
+        await post(daemon, system="Be brief.", messages=[*more, *later])
+        second = daemon.model.requests[1]["messages"]
+        assert second[:2] == first  # what was read of the prompt stays read
+        assert [m["role"] for m in second[2:]] == ["assistant", "system", "user"]
+
+
+@pytest.mark.parametrize("program", ["claude-cli/2.1.197 (external, sdk-cli)", "another/1.0"])
+async def test_claude_code_hears_no_pings_and_is_told_that_nothing_is_new(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "KEEP_ALIVE_S", 0.02)
+    gate = threading.Event()
+    async with running(Turn(Hold(gate), "Hello.")) as daemon:
+        async with client(daemon) as own:
+            body: Any = {"model": "default", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}
+            async with own.messages.stream(**body, extra_headers={"user-agent": program}) as stream:
+                seen = []
+                async for event in stream:
+                    seen.append(event.type)
+                    if seen.count("message_delta") >= 2 or program.startswith("another"):
+                        gate.set()
+                message = await stream.get_final_message()
+        assert (message.stop_reason, message.content[0].text) == ("end_turn", "Hello.")  # type: ignore[union-attr]
+        assert (seen.count("message_delta") > 2) == program.startswith("claude-cli")
 
 
 async def test_an_answer_has_every_field_of_anthropics_schema() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from support.daemon import running, sse
 from support.ordering import check_stream
-from support.scripted_model import Drop, Endless, Fail, Hold, Reasoning, Text, Turn, usage
+from support.scripted_model import Call, Drop, Endless, Fail, Hold, Reasoning, Text, Turn, usage
 from support.wait import until
 
 
@@ -212,7 +213,7 @@ async def test_a_failing_engine_fails_the_response_with_the_reason(turn: object)
 
 
 async def test_an_empty_answer_is_still_a_message() -> None:
-    async with running(Turn(Text(""))) as daemon:
+    async with running(Turn(Text("")), Turn(Text(""))) as daemon:
         response = await daemon.respond()
         assert [item["type"] for item in response["output"]] == ["message"]
 
@@ -236,6 +237,43 @@ async def test_sampling_format_and_tool_fields_reach_the_model() -> None:
         assert sent["response_format"]["json_schema"]["schema"] == schema
         assert 99 in (sent.get("max_tokens"), sent.get("max_completion_tokens"))
         assert response["text"]["format"]["schema"] == schema
+
+
+async def test_a_turn_that_says_nothing_is_made_once_more() -> None:
+    """A model here goes on until it has said something; one behind another server is asked to."""
+    tool: Any = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+    silent, look = Turn(usage=usage(10, 1)), Call("look", {})
+    async with running(silent, Turn(look), silent, Turn("Here.", usage=usage(10, 2))) as daemon:
+        first = await daemon.respond("go", tools=[tool])
+        assert [item["type"] for item in first["output"]] == ["function_call"]
+        asked = daemon.model.requests[1]["messages"]
+        assert asked[0]["content"].startswith("go\n\n(You wrote nothing.")
+        output = {"type": "function_call_output", "call_id": first["output"][0]["call_id"], "output": "sun"}
+        second = await daemon.respond([output], previous_response_id=first["id"], tools=[tool])
+        assert [item["content"][0]["text"] for item in second["output"]] == ["Here."]
+        assert second["usage"]["output_tokens"] == 3  # both are paid for
+        assert [m["role"] for m in daemon.model.requests[3]["messages"]] == ["user", "assistant", "tool", "user"]
+        assert "wrote nothing" not in str(daemon.model.requests[2]["messages"])  # the wish is not kept
+
+
+@pytest.mark.parametrize(
+    ("turns", "body"),
+    [
+        (2, {}),
+        (1, {"logit_bias": {"0": 5}}),
+        (1, {"stop": ["x"]}),
+        (1, {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "whole"}]}),
+    ],
+    ids=["again", "a bias", "a stop string", "a begun answer"],
+)
+async def test_a_turn_that_may_be_empty_or_is_so_again_is_an_answer(turns: int, body: dict[str, Any]) -> None:
+    async with running(*[Turn()] * turns) as daemon:
+        answer = await daemon.http.post(
+            "/chat/completions", json={"model": "default", "messages": [{"role": "user", "content": "q"}], **body}
+        )
+        assert (answer.status_code, len(daemon.model.requests)) == (200, turns), answer.text
+        choice = answer.json()["choices"][0]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("stop", "")
 
 
 async def test_leading_system_and_developer_messages_join_the_instructions() -> None:

@@ -22,7 +22,14 @@ from skilldeck_daemon.agent.planning import history
 from skilldeck_daemon.agent.planning.left_out import without_absent
 from skilldeck_daemon.agent.planning.placement import Placer, hosted_auto, preload_of
 from skilldeck_daemon.agent.planning.request import ResponseRequest
-from skilldeck_daemon.agent.prompt import Message, split_system, system_message, to_messages, unfold
+from skilldeck_daemon.agent.prompt import (
+    Message,
+    split_system,
+    system_first,
+    system_message,
+    to_messages,
+    unfold,
+)
 from skilldeck_daemon.agent.response import new_response, text_bytes
 from skilldeck_daemon.agent.room import took_room
 from skilldeck_daemon.attachments.documents import Documents
@@ -345,7 +352,7 @@ def render(
     context: int = 0,
 ) -> list[Message]:
     """Items as the messages a model reads, opened by the one system message."""
-    instructions, rest = split_system(unfold(items))
+    instructions, rest = split_system(system_first(unfold(items)))
     messages = system_message([system, *instructions], around, context)
     messages += to_messages(rest, raw, files, decided, skills, context)
     return messages if preload is None else preload.opened(messages, around)

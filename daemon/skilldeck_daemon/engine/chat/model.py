@@ -54,6 +54,7 @@ from skilldeck_daemon.engine.chat.plain_tools import (
     describe_commands,
     describe_tools,
     short_id,
+    system_as_user,
 )
 from skilldeck_daemon.engine.chat.prompts import PromptMemory
 from skilldeck_daemon.engine.chat.stops import StopStrings
@@ -229,6 +230,8 @@ class TokenChatModel:
         given = request.messages[:-1] if request.continues else request.messages
         messages = [self._message(message, plan) for message in given]
         tools = [self._tool(tool) for tool in plan.tools]
+        if self.template.reads_system != "anywhere":
+            messages = system_as_user(messages)
         if self._fenced(request, plan):
             messages = calls_as_commands(messages, request.commands_tool, answer=request.answer)
             messages, tools = describe_commands(messages) if tools else messages, []
@@ -236,6 +239,8 @@ class TokenChatModel:
             messages = calls_as_text(messages, self.family.write)
         if tools and (self.family.describe_tools or not self.template.shows_tools):
             messages, tools = describe_tools(messages, tools, self.family.write), []
+        if self.template.reads_system == "never":
+            messages = system_as_user(messages, first=False)
         prompt = self.template.render(messages, tools, **variables)
         if request.continues:
             prompt += begun_answer(request.messages[-1], self.family.think_close if self._opened(prompt) else "")

@@ -1,4 +1,4 @@
-"""Tools, calls and results as plain text, for chat templates that have no place for them."""
+"""Tools, calls, results and system messages as plain text, for chat templates that have no place for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from skilldeck_daemon.engine.messages import Message, MessageCall
+from skilldeck_daemon.engine.messages import Message, MessageCall, MessagePart
 from skilldeck_shared.json_types import JsonObject
 
 FENCE = "```bash\n"
@@ -60,6 +60,26 @@ def calls_as_text(messages: list[Message], write: Mapping[str, Any]) -> list[Mes
             out.append(message)
         results = is_result or (results and message.get("role") == "user")
     return out
+
+
+def system_as_user(messages: list[Message], first: bool = True) -> list[Message]:
+    """System messages as part of what the user says next, all but one that is the first, or with not `first` that too.
+    What stands where no user follows becomes a message of the user's own."""
+    out: list[Message] = []
+    held = ""
+    for place, message in enumerate(messages):
+        if message.get("role") == "system" and not (first and place == 0):
+            held += f"<system>\n{message['content']}\n</system>\n\n"
+            continue
+        if held and message.get("role") == "user":
+            said = message["content"]
+            text: list[MessagePart] = [{"type": "text", "text": held}]
+            message = {**message, "content": [*text, *said] if isinstance(said, list) else f"{held}{said or ''}"}
+        elif held:
+            out.append({"role": "user", "content": held.rstrip()})
+        held = ""
+        out.append(message)
+    return [*out, {"role": "user", "content": held.rstrip()}] if held else out
 
 
 def describe_commands(messages: list[Message]) -> list[Message]:

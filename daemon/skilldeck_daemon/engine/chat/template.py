@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 from jinja2 import nodes
@@ -120,6 +120,16 @@ class ChatTemplate:
         return "probe" in shown
 
     @cached_property
+    def reads_system(self) -> Literal["anywhere", "first", "never"]:
+        """Where this template shows a system message, found by rendering probes: Qwen 3.5's refuses one that is not
+        the first, Gemma 3's has turns alternate, Gemma 2's refuses any. One made for skills reads what it wants."""
+        system = {"role": "system", "content": "probe"}
+        user, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+        if self.places_skills or "probe" in self._shown([user, answer, system, user]):
+            return "anywhere"
+        return "first" if "probe" in self._shown([system, user]) else "never"
+
+    @cached_property
     def wants_objects(self) -> bool:
         """True when the template needs a call's arguments as an object, found by rendering a probe both ways."""
         wrote = '{"probe": ["x"]}'
@@ -138,6 +148,10 @@ class ChatTemplate:
             {"role": "user", "content": "q"},
             {"role": "assistant", "content": content, "tool_calls": [call]},
         ]
+        return self._shown(messages)
+
+    def _shown(self, messages: list[JsonObject]) -> str:
+        """Messages rendered; "" when the template refuses them."""
         try:
             return self._render(messages, [], {"add_generation_prompt": False})
         except (jinja2.TemplateError, TypeError, ValueError, AttributeError, KeyError):

@@ -40,6 +40,16 @@ if TYPE_CHECKING:
     from skilldeck_daemon.agent.services import Services
 
 PING: JsonObject = {"type": "ping"}
+NOTHING_NEW: JsonObject = {
+    "type": "message_delta",
+    "delta": {"stop_reason": None, "stop_sequence": None},
+    "usage": {"output_tokens": 0},
+}
+"""Fills the silences of Claude Code's streams. Five minutes without another event than pings are a lost stream to it,
+in which a small machine does not read the whole of its first prompt (21,000 tokens). Not for everybody: some clients
+take the first message_delta for the end."""
+CLAUDE_CODE = "claude-cli/"
+"""How its user-agent begins."""
 ANTHROPICS = "claude"
 """How the names of Anthropic's models begin."""
 
@@ -71,7 +81,9 @@ def router(services: Services) -> Routes:
         answer = Answer(services, body, run, cleared)
         response: Response
         if body.stream:
-            response = EventStream(answer.events(), gone=run.cancel, ending=b"", alive=encode(PING))
+            deaf = request.headers.get("user-agent", "").startswith(CLAUDE_CODE)
+            alive = encode(NOTHING_NEW if deaf else PING)
+            response = EventStream(answer.events(), gone=run.cancel, ending=b"", alive=alive)
         else:
             response = JSONResponse(await unless_gone(request, answer.whole(), run.cancel))
         Notes.of(run, ignored=body.ignored, model=stand_in).put(response)
