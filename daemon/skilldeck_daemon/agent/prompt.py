@@ -105,8 +105,9 @@ def unfold(items: Sequence[Item]) -> list[Item]:
 def system_first(items: Sequence[Item]) -> list[Item]:
     """System and developer messages before the words of the user that they stand behind.
 
-    Agent programs put what they want known behind the first question, and small models answer what they read last
-    (asked "hi" by Claude Code, Qwen2.5-Coder recites a list of skills). Before it, it joins the one system message.
+    Agent programs put what they want known behind the first question, and small models answer what they read last:
+    asked "hi" by Claude Code, Qwen2.5-Coder 0.5B called an agent that it made up of the list behind. Before the first
+    question, it joins the one system message.
     """
     told: list[Item] = []
     asked: list[Item] = []  # what users said since anything else

@@ -10,7 +10,7 @@ from skilldeck_daemon.engine.base import ChatRequest
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.families import family
 from skilldeck_daemon.engine.grammar.text import NAMED_IN_TEXT, turn_grammar
-from support.grammars import allows
+from support.grammars import allows, lasts
 
 CALL = '{"name": "shell", "arguments": {"commands": ["ls"]}}'
 WRONG = '{"name": "shell", "arguments": {"command": "ls"}}'
@@ -61,3 +61,15 @@ def test_other_families_those_that_do_not_read_it_and_too_many_tools_are_left_fr
     many = [f"tool_{number}" for number in range(NAMED_IN_TEXT)]
     assert allows(grammar("hermes", "shell", *many), WRONG)
     assert not allows(grammar("hermes", "shell", *many[1:]), WRONG)
+
+
+@pytest.mark.parametrize("count", [24, NAMED_IN_TEXT])
+def test_the_tools_of_an_agent_program_are_not_too_much_for_the_lexer(count: int) -> None:
+    """With each name in a text of its own that is looked for, 24 tools were here, and with the 150,000 tokens of Qwen's
+    vocabulary the ten of opencode, whose every turn was empty."""
+    names = [f"tool_{number}" for number in range(count)]
+    for text in (
+        'I look.\n\n```json\n{"name": "tool_7", "arguments": {',
+        '{"name": "other"}\n<tool_call>\n{"name": "tool_',
+    ):
+        assert lasts(grammar("hermes", *names), text) == ""

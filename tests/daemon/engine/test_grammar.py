@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+from llguidance import LLMatcher, LLParserLimits
 
 from skilldeck_daemon.engine.base import (
     Caps,
@@ -28,7 +29,7 @@ from skilldeck_daemon.engine.chat.model import TokenChatModel
 from skilldeck_daemon.engine.checks import plan_tools
 from skilldeck_daemon.engine.detokenize import Vocabulary
 from skilldeck_daemon.engine.families import known
-from skilldeck_daemon.engine.grammar.compiled import rebuild
+from skilldeck_daemon.engine.grammar.compiled import GrammarMask, GrammarTooComplex, rebuild
 from skilldeck_daemon.engine.grammar.holding import Held
 from skilldeck_daemon.engine.hub import make_engine
 from skilldeck_shared.errors import BadRequest
@@ -347,6 +348,32 @@ async def test_a_mask_is_made_again_from_its_spec(folder: Path) -> None:
     again.rollback(1)
     assert not again.terminated
     assert again.accept(model.vocabulary.encode("}")[0])
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_grammar_that_becomes_too_much_is_left_or_ends_its_request(folder: Path, choice: str) -> None:
+    model = drawn(folder, 0)
+    request = ChatRequest(HELLO, tools=[SHELL], tool_choice=choice)
+    mask = await model._grammars.mask(request, await held(model, request), in_reasoning=False)
+    assert isinstance(mask, GrammarMask)
+    few = LLParserLimits(max_lexer_states=8)
+    mask._matcher = LLMatcher(model._grammars._backend._tokenizer, mask.spec["grammar"], log_level=0, limits=few)
+    row = torch.zeros((1, (model.info.vocab + 31) // 32), dtype=torch.int32)
+
+    def write() -> None:
+        for token in model.vocabulary.encode("hello there, this is text"):
+            mask.fill(row, 0)
+            assert mask.accept(token)
+            mask.rollback(1)
+            assert mask.accept(token)
+
+    if choice == "required":
+        with pytest.raises(GrammarTooComplex, match="tool_choice became too much"):
+            write()
+        return
+    write()
+    assert (row == -1).all()  # not only the end, as a failed matcher has it
+    assert not mask.terminated
 
 
 async def _request(model: TokenChatModel, tool: dict[str, Any]) -> tuple[ChatRequest, Held]:

@@ -34,7 +34,7 @@ from skilldeck_daemon.engine.grammar.holding import SIMPLER, Held, Holder, reaso
 from skilldeck_daemon.engine.grammar.text import terminal_grammar, turn_grammar
 from skilldeck_daemon.engine.grammar.trial import TrialVocabulary, Verdict, tried
 from skilldeck_daemon.engine.vocabularies import load_vocabulary
-from skilldeck_shared.errors import BadRequest
+from skilldeck_shared.errors import BadRequest, SkilldeckError
 from skilldeck_shared.json_types import JsonObject
 
 log = logging.getLogger(__name__)
@@ -111,35 +111,64 @@ class Backend:
             return found.deep_copy()
 
 
+class GrammarTooComplex(SkilldeckError):
+    """The grammar of a request compiled, and became too much while the model wrote."""
+
+    code = "grammar_too_complex"
+
+
 class GrammarMask:
-    """A `LogitMask` over an llguidance matcher. Used by one engine thread at a time."""
+    """A `LogitMask` over an llguidance matcher. Used by one engine thread at a time.
+
+    A matcher that fails in the middle of a turn (its lexer's states multiply) allows nothing but end tokens from there
+    on, and says so only when it is asked: the turn would end, or be empty. It goes on without the grammar, or fails
+    where the grammar is `demanded`.
+    """
 
     def __init__(self, backend: Backend, spec: JsonObject) -> None:
         self.spec = spec
         self._matcher = backend.matcher(spec["grammar"], spec.get("mib", 0))
         self._stops = frozenset(spec["stop_ids"])
+        self._free = False
 
     def fill(self, bitmask: Any, index: int) -> bool:
         """`bitmask`: a CPU tensor of torch or an array of numpy, int32 [rows, ceil(vocab / 32)], contiguous."""
         row = bitmask[index]
-        address, size = (row.data_ptr(), row.numel()) if hasattr(row, "data_ptr") else (row.ctypes.data, row.size)
-        self._matcher.unsafe_compute_mask_ptr(address, size * 4)
+        if not self._free:
+            address, size = (row.data_ptr(), row.numel()) if hasattr(row, "data_ptr") else (row.ctypes.data, row.size)
+            self._matcher.unsafe_compute_mask_ptr(address, size * 4)
+        if self._gave_up():
+            row[:] = -1
         return True
 
     def accept(self, token: int) -> bool:
+        if self._gave_up():
+            return True
         if self._matcher.is_stopped():
             return token in self._stops
         if not self._matcher.validate_tokens([token]):
-            return token in self._stops and self._matcher.is_accepting()
-        return bool(self._matcher.consume_token(token))
+            return self._gave_up() or (token in self._stops and self._matcher.is_accepting())
+        return bool(self._matcher.consume_token(token)) or self._gave_up()
 
     def rollback(self, tokens: int) -> None:
-        self._matcher.rollback(tokens)
+        if not self._gave_up():
+            self._matcher.rollback(tokens)
+
+    def _gave_up(self) -> bool:
+        """Whether everything is allowed now. Raises GrammarTooComplex."""
+        if self._free or not self._matcher.is_error():
+            return self._free
+        why = str(self._matcher.get_error()).partition("\n")[0]
+        if self.spec.get("demanded"):
+            raise GrammarTooComplex(f"{self.spec['demanded']} became too much while the model wrote: {why}.", SIMPLER)
+        log.warning("a turn goes on without its grammar: %s", why)
+        self._free = True
+        return True
 
     @property
     def terminated(self) -> bool:
         """Nothing but an end token may follow."""
-        return bool(self._matcher.is_stopped())
+        return not self._free and bool(self._matcher.is_stopped())
 
 
 _backends: dict[tuple[Any, ...], Backend] = {}
@@ -238,7 +267,8 @@ class Grammars:
                 verdict = await self._verdict(grammar(trying), False)
             if not verdict.problem:
                 try:
-                    return await self._made(grammar(trying, in_reasoning=in_reasoning, thought=thought), verdict.mib)
+                    text = grammar(trying, in_reasoning=in_reasoning, thought=thought)
+                    return await self._made(text, verdict.mib, self.demanded(request, trying.plan))
                 except ValueError as err:
                     verdict = Verdict(str(err))
             why = why or (verdict.problem if verdict.fatal else reason(verdict.problem))
@@ -253,13 +283,14 @@ class Grammars:
             log.warning("a turn is not held, for its grammar does not compile: %s", error)
             return None
 
-    async def _made(self, grammar: str, mib: int = 0) -> GrammarMask:
+    async def _made(self, grammar: str, mib: int = 0, demanded: str = "") -> GrammarMask:
         spec = {
             "grammar": grammar,
             "vocab": self._size,
             "stop_ids": self._stop_ids,
             "silent": self._silent,
             "mib": mib,
+            "demanded": demanded,
         }
         return await asyncio.to_thread(GrammarMask, self._backend, json.loads(json.dumps(spec)))
 

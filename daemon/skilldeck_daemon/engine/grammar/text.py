@@ -23,8 +23,8 @@ WHITE_SPACE = 8  # most white space between two parts of a call: room for an ind
 JSON_WHITE_SPACE = 24
 LEAST_THOUGHT = 64  # characters, where a prompt has opened the reasoning already
 ANY = r"/(.|\n)*/"
-NAMED_IN_TEXT = 24
-"""Tools of a request up to which a call in the text is held: each is one more text to look out for."""
+NAMED_IN_TEXT = 128
+"""Tools of a request up to which a call in the text is held. A token costs half a millisecond with 10 and with 128."""
 GAP = r"/[ \n]{1,3}/"
 _GAP = r"[ \n\t]{0,8}"
 _CLOSING = rf"/{_GAP}\}}/"
@@ -158,25 +158,28 @@ def _free(lark: _Lark, family: Family, plan: ToolPlan, in_text: bool) -> None:
 
 def _in_text(lark: _Lark, plan: ToolPlan) -> list[str]:
     """Calls as JSON in the text. From the name of an offered tool on nothing else can follow than its arguments, and
-    where a fence was opened its end: an object that names something else is text, like the name of a package.json."""
+    where a fence was opened its end: an object that names something else is text, like the name of a package.json.
+
+    What comes before the name is looked for once, whatever the tools: looked for with each name, the ten tools of an
+    agent program were more than llguidance's lexer holds.
+    """
     tools = [tool for tool in plan.tools if not tool.format]
-    if len(tools) > NAMED_IN_TEXT:
+    if not tools or len(tools) > NAMED_IN_TEXT:
         return []
     names, keys, fences = "|".join(NAME_KEYS), "|".join(ARGUMENT_KEYS), "|".join(sorted(filter(None, FENCES)))
-    calls = []
+    opening = rf'\{{{_GAP}"({names})"{_GAP}:{_GAP}"'
+    fenced = pattern(rf"((.|\n)*\n)?```({fences})?[ ]*\n{_GAP}{opening}")
+    bare = pattern(rf"((.|\n)*[\n;}}\]>])?{_GAP}{opening}")
+    lark.rule("fenced[lazy]", fenced)
+    lark.rule("bare[lazy]", f"{bare} & ~{fenced}")
+    held = pattern(rf',{_GAP}"({keys})"{_GAP}:{_GAP}')
     for tool in tools:
-        opening = rf'\{{{_GAP}"({names})"{_GAP}:{_GAP}"{re.escape(tool.name)}"'
-        held = pattern(rf',{_GAP}"({keys})"{_GAP}:{_GAP}')
         arguments = json_rule(tool.parameters, WHITE_SPACE, lenient=not tool.strict)
-        lark.rule(f"named_{tool.index}", f"{held} {arguments} {_CLOSING}")
-        fenced = pattern(rf"((.|\n)*\n)?```({fences})?[ ]*\n{_GAP}{opening}")
-        bare = pattern(rf"((.|\n)*[\n;}}\]>])?{_GAP}{opening}")
-        lark.rule(f"fenced_{tool.index}[lazy]", fenced)
-        lark.rule(f"bare_{tool.index}[lazy]", f"{bare} & ~{fenced}")
-        calls += [f"fenced_{tool.index} named_{tool.index} fence_end", f"bare_{tool.index} named_{tool.index}"]
-    if calls:
-        lark.rule("fence_end", pattern(rf"{_GAP}```"))
-    return calls
+        lark.rule(f"name_{tool.index}[lazy]", pattern(f'{re.escape(tool.name)}"'))
+        lark.rule(f"named_{tool.index}", f"name_{tool.index} {held} {arguments} {_CLOSING}")
+    lark.rule("named", " | ".join(f"named_{tool.index}" for tool in tools))
+    lark.rule("fence_end", pattern(rf"{_GAP}```"))
+    return ["fenced (named fence_end)?", "bare named?"]
 
 
 def _calls(lark: _Lark, family: Family, plan: ToolPlan, parallel: bool) -> str:
